@@ -1,0 +1,7 @@
+"""`python -m account_merge`: the same operations without Airflow."""
+
+import sys
+
+from account_merge.cli import main
+
+sys.exit(main())

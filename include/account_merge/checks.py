@@ -1,0 +1,76 @@
+"""Connections and capabilities: what works here, what an older server lacks, and what that weakens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from account_merge.errors import MergeError
+from account_merge.rules import RULES
+
+if TYPE_CHECKING:
+    from account_merge.service import Service
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at. A check that is not `ok` says what to do."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+def run_checks(service: Service) -> list[Check]:
+    """Every check, each by a real request; one that fails does not stop the others."""
+    looks: tuple[tuple[str, Callable[[Service], Check]], ...] = (
+        ("Cassandra", _cassandra),
+        ("journal", _journal),
+        ("learners' tables", _tables),
+        ("unit progress", _units),
+        ("Kafka", _kafka),
+    )
+    found = []
+    for name, look in looks:
+        try:
+            found.append(look(service))
+        except MergeError as error:
+            found.append(Check(name, False, f"{error.code}: {error.message}", error.remedy))
+    return found
+
+
+def _cassandra(service: Service) -> Check:
+    service.store.base()
+    return Check("Cassandra", True, f"answers at {', '.join(service.settings.cassandra_contact_points)}; the clocks agree")
+
+
+def _journal(service: Service) -> Check:
+    service.journal.find("state", "requested")
+    return Check("journal", True, f"keyspace {service.settings.journal_keyspace}")
+
+
+def _tables(service: Service) -> Check:
+    present = [r.table for r in RULES if service.tables.of(r)]
+    absent = [r.table for r in RULES if not service.tables.of(r)]
+    detail = f"found {', '.join(present) or 'none'}" + (f"; absent: {', '.join(absent)}" if absent else "")
+    remedy = "Name the keyspace in ACCOUNT_MERGE_COURSES_KEYSPACE, other table names in ACCOUNT_MERGE_TABLE_NAMES."
+    return Check("learners' tables", bool(present), detail, remedy)
+
+
+def _units(service: Service) -> Check:
+    for rule in RULES:
+        schema = service.tables.of(rule)
+        if rule.scope and schema and not schema.by_account and schema.user.logical not in schema.indexed:
+            index = f"CREATE INDEX ON {schema.full_name} ({schema.user.actual}) USING 'sai'"
+            return Check(
+                "unit progress", True,
+                f"{schema.name} has no index on {schema.user.actual}: rows of courses that neither account touched are not "
+                f"looked for; to find them: {index}",
+            )  # fmt: skip
+    return Check("unit progress", True, "an index leads to every row of an account")
+
+
+def _kafka(service: Service) -> Check:
+    return Check("Kafka", True, service.topics.health())

@@ -1,0 +1,200 @@
+"""The command line: preview, merge, show, list, check, create-journal, from the same service functions as the DAGs.
+
+Exit status: 0 done (also "nothing to merge"), 1 a merge or check failed, 2 the call itself was wrong, 3 it waits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+from account_merge.errors import InvalidEvent, InvalidRequest, MergeError
+from account_merge.events import Position, merge_id_for, parse
+from account_merge.model import MergeRequest
+from account_merge.render import print_check, print_list, print_report
+from account_merge.rules import RULES, TABLES
+from account_merge.service import Service
+from account_merge.settings import Settings
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    top = argparse.ArgumentParser(prog="account_merge", description="Merge a learner's accounts: nothing lost, nothing counted twice.")
+    commands = top.add_subparsers(dest="command", required=True)
+
+    def command(name: str, words: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=words, description=words)
+        made.add_argument("--json", action="store_true", help="print JSON instead of tables")
+        return made
+
+    command("create-journal", "create our keyspace and tables where they are missing")
+    command("check", "check connections, topics and what this Cassandra can do")
+    listed = command("list", "list merges, oldest first")
+    listed.add_argument("--state", help="only merges in this state")
+    listed.add_argument("--account", help="only merges with this account")
+    command("show", "show what a merge did").add_argument("merge_id", type=uuid.UUID)
+    for name, words in (("preview", "show what a merge would do; writes nothing"), ("merge", "merge accounts")):
+        made = command(name, words)
+        made.add_argument("--source", action="append", default=[], metavar="ACCOUNT", help="account merged away; may be repeated")
+        made.add_argument("--target", default="", metavar="ACCOUNT", help="account that stays")
+        made.add_argument("--table", action="append", default=[], choices=TABLES, help="only this table; may be repeated")
+        made.add_argument("--on-conflict", default="combine", choices=("combine", "skip"))
+        if name == "merge":
+            made.add_argument("--source-rows", default="keep", choices=("keep", "deactivate"))
+            made.add_argument("--reason", default="", help="why; kept in the journal")
+            made.add_argument("--events", metavar="FILE", help="merge the raw events of a file, one a line; - for standard input")
+            made.add_argument("--no-publish", action="store_true", help="do not publish sync events")
+    return top
+
+
+def main(argv: Sequence[str] | None = None, out: IO[str] | None = None) -> int:
+    """Runs one command; answers its exit status."""
+    out = out or sys.stdout
+    arguments = parser().parse_args(argv)
+    try:
+        with Service(Settings.from_env(os.environ)) as service:
+            return int(_COMMANDS[arguments.command](service, arguments, out))
+    except InvalidRequest as error:
+        print(f"account_merge: {error}", file=sys.stderr)
+        return 2
+    except MergeError as error:
+        print(f"account_merge: {error}", file=sys.stderr)
+        return 1
+
+
+def _create_journal(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    service.create_journal()
+    print(f"journal ready in keyspace {service.settings.journal_keyspace}", file=out)
+    return 0
+
+
+def _check(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    from account_merge.checks import run_checks
+
+    found = run_checks(service)
+    print_check(found, arguments.json, out)
+    return 0 if all(c.ok for c in found) else 1
+
+
+def _list(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    if arguments.account:
+        merges = service.journal.find("accounts", arguments.account)
+    else:
+        merges = service.journal.find("state", arguments.state) if arguments.state else service.journal.all()
+    print_list([m for m in merges if arguments.state in (None, m.state)], arguments.json, out)
+    return 0
+
+
+def _show(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    print_report(service.report(arguments.merge_id), arguments.json, out)
+    return 0
+
+
+def _request(arguments: argparse.Namespace) -> MergeRequest:
+    return MergeRequest(
+        tuple(arguments.source),
+        arguments.target,
+        tuple(arguments.table),
+        arguments.on_conflict,
+        getattr(arguments, "source_rows", "keep"),
+        reason=getattr(arguments, "reason", ""),
+        requested_by=os.environ.get("USER", ""),
+        origin="cli",
+    )
+
+
+def _preview(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    print_report(service.preview(_request(arguments)), arguments.json, out)
+    return 0
+
+
+def _merge(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    publish = not arguments.no_publish
+    if arguments.events:
+        return _merge_events(service, arguments.events, publish and bool(os.environ.get("KAFKA_BOOTSTRAP_SERVERS")), out)
+    merge_id = service.open_merge(_request(arguments))
+    result = run_merge(service, merge_id, publish, progress=not arguments.json)
+    if arguments.json:
+        print(json.dumps(result), file=out)
+    else:
+        print_report(service.report(merge_id), False, out)
+    return {"completed": 0, "waiting": 3}.get(str(result["state"]), 1)
+
+
+def run_merge(service: Service, merge_id: uuid.UUID, publish: bool, progress: bool = False) -> dict[str, Any]:
+    """One merge from admission to completion, as the per-merge DAG does it; never raises, the answer has the error."""
+    begun = time.monotonic()
+    answer: dict[str, Any] = {"id": str(merge_id), "state": "", "seconds": 0.0, "counts": {}, "error": None}
+    try:
+        admitted = service.admit(merge_id, run_id=f"cli__{merge_id}")
+        answer["note"] = admitted["note"]
+        if admitted["proceed"]:
+            for rule in RULES:
+                done = service.merge_table(merge_id, rule.table, _Progress(rule.table) if progress else None)
+                answer["counts"][rule.table] = {k: done[k] for k in ("created", "changed", "same", "folded")}
+            service.publish_sync(merge_id, publish)
+    except MergeError as error:
+        answer["error"] = {"code": error.code, "message": error.message, "remedy": error.remedy}
+        merge = service.journal.need(merge_id)
+        if merge.state in ("running", "started"):
+            service.failures.record(merge, error, "failed")
+    answer["state"] = service.journal.need(merge_id).state
+    answer["seconds"] = round(time.monotonic() - begun, 3)
+    return answer
+
+
+class _Progress:
+    """Says on standard error how many rows of a long merge are done, at most once a second."""
+
+    def __init__(self, table: str) -> None:
+        self._table, self._last = table, time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        if time.monotonic() - self._last >= 1:
+            self._last = time.monotonic()
+            print(f"{self._table}: {done} rows", file=sys.stderr)
+
+
+def _lines(name: str) -> Iterator[bytes]:
+    stream = sys.stdin.buffer if name == "-" else open(name, "rb")  # noqa: SIM115 - closed below
+    try:
+        yield from (line.rstrip(b"\r\n") for line in stream if line.strip())
+    finally:
+        if name != "-":
+            stream.close()
+
+
+def _merge_events(service: Service, name: str, publish: bool, out: IO[str]) -> int:
+    worst = 0
+    for number, raw in enumerate(_lines(name)):
+        position = Position("cli", 0, number, 0, raw)
+        try:
+            event = parse(raw, service.settings)
+            if event is None:
+                answer: dict[str, Any] = {"id": None, "state": "ignored", "seconds": 0.0, "counts": {}, "error": None}
+            else:
+                merge_id = merge_id_for(event.sources, event.target, event.mid, position)
+                service.open_merge(MergeRequest(event.sources, event.target, origin="cli", mid=event.mid, raw=raw), merge_id)
+                answer = run_merge(service, merge_id, publish)
+        except (InvalidEvent, InvalidRequest) as error:
+            known = {"code": error.code, "message": error.message, "remedy": error.remedy}
+            answer = {"id": None, "state": "refused", "seconds": 0.0, "counts": {}, "error": known}
+        print(json.dumps(answer), file=out, flush=True)
+        worst = max(worst, 0 if answer["error"] is None else 1)
+    return worst
+
+
+_COMMANDS = {
+    "create-journal": _create_journal,
+    "check": _check,
+    "list": _list,
+    "show": _show,
+    "preview": _preview,
+    "merge": _merge,
+}

@@ -1,0 +1,94 @@
+"""Changes <-> bytes of a log entry: cells travel in Cassandra's own serialisation, so every type comes back exactly."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from account_merge.model import Change, Key, Values, Write
+from account_merge.schema import TableSchema
+
+_PROTOCOL = 5  # of the serialisation only; the same for v3 and later for every type the platform uses
+
+
+def plain(value: Any) -> Any:
+    """The driver's containers as Python's own: dict, list, set; everything else as it is."""
+    if isinstance(value, Mapping) or hasattr(value, "iteritems") or type(value).__name__.startswith("OrderedMap"):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [plain(v) for v in value]
+    if isinstance(value, set | frozenset) or type(value).__name__ in ("SortedSet", "sortedset"):
+        return set(value)
+    return value
+
+
+class Codec:
+    """Encodes and decodes the changes of one table."""
+
+    def __init__(self, schema: TableSchema) -> None:
+        self._schema = schema
+
+    def _pack(self, column: str, value: Any) -> bytes:
+        return bytes(self._schema.column(column).cql_type.to_binary(value, _PROTOCOL))
+
+    def _unpack(self, column: str, data: bytes) -> Any:
+        return plain(self._schema.column(column).cql_type.from_binary(data, _PROTOCOL))
+
+    def _row(self, values: Values | None) -> dict[str, bytes] | None:
+        return None if values is None else {c: self._pack(c, v) for c, v in values.items()}
+
+    def _values(self, packed: Mapping[str, bytes] | None) -> Values | None:
+        # A column that was dropped since cannot be decoded any more: it is left out of the report.
+        known = {*self._schema.columns, *self._schema.key}
+        return None if packed is None else {c: self._unpack(c, v) for c, v in packed.items() if c in known}
+
+    def key(self, key: Key) -> bytes:
+        """A key as bytes; the reverse of `unkey`."""
+        return msgspec.msgpack.encode([self._pack(c, v) for c, v in zip(self._schema.key, key, strict=True)])
+
+    def unkey(self, data: bytes) -> Key:
+        """A key from its bytes."""
+        return tuple(self._unpack(c, v) for c, v in zip(self._schema.key, msgspec.msgpack.decode(data), strict=True))
+
+    def change(self, change: Change) -> bytes:
+        """One change as bytes, not yet compressed."""
+        return msgspec.msgpack.encode(
+            {
+                "key": self.key(change.key),
+                "sources": {a: self._row(v) for a, v in change.sources.items()},
+                "before": self._row(change.before),
+                "writes": {c: (self._pack(c, w.value), w.timestamp) for c, w in change.writes.items()},
+                "create": change.create,
+                "why": dict(change.why),
+                "given": {a: dict(g) for a, g in change.given.items()},
+                "notes": list(change.notes),
+            }
+        )
+
+    def unchange(self, data: bytes) -> Change:
+        """One change from its bytes."""
+        raw = msgspec.msgpack.decode(data)
+        known = self._schema.columns
+        return Change(
+            self.unkey(raw["key"]),
+            {a: self._values(v) or {} for a, v in raw["sources"].items()},
+            self._values(raw["before"]),
+            {c: Write(self._unpack(c, v), t) for c, (v, t) in raw["writes"].items() if c in known},
+            raw["create"],
+            raw["why"],
+            {a: {c: (before, after) for c, (before, after) in g.items()} for a, g in raw["given"].items()},
+            tuple(raw["notes"]),
+        )
+
+
+def payload(changes: list[bytes]) -> bytes:
+    """The payload of an entry from its encoded changes."""
+    return zlib.compress(msgspec.msgpack.encode(changes), 1)
+
+
+def unpayload(data: bytes) -> list[bytes]:
+    """The encoded changes of an entry."""
+    return list(msgspec.msgpack.decode(zlib.decompress(data)))

@@ -1,0 +1,277 @@
+"""One table of one merge: plan, log, apply, verify, entry by entry. Any crash, repeat or second worker ends the same.
+
+An entry's absolute values are in the log before the first of them is written, so whoever comes next writes the same
+values at the same timestamps and goes on after the entry's last key.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from account_merge.codec import Codec
+from account_merge.derive import Evidence
+from account_merge.errors import NeedsAttention
+from account_merge.journal import Cas
+from account_merge.log import LIST_ATTEMPTS, Log, ledger
+from account_merge.model import Change, Entry, Key, Merge, Row
+from account_merge.planner import plan
+from account_merge.rules import RULES, TableRule
+from account_merge.schema import TableSchema
+from account_merge.settings import Settings
+from account_merge.store import Store
+from account_merge.verify import refold
+
+Progress = Callable[[int], None]
+_ROUNDS = 8  # re-reads of one entry while the platform keeps writing its rows
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The real tables of this cluster by logical name; a table that the cluster lacks is not in it."""
+
+    schemas: dict[str, TableSchema]
+
+    def of(self, rule: TableRule) -> TableSchema | None:
+        """The rule's table, or None."""
+        return self.schemas.get(rule.table)
+
+
+class TableMerge:
+    """Merges one table.
+
+    :param guard: called before each entry; raises when the merge must not write any more.
+    :param earlier: merges that each source account took part in as a source before this one.
+    :param skip: keys whose rows stay as the target has them.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        cas: Cas,
+        settings: Settings,
+        tables: Tables,
+        rule: TableRule,
+        merge: Merge,
+        earlier: frozenset[Any] = frozenset(),
+        guard: Callable[[], None] = lambda: None,
+        skip: Callable[[Key], bool] = lambda key: False,
+        progress: Progress | None = None,
+    ) -> None:
+        schema = tables.of(rule)
+        if schema is None:
+            raise NeedsAttention("NO_TABLE", f"this cluster has no table for {rule.table}", "Leave it out of the merge's tables.")
+        self._store, self._cas, self._settings, self._tables = store, cas, settings, tables
+        self._rule, self._merge, self._schema = rule, merge, schema
+        self._earlier, self._guard, self._skip = earlier, guard, skip
+        self._progress = progress or (lambda done: None)
+        self._codec = Codec(schema)
+        self.target = merge.survivor or merge.request.target
+        self.sources = tuple(sorted(merge.request.sources))
+        self.log = Log(cas, merge.merge_id, rule.table, self._codec)
+
+    # --- reading --------------------------------------------------------------------------------------------------
+    def _scopes(self) -> Iterator[tuple[str, str]]:
+        """Every (course, batch) that an account of this merge touched, sorted, once each."""
+        streams = [
+            self._store.scopes(schema, account, rule.key[0], rule.key[1])
+            for rule in RULES
+            if rule.gives_scopes and (schema := self._tables.of(rule)) is not None
+            for account in (*self.sources, self.target)
+        ]
+        for scope, _ in groupby(heapq.merge(*streams)):
+            yield scope
+
+    def _rows(self, account: str) -> Iterator[Row]:
+        return self._store.rows(self._schema, account, self._rule.scope, self._scopes() if self._rule.scope else ())
+
+    def _evidence(self) -> Callable[[Key], Evidence]:
+        """Looks at both accounts' rows of other tables; the answer of the last course and batch is kept."""
+        rule, scope = self._rule, self._rule.scope
+        cached: dict[tuple[str, str], Evidence] = {}
+
+        def evidence(key: Key) -> Evidence:
+            if not rule.looks or scope is None:
+                return {}
+            place = rule.place(key)
+            if place not in cached:
+                cached.clear()
+                cached[place] = {look.name: self._look(look, place) for look in rule.looks}
+            return cached[place]
+
+        return evidence
+
+    def _look(self, look: Any, place: tuple[str, str]) -> dict[str, set[Any]]:
+        other = next(r for r in RULES if r.table == look.table)
+        schema = self._tables.of(other)
+        if schema is None:
+            return {}
+        course, batch = (other.scope.course, other.scope.batch) if other.scope else other.key[:2]
+        where = (course, place[0], batch, place[1])
+        return {
+            account: self._store.collect(schema, account, where, look.collect, look.where)
+            for account in (*self.sources, self.target)
+        }
+
+    def _given(self) -> Iterator[tuple[Key, str, dict[str, int]]]:
+        logs = [Log(self._cas, m, self._rule.table, self._codec) for m in sorted(self._earlier - {self._merge.merge_id})]
+        return ledger(logs, frozenset(self.sources))
+
+    def plan(self, after: Key | None = None) -> Iterator[tuple[Change, int]]:
+        """The changes of all rows behind `after`, in key order. Writes nothing: this is also the preview."""
+        changes = plan(
+            self._rule,
+            self.target,
+            {account: self._rows(account) for account in self.sources},
+            self._rows(self.target),
+            self._given(),
+            self._evidence(),
+            self._skip,
+        )
+        return (item for item in changes if after is None or item[0].key > after)
+
+    # --- writing --------------------------------------------------------------------------------------------------
+    def run(self) -> dict[str, int]:
+        """Merges the table, or goes on where an earlier worker stopped; returns counts of rows by what happened.
+
+        :raises TransientError: a server was away; calling again goes on.
+        :raises NeedsAttention: a value of the platform keeps winning, or the merge may not write any more.
+        """
+        last = self.log.last()
+        if last is not None and last.kind != "end":
+            self._guard()
+            last = self._settle(last, again=True)
+        while last is None or last.kind != "end":
+            last = self._run_from(last)
+        return self.log.counts()
+
+    def _run_from(self, last: Entry | None) -> Entry:
+        """Plans and applies what comes behind `last`; returns early with another worker's entry when it was faster."""
+        done = 0
+        for group, base in self._groups(self.plan(last.last_key if last else None)):
+            self._guard()
+            key = group[-1].key
+            last, mine = self._append(last, "changes", key, base, group)
+            last = self._settle(last, again=not mine)
+            if not mine:
+                return last
+            done += len(group)
+            self._progress(done)
+        last, _ = self._append(last, "end", last.last_key if last else None, last.base if last else 0, [])
+        return last if last.kind == "end" else self._settle(last, again=True)
+
+    def _groups(self, changes: Iterable[tuple[Change, int]]) -> Iterator[tuple[list[Change], int]]:
+        """Neighbouring changes up to an entry's rows and bytes, with the lowest clock of their reads."""
+        group: list[Change] = []
+        size, base = 0, 0
+        for change, clock in changes:
+            length = len(self._codec.change(change))
+            if group and (len(group) >= self._settings.entry_rows or size + length > self._settings.entry_bytes):
+                yield group, base
+                group, size = [], 0
+            base = min(base, clock) if group else clock
+            group.append(change)
+            size += length
+        if group:
+            yield group, base
+
+    def _append(self, last: Entry | None, kind: str, key: Key | None, base: int, changes: list[Change]) -> tuple[Entry, bool]:
+        seq = last.seq + 1 if last else 0
+        counts = _counts(kind, changes)
+        mine = self.log.append(seq, kind, key, base, [self._codec.change(c) for c in changes], counts)
+        if mine:
+            return Entry(seq, kind, key, base, tuple(changes), 0, self._clock()), True
+        winner = self.log.last()
+        if winner is None:
+            raise NeedsAttention(
+                "LOG_LOST", f"entry {seq} of {self._rule.table}, merge {self._merge.merge_id}, is there and is not", "Check Cassandra."
+            )
+        return winner, False
+
+    @staticmethod
+    def _clock() -> Any:
+        from account_merge.journal import now
+
+        return now()
+
+    def _settle(self, entry: Entry, again: bool) -> Entry:
+        """Writes an entry and re-reads its rows until they hold what the log says; newer writes are folded in.
+
+        :param again: somebody may have written the entry before: lists need a new attempt number, and only those
+            that are not right yet are written.
+        """
+        if entry.kind == "end":
+            return entry
+        pending, newest = [entry], entry
+        for _ in range(_ROUNDS):
+            if not pending:
+                return newest
+            current = pending[-1]
+            sent = time.time() if not again else _seconds(current.created_at)
+            self._write(current, again)
+            folds, base = refold(self._store, self._schema, self._rule, self.target, current, sent, self._settings)
+            if not folds:
+                pending.pop()
+                again = True
+                continue
+            self._guard()
+            newest, mine = self._append(newest, "fold", newest.last_key, base, folds)
+            if newest.kind == "end":
+                return newest
+            pending.append(newest)
+            if mine:
+                # The fold's writes stand above this entry's: the entry itself needs no second look.
+                pending.remove(current)
+            again = not mine
+        raise NeedsAttention(
+            "KEEPS_CHANGING",
+            f"rows of {self._rule.table} in entry {entry.seq} of merge {self._merge.merge_id} do not keep what was written",
+            "Look for a writer whose clock is ahead, then clear the task.",
+        )
+
+    def _write(self, entry: Entry, again: bool) -> None:
+        changes: Iterable[Change] = entry.changes
+        attempt = 0
+        if again and any(self._schema.columns[c].kind == "list" for ch in entry.changes for c in ch.writes):
+            changes, attempt = self._without_right_lists(entry.changes), self.log.next_attempt(entry)
+        self._store.write(self._schema, self.target, changes, entry.base, attempt)
+
+    def _without_right_lists(self, changes: Iterable[Change]) -> list[Change]:
+        from dataclasses import replace
+
+        held = self._store.rows_by_key(self._schema, self.target, [c.key for c in changes if c.writes])
+        kept = []
+        for change in changes:
+            row = held.get(change.key)
+            right = {
+                c
+                for c, w in change.writes.items()
+                if self._schema.columns[c].kind == "list"
+                and row is not None
+                and (row.values.get(c) == w.value or row.written.get(c, 0) >= w.timestamp + LIST_ATTEMPTS)
+            }
+            kept.append(replace(change, writes={c: w for c, w in change.writes.items() if c not in right}))
+        return kept
+
+
+def _seconds(moment: Any) -> float:
+    from datetime import UTC
+
+    return float(moment.replace(tzinfo=UTC).timestamp()) if moment else time.time()
+
+
+def _counts(kind: str, changes: Iterable[Change]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for change in changes:
+        what = "folded" if kind == "fold" else "created" if change.create else "changed" if change.writes else "same"
+        counts[what] = counts.get(what, 0) + 1
+        if change.notes:
+            counts["ambiguous"] = counts.get("ambiguous", 0) + 1
+    return counts
+
+
+__all__ = ["TableMerge", "Tables"]

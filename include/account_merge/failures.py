@@ -1,0 +1,140 @@
+"""Failed events: each failed run owes one; the journal knows which are owed, being sent, and sent."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC
+from typing import Any
+
+from account_merge.errors import MergeError, TransientError
+from account_merge.events import failed_event
+from account_merge.journal import Journal, now
+from account_merge.model import Merge
+from account_merge.settings import Settings
+from account_merge.topics import Topics
+
+_SPARE = 60.0  # s beyond the delivery time-out before a sender counts as gone
+
+
+class Failures:
+    """Records failures and publishes their events, by callback and by sweep through the same function."""
+
+    def __init__(self, journal: Journal, topics: Callable[[], Topics], settings: Settings) -> None:
+        self._journal, self._topics, self._settings = journal, topics, settings
+
+    def record(self, merge: Merge, error: MergeError, state: str) -> None:
+        """Moves the merge to `state` with the error, and makes its failed event due, unless somebody already has."""
+        columns: dict[str, Any] = {"error_code": error.code, "error": error.message, "remedy": error.remedy}
+        if merge.failed_event == "none":
+            columns["failed_event"] = "due"
+        if state in ("failed", "needs_attention") and merge.state not in ("running", "started", state):
+            return
+        if state == "needs_attention" and merge.state == "started":
+            state = "failed"
+        self._journal.move(merge, state, **columns)
+
+    def fail(self, merge_id: uuid.UUID, run_id: str, error: BaseException | str) -> dict[str, Any]:
+        """A run ended failed: records it if nothing else did, then publishes what is owed."""
+        merge = self._journal.need(merge_id)
+        if merge.state in ("running", "started"):
+            known = error if isinstance(error, MergeError) else MergeError(
+                "RUN_FAILED",
+                f"run {run_id} of merge {merge_id} failed: {error if isinstance(error, str) else type(error).__name__}",
+                "Read the failed task's log, then clear that task: it goes on where it stopped.",
+            )  # fmt: skip
+            self.record(merge, known, "failed")
+        return {"merge_id": str(merge_id), "failed_event": self.send(merge_id)}
+
+    def send(self, merge_id: uuid.UUID) -> str:
+        """Publishes the merge's failed event if one is owed; answers its state afterwards."""
+        merge = self._journal.need(merge_id)
+        if merge.failed_event == "sending":
+            sent_at = merge.failed_at.replace(tzinfo=UTC).timestamp() if merge.failed_at else 0.0
+            if time.time() - sent_at < self._settings.delivery_timeout_seconds + _SPARE:
+                return "sending"
+            if self._is_there(merge):
+                self._journal.change(merge, failed_event="sent")
+                return "sent"
+        elif merge.failed_event != "due":
+            return merge.failed_event
+        topics = self._topics()
+        offsets = topics.end_offsets(self._settings.failed_topic)
+        kept = {str(partition): offset for partition, offset in offsets.items()}
+        if not self._journal.change(merge, failed_event="sending", failed_at=now(), failed_offsets=kept):
+            return self._journal.need(merge_id).failed_event
+        merge = self._journal.need(merge_id)
+        try:
+            topics.publish([(self._settings.failed_topic, None, self._event(merge))])
+        except TransientError:
+            self._journal.change(merge, failed_event="due")
+            raise
+        except MergeError as error:
+            self._journal.change(merge, failed_event="undeliverable", note=f"failed event: {error}"[:2000])
+            return "undeliverable"
+        self._journal.change(merge, failed_event="sent")
+        return "sent"
+
+    @staticmethod
+    def _id(merge: Merge) -> str:
+        return f"{merge.merge_id}.{merge.failed_number}"
+
+    def _event(self, merge: Merge) -> bytes:
+        raw = merge.request.raw
+        if raw is None:
+            event = {
+                "eid": "BE_JOB_REQUEST",
+                "edata": {
+                    "action": "merge-user-courses-and-cert",
+                    "fromAccountId": ",".join(merge.request.sources),
+                    "toAccountId": merge.request.target,
+                },
+            }
+            raw = json.dumps(event).encode()
+        return failed_event(
+            raw,
+            failed_id=self._id(merge),
+            code=merge.error_code or "RUN_FAILED",
+            error=merge.error or "the run failed",
+            remedy=merge.remedy or "",
+            merge_id=merge.merge_id,
+            settings=self._settings,
+        )
+
+    def _is_there(self, merge: Merge) -> bool:
+        since = {int(p): o for p, o in merge.failed_offsets.items()}
+        wanted = self._id(merge).encode()
+        found = self._topics().read(self._settings.failed_topic, since=since)
+        return any(wanted in (message.value or b"") for message in found)
+
+    def sweep(self, run_state: Callable[[str], str | None]) -> dict[str, int]:
+        """Publishes what callbacks could not: of merges whose run ended failed, and of refused events."""
+        for state in ("running", "started"):
+            for merge in self._journal.find("state", state):
+                run = merge.run_ids[-1] if merge.run_ids else ""
+                if run and run_state(run) == "failed":
+                    self.fail_quietly(merge, run)
+        counts = {"sent": 0, "pending": 0}
+        problem: MergeError | None = None
+        for state in ("due", "sending"):
+            for merge in self._journal.find("failed_event", state):
+                try:
+                    done = self.send(merge.merge_id) in ("sent", "undeliverable")
+                except TransientError as error:
+                    done, problem = False, error
+                counts["sent" if done else "pending"] += 1
+        if problem is not None:
+            raise problem
+        return counts
+
+    def fail_quietly(self, merge: Merge, run: str) -> None:
+        """Records a run's failure; its event is sent by the sweep that follows."""
+        error = MergeError(
+            "RUN_FAILED", f"run {run} of merge {merge.merge_id} ended failed", "Read the failed task's log, then clear that task."
+        )
+        self.record(merge, error, "failed")
+
+
+

@@ -1,0 +1,119 @@
+"""From the merge topic to merges that can start: claim into the journal, commit, choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from account_merge.errors import InvalidEvent, MergeError
+from account_merge.events import Position, merge_id_for, parse
+from account_merge.failures import Failures
+from account_merge.journal import Journal, now
+from account_merge.model import Merge, MergeRequest
+from account_merge.settings import Settings
+from account_merge.states import CLOSED
+from account_merge.topics import Topics
+
+#: A merge that was started this long ago and has no run lost it between two steps of the poll.
+START_GRACE = timedelta(seconds=30)
+_ENDED = ("success", "failed")
+
+
+class Inbox:
+    """The journal as inbox and queue."""
+
+    def __init__(self, journal: Journal, topics: Callable[[], Topics], failures: Failures, settings: Settings) -> None:
+        self._journal, self._topics, self._failures, self._settings = journal, topics, failures, settings
+
+    def look(self) -> dict[str, int]:
+        """Messages past the committed offset, and merges or failed events that are due. Consumes nothing."""
+        due = len(self._startable()) + len(self._journal.find("failed_event", "due"))
+        due += sum(1 for m in self._journal.find("failed_event", "sending") if self._old(m))
+        due += sum(1 for state in ("started", "running") for m in self._journal.find("state", state) if self._old(m))
+        return {"lag": self._topics().lag(), "due": due}
+
+    @staticmethod
+    def _old(merge: Merge) -> bool:
+        return merge.updated_at is None or now() - merge.updated_at > START_GRACE
+
+    def claim(self, limit: int) -> dict[str, int]:
+        """Writes each message into the journal, then commits, never moving an offset back.
+
+        :raises MergeError: the old job still consumes, or events were lost before they could be read.
+        """
+        topics = self._topics()
+        topics.ensure_cutover()
+        counts = {"claimed": 0, "repeated": 0, "refused": 0, "ignored": 0}
+        lost = topics.lost()
+        offsets: dict[tuple[str, int], int] = {}
+        for message in topics.read_new(limit, timeout=10.0):
+            counts[self._claim(message)] += 1
+            offsets[message.topic, message.partition] = message.offset + 1
+        if offsets:
+            topics.commit(offsets)
+        if lost:
+            number = sum(low - committed for _, committed, low in lost)
+            raise MergeError(
+                "EVENTS_LOST",
+                f"{number} messages of {self._settings.merge_topic} were deleted by retention before they were claimed "
+                f"(partitions {', '.join(str(p) for p, _, _ in lost)})",
+                "Find the pairs in the user service's log and merge them by hand; the poll goes on at the oldest message.",
+            )
+        return counts
+
+    def _claim(self, message: Any) -> str:
+        raw = message.value or b""
+        position = Position(message.topic, message.partition, message.offset, message.timestamp_ms, raw)
+        where = f"{message.topic}/{message.partition}/{message.offset}"
+        try:
+            event = parse(raw, self._settings)
+        except InvalidEvent as error:
+            kept = raw if len(raw) <= self._settings.max_event_bytes else raw[: self._settings.max_event_bytes]
+            request = MergeRequest((), "", origin="event", raw=kept)
+            opened = self._journal.open(merge_id_for((), "", None, position), request, where, "refused", error)
+            return "refused" if opened else "repeated"
+        if event is None:
+            return "ignored"
+        request = MergeRequest(event.sources, event.target, origin="event", mid=event.mid, raw=raw)
+        merge_id = merge_id_for(event.sources, event.target, event.mid, position)
+        return "claimed" if self._journal.open(merge_id, request, where) else "repeated"
+
+    def _startable(self) -> list[Merge]:
+        waiting = [m for m in self._journal.find("state", "waiting") if self._free(m)]
+        ready = [*self._journal.find("state", "requested"), *waiting]
+        return sorted(ready, key=lambda m: (m.created_at or now(), str(m.merge_id)))
+
+    def _free(self, merge: Merge) -> bool:
+        holder = self._journal.holder(merge.waiting_for) if merge.waiting_for else None
+        return holder is None or holder.merge_id == merge.merge_id or holder.state in CLOSED
+
+    def choose(self, run_state: Callable[[str], str | None], limit: int) -> list[dict[str, Any]]:
+        """Moves what can start to started, oldest first, and answers one run for each.
+
+        :param run_state: the state of an Airflow run, None when it does not exist.
+        """
+        chosen = []
+        for merge in [*self._stranded(run_state), *self._startable()][:limit]:
+            number = merge.attempt + 1
+            run_id = f"merge__{merge.merge_id}__{number}"
+            state = merge.state if merge.state == "running" else "started"
+            if self._journal.change(merge, state=state, attempt=number, run_ids=[*merge.run_ids, run_id]):
+                conf = {
+                    "merge_id": str(merge.merge_id),
+                    "source_accounts": list(merge.request.sources),
+                    "target_account": merge.request.target,
+                }
+                chosen.append({"merge_id": str(merge.merge_id), "trigger_run_id": run_id, "conf": conf})
+        return chosen
+
+    def _stranded(self, run_state: Callable[[str], str | None]) -> list[Merge]:
+        """Started or running merges whose run does not exist, or ended without moving them on."""
+        found = []
+        for merge in [*self._journal.find("state", "started"), *self._journal.find("state", "running")]:
+            if not self._old(merge):
+                continue
+            state = run_state(merge.run_ids[-1]) if merge.run_ids else None
+            if state is None or (state in _ENDED and state != "failed"):
+                found.append(merge)
+        return found

@@ -1,0 +1,172 @@
+"""The journal's write-ahead log: entries of absolute values, in key order, appended by conditional writes only."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from account_merge.codec import Codec, payload, unpayload
+from account_merge.errors import NeedsAttention
+from account_merge.journal import Cas, now
+from account_merge.model import Change, Entry, Key
+
+BUCKET = 100  # entries in a partition: at most 100 MiB of payload, 2 MB in the usual case
+LIST_ATTEMPTS = 1000  # µs kept free above a timestamp for repeated list writes
+
+
+class Log:
+    """The log of one table of one merge."""
+
+    def __init__(self, cas: Cas, merge_id: uuid.UUID, table: str, codec: Codec) -> None:
+        self._cas = cas
+        self._merge_id = merge_id
+        self._table = table
+        self._codec = codec
+        self.writer = uuid.uuid4()
+
+    def _place(self, seq: int) -> list[Any]:
+        return [self._merge_id, self._table, seq // BUCKET]
+
+    def last(self) -> Entry | None:
+        """The newest entry (SERIAL), or None when the log is empty."""
+        found = None
+        bucket = 0
+        while True:
+            rows = self._cas.read(
+                "SELECT * FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? ORDER BY seq DESC LIMIT 1",
+                [self._merge_id, self._table, bucket],
+            )
+            if not rows or rows[0].kind is None:
+                return self._entry(found) if found else None
+            found = rows[0]
+            bucket += 1
+
+    def entries(self, serial: bool = False) -> Iterator[Entry]:
+        """Every entry in order, page by page."""
+        bucket = 0
+        while True:
+            count = 0
+            for row in self._cas.stream(
+                "SELECT * FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ?",
+                [self._merge_id, self._table, bucket],
+                serial,
+                fetch_size=8,
+            ):
+                count += 1
+                yield self._entry(row)
+            if count < BUCKET:
+                return
+            bucket += 1
+
+    def keys(self, seq: int) -> list[Key]:
+        """The keys of an entry whose payload holds keys instead of changes."""
+        rows = self._cas.read(
+            "SELECT payload FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ?",
+            [*self._place(seq), seq],
+        )
+        return [self._codec.unkey(key) for key in unpayload(rows[0].payload)] if rows else []
+
+    def counts(self) -> dict[str, int]:
+        """Rows by what happened to them, added up over the entries without reading their payload."""
+        added: dict[str, int] = {}
+        bucket = 0
+        while True:
+            rows = self._cas.read(
+                "SELECT counts, note FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ?",
+                [self._merge_id, self._table, bucket],
+                serial=False,
+            )
+            for row in rows:
+                for name, number in (row.counts or {}).items():
+                    added[name] = added.get(name, 0) + number
+            if len(rows) < BUCKET:
+                return added
+            bucket += 1
+
+    def append(self, seq: int, kind: str, last_key: Key | None, base: int, changes: Sequence[bytes], counts: Mapping[str, int]) -> bool:
+        """Writes entry `seq` if nobody has; False when another writer was first (then adopt its entry).
+
+        :raises TransientError: the outcome is unknown; `last()` tells it.
+        """
+        body = payload(list(changes))
+        previous = self._digest(seq - 1) if seq else b""
+        digest = hashlib.sha256(previous + hashlib.sha256(body).digest()).digest()
+        return self._cas.write(
+            "INSERT INTO {ks}.log (merge_id, table_name, bucket, seq, kind, last_key, base, attempts, writer, counts, "
+            "payload, digest, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?) IF NOT EXISTS",
+            [
+                *self._place(seq),
+                seq,
+                kind,
+                None if last_key is None else self._codec.key(last_key),
+                base,
+                self.writer,
+                dict(counts),
+                body,
+                digest,
+                now(),
+            ],
+        )
+
+    def _digest(self, seq: int) -> bytes:
+        rows = self._cas.read(
+            "SELECT digest FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ?",
+            [*self._place(seq), seq],
+            serial=False,
+        )
+        return rows[0].digest if rows and rows[0].digest else b""
+
+    def next_attempt(self, entry: Entry) -> int:
+        """A number for one more writing of an entry's lists, never given out before."""
+        known = entry.attempts
+        while known < LIST_ATTEMPTS - 1:
+            if self._cas.write(
+                "UPDATE {ks}.log SET attempts = ? WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ? "
+                "IF attempts = ?",
+                [known + 1, *self._place(entry.seq), entry.seq, known],
+            ):
+                return known + 1
+            rows = self._cas.read(
+                "SELECT attempts FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ?",
+                [*self._place(entry.seq), entry.seq],
+            )
+            known = rows[0].attempts
+        raise NeedsAttention(
+            "TOO_MANY_ATTEMPTS",
+            f"entry {entry.seq} of {self._table}, merge {self._merge_id}, was written {LIST_ATTEMPTS} times",
+            "Find out why the task keeps dying, then repair the merge.",
+        )
+
+    def _entry(self, row: Any) -> Entry:
+        body = unpayload(row.payload) if row.payload and row.kind != "skip" else []
+        changes: tuple[Change, ...] = tuple(self._codec.unchange(c) for c in body)
+        key = None if row.last_key is None else self._codec.unkey(row.last_key)
+        return Entry(row.seq, row.kind, key, row.base or 0, changes, row.attempts or 0, row.created_at)
+
+
+def ledger(logs: Sequence[Log], accounts: frozenset[str]) -> Iterator[tuple[Key, str, dict[str, int]]]:
+    """What each of the accounts' rows has handed on in these logs, sorted by key (one log's entries are; they are joined)."""
+    import heapq
+
+    yield from heapq.merge(*(_handed(log, accounts) for log in logs), key=lambda item: item[0])
+
+
+def _handed(log: Log, accounts: frozenset[str]) -> Iterator[tuple[Key, str, dict[str, int]]]:
+    run: dict[tuple[Key, str], dict[str, int]] = {}
+    for entry in log.entries():
+        if entry.kind == "changes":
+            yield from _sorted(run)
+            run = {}
+        for change in entry.changes:
+            for account in accounts & set(change.given):
+                known = run.setdefault((change.key, account), {})
+                for column, (_, after) in change.given[account].items():
+                    known[column] = max(after, known.get(column, 0))
+    yield from _sorted(run)
+
+
+def _sorted(run: Mapping[tuple[Key, str], dict[str, int]]) -> Iterator[tuple[Key, str, dict[str, int]]]:
+    for key, account in sorted(run):
+        yield key, account, run[key, account]

@@ -1,0 +1,134 @@
+"""The values that travel between the modules of the core: rows, changes, merges. No behaviour, no I/O."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+Key = tuple[Any, ...]
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One account's row of one table, as it was read.
+
+    :param key: the logical key without the account, in the rule's order.
+    :param values: logical column -> value; absent and null are the same.
+    :param written: logical column -> newest write time of the cell, µs since the epoch.
+    :param base: µs; a clock taken before the page that holds this row was asked for, less `CLOCK_MARGIN`.
+    """
+
+    key: Key
+    values: Values
+    written: Mapping[str, int] = field(default_factory=dict)
+    base: int = 0
+
+
+@dataclass(frozen=True)
+class Write:
+    """One absolute value to put into one column at one timestamp (µs). For a map or set: the elements to put."""
+
+    value: Any
+    timestamp: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a merge does to one row of the target account, with everything needed to explain and undo it.
+
+    :param sources: source account -> its row's values as read (also kept where nothing changes).
+    :param before: the target's row as read, None when the target had no such row.
+    :param writes: column -> what is put; empty when the target needs nothing.
+    :param create: the row must exist afterwards and did not before.
+    :param why: column -> the strategy's words, for each column that is written.
+    :param given: source account -> column -> highest absolute value of a total handed on (before, after) this merge.
+    :param notes: readings that the data leaves open; each names both.
+    """
+
+    key: Key
+    sources: Mapping[str, Values]
+    before: Values | None
+    writes: Mapping[str, Write]
+    create: bool
+    why: Mapping[str, str]
+    given: Mapping[str, Mapping[str, tuple[int, int]]]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the log: a run of neighbouring changes of one table of one merge.
+
+    :param kind: `changes`, `fold` (a newer write of the platform was folded in) or `end` (the table is done).
+    :param last_key: the greatest key that the table's log has dealt with so far.
+    :param base: µs; lowest timestamp of its writes.
+    :param attempts: highest attempt number handed out; the writer of the entry owns 0.
+    """
+
+    seq: int
+    kind: str
+    last_key: Key | None
+    base: int
+    changes: tuple[Change, ...]
+    attempts: int
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class MergeRequest:
+    """What somebody asks for: one or more source accounts into one target account.
+
+    :param tables: logical table names; empty means every rule's table.
+    :param on_conflict: `combine`, or `skip`: where both accounts have a course and batch, the target's rows stay.
+    :param source_rows: `keep`, or `deactivate`: the source's enrolments become inactive.
+    :param dry_run: plan and report; nothing is written to learners' tables.
+    :param origin: `event`, `ui`, `api` or `cli`.
+    """
+
+    sources: tuple[str, ...]
+    target: str
+    tables: tuple[str, ...] = ()
+    on_conflict: str = "combine"
+    source_rows: str = "keep"
+    dry_run: bool = False
+    deactivate_sources: bool = False
+    reason: str = ""
+    requested_by: str = ""
+    origin: str = "api"
+    mid: str | None = None
+    raw: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Merge:
+    """A merge as the journal knows it."""
+
+    merge_id: uuid.UUID
+    state: str
+    attempt: int
+    request: MergeRequest
+    survivor: str | None
+    waiting_for: str | None
+    waiting_holder: uuid.UUID | None
+    error_code: str | None
+    error: str | None
+    remedy: str | None
+    failed_event: str
+    failed_number: int
+    failed_at: datetime | None
+    failed_offsets: Mapping[str, int]
+    run_ids: tuple[str, ...]
+    sync_sent: int | None
+    rules_hash: str | None
+    created_at: datetime | None
+    updated_at: datetime | None
+    note: str | None = None
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """Source accounts and the account the merge writes to, sorted, each once."""
+        return tuple(sorted({*self.request.sources, self.survivor or self.request.target}))

@@ -1,0 +1,132 @@
+"""Merge-join of sorted row streams into a stream of changes. Pure: names no table, knows no server, keeps no stream."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import Any
+
+from account_merge.derive import Evidence, Side
+from account_merge.model import Change, Key, Row, Values, Write
+from account_merge.rules import TableRule
+
+Given = Mapping[str, Mapping[str, int]]
+EvidenceFor = Callable[[Key], Evidence]
+
+
+def no_evidence(key: Key) -> Evidence:
+    """For rules that look at no other table."""
+    return {}
+
+
+def merge_values(
+    rule: TableRule, sources: Mapping[str, Values], target: Values | None, target_account: str, given: Given, evidence: Evidence
+) -> tuple[Values, dict[str, dict[str, tuple[int, int]]]]:
+    """The target's values after the merge, and what each source has handed on then.
+
+    Totals add only what lies beyond `given`; every other column is the same however often it is done.
+    """
+    accounts = sorted(sources)
+    columns = sorted({c for values in (*sources.values(), target or {}) for c in values})
+    merged: Values = {}
+    handed: dict[str, dict[str, tuple[int, int]]] = {}
+    for column in columns:
+        strategy = rule.strategy(column)
+        value = (target or {}).get(column)
+        for account in accounts:
+            other = sources[account].get(column)
+            if strategy.ledger and other is not None:
+                before = given.get(account, {}).get(column, 0)
+                handed.setdefault(account, {})[column] = (before, max(before, other))
+                other = max(0, other - before)
+            value = strategy.merge(value, other)
+        if value is not None:
+            merged[column] = value
+    sides = [Side(account, sources[account]) for account in accounts]
+    if target is not None:
+        sides.append(Side(target_account, target, target=True))
+    for derivation in rule.derive:
+        present = {c for side in sides for c in side.values}
+        merged.update({c: v for c, v in derivation.apply(sides, merged, evidence).items() if v is not None and c in present})
+    return merged, handed
+
+
+def written_part(old: Any, new: Any) -> Any:
+    """What must be put to get from the old value to the new: of a map or set only the elements that differ."""
+    if isinstance(new, Mapping):
+        return {k: v for k, v in new.items() if (old or {}).get(k) != v}
+    if isinstance(new, set | frozenset):
+        return set(new) - set(old or ())
+    return new
+
+
+def plan_row(
+    rule: TableRule,
+    key: Key,
+    sources: Mapping[str, Values],
+    target: Row | None,
+    target_account: str,
+    base: int,
+    given: Given,
+    evidence: Evidence,
+    notes: tuple[str, ...] = (),
+) -> Change:
+    """The change of one row. A cell whose write time is at or above `base` gets its write time + 1, so that it wins."""
+    before = target.values if target else None
+    merged, handed = merge_values(rule, sources, before, target_account, given, evidence)
+    writes, why = {}, {}
+    led = {column: d.why for d in rule.derive for column in d.columns}
+    for column, value in merged.items():
+        old = (before or {}).get(column)
+        if value == old:
+            continue
+        seen = target.written.get(column, 0) if target else 0
+        writes[column] = Write(written_part(old, value), max(base, seen + 1))
+        why[column] = "only the source has this row: it moves whole" if before is None else led.get(column, rule.strategy(column).why)
+    return Change(key, dict(sources), before, writes, before is None, why, handed, notes)
+
+
+def plan(
+    rule: TableRule,
+    target_account: str,
+    sources: Mapping[str, Iterable[Row]],
+    target: Iterable[Row],
+    given: Iterable[tuple[Key, str, Mapping[str, int]]],
+    evidence_for: EvidenceFor = no_evidence,
+    skip: Callable[[Key], bool] = lambda key: False,
+) -> Iterator[tuple[Change, int]]:
+    """One change for each key that a source has, in key order, with the base clock that its reads allow (µs).
+
+    All streams must be sorted by key; memory is one row a stream.
+
+    :param given: (key, source account, column -> highest value handed on) of earlier merges, sorted by key.
+    :param skip: keys whose rows stay as the target has them.
+    """
+    streams = [_tagged(rows, 0, account) for account, rows in sorted(sources.items())]
+    streams.append(_tagged(target, 1, target_account))
+    streams.append((key, 2, account, values) for key, account, values in given)
+    merged = heapq.merge(*streams, key=lambda item: item[0])
+    for key, group in groupby(merged, key=lambda item: item[0]):
+        mine: dict[str, Row] = {}
+        held: Row | None = None
+        ledger: dict[str, dict[str, int]] = {}
+        for _, kind, account, payload in group:
+            if kind == 0:
+                mine[account] = payload
+            elif kind == 1:
+                held = payload
+            else:
+                known = ledger.setdefault(account, {})
+                for column, value in payload.items():
+                    known[column] = max(value, known.get(column, value))
+        if not mine or skip(key):
+            continue
+        base = min(row.base for row in (*mine.values(), *([held] if held else [])))
+        values = {account: row.values for account, row in mine.items()}
+        yield plan_row(rule, key, values, held, target_account, base, ledger, evidence_for(key)), base
+
+
+def _tagged(rows: Iterable[Row], kind: int, account: str) -> Iterator[tuple[Key, int, str, Any]]:
+    for row in rows:
+        yield row.key, kind, account, row

@@ -1,0 +1,99 @@
+"""Reports, lists and checks on a terminal, or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import IO, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from account_merge.model import Merge
+from account_merge.report import Report
+
+_MOST_ROWS = 40  # of one table on a terminal; JSON has them all
+
+
+def _console(out: IO[str]) -> Console:
+    return Console(file=out, highlight=False)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    return escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def print_report(report: Report, as_json: bool, out: IO[str]) -> None:
+    """A merge: its head, then a table per merged table with target before, source, after and why."""
+    if as_json:
+        print(json.dumps(report.to_dict(), ensure_ascii=False), file=out)
+        return
+    console = _console(out)
+    head = report.head()
+    console.print(f"[bold]merge {head['merge_id']}[/]: {head['state']}")
+    console.print(f"  {', '.join(map(escape, head['source_accounts']))} → {escape(head['survivor'] or head['target_account'])}")
+    for words in (head["note"], head["error"] and f"{head['error']['code']}: {head['error']['message']} {head['error']['remedy']}"):
+        if words:
+            console.print(f"  {escape(words)}")
+    for part in report.tables:
+        _print_table(console, part.table, part.note, part.rows)
+
+
+def _print_table(console: Console, name: str, note: str, rows: Iterable[dict[str, Any]]) -> None:
+    table = Table(title=name, title_justify="left", show_lines=False, expand=False)
+    for column in ("row", "column", "target before", "source", "after", "why"):
+        table.add_column(column, overflow="fold")
+    shown = same = hidden = 0
+    for row in rows:
+        if row["what"] == "same":
+            same += 1
+            continue
+        shown += 1
+        if shown > _MOST_ROWS:
+            hidden += 1
+            continue
+        label = " ".join(map(str, row["key"].values()))
+        for column in row["columns"] or ["(row)"]:
+            sources = [v.get(column) for v in row["sources"].values() if v.get(column) is not None]
+            source = sources[0] if len(sources) == 1 else sources or None
+            before = (row["before"] or {}).get(column)
+            table.add_row(escape(label), column, _text(before), _text(source), _text(row["after"].get(column)), row["why"].get(column, ""))
+            label = ""
+        for words in row["notes"]:
+            table.add_row("", "[yellow]either way[/]", "", "", "", escape(words))
+    if shown:
+        console.print(table)
+    rest = [f"{same} rows needed nothing" if same else "", f"{hidden} more rows: --json shows all" if hidden else "", note]
+    words = "; ".join(w for w in rest if w)
+    if not shown:
+        console.print(f"[bold]{name}[/]: {words or 'nothing to merge'}")
+    elif words:
+        console.print(f"  {words}")
+
+
+def print_list(merges: Sequence[Merge], as_json: bool, out: IO[str]) -> None:
+    """Merges, one a line."""
+    if as_json:
+        for merge in merges:
+            print(json.dumps(Report(merge, ()).head()), file=out)
+        return
+    table = Table("merge id", "state", "source accounts", "target account", "since", "note")
+    for m in merges:
+        words = m.error or m.note or ""
+        table.add_row(str(m.merge_id), m.state, ", ".join(m.request.sources), m.request.target, str(m.created_at), escape(words))
+    _console(out).print(table)
+
+
+def print_check(checks: Sequence[Any], as_json: bool, out: IO[str]) -> None:
+    """Checks with their remedy where they failed."""
+    if as_json:
+        found = [{"name": c.name, "ok": c.ok, "detail": c.detail, "remedy": c.remedy} for c in checks]
+        print(json.dumps(found), file=out)
+        return
+    console = _console(out)
+    for check in checks:
+        mark = "[green]ok[/]  " if check.ok else "[red]FAIL[/]"
+        console.print(f"{mark} {check.name}: {escape(check.detail)}" + (f"\n     {escape(check.remedy)}" if not check.ok else ""))

@@ -1,0 +1,112 @@
+"""A merge as people and programs read it: per table and row, target before, source, after and why."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from account_merge.model import Change, Merge
+from account_merge.schema import TableSchema
+
+
+def jsonable(value: Any) -> Any:
+    """A column's value in JSON's types; times as ISO 8601 in UTC."""
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds") + ("Z" if value.tzinfo is None else "")
+    if isinstance(value, Mapping):
+        return {str(k): jsonable(v) for k, v in value.items()}
+    if hasattr(value, "_asdict"):
+        return jsonable(value._asdict())
+    if isinstance(value, set | frozenset):
+        return sorted((jsonable(v) for v in value), key=str)
+    if isinstance(value, list | tuple):
+        return [jsonable(v) for v in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, date | uuid.UUID | Decimal) or type(value).__module__.startswith("cassandra"):
+        return str(value)
+    return value
+
+
+def row_of(change: Change, schema: TableSchema, kind: str = "changes") -> dict[str, Any]:
+    """One change as a report row; `after` has the columns that were put, maps and sets as they are then."""
+    after = dict(change.before or {})
+    for column, write in change.writes.items():
+        joined = schema.columns[column].kind in ("map", "set") and after.get(column)
+        if joined and isinstance(write.value, Mapping):
+            after[column] = {**after[column], **write.value}
+        elif joined:
+            after[column] = set(after[column]) | set(write.value)
+        else:
+            after[column] = write.value
+    what = "folded" if kind == "fold" else "created" if change.create else "changed" if change.writes else "same"
+    return {
+        "key": dict(zip(schema.key, map(jsonable, change.key), strict=True)),
+        "what": what,
+        "before": None if change.before is None else jsonable(change.before),
+        "sources": jsonable(change.sources),
+        "after": jsonable(after),
+        "columns": sorted(change.writes),
+        "why": dict(change.why),
+        "notes": list(change.notes),
+    }
+
+
+@dataclass(frozen=True)
+class TableReport:
+    """One table of a report. `rows` may be a stream: read it once."""
+
+    table: str
+    note: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    rows: Iterable[dict[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """A merge with its tables."""
+
+    merge: Merge
+    tables: tuple[TableReport, ...]
+    preview: bool = False
+
+    def head(self) -> dict[str, Any]:
+        """The merge without its rows: ids, state, error; safe for logs but for the reason people typed."""
+        m = self.merge
+        return {
+            "merge_id": str(m.merge_id),
+            "state": "preview" if self.preview else m.state,
+            "source_accounts": list(m.request.sources),
+            "target_account": m.request.target,
+            "survivor": m.survivor,
+            "mid": m.request.mid,
+            "origin": m.request.origin,
+            "reason": m.request.reason,
+            "waiting_for": m.waiting_for,
+            "waiting_holder": str(m.waiting_holder) if m.waiting_holder else None,
+            "error": {"code": m.error_code, "message": m.error, "remedy": m.remedy} if m.error_code else None,
+            "failed_event": m.failed_event,
+            "sync_sent": m.sync_sent,
+            "note": m.note,
+            "run_ids": list(m.run_ids),
+            "created_at": jsonable(m.created_at),
+            "updated_at": jsonable(m.updated_at),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole report; reads every table's rows."""
+        return {
+            **self.head(),
+            "tables": [
+                {"table": t.table, "note": t.note, "counts": dict(t.counts), "rows": list(t.rows)} for t in self.tables
+            ],
+        }
+
+
+def rows_of(changes: Iterator[Change], schema: TableSchema) -> Iterator[dict[str, Any]]:
+    """Report rows of a preview's changes."""
+    return (row_of(change, schema) for change in changes)

@@ -1,0 +1,149 @@
+"""Logical columns of the rules -> the real tables of this cluster; both schema families and every key variant.
+
+Reads `system_schema` only; never writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from account_merge.errors import NeedsAttention
+from account_merge.model import Key
+from account_merge.rules import TableRule
+
+#: One concept, its names in the platform's schema families (Cassandra: courseid; Spark's YCQL: collectionid).
+ALIASES: tuple[frozenset[str], ...] = (
+    frozenset({"courseid", "collectionid", "course_id", "collection_id"}),
+    frozenset({"batchid", "contextid", "batch_id", "context_id"}),
+    frozenset({"userid", "user_id"}),
+    frozenset({"contentid", "content_id"}),
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a real table. `kind` is scalar, map, set or list (the last three non-frozen)."""
+
+    logical: str
+    actual: str
+    kind: str
+    cql_type: Any
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """A rule's table as this cluster has it.
+
+    :param key: logical key without the account -> column.
+    :param partition: logical columns of the partition key; :param clustering: of the clustering key, in order.
+    :param indexed: logical columns with a secondary or SAI index of their own.
+    """
+
+    keyspace: str
+    name: str
+    user: Column
+    key: Mapping[str, Column]
+    columns: Mapping[str, Column]
+    partition: tuple[str, ...]
+    clustering: tuple[str, ...]
+    indexed: frozenset[str]
+
+    @property
+    def full_name(self) -> str:
+        """Quoted keyspace and table for CQL."""
+        return f'"{self.keyspace}"."{self.name}"'
+
+    @property
+    def by_account(self) -> bool:
+        """The account alone is the partition key: its rows are read in one sorted sweep."""
+        return self.partition == (self.user.logical,)
+
+    def column(self, logical: str) -> Column:
+        """Any column by its logical name."""
+        if logical == self.user.logical:
+            return self.user
+        return self.key.get(logical) or self.columns[logical]
+
+    def bind(self, account: str, key: Key) -> dict[str, Any]:
+        """Logical column -> value of the whole primary key of an account's row."""
+        return {self.user.logical: account, **dict(zip(self.key, key, strict=True))}
+
+
+def real_name(logical: str, present: set[str]) -> str | None:
+    """The column of the table that stands for a logical one: by its own name, else by an alias."""
+    if logical in present:
+        return logical
+    for names in ALIASES:
+        if logical in names:
+            return next(iter(sorted(names & present)), None)
+    return None
+
+
+def kind_of(cql_type: str) -> str:
+    """scalar, map, set or list; a frozen collection is written as a whole, like a scalar."""
+    head = cql_type.split("<", 1)[0]
+    return head if head in ("map", "set", "list") and "<" in cql_type else "scalar"
+
+
+def detect(session: Any, rule: TableRule, keyspace: str, name: str) -> TableSchema | None:
+    """The rule's table in this cluster, or None when the table does not exist.
+
+    :raises NeedsAttention: the table exists, but a key column that the rule needs cannot be recognised.
+    """
+    rows = list(
+        session.execute(
+            "SELECT column_name, kind, position, type FROM system_schema.columns WHERE keyspace_name=%s AND table_name=%s",
+            (keyspace, name),
+        )
+    )
+    if not rows:
+        return None
+    types = {
+        column: cql_type
+        for _, _, column, cql_type in session.prepare(f'SELECT * FROM "{keyspace}"."{name}"').result_metadata
+    }
+    present = {row.column_name for row in rows}
+    primary = {row.column_name for row in rows if row.kind in ("partition_key", "clustering")}
+    names: dict[str, str] = {}
+    for logical in (rule.user, *rule.key):
+        free = primary - set(names.values())
+        actual = real_name(logical, free)
+        if actual is None:
+            raise NeedsAttention(
+                "UNKNOWN_KEY",
+                f"table {keyspace}.{name} has no key column for {logical} (its key: {', '.join(sorted(primary))})",
+                "Name the right table in ACCOUNT_MERGE_TABLE_NAMES, or add the column's alias to schema.ALIASES.",
+            )
+        names[logical] = actual
+    if set(names.values()) != primary:
+        raise NeedsAttention(
+            "UNKNOWN_KEY",
+            f"table {keyspace}.{name} has key columns that its rule does not know: {', '.join(sorted(primary - set(names.values())))}",
+            "Add the key variant to rules.RULES.",
+        )
+    logical_of = {actual: logical for logical, actual in names.items()}
+    kinds = {row.column_name: kind_of(row.type) for row in rows}
+
+    def column(actual: str) -> Column:
+        return Column(logical_of.get(actual, actual), actual, kinds[actual], types[actual])
+
+    ordered = sorted(rows, key=lambda row: row.position)
+    user = column(names[rule.user])
+    indexed = {
+        (row.options or {}).get("target", "").strip('"')
+        for row in session.execute(
+            "SELECT options FROM system_schema.indexes WHERE keyspace_name=%s AND table_name=%s", (keyspace, name)
+        )
+    }
+    return TableSchema(
+        keyspace,
+        name,
+        user,
+        {logical: column(names[logical]) for logical in rule.key},
+        {actual: column(actual) for actual in sorted(present - primary)},
+        tuple(logical_of[row.column_name] for row in ordered if row.kind == "partition_key"),
+        tuple(logical_of[row.column_name] for row in ordered if row.kind == "clustering"),
+        frozenset(logical_of.get(target, target) for target in indexed),
+    )

@@ -1,0 +1,33 @@
+"""The life of a merge: which state may follow which. Each transition is one conditional write in the journal."""
+
+from __future__ import annotations
+
+TRANSITIONS: dict[str, frozenset[str]] = {
+    "proposed": frozenset({"requested", "rejected", "expired"}),
+    "refused": frozenset({"requested"}),
+    "requested": frozenset({"started", "abandoned", "refused"}),
+    "started": frozenset({"running", "waiting", "failed", "requested", "refused"}),
+    "waiting": frozenset({"started", "abandoned"}),
+    "running": frozenset({"completed", "failed", "paused", "needs_attention"}),
+    "failed": frozenset({"running", "undoing", "abandoned"}),
+    "paused": frozenset({"running", "undoing", "abandoned"}),
+    "needs_attention": frozenset({"running", "undoing", "abandoned"}),
+    "completed": frozenset({"undoing", "erased"}),
+    "abandoned": frozenset({"undoing", "erased"}),
+    "undoing": frozenset({"undone"}),
+    "undone": frozenset({"redoing", "erased"}),
+    "redoing": frozenset({"completed"}),
+    "rejected": frozenset(),
+    "expired": frozenset(),
+    "erased": frozenset(),
+}
+STATES = tuple(TRANSITIONS)
+#: A lease that names a merge in one of these is free to take.
+CLOSED = frozenset({"completed", "undone", "abandoned", "rejected", "expired", "refused", "erased"})
+#: States in which the merge may hold leases.
+HOLDING = frozenset({"started", "running", "failed", "paused", "needs_attention", "undoing", "redoing"})
+
+
+def allowed(before: str, after: str) -> bool:
+    """Whether a merge may go from one state to the other."""
+    return after in TRANSITIONS[before]

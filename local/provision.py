@@ -1,0 +1,93 @@
+"""Creates what the platform's owner would have created: the topics and the learners' tables, and then our journal.
+
+Run as `python -m local.provision` it takes the servers from the environment, as the containers do. Everything that is
+there already stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from local import cql, keys
+from local.config import PROJECT, StackError
+
+PARTITIONS = 2
+
+
+def create_topics(bootstrap: str, topics: Iterable[str], seconds: float = 60) -> None:
+    """Create these topics, and return when each can be written to."""
+    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 3})
+    wanted = list(topics)
+    answers = admin.create_topics([NewTopic(t, num_partitions=PARTITIONS, replication_factor=1) for t in wanted])
+    for answer in answers.values():
+        try:
+            answer.result(timeout=seconds)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise StackError(f"The topics could not be created at {bootstrap}: {error}") from error
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        known = admin.list_topics(timeout=seconds).topics
+        if all(t in known and all(p.leader >= 0 for p in known[t].partitions.values()) for t in wanted):
+            return
+        time.sleep(0.1)
+    raise StackError(f"The topics {', '.join(wanted)} got no leader within {seconds:.0f} s. See the broker's log.")
+
+
+def create_tables(hosts: list[str], port: int, family: str = "cassandra", keyspace: str = cql.PLATFORM_KEYSPACE) -> None:
+    """Create the platform's keyspace and tables with its own DDL."""
+    import socket
+
+    from cassandra.cluster import Cluster
+
+    with Cluster(hosts, port=port, sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]) as cluster:
+        session = cluster.connect()
+        for statement in cql.statements(family, keyspace):
+            session.execute(statement, timeout=60)
+
+
+def create_journal(env: dict[str, str]) -> None:
+    """Create the journal's tables, by the product's own command."""
+    command = [sys.executable, "-m", "account_merge", "create-journal"]
+    env = env | {"PYTHONPATH": str(PROJECT / "include")}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180, cwd=PROJECT)
+    if done.returncode:
+        raise StackError(f"The journal could not be created:\n{(done.stdout + done.stderr)[-3000:]}")
+
+
+def topics(env: dict[str, str]) -> list[str]:
+    """The names of all topics that the product reads or writes under these settings."""
+    sys.path.insert(0, str(PROJECT / "include"))
+    from account_merge.settings import Settings
+
+    s = Settings.from_env(env)
+    return [s.merge_topic, s.sync_topic, s.failed_topic, s.user_sync_topic]
+
+
+def provision(env: dict[str, str]) -> None:
+    """Topics, tables and journal on the servers that `env` names."""
+    create_topics(env["KAFKA_BOOTSTRAP_SERVERS"], topics(env))
+    create_tables(env["CASSANDRA_CONTACT_POINTS"].split(","), int(env["CASSANDRA_PORT"]))
+    create_journal(env)
+
+
+def write_passwords(env: dict[str, str]) -> None:
+    """The file of Airflow's simple auth manager, from AIRFLOW_ADMIN_PASSWORD and AIRFLOW_VIEWER_PASSWORD."""
+    path = Path(env["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
+    keys.write_private(path, json.dumps({user: env[f"AIRFLOW_{user.upper()}_PASSWORD"] for user in keys.USERS}))
+
+
+if __name__ == "__main__":
+    try:
+        {"all": provision, "passwords": write_passwords}[(sys.argv[1:] or ["all"])[0]](dict(os.environ))
+    except StackError as problem:
+        sys.exit(str(problem))
