@@ -6,16 +6,22 @@ there already stays as it is.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from local import cql, keys
 from local.config import PROJECT, StackError
+
+if TYPE_CHECKING:
+    from cassandra.cluster import Session
 
 PARTITIONS = 2
 
@@ -43,16 +49,33 @@ def create_topics(bootstrap: str, topics: Iterable[str], seconds: float = 60) ->
     raise StackError(f"The topics {', '.join(wanted)} got no leader within {seconds:.0f} s. See the broker's log.")
 
 
-def create_tables(hosts: list[str], port: int, family: str = "cassandra", keyspace: str = cql.PLATFORM_KEYSPACE) -> None:
-    """Create the platform's keyspace and tables with its own DDL."""
-    import socket
+def delete_topics(bootstrap: str, topics: Iterable[str], seconds: float = 60) -> None:
+    """Delete these topics; one that is gone already is no error."""
+    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka.admin import AdminClient
 
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 3})
+    for answer in admin.delete_topics(list(topics)).values():
+        try:
+            answer.result(timeout=seconds)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise StackError(f"The topics could not be deleted at {bootstrap}: {error}") from error
+
+
+@contextlib.contextmanager
+def cassandra_session(hosts: Iterable[str], port: int) -> Iterator[Session]:
+    """A session of our own, for DDL and sample rows."""
     from cassandra.cluster import Cluster
 
-    with Cluster(hosts, port=port, sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]) as cluster:
-        session = cluster.connect()
-        for statement in cql.statements(family, keyspace):
-            session.execute(statement, timeout=60)
+    with Cluster(list(hosts), port=port, sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]) as cluster:
+        yield cluster.connect()
+
+
+def create_tables(session: Session, family: str = "cassandra", keyspace: str = cql.PLATFORM_KEYSPACE) -> None:
+    """Create the platform's keyspace and tables with its own DDL."""
+    for statement in cql.statements(family, keyspace):
+        session.execute(statement, timeout=60)
 
 
 def create_journal(env: dict[str, str]) -> None:
@@ -76,7 +99,8 @@ def topics(env: dict[str, str]) -> list[str]:
 def provision(env: dict[str, str]) -> None:
     """Topics, tables and journal on the servers that `env` names."""
     create_topics(env["KAFKA_BOOTSTRAP_SERVERS"], topics(env))
-    create_tables(env["CASSANDRA_CONTACT_POINTS"].split(","), int(env["CASSANDRA_PORT"]))
+    with cassandra_session(env["CASSANDRA_CONTACT_POINTS"].split(","), int(env["CASSANDRA_PORT"])) as session:
+        create_tables(session)
     create_journal(env)
 
 

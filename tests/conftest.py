@@ -1,18 +1,21 @@
 """Real servers for the tests: started once on free ports, in a home of their own, so that they run beside a demo.
 
 A server that does not start fails the tests that need it; none is skipped. `ACCOUNT_MERGE_TEST_STACK` may name the
-home of a stack that is up, which the tests then use and leave running.
+home of a stack that is up: the tests then use it and leave it running.
+
+Fixtures: `stack` (Kafka and Cassandra), `airflow_stack` (the same and all of Airflow), `fresh_stack` (a stack that a
+test may kill), `settings` (keyspaces, topics and group of this test alone), `environment` (the same as variables),
+`service` (the core on them), `session` (a Cassandra session). `schema_family` is parametrised indirectly.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +26,142 @@ for _folder in (ROOT / "include", ROOT):
     if str(_folder) not in sys.path:
         sys.path.insert(0, str(_folder))
 
-from local import cql, provision  # noqa: E402
-from local.airflow_parts import AIRFLOW_PORT_NAMES  # noqa: E402
-from local.config import Config  # noqa: E402
-from local.processes import tail  # noqa: E402
-from local.stack import Stack  # noqa: E402
+from local import provision  # noqa: E402
+from local.config import DEFAULT_PORTS, Config  # noqa: E402
+from local.processes import started_at, tail  # noqa: E402
+from local.stack import ALL, Stack  # noqa: E402
 
 if TYPE_CHECKING:
     from account_merge.service import Service
     from account_merge.settings import Settings
     from cassandra.cluster import Cluster, Session
+
+#: A home carries the process that made it, so that the next run can remove what a killed run left behind.
+HOME_PREFIX = "account-merge-test-"
+STARTED: list[Stack] = []
+
+
+def _new_stack() -> Stack:
+    home = Path(tempfile.mkdtemp(prefix=f"{HOME_PREFIX}{os.getpid()}-{started_at(os.getpid())}-"))
+    home.chmod(0o755)  # PostgreSQL, which runs as another user than root, must be able to enter
+    stack = Stack(Config(home, Config.from_env().cache, dict.fromkeys(DEFAULT_PORTS, 0)))
+    STARTED.append(stack)
+    return stack
+
+
+def _remove_leftovers() -> None:
+    for home in Path(tempfile.gettempdir()).glob(f"{HOME_PREFIX}*-*-*"):
+        pid, start = home.name.removeprefix(HOME_PREFIX).split("-")[:2]
+        if started_at(int(pid)) != start:
+            Stack(Config(home, Config.from_env().cache, dict.fromkeys(DEFAULT_PORTS, 0))).clean()
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """Kafka and Cassandra, up for the whole run."""
+    shared = os.environ.get("ACCOUNT_MERGE_TEST_STACK")
+    if shared:
+        found = Stack(Config(Path(shared).resolve(), Config.from_env().cache, dict.fromkeys(DEFAULT_PORTS, 0)))
+        missing = {"kafka", "cassandra"} - set(found.ports())
+        assert not missing, f"ACCOUNT_MERGE_TEST_STACK={shared} does not run {missing}: make up STACK_HOME={shared}"
+        STARTED.append(found)
+        yield found
+        return
+    _remove_leftovers()
+    own = _new_stack()
+    try:
+        own.up(["kafka", "cassandra"])
+        yield own
+    finally:
+        own.clean()
+
+
+@pytest.fixture(scope="session")
+def airflow_stack(stack: Stack) -> Stack:
+    """The stack with PostgreSQL and every component of Airflow, the topics, the sample platform and the journal."""
+    stack.up(ALL)
+    return stack
+
+
+@pytest.fixture
+def fresh_stack() -> Iterator[Callable[..., Stack]]:
+    """Starts servers for one test alone, which may stop, kill or restart them: `fresh_stack("cassandra")`."""
+    made: list[Stack] = []
+
+    def start(*names: str) -> Stack:
+        own = _new_stack()
+        made.append(own)
+        own.up(names)
+        return own
+
+    yield start
+    for own in made:
+        own.clean()
+
+
+@pytest.fixture(scope="session")
+def cluster(stack: Stack) -> Iterator[Cluster]:
+    """A driver for the tests' own questions; the core under test builds its own."""
+    from cassandra.cluster import Cluster
+
+    nodelay = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    with Cluster(["127.0.0.1"], port=stack.ports()["cassandra"], sockopts=nodelay) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def session(cluster: Cluster) -> Session:
+    """One session for all tests, without a keyspace: statements name theirs."""
+    return cluster.connect()
+
+
+@pytest.fixture
+def schema_family(request: pytest.FixtureRequest) -> str:
+    """How the learners' tables name their columns: `cassandra` unless parametrised (`spark` is the other)."""
+    return str(getattr(request, "param", "cassandra"))
+
+
+@pytest.fixture
+def environment(stack: Stack, session: Session, schema_family: str) -> Iterator[dict[str, str]]:
+    """Variables of one test: keyspaces, topics and consumer group that no other test sees; dropped at the end."""
+    name = "t" + uuid.uuid4().hex[:10]
+    own = stack.core_settings() | {
+        "ACCOUNT_MERGE_ENV": name,
+        "ACCOUNT_MERGE_COURSES_KEYSPACE": f"{name}_courses",
+        "ACCOUNT_MERGE_JOURNAL_KEYSPACE": f"{name}_journal",
+    }
+    provision.create_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
+    provision.create_tables(session, schema_family, f"{name}_courses")
+    yield own
+    for keyspace in (f"{name}_courses", f"{name}_journal"):
+        session.execute(f"DROP KEYSPACE IF EXISTS {keyspace}", timeout=60)
+    provision.delete_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
+
+
+@pytest.fixture
+def settings(environment: dict[str, str]) -> Settings:
+    """The core's settings of this test."""
+    from account_merge.settings import Settings
+
+    return Settings.from_env(environment)
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[Service]:
+    """The core on this test's keyspaces and topics, its journal created."""
+    from account_merge.service import Service
+
+    with Service(settings) as found:
+        found.create_journal()
+        yield found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
+    """A failed test on real servers shows the end of their logs."""
+    report = yield
+    if report.failed and {"stack", "fresh_stack"} & set(getattr(item, "fixturenames", ())):
+        for stack in STARTED:
+            for name, entry in stack.state.load().items():
+                report.sections.append((f"end of {name}'s log", tail(entry, 15)))
+    return report

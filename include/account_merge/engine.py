@@ -18,7 +18,7 @@ from account_merge.derive import Evidence
 from account_merge.errors import NeedsAttention
 from account_merge.journal import Cas
 from account_merge.log import LIST_ATTEMPTS, Log, ledger
-from account_merge.model import Change, Entry, Key, Merge, Row
+from account_merge.model import Change, Entry, Key, Merge, Row, Write
 from account_merge.planner import plan
 from account_merge.rules import RULES, TableRule
 from account_merge.schema import TableSchema
@@ -258,6 +258,27 @@ class TableMerge:
         return kept
 
 
+class SourceRows(TableMerge):
+    """Sets one source account's rows inactive (`source_rows: deactivate`), journaled in a log of their own."""
+
+    def __init__(self, work: TableMerge, account: str) -> None:
+        self.__dict__.update(work.__dict__)
+        self.target = account
+        self.log = Log(self._cas, self._merge.merge_id, f"{self._rule.table}/{account}", self._codec)
+
+    def plan(self, after: Key | None = None) -> Iterator[tuple[Change, int]]:
+        """A change for each row that is still active."""
+        for row in self._rows(self.target):
+            off = {
+                c: Write(value, max(row.base, row.written.get(c, 0) + 1))
+                for c, value in self._rule.deactivated.items()
+                if c in self._schema.columns and row.values.get(c) != value
+            }
+            if off and (after is None or row.key > after):
+                why = dict.fromkeys(off, "the source account's rows are deactivated, as asked")
+                yield Change(row.key, {}, row.values, off, False, why, {}), row.base
+
+
 def _seconds(moment: Any) -> float:
     from datetime import UTC
 
@@ -274,4 +295,4 @@ def _counts(kind: str, changes: Iterable[Change]) -> dict[str, int]:
     return counts
 
 
-__all__ = ["TableMerge", "Tables"]
+__all__ = ["SourceRows", "TableMerge", "Tables"]

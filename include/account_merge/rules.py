@@ -87,6 +87,7 @@ class TableRule:
     :param gives_scopes: the rows of this table tell which courses and batches an account touched.
     :param looks: other tables' rows that the derivations need.
     :param enrolments: each row is one enrolment: the sync events are made from these.
+    :param deactivated: what an inactive row shows, for `source_rows: deactivate`; empty where rows have no such state.
     :param last: merged after every other table.
     """
 
@@ -100,6 +101,7 @@ class TableRule:
     gives_scopes: bool = False
     looks: tuple[Look, ...] = ()
     enrolments: bool = False
+    deactivated: Mapping[str, Any] = field(default_factory=dict)
     last: bool = False
     examples: tuple[Example, ...] = ()
 
@@ -184,6 +186,7 @@ RULES: tuple[TableRule, ...] = (
         ),
         gives_scopes=True,
         enrolments=True,
+        deactivated={"active": False},
         examples=(
             Example(
                 source={"status": 2, "progress": 2, "contentstatus": {"a": 2, "b": 2}, "completedon": _DAY2, "active": False},

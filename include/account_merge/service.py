@@ -13,7 +13,7 @@ from typing import Any
 
 from account_merge import leases
 from account_merge.codec import Codec
-from account_merge.engine import Progress, TableMerge, Tables
+from account_merge.engine import Progress, SourceRows, TableMerge, Tables
 from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
 from account_merge.events import sync_events
 from account_merge.failures import Failures
@@ -230,6 +230,9 @@ class Service:
             if merge.state in CLOSED:
                 return self._table_answer(merge, table, work.log.counts(), f"the merge is {merge.state}: nothing is written")
             counts = work.run()
+            if merge.request.source_rows == "deactivate" and rule.deactivated:
+                for account in merge.request.sources:
+                    SourceRows(work, account).run()
             return self._table_answer(merge, table, counts, "" if counts else "the source has no rows here: nothing to merge")
 
     def _why_not(self, merge: Merge, rule: TableRule) -> str:

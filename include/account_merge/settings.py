@@ -86,7 +86,7 @@ def _topic(value: Any, row: Setting) -> str | None:
 
 def _plain_name(value: Any, row: Setting) -> str | None:
     good = isinstance(value, str) and _PLAIN_NAME.fullmatch(value)
-    return None if good else "is not a lower-case letter followed by up to 47 lower-case letters, digits and underscores"
+    return None if good else "is not a lower-case letter, then up to 47 lower-case letters, digits, underscores"
 
 
 def _choice(value: Any, row: Setting) -> str | None:

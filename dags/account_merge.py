@@ -1,0 +1,99 @@
+"""# Account merge
+
+**Merges one or more source accounts into a target account: nothing a learner earned is lost, nothing counts twice.**
+
+`account_merge_poll` starts it, one run for each merge event; a person starts it by *Trigger*. Conf of one run:
+
+```json
+{"source_accounts": ["b964d83a-c40f-4b3c-85e7-68b764efd14b"], "target_account": "191e6b5a-8581-46bd-b779-b3b534984649"}
+```
+
+`admit` opens the merge and takes its accounts; each `merge_…` task plans, writes and verifies one table; then
+`publish_sync_events` asks the platform to recompute and completes the merge. The trigger form describes the params.
+
+**Guarantees.** Every task can be cleared, killed and repeated at any time, in any order: the tables end the same. On a
+completed merge the tasks report and write nothing. `dry_run` counts the same changes and writes nothing.
+
+**Another merge holds an account:** `admit` ends green, the rest is skipped, the poll starts the merge when it is free.
+
+**When it fails:** its failed event is published; it keeps its accounts, so that nothing interleaves. Servers away:
+retried with growing pauses; later clear the failed task. Invalid request: fails at once, the log says why. `python -m
+account_merge show MERGE_ID` tells the whole story; the XCom of `admit` holds the merge id.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from account_merge.rules import RULES, TableRule
+from account_merge_airflow.callbacks import publish_failed_event
+from account_merge_airflow.connections import open_service
+from account_merge_airflow.policies import TASK_ARGS
+from account_merge_airflow.runs import merge_id_of, open_or_confirm, request_of, skip_the_rest
+from airflow.sdk import Label, Param, chain, dag, get_current_context, task
+
+TABLES = [rule.table for rule in RULES]
+ACCOUNT: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 1024, "pattern": r"\S"}
+PARAMS = {
+    "source_accounts": Param(type="array", items=ACCOUNT, minItems=1, maxItems=20, title="Source accounts",
+        description="Accounts that are merged away, one a line; at most 20."),
+    "target_account": Param(**ACCOUNT, title="Target account", description="The account that survives."),
+    "tables": Param(TABLES, type="array", minItems=1, items={"type": "string", "enum": TABLES}, examples=TABLES,
+        title="Tables", description="Tables to merge; the others are left as they are."),
+    "on_conflict": Param("combine", type="string", enum=["combine", "skip"], title="When both are enrolled",
+        description="combine: the best of both rows. skip: the target's rows of that course and batch stay."),
+    "source_rows": Param("keep", type="string", enum=["keep", "deactivate"], title="Source's enrolments",
+        description="keep: untouched. deactivate: set inactive, so that the old account leaves teachers' reports."),
+    "dry_run": Param(False, type="boolean", title="Preview only",
+        description="Plan and count the changes; write nothing to learners' tables, take no account, publish nothing."),
+    "deactivate_sources": Param(False, type="boolean", title="Deactivate source accounts",
+        description="Switch the source accounts off when the merge is complete."),
+    "reason": Param("", type=["null", "string"], maxLength=1000, title="Reason", description="Kept in the journal."),
+}  # fmt: skip
+
+
+@dag(schedule=None, catchup=False, max_active_runs=1000, params=PARAMS, default_args=TASK_ARGS, doc_md=__doc__,
+     is_paused_upon_creation=False, on_failure_callback=publish_failed_event, tags=["account-merge", "cassandra"])  # fmt: skip
+def account_merge() -> None:
+    @task(task_display_name="Admit the merge", execution_timeout=timedelta(minutes=10))
+    def admit() -> dict[str, Any]:
+        """Opens the merge when a person asked for it, takes the leases of all its accounts or of none."""
+        context = get_current_context()
+        if request_of(context).dry_run:
+            return {"merge_id": None, "state": "preview", "note": "dry_run: nothing is opened.", "proceed": True}
+        with open_service() as service:
+            answer = service.admit(open_or_confirm(context, service), context["run_id"])
+        # A completed merge goes on: its tasks report and write nothing, so a finished run can be cleared.
+        if not answer["proceed"] and answer["state"] != "completed":
+            skip_the_rest(context, answer)
+        return answer
+
+    def merge(table: str) -> dict[str, Any]:
+        context = get_current_context()
+        request = request_of(context)
+        with open_service() as service:
+            if request.dry_run:
+                return service.preview_table(request, table)
+            return service.merge_table(merge_id_of(context, service), table)
+
+    @task(task_display_name="Publish sync events", execution_timeout=timedelta(minutes=30))
+    def publish_sync_events() -> dict[str, Any]:
+        """Publishes one sync event per enrolment, delivery checked, and completes the merge."""
+        context = get_current_context()
+        if request_of(context).dry_run:
+            return {"merge_id": None, "sent": 0, "state": "preview", "note": "dry_run: nothing is published."}
+        with open_service() as service:
+            return service.publish_sync(merge_id_of(context, service))
+
+    def table_task(rule: TableRule) -> Any:
+        made = task(task_id=f"merge_{rule.table}", task_display_name=f"Merge {rule.table}", doc_md=rule.why,
+                    execution_timeout=timedelta(hours=6))  # fmt: skip
+        return made(merge)(rule.table)
+
+    tables = [table_task(rule) for rule in RULES if not rule.last]
+    last = [table_task(rule) for rule in RULES if rule.last]
+    chain(admit(), Label("holds its accounts"), tables, *last, publish_sync_events())
+
+
+account_merge()

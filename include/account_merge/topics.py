@@ -1,0 +1,349 @@
+"""Kafka: nothing is taken before it is committed by the caller, and nothing counts as sent before the broker said so.
+
+The consumer group is used without joining it: offsets are read and committed, partitions assigned by hand, so that
+no run waits for another one and a killed one leaves no member behind. The only module that knows confluent_kafka.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+from confluent_kafka.admin import AdminClient
+
+from account_merge.errors import InvalidRequest, TransientError
+from account_merge.events import Message
+from account_merge.kafka_errors import away, group_in_use, refused, topic_missing
+from account_merge.settings import Settings
+
+__all__ = ["Message", "Topics"]
+
+_REQUEST_SECONDS = 10.0
+#: Waiting cannot help against these: the message, the topic, the rights or the configuration are wrong.
+_PERMANENT = frozenset({
+    KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG,
+    KafkaError.INVALID_RECORD, KafkaError.TOPIC_EXCEPTION, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION, KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUTHENTICATION,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM, KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG,
+    KafkaError._INVALID_ARG,
+})  # fmt: skip
+_RIGHTS = frozenset({
+    KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError.UNSUPPORTED_SASL_MECHANISM,
+})  # fmt: skip
+
+
+class Topics:
+    """Consume and produce; a context manager that connects when first asked and closes what it opened."""
+
+    def __init__(self, settings: Settings, log: logging.Logger | None = None) -> None:
+        self._settings = settings
+        self._log = log or logging.getLogger(__name__)
+        self._consumer: Consumer | None = None
+        self._producer: Producer | None = None
+        self._topics: set[str] = set()
+        self._positions: dict[tuple[str, int], int] = {}
+        self._no_rights: KafkaError | None = None
+
+    def __enter__(self) -> Topics:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; what was not acknowledged has been reported by `publish` already."""
+        consumer, self._consumer, self._producer = self._consumer, None, None
+        if consumer is not None:
+            consumer.close()
+
+    # --- consume ----------------------------------------------------------------------------------------------
+
+    def lag(self) -> int:
+        """Count messages past the group's committed offset, lost ones included; consumes nothing, joins nothing."""
+        return sum(max(0, high - (low if committed is None else committed))
+                   for committed, low, high in self._standing().values())  # fmt: skip
+
+    def lost(self) -> list[tuple[int, int, int]]:
+        """List (partition, committed, low): the topic deleted messages low - committed before anybody claimed them."""
+        return [(partition, committed, low) for partition, (committed, low, _) in self._standing().items()
+                if committed is not None and committed < low]  # fmt: skip
+
+    def ensure_cutover(self) -> None:
+        """Refuse while the group has members: the retired job still runs, and both would move the same totals."""
+        group = self._settings.consumer_group
+        admin = AdminClient(self._config(), logger=self._log)
+        try:
+            found = admin.describe_consumer_groups([group], request_timeout=_REQUEST_SECONDS)[group].result()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return
+            self._fail(error.args[0], f"Consumer group {group} could not be described")
+        if found.members:
+            raise group_in_use(group, sorted({f"{member.client_id} on {member.host}" for member in found.members}))
+
+    def read_new(self, limit: int, timeout: float) -> list[Message]:
+        """Read up to `limit` messages from the committed offsets (new group: from the earliest); commits nothing.
+
+        Raises `TransientError` when nothing could be read although the topic's end was not reached.
+        """
+        topic = self._settings.merge_topic
+        starts = {p: self._start(*standing) for p, standing in self._standing().items()}
+        messages, ended = self._read(topic, starts, limit, timeout)
+        if not messages and not ended:
+            raise self._away(f"Topic {topic} gave nothing within {timeout:g} s although more is due. "
+                             "Nothing was claimed; the events wait in Kafka")  # fmt: skip
+        return messages
+
+    def positions(self) -> dict[tuple[str, int], int]:
+        """Return where the last `read_new` stands: the offsets to commit once all that it gave is in the journal.
+
+        They step over what is not given out: markers of transactions and messages that the topic has deleted.
+        """
+        return dict(self._positions)
+
+    def commit(self, next_offsets: Mapping[tuple[str, int], int]) -> None:
+        """Commit synchronously the offsets to read next; one that is behind the committed offset is left out."""
+        standing = self._standing() if next_offsets else {}
+        ahead = []
+        for (topic, partition), offset in next_offsets.items():
+            committed, _, high = standing.get(partition, (None, 0, 0))
+            # A committed offset past the end is of an earlier topic of this name: it holds nothing back.
+            if committed is None or offset > committed or committed > high:
+                ahead.append(TopicPartition(topic, partition, offset))
+        if not ahead:
+            return
+        doing = f"Offsets of {self._settings.merge_topic} could not be committed; the events will be read again"
+        try:
+            done = self._consuming().commit(offsets=ahead, asynchronous=False) or []
+        except KafkaException as error:
+            self._fail(error.args[0], doing)
+        for entry in done:
+            if entry.error:
+                self._fail(entry.error, doing)
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        """Return each partition's end: what is published from now on stands there or later."""
+        return {partition: high for partition, (_, high) in self._watermarks(topic).items()}
+
+    def read(self, topic: str, since: Mapping[int, int] | None = None, timeout: float = 10.0) -> list[Message]:
+        """Read a topic from these offsets (else its beginning) to its end of this moment, or raise: never a part."""
+        marks = self._watermarks(topic)
+        starts = {p: max(low, min((since or {}).get(p, low), high)) for p, (low, high) in marks.items()}
+        messages, ended = self._read(topic, starts, None, timeout, {p: high for p, (_, high) in marks.items()})
+        if not ended:
+            raise self._away(f"Topic {topic} could not be read to its end within {timeout:g} s")
+        return sorted(messages, key=lambda m: (m.timestamp_ms, m.partition, m.offset))
+
+    def _read(
+        self, topic: str, starts: Mapping[int, int], limit: int | None, timeout: float,
+        ends: Mapping[int, int] | None = None,
+    ) -> tuple[list[Message], bool]:  # fmt: skip
+        """Return messages and whether the end (the given one, else as it comes) was reached on every partition."""
+        consumer, deadline = self._consuming(), time.monotonic() + timeout
+        messages: list[Message] = []
+        open_ = {p for p, start in starts.items() if ends is None or start < ends[p]}
+        try:
+            consumer.assign([TopicPartition(topic, p, starts[p]) for p in open_])
+            while open_ and (limit is None or len(messages) < limit):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                room = 1000 if limit is None else min(1000, limit - len(messages))
+                for got in consumer.consume(room, timeout=min(left, 0.5)):
+                    error, partition = got.error(), got.partition()
+                    if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                        open_.discard(partition or 0)
+                    elif error is not None:
+                        self._interrupted(error, topic)
+                    elif ends is None or (got.offset() or 0) < ends[partition or 0]:
+                        messages.append(_message(got))
+                    else:
+                        open_.discard(partition or 0)
+            if ends is None:
+                self._positions = {(topic, p): max(0, start) for p, start in starts.items()}
+                for place in consumer.position([TopicPartition(topic, p) for p in starts]):
+                    if place.offset >= 0:
+                        self._positions[topic, place.partition] = place.offset
+        except KafkaException as error:
+            self._fail(error.args[0], f"Topic {topic} could not be read")
+        finally:
+            consumer.unassign()
+        return messages, not open_
+
+    def _interrupted(self, error: KafkaError, topic: str) -> None:
+        # A connection that broke is mended by the client until the deadline; the rest will not mend.
+        if error.code() in _PERMANENT:
+            self._fail(error, f"Topic {topic} could not be read")
+        self._log.info("Reading %s was interrupted: %s", topic, error.str())
+
+    @staticmethod
+    def _start(committed: int | None, low: int, high: int) -> int:
+        return committed if committed is not None and low <= committed <= high else low
+
+    def _standing(self) -> dict[int, tuple[int | None, int, int]]:
+        """Per partition of the merge topic: committed offset of the group (None without one), low and high mark."""
+        topic = self._settings.merge_topic
+        marks = self._watermarks(topic)
+        try:
+            answer = self._consuming().committed([TopicPartition(topic, p) for p in marks], timeout=_REQUEST_SECONDS)
+        except KafkaException as error:
+            self._fail(error.args[0], f"Committed offsets of group {self._settings.consumer_group} are not to be had")
+        committed: dict[int, int | None] = {}
+        for entry in answer:
+            if entry.error:
+                self._fail(entry.error, f"Committed offset of {topic}, partition {entry.partition} is not to be had")
+            committed[entry.partition] = entry.offset if entry.offset >= 0 else None
+        return {p: (committed.get(p), low, high) for p, (low, high) in marks.items()}
+
+    def _watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
+        consumer = self._consuming()
+        doing = f"Offsets of topic {topic} are not to be had"
+        marks: dict[int, tuple[int, int]] = {}
+        try:
+            found = consumer.list_topics(topic, timeout=_REQUEST_SECONDS).topics[topic]
+            if found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise topic_missing([topic], f"{doing}.")
+            if found.error is not None:
+                self._fail(found.error, doing)
+            for partition in sorted(found.partitions):
+                place = TopicPartition(topic, partition)
+                answer = consumer.get_watermark_offsets(place, timeout=_REQUEST_SECONDS, cached=False)
+                if answer is None:
+                    raise self._away(doing)
+                marks[partition] = answer
+        except KafkaException as error:
+            self._fail(error.args[0], doing)
+        return marks
+
+    # --- produce ----------------------------------------------------------------------------------------------
+
+    def publish(self, messages: Iterable[tuple[str, bytes | None, bytes]]) -> int:
+        """Publish all and return their number once the brokers acknowledged each one; else raise, saying how many were.
+
+        What could not be told delivered may be there all the same: publish the whole again, the bytes are the same.
+        """
+        delivered, sent, failures = 0, 0, list[KafkaError]()
+
+        def on_delivery(error: KafkaError | None, _: KafkaMessage) -> None:
+            nonlocal delivered
+            if error is None:
+                delivered += 1
+            else:
+                failures.append(error)
+
+        try:
+            for topic, key, value in messages:
+                self._ensure_topic(topic)
+                self._produce(topic, key, value, on_delivery)
+                sent += 1
+                if failures:
+                    break
+            # The client itself gives a message up at the deadline; the second more lets that answer come through.
+            left = self._producing().flush(self._settings.delivery_timeout_seconds + 1.0) if sent else 0
+        except KafkaException as error:
+            failures.insert(0, error.args[0])
+            left = self._producing().flush(self._settings.delivery_timeout_seconds + 1.0)
+        except BufferError:
+            left = sent - delivered
+        if failures or left:
+            self._producer = None  # an idempotent producer that lost a message may be unable to go on
+            first = next((e for e in failures if e.code() in _PERMANENT), failures[0] if failures else None)
+            doing = f"Publishing stopped: {delivered} of at least {max(sent, delivered + 1)} messages were delivered"
+            if first is None:
+                raise self._away(doing)
+            self._fail(first, doing)
+        return delivered
+
+    def _produce(self, topic: str, key: bytes | None, value: bytes, on_delivery: Any) -> None:
+        producer, deadline = self._producing(), time.monotonic() + self._settings.delivery_timeout_seconds
+        while True:
+            try:
+                producer.produce(topic, value=value, key=key, on_delivery=on_delivery)
+                producer.poll(0)
+                return
+            except BufferError:
+                if time.monotonic() > deadline:
+                    raise
+                producer.poll(0.1)
+
+    def _ensure_topic(self, topic: str) -> None:
+        # The client would wait half a minute for an unknown topic, or have the broker create one with a typing error.
+        if topic in self._topics:
+            return
+        try:
+            self._topics = set(self._producing().list_topics(timeout=self._request_seconds()).topics)
+        except KafkaException as error:
+            self._fail(error.args[0], "Publishing could not begin: 0 messages were delivered")
+        if topic not in self._topics:
+            raise topic_missing([topic], "Publishing stopped; nothing went to that topic.")
+
+    def health(self) -> str:
+        """Say which cluster answers; raise when none does or when topics that we read or write are missing."""
+        settings = self._settings
+        wanted = {settings.merge_topic, settings.failed_topic}
+        wanted |= {settings.sync_topic} if settings.sync_dialect != "user-enrolment-sync" else set()
+        wanted |= {settings.user_sync_topic} if settings.sync_dialect != "batch-enrolment-sync" else set()
+        try:
+            found = self._consuming().list_topics(timeout=self._request_seconds())
+        except KafkaException as error:
+            self._fail(error.args[0], "Kafka did not answer")
+        missing = sorted(wanted - set(found.topics))
+        if missing:
+            raise topic_missing(missing, f"Kafka answers ({len(found.brokers)} broker(s)).")
+        return f"{len(found.brokers)} broker(s), topics {', '.join(sorted(wanted))}"
+
+    # --- connections and errors -------------------------------------------------------------------------------
+
+    def _request_seconds(self) -> float:
+        return min(_REQUEST_SECONDS, self._settings.delivery_timeout_seconds)
+
+    def _config(self, **more: Any) -> dict[str, Any]:
+        fixed = {"bootstrap.servers": self._settings.kafka_bootstrap_servers, "error_cb": self._remember}
+        return {"client.id": "account-merge", **self._settings.kafka_config, **fixed, **more}
+
+    def _consuming(self) -> Consumer:
+        if self._consumer is None:
+            self._consumer = self._open(Consumer, {
+                "group.id": self._settings.consumer_group, "enable.auto.commit": False,
+                "enable.auto.offset.store": False, "auto.offset.reset": "earliest", "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+            })  # fmt: skip
+        return self._consumer
+
+    def _producing(self) -> Producer:
+        if self._producer is None:
+            timeout = int(self._settings.delivery_timeout_seconds * 1000)
+            self._producer = self._open(Producer, {
+                "enable.idempotence": True, "message.timeout.ms": timeout, "linger.ms": 5,
+            })  # fmt: skip
+        return self._producer
+
+    def _open(self, client: Any, more: dict[str, Any]) -> Any:
+        try:
+            return client(self._config(**more), logger=self._log)
+        except KafkaException as error:
+            raise InvalidRequest("BAD_SETTING", f"KAFKA_CONFIG: {error.args[0].str()}. No merge was touched.",
+                                 "Use option names and values of librdkafka.") from None  # fmt: skip
+
+    def _remember(self, error: KafkaError) -> None:
+        if error.code() in _RIGHTS:
+            self._no_rights = error
+
+    def _away(self, doing: str) -> TransientError:
+        return away(doing, self._settings.kafka_bootstrap_servers)
+
+    def _fail(self, error: KafkaError, doing: str) -> NoReturn:
+        error = self._no_rights or error
+        if error.code() in _PERMANENT:
+            raise refused(doing, f"{error.name()}: {error.str()}")
+        raise self._away(f"{doing} ({error.str()})")
+
+
+def _message(got: KafkaMessage) -> Message:
+    place = got.topic() or "", got.partition() or 0, got.offset() or 0
+    return Message(*place, got.timestamp()[1], got.key(), got.value())

@@ -1,0 +1,65 @@
+"""A failed run publishes its failed event at once, through the same function that the poll's sweep uses.
+
+Airflow runs this in the dag-processor, also after SIGKILL and after "mark failed"; it can still be lost (time-out,
+restart), which is why `account_merge_poll.report_failures` looks for the same merges every minute. Both together publish
+one event: the journal remembers which was sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from account_merge_airflow.connections import open_service
+from account_merge_airflow.runs import merge_id_of, open_or_confirm
+
+if TYPE_CHECKING:
+    from account_merge.service import Service
+    from airflow.sdk import Context
+
+RUN_ID = re.compile(r"merge__([0-9a-fA-F-]{36})__\d+")
+
+log = logging.getLogger(__name__)
+
+
+def publish_failed_event(context: Context) -> None:
+    """DAG-level `on_failure_callback` of `account_merge`; safe to run twice."""
+    run_id = context["run_id"]
+    reason = str(context.get("reason") or "the run failed")
+    if _is_preview(context):
+        log.info("Run %s was a preview (dry_run): it is no merge, so there is no failed event.", run_id)
+        return
+    with open_service() as service:
+        merge_id = _merge_id(context, service)
+        if merge_id is None:
+            log.warning(
+                "Run %s: Airflow gave no context; the poll's report_failures publishes the failed event.", run_id
+            )
+            return
+        answer = service.fail(merge_id, run_id, reason)
+    log.info("Run %s of merge %s failed (%s): %s", run_id, merge_id, reason, answer)
+
+
+def _is_preview(context: Context) -> bool:
+    params: Any = context.get("params") or {}
+    return bool(params.get("dry_run", False))
+
+
+def _merge_id(context: Context, service: Service) -> uuid.UUID | None:
+    """Return the run's merge id; a run by hand whose `admit` never came so far gets its merge opened here."""
+    from account_merge.errors import InvalidRequest
+
+    by_poll = RUN_ID.fullmatch(context["run_id"])
+    if by_poll:
+        return uuid.UUID(by_poll[1])
+    if context.get("dag_run") is None:
+        return None
+    merge_id = merge_id_of(context, service)
+    if "merge_id" not in (context["dag_run"].conf or {}):
+        try:
+            open_or_confirm(context, service)
+        except InvalidRequest as refused:
+            log.info("Merge %s was refused when it was opened: %s", merge_id, refused)
+    return merge_id

@@ -1,0 +1,108 @@
+"""Where the core's settings come from inside Airflow: the environment, then Airflow's connections over it.
+
+Connections (both optional; what they leave blank stays as the environment says):
+
+- `cassandra_account_merge`: host (comma separated), port, login, password, schema = keyspace of the learners' tables;
+- `kafka_account_merge`: extra = options of librdkafka, `bootstrap.servers` among them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from account_merge.service import Service
+    from account_merge.settings import Settings
+    from airflow.sdk import Connection
+
+CASSANDRA_CONNECTION = "cassandra_account_merge"
+KAFKA_CONNECTION = "kafka_account_merge"
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def open_service() -> Iterator[Service]:
+    """Yield a service with this task's settings, and close its connections whatever happens."""
+    from account_merge.service import Service
+
+    with Service(load_settings()) as service:
+        yield service
+
+
+def load_settings() -> Settings:
+    """Return the settings as a task or a callback sees them."""
+    return settings_from(_connection(CASSANDRA_CONNECTION), _connection(KAFKA_CONNECTION))
+
+
+async def aload_settings() -> Settings:
+    """Return the same inside the triggerer, where only the asynchronous look-up may be used."""
+    return settings_from(await _aconnection(CASSANDRA_CONNECTION), await _aconnection(KAFKA_CONNECTION))
+
+
+def settings_from(cassandra: Connection | None, kafka: Connection | None) -> Settings:
+    """Put the connections' fields over the environment's settings."""
+    from account_merge.settings import Settings
+
+    changes: dict[str, Any] = {}
+    if cassandra is not None:
+        changes |= _cassandra_fields(cassandra)
+    if kafka is not None:
+        changes |= _kafka_fields(kafka)
+    settings = Settings.from_env(os.environ)
+    return settings.replace(**changes) if changes else settings
+
+
+def _cassandra_fields(connection: Connection) -> dict[str, Any]:
+    hosts = tuple(host.strip() for host in (connection.host or "").split(",") if host.strip())
+    fields = {
+        "cassandra_contact_points": hosts,
+        "cassandra_port": connection.port,
+        "cassandra_username": connection.login,
+        "cassandra_password": connection.password,
+        "courses_keyspace": connection.schema,
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _kafka_fields(connection: Connection) -> dict[str, Any]:
+    from account_merge.settings import FIXED_KAFKA_OPTIONS
+
+    extra = dict(connection.extra_dejson)
+    servers = extra.pop("bootstrap.servers", None)
+    # The promise hangs on these (acknowledged delivery, commits after the claim), so no connection can change them.
+    fixed = sorted(FIXED_KAFKA_OPTIONS & extra.keys())
+    if fixed:
+        log.info(
+            "Connection %s: the product sets these options itself, ignored: %s", KAFKA_CONNECTION, ", ".join(fixed)
+        )
+    options = {name: value for name, value in extra.items() if name not in FIXED_KAFKA_OPTIONS}
+    changes: dict[str, Any] = {"kafka_bootstrap_servers": servers} if servers else {}
+    return changes | ({"kafka_config": options} if options else {})
+
+
+def _connection(conn_id: str) -> Connection | None:
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        connection: Connection = Connection.get(conn_id)
+    except AirflowNotFoundException:
+        log.info("No connection %s in Airflow: the environment's settings are used.", conn_id)
+        return None
+    return connection
+
+
+async def _aconnection(conn_id: str) -> Connection | None:
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        connection: Connection = await Connection.async_get(conn_id)
+    except AirflowNotFoundException:
+        return None
+    return connection

@@ -1,0 +1,40 @@
+"""How tasks of a merge are retried: what may pass by itself is tried again, what needs a person fails at once.
+
+Every task can be repeated safely, so an error that nobody foresaw is retried as well.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+from account_merge.errors import InvalidRequest, NeedsAttention, TransientError
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+
+RETRIES = 3
+#: First pause; each further one is three times as long (Airflow adds up to as much again, so that tasks spread out).
+RETRY_DELAY = timedelta(seconds=float(os.environ.get("ACCOUNT_MERGE_RETRY_DELAY_SECONDS") or "10"))
+BACKOFF = 3.0
+MAX_RETRY_DELAY = timedelta(minutes=5)
+
+RETRY_POLICY = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(InvalidRequest, RetryAction.FAIL, reason="The request itself is wrong: trying again cannot help."),
+        RetryRule(NeedsAttention, RetryAction.FAIL, reason="A person has to decide; see the merge's report."),
+        RetryRule(
+            TransientError, RetryAction.RETRY, reason="A server was away or slow: the same call is safe to repeat."
+        ),
+    ]
+)
+
+#: Arguments of every task of a merge.
+TASK_ARGS = {
+    "owner": "account-merge",
+    "pool": "account_merge",
+    "weight_rule": "upstream",  # merges that have begun finish before others begin
+    "retries": RETRIES,
+    "retry_delay": RETRY_DELAY,
+    "retry_exponential_backoff": BACKOFF,
+    "max_retry_delay": MAX_RETRY_DELAY,
+    "retry_policy": RETRY_POLICY,
+}

@@ -1,0 +1,120 @@
+"""Between a DAG run and the merge that it is about: reading params, finding the merge id, starting and skipping runs.
+
+The run id of a merge that the poll starts is `merge__<merge id>__<n>`; its conf holds the merge id. A run that a person
+starts has neither: its merge id follows from run id and accounts, so that clearing the run repeats the same merge.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from account_merge.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from account_merge.model import MergeRequest
+    from account_merge.service import Service
+    from airflow.sdk import Context
+
+MERGE_DAG = "account_merge"
+
+log = logging.getLogger(__name__)
+
+
+def request_from(params: Mapping[str, Any], requested_by: str = "") -> MergeRequest:
+    """Make the request of a run's params."""
+    from account_merge.model import MergeRequest
+    from account_merge.rules import TABLES
+
+    tables = tuple(params.get("tables") or ())
+    everything = set(tables) == set(TABLES)
+    return MergeRequest(
+        sources=tuple(dict.fromkeys(params["source_accounts"])),
+        target=params["target_account"],
+        tables=() if everything else tables,  # () = all, also those that a later version adds
+        on_conflict=params.get("on_conflict", "combine"),
+        source_rows=params.get("source_rows", "keep"),
+        dry_run=bool(params.get("dry_run", False)),
+        deactivate_sources=bool(params.get("deactivate_sources", False)),
+        reason=params.get("reason") or "",
+        requested_by=requested_by,
+    )
+
+
+def request_of(context: Context) -> MergeRequest:
+    """Return the request of the run that this context belongs to."""
+    return request_from(context["params"], getattr(context["dag_run"], "triggering_user_name", None) or "")
+
+
+def merge_id_of(context: Context, service: Service) -> uuid.UUID:
+    """Return the run's merge id: the same at every try, in every task and in the callback."""
+    given = (context["dag_run"].conf or {}).get("merge_id")
+    if given is None:
+        request = request_of(context)
+        merge_id: uuid.UUID = service.request_id(context["run_id"], request.sources, request.target)
+        return merge_id
+    try:
+        return uuid.UUID(str(given))
+    except ValueError:
+        raise InvalidRequest(
+            "BAD_MERGE_ID",
+            f"Run {context['run_id']}: conf key merge_id is {str(given)[:60]!r}, which is not a merge id.",
+            "Leave merge_id out to open a new merge, or give the id that `python -m account_merge show` knows.",
+        ) from None
+
+
+def open_or_confirm(context: Context, service: Service) -> uuid.UUID:
+    """Open the merge that a person asked for; of a merge from the journal only confirm that conf names its accounts.
+
+    What else the journal's request says (tables, policy) stands: a run's params do not change a merge that is open.
+    """
+    merge_id, request = merge_id_of(context, service), request_of(context)
+    if "merge_id" not in (context["dag_run"].conf or {}):
+        service.open_merge(request, merge_id)
+        return merge_id
+    known = service.journal.need(merge_id).request
+    if set(known.sources) != set(request.sources) or known.target != request.target:
+        raise InvalidRequest(
+            "OTHER_ACCOUNTS",
+            f"Run {context['run_id']}: the accounts in conf are not those of merge {merge_id}.",
+            "Trigger without merge_id to merge these accounts; nothing was written.",
+        )
+    return merge_id
+
+
+def run_state(context: Context, run_id: str) -> str | None:
+    """Return the state of a run of `account_merge`; None when Airflow knows no such run.
+
+    Any other trouble is raised: taking an unreachable API for a missing run would start a merge's run again.
+    """
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    try:
+        state = context["ti"].get_dagrun_state(dag_id=MERGE_DAG, run_id=run_id)
+    except AirflowRuntimeError as error:
+        if (error.error.detail or {}).get("status_code") == 404:
+            return None
+        raise
+    return str(getattr(state, "value", state))
+
+
+def trigger_arguments(merge: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a chosen merge into arguments of `TriggerDagRunOperator`."""
+    conf = merge["conf"]
+    sources = ", ".join(conf["source_accounts"])
+    note = f"Merge {merge['merge_id']}: {sources} into {conf['target_account']}, by the poll."
+    return {"trigger_run_id": merge["trigger_run_id"], "conf": dict(conf), "note": note[:1000]}
+
+
+def skip_the_rest(context: Context, answer: Mapping[str, Any]) -> None:
+    """End this run green after `admit`: nothing follows, and its XCom and log say why."""
+    from airflow.sdk.exceptions import DownstreamTasksSkipped
+
+    log.info(
+        "Merge %s is %s: %s The rest of this run is skipped; the poll starts the merge again when it can go on.",
+        answer.get("merge_id"), answer.get("state"), answer.get("note") or "",
+    )  # fmt: skip
+    context["ti"].xcom_push(key="return_value", value=dict(answer))
+    raise DownstreamTasksSkipped(tasks=sorted(context["task"].get_flat_relative_ids(upstream=False)))

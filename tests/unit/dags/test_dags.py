@@ -1,0 +1,189 @@
+"""The DAGs are exactly what operators were promised: tasks, order, retries, time-outs, pool, params, docs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+POLL_EDGES = {
+    "wait_for_work": {"claim_events"},
+    "claim_events": {"claimed", "choose_merges", "report_failures"},
+    "choose_merges": {"start_merges"},
+    "claimed": set(),
+    "start_merges": set(),
+    "report_failures": set(),
+}
+MERGE_EDGES = {
+    "admit": {"merge_user_activity_agg", "merge_user_enrolments", "merge_assessment_aggregator"},
+    "merge_user_activity_agg": {"merge_user_content_consumption"},
+    "merge_user_enrolments": {"merge_user_content_consumption"},
+    "merge_assessment_aggregator": {"merge_user_content_consumption"},
+    "merge_user_content_consumption": {"publish_sync_events"},
+    "publish_sync_events": set(),
+}
+TABLES = ["user_activity_agg", "user_enrolments", "assessment_aggregator", "user_content_consumption"]
+GOOD = {"source_accounts": ["a"], "target_account": "b"}
+
+
+def resolve(dag, conf):
+    """Check conf as Airflow does when a run is triggered."""
+    for name in dag.params:
+        param = dag.params.get_param(name)
+        param.resolve(value=conf[name]) if name in conf else param.resolve()
+
+
+def edges(dag):
+    return {task.task_id: set(task.downstream_task_ids) for task in dag.tasks}
+
+
+def test_the_project_has_exactly_these_dags(dagbag):
+    assert set(dagbag.dags) == {"account_merge", "account_merge_poll"}
+
+
+def test_the_poll_has_exactly_these_tasks_in_this_order(poll_dag):
+    assert edges(poll_dag) == POLL_EDGES
+
+
+def test_a_merge_has_exactly_these_tasks_in_this_order(merge_dag):
+    assert edges(merge_dag) == MERGE_EDGES
+
+
+def test_one_hung_poll_cannot_stop_all(poll_dag):
+    assert poll_dag.max_active_runs == 1
+    assert poll_dag.catchup is False
+    assert poll_dag.dagrun_timeout == timedelta(minutes=15)
+    slowest_chain = ["wait_for_work", "claim_events", "choose_merges", "start_merges"]
+    assert sum((poll_dag.task_dict[name].execution_timeout for name in slowest_chain), timedelta()) < timedelta(minutes=15)
+
+
+def test_failures_are_reported_and_merges_chosen_whatever_came_before(poll_dag):
+    rules = {task.task_id: str(task.trigger_rule) for task in poll_dag.tasks}
+    assert {name for name, rule in rules.items() if rule == "all_done"} == {"choose_merges", "report_failures"}
+    assert {rule for name, rule in rules.items() if name not in ("choose_merges", "report_failures")} == {"all_success"}
+
+
+def test_a_claim_is_not_retried_inside_its_run(poll_dag):
+    assert poll_dag.task_dict["claim_events"].retries == 0
+
+
+def test_starting_a_merge_twice_starts_it_once(poll_dag):
+    start = poll_dag.task_dict["start_merges"]
+    assert start.partial_kwargs["trigger_dag_id"] == "account_merge"
+    assert start.partial_kwargs["skip_when_already_exists"] is True
+    assert start.partial_kwargs["logical_date"] is None
+    assert "merge_id" in start.partial_kwargs["map_index_template"]
+
+
+def test_a_merge_runs_beside_a_thousand_others_in_its_own_pool(merge_dag):
+    assert merge_dag.max_active_runs == 1000
+    assert {task.pool for task in merge_dag.tasks} == {"account_merge"}
+
+
+def test_a_merge_that_has_begun_goes_before_one_that_has_not(merge_dag):
+    assert all(task.weight_rule == "upstream" for task in merge_dag.tasks)
+
+
+def test_every_task_of_a_merge_is_retried_by_the_policy(merge_dag):
+    for task in merge_dag.tasks:
+        assert task.retries == 3
+        assert task.retry_exponential_backoff > 1
+        assert task.max_retry_delay == timedelta(minutes=5)
+        assert task.retry_policy is not None
+
+
+@pytest.mark.parametrize(("code", "action"), [("InvalidRequest", "fail"), ("InvalidEvent", "fail"),
+                                              ("NeedsAttention", "fail"), ("TransientError", "retry")])  # fmt: skip
+def test_the_policy_knows_every_error_of_the_core(merge_dag, code, action):
+    from account_merge import errors
+
+    error = getattr(errors, code)("CODE", "what happened", "what to do")
+    decision = merge_dag.task_dict["admit"].retry_policy.evaluate(error, try_number=1, max_tries=3)
+    assert decision.action.value == action
+    assert decision.reason
+
+
+def test_an_unforeseen_error_is_retried_as_usual(merge_dag):
+    policy = merge_dag.task_dict["admit"].retry_policy
+    assert policy.evaluate(RuntimeError("bug"), try_number=1, max_tries=3).action.value == "default"
+
+
+def test_every_task_has_a_time_out_and_a_text(dagbag):
+    for dag in dagbag.dags.values():
+        for task in dag.tasks:
+            assert task.execution_timeout, task.task_id
+            assert task.doc_md, task.task_id
+
+
+def test_a_failed_run_calls_back(merge_dag):
+    assert merge_dag.on_failure_callback.__name__ == "publish_failed_event"
+
+
+def test_every_dag_explains_itself(dagbag):
+    for dag in dagbag.dags.values():
+        assert dag.doc_md.lstrip().startswith("# Account merge")
+        assert "uarantee" in dag.doc_md
+        assert "**When it fails:**" in dag.doc_md
+        assert dag.tags and "account-merge" in dag.tags
+        assert dag.is_paused_upon_creation is False
+
+
+def test_the_trigger_form_describes_every_param(merge_dag):
+    schemas = {name: merge_dag.params.get_param(name).schema for name in merge_dag.params}
+    assert set(schemas) == {"source_accounts", "target_account", "tables", "on_conflict", "source_rows", "dry_run",
+                            "deactivate_sources", "reason"}  # fmt: skip
+    for name, schema in schemas.items():
+        assert schema.get("type"), name
+        assert schema.get("title"), name
+        assert schema.get("description"), name
+
+
+def test_the_defaults_are_the_careful_ones(merge_dag):
+    defaults = {name: merge_dag.params.get_param(name).value for name in
+                ("tables", "on_conflict", "source_rows", "dry_run", "deactivate_sources")}  # fmt: skip
+    assert defaults == {"tables": TABLES, "on_conflict": "combine", "source_rows": "keep", "dry_run": False,
+                        "deactivate_sources": False}  # fmt: skip
+
+
+@pytest.mark.parametrize("conf", [
+    {"target_account": "b"}, {"source_accounts": ["a"]}, {"source_accounts": [], "target_account": "b"},
+    {"source_accounts": "a", "target_account": "b"}, {"source_accounts": ["  "], "target_account": "b"},
+    {"source_accounts": [1], "target_account": "b"}, {"source_accounts": ["a"], "target_account": ""},
+    {"source_accounts": [str(n) for n in range(21)], "target_account": "b"}, GOOD | {"tables": ["users"]},
+    GOOD | {"tables": []}, GOOD | {"on_conflict": "overwrite"}, GOOD | {"source_rows": "delete"},
+    GOOD | {"dry_run": "yes"},
+])  # fmt: skip
+def test_bad_params_are_refused(merge_dag, conf):
+    from airflow.sdk.exceptions import ParamValidationError
+
+    with pytest.raises(ParamValidationError):
+        resolve(merge_dag, conf)
+
+
+def test_good_params_are_taken(merge_dag):
+    for conf in (GOOD, GOOD | {"tables": TABLES[:1], "on_conflict": "skip", "reason": None}):
+        resolve(merge_dag, conf)
+
+
+@pytest.mark.parametrize("name", ["account_merge", "account_merge_poll"])
+def test_nothing_heavy_is_imported_when_a_dag_is_parsed(name, tmp_path):
+    script = (
+        f"import sys, runpy; runpy.run_path({str(ROOT / 'dags' / name) + '.py'!r}); "
+        "print(sorted(m for m in ('cassandra', 'confluent_kafka', 'account_merge.service') if m in sys.modules))"
+    )
+    path = os.pathsep.join(str(ROOT / folder) for folder in ("include", "plugins"))
+    env = os.environ | {"PYTHONPATH": path, "AIRFLOW_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", ["account_merge", "account_merge_poll"])
+def test_a_dag_file_stays_thin(name):
+    assert len((ROOT / "dags" / f"{name}.py").read_text().splitlines()) <= 100

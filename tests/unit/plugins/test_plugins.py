@@ -1,0 +1,160 @@
+"""The plugins folder: one file for Airflow to import, the rest light, importable by the triggerer, and right."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+PLUGINS = ROOT / "plugins"
+
+
+def test_the_ignore_file_admits_only_the_plugin():
+    """Airflow imports every admitted file in every process, each task's too."""
+    from airflow._shared.module_loading import find_path_from_directory
+    from airflow.configuration import conf
+
+    assert conf.get("core", "dag_ignore_file_syntax") == "glob"
+    admitted = [os.path.relpath(path, PLUGINS) for path in find_path_from_directory(str(PLUGINS), ".airflowignore")]
+    assert admitted == ["account_merge_plugin.py"]
+
+
+def test_the_plugin_registers():
+    from account_merge_plugin import AccountMergePlugin
+    from airflow.plugins_manager import AirflowPlugin
+
+    assert issubclass(AccountMergePlugin, AirflowPlugin)
+    assert AccountMergePlugin.name == "account_merge"
+
+
+@pytest.mark.parametrize("module", ["account_merge_plugin", "account_merge_airflow.sensors",
+                                    "account_merge_airflow.callbacks", "account_merge_airflow.policies"])  # fmt: skip
+def test_importing_is_light(module, tmp_path):
+    script = (
+        f"import sys, {module}; "
+        "print(sorted(m for m in ('cassandra', 'confluent_kafka', 'account_merge.service') if m in sys.modules))"
+    )
+    path = os.pathsep.join([str(ROOT / "include"), str(PLUGINS)])
+    env = os.environ | {"PYTHONPATH": path, "AIRFLOW_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_the_triggerer_can_make_the_trigger_again():
+    from account_merge_airflow.triggers import WorkTrigger
+    from airflow.sdk.module_loading import import_string
+
+    path, arguments = WorkTrigger(window=50, interval=2).serialize()
+    again = import_string(path)(**arguments)
+    assert isinstance(again, WorkTrigger)
+    assert arguments == {"window": 50, "interval": 2}  # no address, no password
+
+
+def sensor():
+    from account_merge_airflow.sensors import WaitForWorkSensor
+
+    return WaitForWorkSensor(task_id="wait_for_work", window=50, interval=2)
+
+
+def test_the_sensor_goes_on_with_what_the_trigger_saw():
+    assert sensor().execute_complete({}, {"status": "work", "found": {"lag": 2, "due": 1}}) == {"lag": 2, "due": 1}
+
+
+def test_a_quiet_window_skips():
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    with pytest.raises(AirflowSkipException):
+        sensor().execute_complete({}, {"status": "quiet"})
+
+
+def test_a_window_that_could_not_look_fails_and_says_what_to_do():
+    from account_merge.errors import TransientError
+
+    with pytest.raises(TransientError, match="Nothing is lost"):
+        sensor().execute_complete({}, {"status": "unreachable", "error": "NO_CASSANDRA"})
+
+
+def connection(**fields):
+    from airflow.sdk import Connection
+
+    return Connection(conn_id="given", conn_type="generic", **fields)
+
+
+def test_without_connections_the_environment_decides(monkeypatch):
+    from account_merge_airflow.connections import settings_from
+
+    monkeypatch.setenv("CASSANDRA_PORT", "9999")
+    assert settings_from(None, None).cassandra_port == 9999
+
+
+def test_connections_win_over_the_environment(monkeypatch):
+    from account_merge_airflow.connections import settings_from
+
+    monkeypatch.setenv("CASSANDRA_PORT", "9999")
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "elsewhere:1")
+    cassandra = connection(host="one, two", port=9043, login="reader", password="secret", schema="courses")
+    kafka = connection(extra='{"bootstrap.servers": "broker:9093", "security.protocol": "SSL", "group.id": "other"}')
+    settings = settings_from(cassandra, kafka)
+    assert settings.cassandra_contact_points == ("one", "two")
+    assert (settings.cassandra_port, settings.courses_keyspace) == (9043, "courses")
+    assert (settings.cassandra_username, settings.cassandra_password) == ("reader", "secret")
+    assert settings.kafka_bootstrap_servers == "broker:9093"
+    assert settings.kafka_config == {"security.protocol": "SSL"}  # what delivery hangs on cannot be changed
+    assert "secret" not in repr(settings)
+
+
+def test_what_a_connection_leaves_blank_stays(monkeypatch):
+    from account_merge_airflow.connections import settings_from
+
+    monkeypatch.setenv("CASSANDRA_PORT", "9999")
+    monkeypatch.setenv("CASSANDRA_USERNAME", "from-environment")
+    settings = settings_from(connection(host="one"), connection())
+    assert (settings.cassandra_port, settings.cassandra_username) == (9999, "from-environment")
+
+
+def test_a_chosen_merge_becomes_a_run():
+    from account_merge_airflow.runs import trigger_arguments
+
+    conf = {"merge_id": "m", "source_accounts": ["a"], "target_account": "b"}
+    started = trigger_arguments({"merge_id": "m", "trigger_run_id": "merge__m__1", "conf": conf})
+    assert started == {"trigger_run_id": "merge__m__1", "conf": conf, "note": "Merge m: a into b, by the poll."}
+
+
+def test_a_note_is_never_too_long_for_airflow():
+    from account_merge_airflow.runs import trigger_arguments
+
+    conf = {"merge_id": "m", "source_accounts": ["a" * 128] * 20, "target_account": "b"}
+    assert len(trigger_arguments({"merge_id": "m", "trigger_run_id": "r", "conf": conf})["note"]) <= 1000
+
+
+def test_a_run_of_the_poll_names_its_merge():
+    from account_merge_airflow.callbacks import RUN_ID
+
+    merge_id = str(uuid.uuid4())
+    assert RUN_ID.fullmatch(f"merge__{merge_id}__12")[1] == merge_id
+    assert RUN_ID.fullmatch("manual__2026-01-01T00:00:00+00:00") is None
+
+
+def test_params_become_a_request():
+    from account_merge_airflow.runs import request_from
+
+    request = request_from({"source_accounts": ["a", "a", "c"], "target_account": "b", "tables": ["user_enrolments"],
+                            "on_conflict": "skip", "reason": None}, requested_by="admin")  # fmt: skip
+    assert (request.sources, request.target, request.tables) == (("a", "c"), "b", ("user_enrolments",))
+    assert (request.on_conflict, request.source_rows, request.reason) == ("skip", "keep", "")
+    assert request.requested_by == "admin"
+
+
+def test_all_tables_means_all_also_later():
+    from account_merge.rules import RULES
+    from account_merge_airflow.runs import request_from
+
+    params = {"source_accounts": ["a"], "target_account": "b", "tables": [rule.table for rule in RULES]}
+    assert request_from(params).tables == ()
