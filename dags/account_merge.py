@@ -26,12 +26,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from airflow.sdk import Label, Param, chain, dag, get_current_context, task
+
 from account_merge.rules import RULES, TableRule
 from account_merge_airflow.callbacks import publish_failed_event
 from account_merge_airflow.connections import open_service
 from account_merge_airflow.policies import TASK_ARGS
 from account_merge_airflow.runs import merge_id_of, open_or_confirm, request_of, skip_the_rest
-from airflow.sdk import Label, Param, chain, dag, get_current_context, task
 
 TABLES = [rule.table for rule in RULES]
 ACCOUNT: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 1024, "pattern": r"\S"}
@@ -54,7 +55,7 @@ PARAMS = {
 
 
 @dag(schedule=None, catchup=False, max_active_runs=1000, params=PARAMS, default_args=TASK_ARGS, doc_md=__doc__,
-     is_paused_upon_creation=False, on_failure_callback=publish_failed_event, tags=["account-merge", "cassandra"])  # fmt: skip
+     is_paused_upon_creation=False, on_failure_callback=publish_failed_event, tags=["account-merge"])  # fmt: skip
 def account_merge() -> None:
     @task(task_display_name="Admit the merge", execution_timeout=timedelta(minutes=10))
     def admit() -> dict[str, Any]:

@@ -24,20 +24,21 @@ account_merge check` tests all connections.
 from __future__ import annotations
 
 import os
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from account_merge_airflow.connections import open_service
-from account_merge_airflow.runs import run_state, trigger_arguments
-from account_merge_airflow.sensors import WaitForWorkSensor
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import dag, get_current_context, task
 
+from account_merge_airflow.connections import open_service
+from account_merge_airflow.runs import run_state, trigger_arguments
+from account_merge_airflow.sensors import WaitForWorkSensor
+
 
 @dag(
     schedule=os.environ.get("ACCOUNT_MERGE_POLL_SCHEDULE") or "* * * * *",
-    start_date=datetime(2024, 1, 1, tzinfo=timezone.utc),
+    start_date=datetime(2024, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(minutes=15),  # one hung poll must not stop all

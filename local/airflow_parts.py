@@ -84,7 +84,8 @@ def environment(config: Config, ports: dict[str, int]) -> dict[str, str]:
     }
     conn = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections(ports).items()}
     # A setting that the caller exported for another Airflow must not leak into this one; his own core settings may.
-    inherited = {k: v for k, v in tools.python_environment().items() if not k.startswith(("AIRFLOW__", "AIRFLOW_CONN_"))}
+    alien = ("AIRFLOW__", "AIRFLOW_CONN_")
+    inherited = {k: v for k, v in tools.python_environment().items() if not k.startswith(alien)}
     return inherited | core_settings(ports) | SETTINGS | own | conn
 
 

@@ -43,7 +43,7 @@ class Config:
             variable = f"{name.upper()}_PORT"
             text = env.get(variable) or str(default)
             if not text.isascii() or not text.isdigit() or int(text) > 65535:
-                raise StackError(f"{variable}={text} is not a port. Give a number from 1 to 65535, or 0 for any free one.")
+                raise StackError(f"{variable}={text} is not a port. Give 1 to 65535, or 0 for any free port.")
             ports[name] = int(text)
         return cls(home, cache, ports)
 
@@ -60,9 +60,10 @@ class Config:
             return free_port()
         if not is_free(wanted):
             variable = f"{name.upper()}_PORT"
+            other = wanted + 10000 if wanted < 55000 else 0
             raise StackError(
                 f"Port {wanted}, meant for {name}, is taken by another program. Stop that program, or choose another"
-                f" port: make up {variable}={wanted + 10000 if wanted < 55000 else 0} ({variable}=0 takes any free one)."
+                f" port: make up {variable}={other} ({variable}=0 takes any free one)."
             )
         return wanted
 

@@ -28,8 +28,8 @@ def coordinates(server: str) -> list[tuple[str, str, str]]:
     root = ElementTree.parse(HERE / server / "pom.xml").getroot()  # noqa: S314 - our own file
     found = []
     for node in root.findall("m:dependencies/m:dependency", space):
-        group, artifact, version = (node.findtext(f"m:{part}", "", space) for part in ("groupId", "artifactId", "version"))
-        found.append((group, artifact, version))
+        parts = [node.findtext(f"m:{part}", "", space) for part in ("groupId", "artifactId", "version")]
+        found.append((parts[0], parts[1], parts[2]))
     return found
 
 
@@ -78,13 +78,13 @@ def _by_jgo(server: str, target: Path) -> None:
 
     Together, the version rules of a logging library would leak into the server's own libraries.
     """
-    from jgo.maven import MavenContext
+    from jgo.maven import Dependency, MavenContext
 
     context = MavenContext(timeout=60)
     (group, artifact, version), *others = coordinates(server)
     try:
         component = context.project(group, artifact).at_version(version)
-        inputs, transitive = context.resolver.resolve([_dependency(context, component)])
+        inputs, transitive = context.resolver.resolve([Dependency(component.artifact(), scope="compile")])
         artifacts = [d.artifact for d in (*inputs, *transitive) if d.scope in (None, "compile", "runtime")]
         artifacts += [context.project(g, a).at_version(v).artifact() for g, a, v in others]
         for item in artifacts:
@@ -96,8 +96,3 @@ def _by_jgo(server: str, target: Path) -> None:
             " mirrors and proxies; then run `make up` again."
         ) from error
 
-
-def _dependency(context: object, component: object) -> object:
-    from jgo.maven import Dependency
-
-    return Dependency(component.artifact())  # type: ignore[attr-defined]

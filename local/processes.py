@@ -33,7 +33,7 @@ def alive(entry: Entry | None) -> bool:
         return False
     with contextlib.suppress(ChildProcessError):  # reap our own child, which would look alive as a zombie
         os.waitpid(entry["pid"], os.WNOHANG)
-    return started_at(entry["pid"]) == entry["start"]
+    return bool(started_at(entry["pid"]) == entry["start"])
 
 
 class State:
@@ -70,7 +70,13 @@ class State:
 
 
 def launch(
-    argv: list[str], log: Path, *, cwd: Path, env: Mapping[str, str] | None = None, user: int | None = None, **extra: Any
+    argv: list[str],
+    log: Path,
+    *,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    user: int | None = None,
+    **extra: Any,
 ) -> Entry:
     """Start a server in a session of its own, with its output appended to `log`.
 

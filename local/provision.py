@@ -12,55 +12,15 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local import cql, keys
+from local import cql, keys, messages
 from local.config import PROJECT, StackError
 
 if TYPE_CHECKING:
     from cassandra.cluster import Session
-
-PARTITIONS = 2
-
-
-def create_topics(bootstrap: str, topics: Iterable[str], seconds: float = 60) -> None:
-    """Create these topics, and return when each can be written to."""
-    from confluent_kafka import KafkaError, KafkaException
-    from confluent_kafka.admin import AdminClient, NewTopic
-
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 3})
-    wanted = list(topics)
-    answers = admin.create_topics([NewTopic(t, num_partitions=PARTITIONS, replication_factor=1) for t in wanted])
-    for answer in answers.values():
-        try:
-            answer.result(timeout=seconds)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise StackError(f"The topics could not be created at {bootstrap}: {error}") from error
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        known = admin.list_topics(timeout=seconds).topics
-        if all(t in known and all(p.leader >= 0 for p in known[t].partitions.values()) for t in wanted):
-            return
-        time.sleep(0.1)
-    raise StackError(f"The topics {', '.join(wanted)} got no leader within {seconds:.0f} s. See the broker's log.")
-
-
-def delete_topics(bootstrap: str, topics: Iterable[str], seconds: float = 60) -> None:
-    """Delete these topics; one that is gone already is no error."""
-    from confluent_kafka import KafkaError, KafkaException
-    from confluent_kafka.admin import AdminClient
-
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 3})
-    for answer in admin.delete_topics(list(topics)).values():
-        try:
-            answer.result(timeout=seconds)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise StackError(f"The topics could not be deleted at {bootstrap}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -98,7 +58,7 @@ def topics(env: dict[str, str]) -> list[str]:
 
 def provision(env: dict[str, str]) -> None:
     """Topics, tables and journal on the servers that `env` names."""
-    create_topics(env["KAFKA_BOOTSTRAP_SERVERS"], topics(env))
+    messages.create_topics(env["KAFKA_BOOTSTRAP_SERVERS"], topics(env))
     with cassandra_session(env["CASSANDRA_CONTACT_POINTS"].split(","), int(env["CASSANDRA_PORT"])) as session:
         create_tables(session)
     create_journal(env)

@@ -63,7 +63,7 @@ def postgres(config: Config, port: int) -> Entry:
         names = {entry.pw_name: entry.pw_uid for entry in pwd.getpwall()}
         user = next((names[name] for name in ("postgres", "nobody") if name in names), None)
         if user is None:
-            raise StackError("PostgreSQL does not run as root, and there is no user `postgres` or `nobody` to run it as.")
+            raise StackError("PostgreSQL does not run as root, and there is no user `postgres` or `nobody` for it.")
         if not _open_to_all(config.home):
             home = config.side / "postgres"
         if not _open_to_all(binaries):

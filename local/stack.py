@@ -55,7 +55,7 @@ class Stack:
                 wanted = list(ALL)
             entries = self.state.load()
             missing = [name for name in wanted if not alive(entries.get(name))]
-            if not missing:
+            if not missing and (self._provisioned().exists() or not with_airflow):
                 return self.ports()
             airflow_port = self._airflow_port() if with_airflow else 0
             self._fetch(missing)
@@ -104,7 +104,13 @@ class Stack:
                 self.say(f"{name}: starting")
 
     def _provision(self) -> None:
+        self._provisioned().unlink(missing_ok=True)
         provision.provision(os.environ | self.core_settings())
+        self._provisioned().touch()
+
+    def _provisioned(self) -> Path:
+        """The note that topics, tables and journal were created; an `up` that broke off before has left none."""
+        return self.config.home / "provisioned"
 
     def _await(self, name: str, seconds: float) -> None:
         entry = self.state.load()[name]
@@ -136,7 +142,8 @@ class Stack:
 
     def describe(self) -> dict[str, str]:
         """Where everything runs, for any other client: the names are documented."""
-        found, ports = {}, self.ports()
+        found: dict[str, str] = {}
+        ports = self.ports()
         if {"kafka", "cassandra"} <= set(ports):
             found |= self.core_settings()
         if "airflow" in ports:

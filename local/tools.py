@@ -77,7 +77,8 @@ def _postgres_version(folder: Path) -> int:
     if not (folder / "initdb").exists() or not (folder / "postgres").exists():
         return 0
     try:
-        text = subprocess.run([folder / "postgres", "-V"], capture_output=True, text=True, check=True, timeout=30).stdout
+        command = [str(folder / "postgres"), "-V"]
+        text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError):
         return 0
     found = re.search(r"(\d+)", text)

@@ -26,15 +26,16 @@ for _folder in (ROOT / "include", ROOT):
     if str(_folder) not in sys.path:
         sys.path.insert(0, str(_folder))
 
-from local import provision  # noqa: E402
+from local import messages, provision  # noqa: E402
 from local.config import DEFAULT_PORTS, Config  # noqa: E402
 from local.processes import started_at, tail  # noqa: E402
 from local.stack import ALL, Stack  # noqa: E402
 
 if TYPE_CHECKING:
+    from cassandra.cluster import Cluster, Session
+
     from account_merge.service import Service
     from account_merge.settings import Settings
-    from cassandra.cluster import Cluster, Session
 
 #: A home carries the process that made it, so that the next run can remove what a killed run left behind.
 HOME_PREFIX = "account-merge-test-"
@@ -130,12 +131,12 @@ def environment(stack: Stack, session: Session, schema_family: str) -> Iterator[
         "ACCOUNT_MERGE_COURSES_KEYSPACE": f"{name}_courses",
         "ACCOUNT_MERGE_JOURNAL_KEYSPACE": f"{name}_journal",
     }
-    provision.create_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
+    messages.create_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
     provision.create_tables(session, schema_family, f"{name}_courses")
     yield own
     for keyspace in (f"{name}_courses", f"{name}_journal"):
         session.execute(f"DROP KEYSPACE IF EXISTS {keyspace}", timeout=60)
-    provision.delete_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
+    messages.delete_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
 
 
 @pytest.fixture

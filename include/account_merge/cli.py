@@ -173,7 +173,7 @@ def _lines(name: str) -> Iterator[bytes]:
 def _merge_events(service: Service, name: str, publish: bool, out: IO[str]) -> int:
     worst = 0
     for number, raw in enumerate(_lines(name)):
-        position = Position("cli", 0, number, 0, raw)
+        position = Position.of("cli", 0, number, 0, raw)
         try:
             event = parse(raw, service.settings)
             if event is None:

@@ -1,4 +1,4 @@
-"""The wire: a merge event is read whole or refused by one row of `VALIDITY`; what we publish is built here to the letter.
+"""The wire: a merge event is read whole or refused by one row of `VALIDITY`; what goes out is built to the letter.
 
 Only this module and its table (`validity`) know the wire's names. A refusal names the key that is wrong, never a value.
 """
@@ -11,7 +11,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
@@ -37,7 +37,7 @@ from account_merge.validity import (
 
 __all__ = [
     "ACCEPTED", "ACTION", "RAW_LIMIT", "VALIDITY", "MergeEvent", "Message", "Position", "Validity",
-    "account_id_problem", "failed_event", "merge_id_for", "parse", "refused_id_for", "sync_events",
+    "account_id_problem", "failed_event", "merge_id_for", "parse", "sync_events",
 ]  # fmt: skip
 
 #: Of a failed event's original at most this much travels; brokers take messages of about 1 MB.
@@ -60,18 +60,13 @@ class MergeEvent:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a message stood: the identity of one that brings none, also after the topic was made anew."""
+    """Where a message stood, and its bytes: the identity of one that brings none, also after the topic was made anew."""
 
     topic: str
     partition: int
     offset: int
     timestamp_ms: int
-    sha256: str
-
-    @classmethod
-    def of(cls, topic: str, partition: int, offset: int, timestamp_ms: int, raw: bytes | None) -> Position:
-        """Make the position of a message from its coordinates and bytes."""
-        return cls(topic, partition, offset, timestamp_ms, hashlib.sha256(raw or b"").hexdigest())
+    raw: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ class Message:
     @property
     def position(self) -> Position:
         """Return the message's place, as identity for an event that brings none."""
-        return Position.of(self.topic, self.partition, self.offset, self.timestamp_ms, self.value)
+        return Position(self.topic, self.partition, self.offset, self.timestamp_ms, self.value or b"")
 
 
 def _account_id(value: Any, info: ValidationInfo) -> Any:
@@ -179,23 +174,18 @@ def _name(*parts: Any) -> str:
 
 
 def merge_id_for(sources: Sequence[str], target: str, mid: str | None, position: Position | None) -> uuid.UUID:
-    """Give the same merge the same id for ever: by its accounts and `mid`, without one by where its message stood."""
+    """Give the same merge the same id for ever: by its accounts and `mid`, without one by where its message stood.
+
+    A refused message has no accounts: `merge_id_for((), "", None, position)` is its id.
+    """
     accounts = (sorted(set(sources)), target)
     if mid is not None:
         return uuid.uuid5(_NAMESPACE, _name("mid", *accounts, mid))
     if position is None:
         raise InvalidRequest("NO_IDENTITY", f"A merge into {target!r} has neither a mid nor a position in a topic.",
                              "Give the event a mid.")  # fmt: skip
-    return uuid.uuid5(_NAMESPACE, _name("position", *accounts, *_coordinates(position)))
-
-
-def refused_id_for(position: Position) -> uuid.UUID:
-    """Give a message that was refused, and so names no accounts, an id by where it stood."""
-    return uuid.uuid5(_NAMESPACE, _name("refused", *_coordinates(position)))
-
-
-def _coordinates(position: Position) -> tuple[str | int, ...]:
-    return position.topic, position.partition, position.offset, position.timestamp_ms, position.sha256
+    where = position.topic, position.partition, position.offset, position.timestamp_ms
+    return uuid.uuid5(_NAMESPACE, _name("position", *accounts, *where, hashlib.sha256(position.raw).hexdigest()))
 
 
 def sync_events(

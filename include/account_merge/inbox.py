@@ -7,13 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 from account_merge.errors import InvalidEvent, MergeError
-from account_merge.events import Position, merge_id_for, parse
+from account_merge.events import merge_id_for, parse
 from account_merge.failures import Failures
 from account_merge.journal import Journal, now
 from account_merge.model import Merge, MergeRequest
 from account_merge.settings import Settings
 from account_merge.states import CLOSED
-from account_merge.topics import Topics
+from account_merge.topics import Message, Topics
 
 #: A merge that was started this long ago and has no run lost it between two steps of the poll.
 START_GRACE = timedelta(seconds=30)
@@ -46,12 +46,9 @@ class Inbox:
         topics.ensure_cutover()
         counts = {"claimed": 0, "repeated": 0, "refused": 0, "ignored": 0}
         lost = topics.lost()
-        offsets: dict[tuple[str, int], int] = {}
         for message in topics.read_new(limit, timeout=10.0):
             counts[self._claim(message)] += 1
-            offsets[message.topic, message.partition] = message.offset + 1
-        if offsets:
-            topics.commit(offsets)
+        topics.commit(topics.positions())
         if lost:
             number = sum(low - committed for _, committed, low in lost)
             raise MergeError(
@@ -62,15 +59,13 @@ class Inbox:
             )
         return counts
 
-    def _claim(self, message: Any) -> str:
-        raw = message.value or b""
-        position = Position(message.topic, message.partition, message.offset, message.timestamp_ms, raw)
+    def _claim(self, message: Message) -> str:
+        raw, position = message.value, message.position()
         where = f"{message.topic}/{message.partition}/{message.offset}"
         try:
             event = parse(raw, self._settings)
         except InvalidEvent as error:
-            kept = raw if len(raw) <= self._settings.max_event_bytes else raw[: self._settings.max_event_bytes]
-            request = MergeRequest((), "", origin="event", raw=kept)
+            request = MergeRequest((), "", origin="event", raw=raw or b"")
             opened = self._journal.open(merge_id_for((), "", None, position), request, where, "refused", error)
             return "refused" if opened else "repeated"
         if event is None:

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from account_merge.model import Change, Merge
+from account_merge.model import Change, Entry, Merge
 from account_merge.schema import TableSchema
 
 
@@ -107,6 +107,7 @@ class Report:
         }
 
 
-def rows_of(changes: Iterator[Change], schema: TableSchema) -> Iterator[dict[str, Any]]:
-    """Report rows of a preview's changes."""
-    return (row_of(change, schema) for change in changes)
+def rows_of(entries: Iterable[Entry], schema: TableSchema) -> Iterator[dict[str, Any]]:
+    """Report rows of a log, entry by entry."""
+    for entry in entries:
+        yield from (row_of(change, schema, entry.kind) for change in entry.changes)

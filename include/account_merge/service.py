@@ -372,7 +372,7 @@ class Service:
         if schema is None or rule.table not in (merge.request.tables or TABLES):
             return TableReport(rule.table, "not among the tables of this merge" if schema else "this cluster has no such table")
         work = self._table_merge(merge, rule)
-        return TableReport(rule.table, "", {}, rows_of((change for change, _ in work.plan()), schema))
+        return TableReport(rule.table, "", {}, (row_of(change, schema) for change, _ in work.plan()))
 
     def report(self, merge_id: uuid.UUID) -> Report:
         """What a merge did, from its log."""
@@ -384,6 +384,5 @@ class Service:
                 tables.append(TableReport(rule.table, "this cluster has no such table"))
                 continue
             log = Log(self.journal, merge_id, rule.table, Codec(schema))
-            rows = (row_of(c, schema, entry.kind) for entry in log.entries() for c in entry.changes)
-            tables.append(TableReport(rule.table, "", log.counts(), rows))
+            tables.append(TableReport(rule.table, "", log.counts(), rows_of(log.entries(), schema)))
         return Report(merge, tuple(tables))

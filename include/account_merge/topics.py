@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -17,24 +18,12 @@ from confluent_kafka.admin import AdminClient
 
 from account_merge.errors import InvalidRequest, TransientError
 from account_merge.events import Message
-from account_merge.kafka_errors import away, group_in_use, refused, topic_missing
+from account_merge.kafka_errors import NO_RIGHTS, PERMANENT, away, group_in_use, refused, topic_missing
 from account_merge.settings import Settings
 
 __all__ = ["Message", "Topics"]
 
 _REQUEST_SECONDS = 10.0
-#: Waiting cannot help against these: the message, the topic, the rights or the configuration are wrong.
-_PERMANENT = frozenset({
-    KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG,
-    KafkaError.INVALID_RECORD, KafkaError.TOPIC_EXCEPTION, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC,
-    KafkaError._UNKNOWN_PARTITION, KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUTHENTICATION,
-    KafkaError.UNSUPPORTED_SASL_MECHANISM, KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG,
-    KafkaError._INVALID_ARG,
-})  # fmt: skip
-_RIGHTS = frozenset({
-    KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError.UNSUPPORTED_SASL_MECHANISM,
-})  # fmt: skip
 
 
 class Topics:
@@ -78,7 +67,7 @@ class Topics:
         group = self._settings.consumer_group
         admin = AdminClient(self._config(), logger=self._log)
         try:
-            found = admin.describe_consumer_groups([group], request_timeout=_REQUEST_SECONDS)[group].result()
+            found = admin.describe_consumer_groups([group], request_timeout=self._request_seconds())[group].result()
         except KafkaException as error:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return
@@ -118,13 +107,10 @@ class Topics:
         if not ahead:
             return
         doing = f"Offsets of {self._settings.merge_topic} could not be committed; the events will be read again"
-        try:
-            done = self._consuming().commit(offsets=ahead, asynchronous=False) or []
-        except KafkaException as error:
-            self._fail(error.args[0], doing)
-        for entry in done:
-            if entry.error:
-                self._fail(entry.error, doing)
+        with self._doing(doing):
+            for entry in self._consuming().commit(offsets=ahead, asynchronous=False) or []:
+                if entry.error:
+                    self._fail(entry.error, doing)
 
     def end_offsets(self, topic: str) -> dict[int, int]:
         """Return each partition's end: what is published from now on stands there or later."""
@@ -147,39 +133,35 @@ class Topics:
         consumer, deadline = self._consuming(), time.monotonic() + timeout
         messages: list[Message] = []
         open_ = {p for p, start in starts.items() if ends is None or start < ends[p]}
+        doing = f"Topic {topic} could not be read"
         try:
-            consumer.assign([TopicPartition(topic, p, starts[p]) for p in open_])
-            while open_ and (limit is None or len(messages) < limit):
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    break
-                room = 1000 if limit is None else min(1000, limit - len(messages))
-                for got in consumer.consume(room, timeout=min(left, 0.5)):
-                    error, partition = got.error(), got.partition()
-                    if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                        open_.discard(partition or 0)
-                    elif error is not None:
-                        self._interrupted(error, topic)
-                    elif ends is None or (got.offset() or 0) < ends[partition or 0]:
-                        messages.append(_message(got))
-                    else:
-                        open_.discard(partition or 0)
-            if ends is None:
-                self._positions = {(topic, p): max(0, start) for p, start in starts.items()}
-                for place in consumer.position([TopicPartition(topic, p) for p in starts]):
-                    if place.offset >= 0:
-                        self._positions[topic, place.partition] = place.offset
-        except KafkaException as error:
-            self._fail(error.args[0], f"Topic {topic} could not be read")
+            with self._doing(doing):
+                consumer.assign([TopicPartition(topic, p, starts[p]) for p in open_])
+                while open_ and (limit is None or len(messages) < limit):
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        break
+                    room = 1000 if limit is None else min(1000, limit - len(messages))
+                    for got in consumer.consume(room, timeout=min(left, 0.5)):
+                        error, partition = got.error(), got.partition()
+                        if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                            open_.discard(partition or 0)
+                        elif error is not None and error.name() in PERMANENT:
+                            self._fail(error, doing)
+                        elif error is not None:  # a broken connection is mended by the client, until the deadline
+                            self._log.info("Reading %s was interrupted: %s", topic, error.str())
+                        elif ends is None or (got.offset() or 0) < ends[partition or 0]:
+                            messages.append(_message(got))
+                        else:
+                            open_.discard(partition or 0)
+                if ends is None:
+                    self._positions = {(topic, p): max(0, start) for p, start in starts.items()}
+                    for place in consumer.position([TopicPartition(topic, p) for p in starts]):
+                        if place.offset >= 0:
+                            self._positions[topic, place.partition] = place.offset
         finally:
             consumer.unassign()
         return messages, not open_
-
-    def _interrupted(self, error: KafkaError, topic: str) -> None:
-        # A connection that broke is mended by the client until the deadline; the rest will not mend.
-        if error.code() in _PERMANENT:
-            self._fail(error, f"Topic {topic} could not be read")
-        self._log.info("Reading %s was interrupted: %s", topic, error.str())
 
     @staticmethod
     def _start(committed: int | None, low: int, high: int) -> int:
@@ -189,35 +171,32 @@ class Topics:
         """Per partition of the merge topic: committed offset of the group (None without one), low and high mark."""
         topic = self._settings.merge_topic
         marks = self._watermarks(topic)
-        try:
-            answer = self._consuming().committed([TopicPartition(topic, p) for p in marks], timeout=_REQUEST_SECONDS)
-        except KafkaException as error:
-            self._fail(error.args[0], f"Committed offsets of group {self._settings.consumer_group} are not to be had")
+        doing = f"The offsets that group {self._settings.consumer_group} committed are not to be had"
         committed: dict[int, int | None] = {}
-        for entry in answer:
-            if entry.error:
-                self._fail(entry.error, f"Committed offset of {topic}, partition {entry.partition} is not to be had")
-            committed[entry.partition] = entry.offset if entry.offset >= 0 else None
+        with self._doing(doing):
+            places = [TopicPartition(topic, p) for p in marks]
+            for entry in self._consuming().committed(places, timeout=self._request_seconds()):
+                if entry.error:
+                    self._fail(entry.error, doing)
+                committed[entry.partition] = entry.offset if entry.offset >= 0 else None
         return {p: (committed.get(p), low, high) for p, (low, high) in marks.items()}
 
     def _watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
         consumer = self._consuming()
         doing = f"Offsets of topic {topic} are not to be had"
         marks: dict[int, tuple[int, int]] = {}
-        try:
-            found = consumer.list_topics(topic, timeout=_REQUEST_SECONDS).topics[topic]
+        with self._doing(doing):
+            found = consumer.list_topics(topic, timeout=self._request_seconds()).topics[topic]
             if found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise topic_missing([topic], f"{doing}.")
             if found.error is not None:
                 self._fail(found.error, doing)
             for partition in sorted(found.partitions):
                 place = TopicPartition(topic, partition)
-                answer = consumer.get_watermark_offsets(place, timeout=_REQUEST_SECONDS, cached=False)
+                answer = consumer.get_watermark_offsets(place, timeout=self._request_seconds(), cached=False)
                 if answer is None:
                     raise self._away(doing)
                 marks[partition] = answer
-        except KafkaException as error:
-            self._fail(error.args[0], doing)
         return marks
 
     # --- produce ----------------------------------------------------------------------------------------------
@@ -252,7 +231,7 @@ class Topics:
             left = sent - delivered
         if failures or left:
             self._producer = None  # an idempotent producer that lost a message may be unable to go on
-            first = next((e for e in failures if e.code() in _PERMANENT), failures[0] if failures else None)
+            first = next((e for e in failures if e.name() in PERMANENT), failures[0] if failures else None)
             doing = f"Publishing stopped: {delivered} of at least {max(sent, delivered + 1)} messages were delivered"
             if first is None:
                 raise self._away(doing)
@@ -275,10 +254,8 @@ class Topics:
         # The client would wait half a minute for an unknown topic, or have the broker create one with a typing error.
         if topic in self._topics:
             return
-        try:
+        with self._doing("Publishing could not begin: 0 messages were delivered"):
             self._topics = set(self._producing().list_topics(timeout=self._request_seconds()).topics)
-        except KafkaException as error:
-            self._fail(error.args[0], "Publishing could not begin: 0 messages were delivered")
         if topic not in self._topics:
             raise topic_missing([topic], "Publishing stopped; nothing went to that topic.")
 
@@ -288,10 +265,8 @@ class Topics:
         wanted = {settings.merge_topic, settings.failed_topic}
         wanted |= {settings.sync_topic} if settings.sync_dialect != "user-enrolment-sync" else set()
         wanted |= {settings.user_sync_topic} if settings.sync_dialect != "batch-enrolment-sync" else set()
-        try:
+        with self._doing("Kafka did not answer"):
             found = self._consuming().list_topics(timeout=self._request_seconds())
-        except KafkaException as error:
-            self._fail(error.args[0], "Kafka did not answer")
         missing = sorted(wanted - set(found.topics))
         if missing:
             raise topic_missing(missing, f"Kafka answers ({len(found.brokers)} broker(s)).")
@@ -331,15 +306,22 @@ class Topics:
                                  "Use option names and values of librdkafka.") from None  # fmt: skip
 
     def _remember(self, error: KafkaError) -> None:
-        if error.code() in _RIGHTS:
+        if error.name() in NO_RIGHTS:
             self._no_rights = error
 
     def _away(self, doing: str) -> TransientError:
         return away(doing, self._settings.kafka_bootstrap_servers)
 
+    @contextmanager
+    def _doing(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except KafkaException as error:
+            self._fail(error.args[0], what)
+
     def _fail(self, error: KafkaError, doing: str) -> NoReturn:
         error = self._no_rights or error
-        if error.code() in _PERMANENT:
+        if error.name() in PERMANENT:
             raise refused(doing, f"{error.name()}: {error.str()}")
         raise self._away(f"{doing} ({error.str()})")
 

@@ -1,8 +1,8 @@
 """A failed run publishes its failed event at once, through the same function that the poll's sweep uses.
 
 Airflow runs this in the dag-processor, also after SIGKILL and after "mark failed"; it can still be lost (time-out,
-restart), which is why `account_merge_poll.report_failures` looks for the same merges every minute. Both together publish
-one event: the journal remembers which was sent.
+restart), which is why `account_merge_poll.report_failures` looks for the same merges every minute. Both together
+publish one event: the journal remembers which was sent.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from account_merge_airflow.connections import open_service
 from account_merge_airflow.runs import merge_id_of, open_or_confirm
 
 if TYPE_CHECKING:
-    from account_merge.service import Service
     from airflow.sdk import Context
+
+    from account_merge.service import Service
 
 RUN_ID = re.compile(r"merge__([0-9a-fA-F-]{36})__\d+")
 

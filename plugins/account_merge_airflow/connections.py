@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
     from account_merge.service import Service
     from account_merge.settings import Settings
-    from airflow.sdk import Connection
 
 CASSANDRA_CONNECTION = "cassandra_account_merge"
 KAFKA_CONNECTION = "kafka_account_merge"

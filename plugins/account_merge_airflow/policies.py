@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 
-from account_merge.errors import InvalidRequest, NeedsAttention, TransientError
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+
+from account_merge.errors import InvalidRequest, NeedsAttention, TransientError
 
 RETRIES = 3
 #: First pause; each further one is three times as long (Airflow adds up to as much again, so that tasks spread out).

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from account_merge.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from account_merge.model import MergeRequest
     from account_merge.service import Service
-    from airflow.sdk import Context
 
 MERGE_DAG = "account_merge"
 
@@ -117,4 +118,4 @@ def skip_the_rest(context: Context, answer: Mapping[str, Any]) -> None:
         answer.get("merge_id"), answer.get("state"), answer.get("note") or "",
     )  # fmt: skip
     context["ti"].xcom_push(key="return_value", value=dict(answer))
-    raise DownstreamTasksSkipped(tasks=sorted(context["task"].get_flat_relative_ids(upstream=False)))
+    raise DownstreamTasksSkipped(tasks=sorted(context["task"].get_flat_relative_ids(upstream=False)))  # type: ignore[no-untyped-call]

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from account_merge.errors import TransientError
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
+from account_merge.errors import TransientError
 from account_merge_airflow.connections import open_service
 from account_merge_airflow.triggers import WorkTrigger
 
@@ -59,7 +59,7 @@ class WaitForWorkSensor(BaseSensorOperator):
         if event["status"] == "unreachable":
             raise TransientError(
                 "CANNOT_LOOK",
-                f"For {self.window:g} s no look at Kafka and the journal succeeded; the last one said: {event['error']}",
+                f"For {self.window:g} s no look at Kafka and the journal succeeded; the last said: {event['error']}",
                 "Nothing is lost: events wait in Kafka, merges in the journal. Run `python -m account_merge check`.",
             )
         raise AirflowSkipException(f"No merge event and no merge that is due for {self.window:g} s: nothing to claim.")

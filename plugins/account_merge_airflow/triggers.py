@@ -1,4 +1,4 @@
-"""The trigger behind `WaitForWorkSensor`. The triggerer imports it from the plugins folder, which is on its sys.path."""
+"""The trigger behind `WaitForWorkSensor`; the triggerer imports it from the plugins folder, which is on its path."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from account_merge.errors import TransientError
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from account_merge.errors import TransientError
 from account_merge_airflow.connections import aload_settings
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 class WorkTrigger(BaseTrigger):
     """Looks every `interval` seconds; ends with what it saw, at the latest after `window` seconds.
 
-    The event is `{"status": "work", "found": …}`, `{"status": "quiet"}` when the last look of the window
-    found nothing, or `{"status": "unreachable", "error": …}` when the last look failed: a short outage inside the window is
-    not an error. It carries no connection data: those are read where it runs.
+    The event is `{"status": "work", "found": …}`, `{"status": "quiet"}` when the last look of the window found
+    nothing, or `{"status": "unreachable", "error": …}` when that look failed: a short outage inside the window is not
+    an error. It carries no connection data: those are read where it runs.
     """
 
     def __init__(self, window: float, interval: float) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.window = window
         self.interval = interval
         self._service: Service | None = None
@@ -46,13 +46,14 @@ class WorkTrigger(BaseTrigger):
             try:
                 found = await self._look()
                 if any(found.values()):
-                    yield TriggerEvent({"status": "work", "found": found})
+                    yield TriggerEvent({"status": "work", "found": found})  # type: ignore[no-untyped-call]
                     return
             except TransientError as problem:
                 error = str(problem)[:1000]
                 self.log.warning("A look failed and is tried again until the window ends: %s", error)
             if time.monotonic() + self.interval >= deadline:
-                yield TriggerEvent({"status": "unreachable", "error": error} if error else {"status": "quiet"})
+                event = {"status": "unreachable", "error": error} if error else {"status": "quiet"}
+                yield TriggerEvent(event)  # type: ignore[no-untyped-call]
                 return
             await asyncio.sleep(self.interval)
 

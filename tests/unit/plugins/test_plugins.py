@@ -26,8 +26,9 @@ def test_the_ignore_file_admits_only_the_plugin():
 
 
 def test_the_plugin_registers():
-    from account_merge_plugin import AccountMergePlugin
     from airflow.plugins_manager import AirflowPlugin
+
+    from account_merge_plugin import AccountMergePlugin
 
     assert issubclass(AccountMergePlugin, AirflowPlugin)
     assert AccountMergePlugin.name == "account_merge"
@@ -42,14 +43,16 @@ def test_importing_is_light(module, tmp_path):
     )
     path = os.pathsep.join([str(ROOT / "include"), str(PLUGINS)])
     env = os.environ | {"PYTHONPATH": path, "AIRFLOW_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
 def test_the_triggerer_can_make_the_trigger_again():
-    from account_merge_airflow.triggers import WorkTrigger
     from airflow.sdk.module_loading import import_string
+
+    from account_merge_airflow.triggers import WorkTrigger
 
     path, arguments = WorkTrigger(window=50, interval=2).serialize()
     again = import_string(path)(**arguments)

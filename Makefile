@@ -1,0 +1,67 @@
+# Everything a person runs. `make help` lists it. Settings of the stack: see .env.example.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell $(name) -c \
+	'import sys; print(sys.executable) if (3, 11) <= sys.version_info < (3, 14) else sys.exit(1)' 2>/dev/null)))
+VENV := .venv
+STAMP := $(VENV)/.installed
+RUN := $(VENV)/bin/python
+UV ?= uv
+COMPILE := $(UV) pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header
+PROVIDERS := --exclude-newer-package apache-airflow-providers-apache-kafka=2026-10-14 \
+	--exclude-newer-package apache-airflow-providers-apache-cassandra=2026-10-14
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo up down status logs env clean test check lint lock docs
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## the virtual environment, from the hash-locked requirements
+
+$(STAMP): requirements.txt requirements-dev.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found. Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "installing the virtual environment with $(PYTHON) (once, about a minute)"
+	@"$(PYTHON)" -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+demo: $(STAMP) ## start everything, merge the sample accounts and show what happened
+	@$(RUN) -m local.demo
+
+up: $(STAMP) ## start PostgreSQL, Kafka, Cassandra and Airflow
+	@$(RUN) -m local.stack up
+
+down: $(STAMP) ## stop them; the data stays
+	@$(RUN) -m local.stack down
+
+status: $(STAMP) ## what runs, and where
+	@$(RUN) -m local.stack status
+
+logs: $(STAMP) ## the end of each server's log
+	@$(RUN) -m local.stack logs
+
+env: $(STAMP) ## KEY=VALUE lines that tell any client where everything runs
+	@$(RUN) -m local.stack env
+
+clean: ## stop everything and remove all that was ever made here
+	@if [ -x $(RUN) ]; then $(RUN) -m local.stack clean; fi
+	@rm -rf .local $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+check: lint ## lint, types and unit tests: under a minute, no servers
+	@$(RUN) -m pytest -q tests/unit
+
+lint: $(STAMP)
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+test: $(STAMP) ## all tests, on servers of their own on free ports
+	@$(RUN) -m pytest -q
+
+docs: $(STAMP) ## write the generated pages again
+	@PYTHONPATH=include $(RUN) scripts/docs.py
+
+lock: ## compile the requirements files again (needs uv)
+	$(COMPILE) --exclude-newer 2026-09-18 $(PROVIDERS) requirements.in -o requirements.txt
+	$(COMPILE) --exclude-newer 2026-09-30 $(PROVIDERS) requirements-dev.in -o requirements-dev.txt

@@ -1,0 +1,52 @@
+"""What to tell people when Kafka did not do as asked; nothing here knows its client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from account_merge.errors import MergeError, TransientError
+
+#: The user is not known, or not by this password: librdkafka tells it aside, while requests merely time out.
+NO_RIGHTS = frozenset({"_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "UNSUPPORTED_SASL_MECHANISM"})
+#: Waiting cannot help against these: the message, the topic, the rights or the configuration are wrong.
+PERMANENT = NO_RIGHTS | {
+    "MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "INVALID_MSG", "INVALID_RECORD", "TOPIC_EXCEPTION",
+    "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "TOPIC_AUTHORIZATION_FAILED",
+    "GROUP_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED", "POLICY_VIOLATION", "INVALID_CONFIG", "_INVALID_ARG",
+}  # fmt: skip
+
+
+def away(doing: str, servers: str) -> TransientError:
+    """No broker answered in time: nothing is lost, and the same call may be repeated."""
+    return TransientError(
+        "KAFKA_AWAY", f"{doing}.", f"See that a broker of {servers} answers; the same call is then safe to repeat."
+    )
+
+
+def refused(doing: str, reason: str) -> MergeError:
+    """The brokers or the client said no: repeating the call cannot help."""
+    return MergeError(
+        "KAFKA_REFUSED",
+        f"{doing} ({reason}).",
+        "Trying again does not help: look at the topic's name, its message size limit and the rights of the user in "
+        "KAFKA_CONFIG.",
+    )
+
+
+def topic_missing(topics: Sequence[str], doing: str) -> MergeError:
+    """A topic does not exist; it is never created on the way, since the name may be the mistake."""
+    return MergeError(
+        "TOPIC_MISSING",
+        f"{doing} Missing on the cluster: {', '.join(topics)}.",
+        "Create the topics, or set ACCOUNT_MERGE_ENV or the variables ACCOUNT_MERGE_*_TOPIC to their right names.",
+    )
+
+
+def group_in_use(group: str, members: Sequence[str]) -> MergeError:
+    """Another consumer runs in our group: the retired job, most likely."""
+    return MergeError(
+        "GROUP_IN_USE",
+        f"Consumer group {group} has members ({', '.join(members)}): the old job still runs. No event was claimed.",
+        "Stop the old job; claiming then goes on at its offset. To read beside it for a trial, set "
+        "ACCOUNT_MERGE_CONSUMER_GROUP to another group, and never merge with both.",
+    )

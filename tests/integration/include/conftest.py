@@ -1,0 +1,31 @@
+"""One pair of keyspaces for all tests here: accounts are new in each test, so they never meet."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from local import provision
+
+
+@pytest.fixture(scope="session")
+def shared_environment(stack, session):
+    name = "s" + uuid.uuid4().hex[:10]
+    own = stack.core_settings() | {
+        "ACCOUNT_MERGE_ENV": name,
+        "ACCOUNT_MERGE_COURSES_KEYSPACE": f"{name}_courses",
+        "ACCOUNT_MERGE_JOURNAL_KEYSPACE": f"{name}_journal",
+    }
+    provision.create_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
+    provision.create_tables(session, "cassandra", f"{name}_courses")
+    return own
+
+
+@pytest.fixture(scope="session")
+def shared_service(shared_environment):
+    from account_merge.service import Service
+    from account_merge.settings import Settings
+
+    with Service(Settings.from_env(shared_environment)) as found:
+        found.create_journal()
+        yield found

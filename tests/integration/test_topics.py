@@ -1,0 +1,268 @@
+"""Topics on a real broker: what is read, committed, published and refused, and that the group is never joined."""
+
+from __future__ import annotations
+
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from account_merge.errors import InvalidRequest, MergeError, TransientError
+from account_merge.events import Message
+from account_merge.settings import Settings
+from account_merge.topics import Topics
+
+
+@pytest.fixture
+def topics(settings: Settings) -> Iterator[Topics]:
+    """The object under test, on topics and a group of this test alone."""
+    with Topics(settings) as found:
+        yield found
+
+
+@pytest.fixture
+def away(settings: Settings) -> Iterator[Settings]:
+    """Settings that name a port where nobody listens: bound, so that nobody takes it meanwhile."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        yield settings.replace(kafka_bootstrap_servers=f"127.0.0.1:{port}", delivery_timeout_seconds=1.0)
+
+
+def send(settings: Settings, values: Sequence[bytes | None], keep: bool | None = None) -> None:
+    """Put values on partition 0 of the merge topic; `keep` does it in a transaction, committed or aborted."""
+    more = {} if keep is None else {"transactional.id": uuid.uuid4().hex}
+    producer = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers, **more})
+    if keep is not None:
+        producer.init_transactions(20)
+        producer.begin_transaction()
+    for value in values:
+        producer.produce(settings.merge_topic, value=value, partition=0)
+    assert producer.flush(20) == 0
+    if keep is not None:
+        (producer.commit_transaction if keep else producer.abort_transaction)(20)
+
+
+def other_consumer(settings: Settings) -> Consumer:
+    """A consumer of the same group, as the retired job was one."""
+    return Consumer({"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": settings.consumer_group,
+                     "enable.auto.commit": False, "auto.offset.reset": "earliest"})  # fmt: skip
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not come true in time"
+
+
+def values(messages: Sequence[Message]) -> list[bytes | None]:
+    return [message.value for message in messages]
+
+
+def delete_before(settings: Settings, offset: int) -> None:
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    for done in admin.delete_records([TopicPartition(settings.merge_topic, 0, offset)]).values():
+        done.result(20)
+
+
+def test_lag_of_a_new_group_counts_from_the_earliest_and_takes_nothing(topics: Topics, settings: Settings) -> None:
+    assert topics.lag() == 0
+    send(settings, [b"1", b"2", b"3"])
+    assert [topics.lag(), topics.lag()] == [3, 3]
+    assert values(topics.read_new(10, 10)) == [b"1", b"2", b"3"]
+    assert topics.lag() == 3
+    topics.ensure_cutover()
+
+
+def test_read_new_begins_again_until_its_positions_are_committed(topics: Topics, settings: Settings) -> None:
+    send(settings, [b"1", b"2"])
+    assert values(topics.read_new(10, 10)) == values(topics.read_new(10, 10)) == [b"1", b"2"]
+    topics.commit(topics.positions())
+    assert (topics.lag(), topics.read_new(10, 10)) == (0, [])
+    send(settings, [b"3"])
+    with Topics(settings) as later:
+        assert values(later.read_new(10, 10)) == [b"3"]
+
+
+def test_read_new_gives_no_more_than_asked_and_positions_say_so(topics: Topics, settings: Settings) -> None:
+    send(settings, [b"%d" % n for n in range(5)])
+    found = topics.read_new(2, 10)
+    assert values(found) == [b"0", b"1"]
+    topics.commit({(m.topic, m.partition): m.offset + 1 for m in found})
+    assert topics.lag() == 3
+    assert values(topics.read_new(2, 10)) == [b"2", b"3"]
+    assert topics.positions()[settings.merge_topic, 0] == 4
+
+
+def test_commit_never_moves_back(topics: Topics, settings: Settings) -> None:
+    send(settings, [b"1", b"2", b"3"])
+    place = (settings.merge_topic, 0)
+    topics.commit({place: 3})
+    topics.commit({place: 1})
+    topics.commit({})
+    assert topics.lag() == 0
+
+
+def test_read_new_gives_tombstones_and_bytes_as_they_are(topics: Topics, settings: Settings) -> None:
+    before = int(time.time() * 1000) - 5000
+    send(settings, [None, b"\x00\xff"])
+    tombstone, binary = topics.read_new(10, 10)
+    assert (tombstone.value, binary.value, binary.offset) == (None, b"\x00\xff", 1)
+    assert before < tombstone.timestamp_ms < before + 60_000
+    assert tombstone.position.raw == b""
+    assert binary.position.raw == b"\x00\xff"
+
+
+def test_read_new_gives_no_aborted_message_and_positions_step_over_markers(topics: Topics, settings: Settings) -> None:
+    send(settings, [b"kept"], keep=True)
+    send(settings, [b"dropped"], keep=False)
+    assert values(topics.read_new(10, 10)) == [b"kept"]
+    topics.commit(topics.positions())
+    assert topics.lag() == 0
+
+
+def test_cutover_is_refused_while_the_old_job_is_a_member_and_goes_on_at_its_offset(
+    topics: Topics, settings: Settings
+) -> None:
+    topics.ensure_cutover()
+    send(settings, [b"1", b"2", b"3"])
+    old_job = other_consumer(settings)
+    old_job.subscribe([settings.merge_topic])
+    taken: list[object] = []
+    until(lambda: taken.extend(filter(None, [old_job.poll(0.5)])) or taken)
+    with pytest.raises(MergeError) as refused:
+        topics.ensure_cutover()
+    assert refused.value.code == "GROUP_IN_USE"
+    assert settings.consumer_group in refused.value.message
+    old_job.commit(offsets=[TopicPartition(settings.merge_topic, 0, 2)], asynchronous=False)
+    old_job.close()
+    topics.ensure_cutover()
+    assert values(topics.read_new(10, 10)) == [b"3"]
+
+
+def test_lost_counts_what_the_topic_deleted_unclaimed_until_it_is_stepped_over(
+    topics: Topics, settings: Settings
+) -> None:
+    send(settings, [b"1", b"2", b"3", b"4"])
+    topics.commit({(settings.merge_topic, 0): 1})
+    assert topics.lost() == []
+    delete_before(settings, 3)
+    assert (topics.lost(), topics.lag()) == ([(0, 1, 3)], 3)
+    assert values(topics.read_new(10, 10)) == [b"4"]
+    topics.commit(topics.positions())
+    assert (topics.lost(), topics.lag()) == ([], 0)
+
+
+def test_lost_is_stepped_over_also_when_nothing_is_left_to_read(topics: Topics, settings: Settings) -> None:
+    send(settings, [b"1", b"2"])
+    topics.commit({(settings.merge_topic, 0): 1})
+    delete_before(settings, 2)
+    assert (topics.lost(), topics.lag()) == ([(0, 1, 2)], 1)
+    assert topics.read_new(10, 10) == []
+    topics.commit(topics.positions())
+    assert (topics.lost(), topics.lag()) == ([], 0)
+
+
+def test_offsets_of_an_earlier_topic_of_the_name_hold_nothing_back(topics: Topics, settings: Settings) -> None:
+    send(settings, [b"1"])
+    old_job = other_consumer(settings)
+    old_job.commit(offsets=[TopicPartition(settings.merge_topic, 0, 500)], asynchronous=False)
+    old_job.close()
+    assert values(topics.read_new(10, 10)) == [b"1"]
+    topics.commit(topics.positions())
+    assert topics.read_new(10, 10) == []
+    send(settings, [b"2"])
+    assert (topics.lag(), values(topics.read_new(10, 10))) == (1, [b"2"])
+
+
+def test_publish_counts_what_brokers_acknowledged_also_past_the_clients_queue(settings: Settings) -> None:
+    small = settings.replace(kafka_config={"queue.buffering.max.messages": 100})
+    with Topics(small) as topics:
+        assert topics.publish([]) == 0
+        assert topics.publish((settings.sync_topic, b"user", b"%d" % n) for n in range(3000)) == 3000
+        found = topics.read(settings.sync_topic)
+    assert [int(m.value or b"") for m in found] == list(range(3000))
+    assert {m.key for m in found} == {b"user"}
+
+
+def test_read_gives_what_came_since_and_leaves_the_group_alone(topics: Topics, settings: Settings) -> None:
+    topics.publish([(settings.failed_topic, None, b"before")])
+    since = topics.end_offsets(settings.failed_topic)
+    assert topics.read(settings.failed_topic, since) == []
+    topics.publish([(settings.failed_topic, None, b"after")])
+    assert values(topics.read(settings.failed_topic, since)) == [b"after"]
+    assert values(topics.read(settings.failed_topic)) == [b"before", b"after"]
+    assert values(topics.read(settings.failed_topic, {0: 10_000})) in ([], [b"before"], [b"after"])
+    assert topics.lag() == 0
+
+
+def test_publish_fails_in_time_when_no_broker_answers(away: Settings) -> None:
+    begin = time.monotonic()
+    with Topics(away) as topics, pytest.raises(TransientError) as failed:
+        topics.publish([(away.sync_topic, None, b"1")])
+    assert time.monotonic() - begin < 8
+    assert failed.value.code == "KAFKA_AWAY"
+    assert "0 messages were delivered" in failed.value.message
+
+
+def test_publish_says_how_many_came_through_when_the_broker_dies_under_it(
+    fresh_stack: Callable[..., Any], settings: Settings
+) -> None:
+    broker = fresh_stack("kafka")
+    own = settings.replace(
+        kafka_bootstrap_servers=f"127.0.0.1:{broker.ports()['kafka']}", delivery_timeout_seconds=2.0
+    )
+    admin = AdminClient({"bootstrap.servers": own.kafka_bootstrap_servers})
+    for made in admin.create_topics([NewTopic(own.sync_topic, 1, 1)]).values():
+        made.result(20)
+    with Topics(own) as topics:
+        assert topics.publish([(own.sync_topic, None, b"1")]) == 1
+        broker.down(["kafka"])
+        with pytest.raises(TransientError, match="0 of at least 2 messages"):
+            topics.publish([(own.sync_topic, None, b"2"), (own.sync_topic, None, b"3")])
+
+
+@pytest.mark.parametrize("call", ["lag", "lost", "ensure_cutover", "health"])
+def test_looking_fails_as_transient_when_no_broker_answers(away: Settings, call: str) -> None:
+    with Topics(away) as topics, pytest.raises(TransientError, match="KAFKA_AWAY"):
+        getattr(topics, call)()
+
+
+def test_publish_refuses_a_topic_that_does_not_exist_and_makes_none(topics: Topics, settings: Settings) -> None:
+    name = f"{settings.env}.typo"
+    with pytest.raises(MergeError) as failed:
+        topics.publish([(name, None, b"1")])
+    assert failed.value.code == "TOPIC_MISSING"
+    assert not isinstance(failed.value, TransientError)
+    with pytest.raises(MergeError, match="TOPIC_MISSING"):
+        topics.read(name)
+
+
+def test_publish_says_how_many_came_through_when_one_is_too_large(topics: Topics, settings: Settings) -> None:
+    with pytest.raises(MergeError) as failed:
+        topics.publish([(settings.sync_topic, None, value) for value in (b"1", b"2", b"x" * 1_100_000, b"4")])
+    assert failed.value.code == "KAFKA_REFUSED"
+    assert "2 of at least 3" in failed.value.message
+    assert not isinstance(failed.value, TransientError)
+    assert topics.publish([(settings.sync_topic, None, b"5")]) == 1
+    assert sorted(filter(None, values(topics.read(settings.sync_topic)))) == [b"1", b"2", b"5"]
+
+
+def test_health_names_the_topics_that_are_missing(topics: Topics, settings: Settings) -> None:
+    assert settings.merge_topic in topics.health()
+    assert settings.user_sync_topic not in topics.health()
+    with Topics(settings.replace(failed_topic=f"{settings.env}.typo")) as other, pytest.raises(MergeError) as failed:
+        other.health()
+    assert failed.value.code == "TOPIC_MISSING"
+    assert f"{settings.env}.typo" in failed.value.message
+
+
+def test_a_wrong_option_of_the_client_is_a_bad_setting(settings: Settings) -> None:
+    wrong = settings.replace(kafka_config={"no.such.option": "x"})
+    with Topics(wrong) as topics, pytest.raises(InvalidRequest, match=r"KAFKA_CONFIG.*no\.such\.option"):
+        topics.lag()
