@@ -60,7 +60,7 @@ test: $(STAMP) ## all tests, on servers of their own on free ports
 	@$(RUN) -m pytest -q
 
 docs: $(STAMP) ## write the generated pages again
-	@PYTHONPATH=include $(RUN) scripts/docs.py
+	@PYTHONPATH=include $(RUN) scripts/generate_docs.py
 
 lock: ## compile the requirements files again (needs uv)
 	$(COMPILE) --exclude-newer 2026-09-18 $(PROVIDERS) requirements.in -o requirements.txt

@@ -121,8 +121,8 @@ def start(config: Config, name: str, ports: dict[str, int]) -> Entry:
     """Launch one component."""
     home = config.home / "airflow"
     home.mkdir(parents=True, exist_ok=True)
-    # The api-server may wait for its last client, and a demo has no use for that.
+    # The api-server waits for its last client before it stops; the others finish what they have in hand.
     return launch(
         [sys.executable, "-m", "airflow", *COMPONENTS[name]], home / f"{name}.log", cwd=home,
-        env=environment(config, ports), port=ports["airflow"], patience=5,
+        env=environment(config, ports), port=ports["airflow"], patience=3 if name == "api-server" else 15,
     )  # fmt: skip

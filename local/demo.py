@@ -71,7 +71,7 @@ class Demo:
         bad["edata"]["fromAccountId"] = " "
         since = int(time.time() * 1000)
         messages.publish(self.bootstrap, self.merge_topic, [json.dumps(e).encode() for e in (bad, event)])
-        self.console.print(f"published on [bold]{self.merge_topic}[/]: the sample event, and one without source account")
+        self.console.print(f"published on [bold]{self.merge_topic}[/]: the sample event, and one without a source")
         return event["mid"], bad["mid"], since
 
     def airflow(self, method: str, path: str, body: dict[str, Any] | None = None, token: str = "") -> dict[str, Any]:

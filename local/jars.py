@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import ssl
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -80,6 +81,7 @@ def _by_jgo(server: str, target: Path) -> None:
     """
     from jgo.maven import Dependency, MavenContext
 
+    _trust_this_machine()
     context = MavenContext(timeout=60)
     (group, artifact, version), *others = coordinates(server)
     try:
@@ -96,3 +98,10 @@ def _by_jgo(server: str, target: Path) -> None:
             " mirrors and proxies; then run `make up` again."
         ) from error
 
+
+def _trust_this_machine() -> None:
+    """Let `requests` trust the authorities that this machine and pip trust, not only those in its own wheel."""
+    known = (os.environ.get("PIP_CERT"), os.environ.get("SSL_CERT_FILE"), ssl.get_default_verify_paths().cafile)
+    bundle = next((path for path in known if path and Path(path).exists()), None)
+    if bundle:
+        os.environ.setdefault("REQUESTS_CA_BUNDLE", bundle)

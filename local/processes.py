@@ -145,15 +145,23 @@ def stop(entries: Mapping[str, Entry], seconds: float = 25) -> list[str]:
 
 def _kill_group(entry: Entry) -> None:
     """SIGKILL what is left of the session that `launch` opened for this entry: its group id is the entry's pid."""
-    members = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _session(p) == entry["pid"]]
-    for pid in members:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    end = time.monotonic() + 5
+    while (members := session_members(entry["pid"])) and time.monotonic() < end:
+        for pid in members:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        alive(entry)
+        time.sleep(0.02)
 
 
-def _session(process: Path) -> int:
-    """The session id of a process under /proc; 0 when it is gone."""
-    try:
-        return int((process / "stat").read_text().rpartition(")")[2].split()[3])
-    except (OSError, IndexError):
-        return 0
+def session_members(session: int) -> list[int]:
+    """The live processes of one session."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+            if fields[0] != "Z" and int(fields[3]) == session:
+                found.append(int(process.name))
+    return found

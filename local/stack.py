@@ -222,6 +222,9 @@ def main(argv: list[str]) -> int:
     except StackError as problem:
         print(problem, file=sys.stderr)
         return 1
+    except OSError as problem:
+        print(f"{chosen.command} could not go on: {problem}. What runs: make status", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -54,7 +54,7 @@ def maven() -> str | None:
 def postgres() -> Path:
     """The folder of `initdb` and `postgres`: PG_BIN, this machine's newest supported one, else the wheel's."""
     if os.environ.get("PG_BIN"):
-        return Path(os.environ["PG_BIN"])
+        return Path(os.environ["PG_BIN"]).resolve()
     found: list[tuple[int, Path]] = []
     on_path = shutil.which("initdb")
     system = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/usr").glob("pgsql-*/bin")]

@@ -67,5 +67,9 @@ def comparable(found: Iterable[Mapping[str, Any]], *without: str) -> list[dict[s
 
 def event(source: str, target: str, mid: str | None = None) -> bytes:
     """A merge event in the minimal form."""
-    body: dict[str, Any] = {"eid": "BE_JOB_REQUEST", "ets": 1648720639981, "edata": {"fromAccountId": source, "toAccountId": target}}
+    body: dict[str, Any] = {
+        "eid": "BE_JOB_REQUEST",
+        "ets": 1648720639981,
+        "edata": {"fromAccountId": source, "toAccountId": target},
+    }
     return json.dumps(body | ({"mid": mid} if mid else {})).encode()

@@ -43,7 +43,9 @@ def run_checks(service: Service) -> list[Check]:
 
 def _cassandra(service: Service) -> Check:
     service.store.base()
-    return Check("Cassandra", True, f"answers at {', '.join(service.settings.cassandra_contact_points)}; the clocks agree")
+    return Check(
+        "Cassandra", True, f"answers at {', '.join(service.settings.cassandra_contact_points)}; the clocks agree"
+    )
 
 
 def _journal(service: Service) -> Check:

@@ -25,7 +25,9 @@ from account_merge.settings import Settings
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
-    top = argparse.ArgumentParser(prog="account_merge", description="Merge a learner's accounts: nothing lost, nothing counted twice.")
+    top = argparse.ArgumentParser(
+        prog="account_merge", description="Merge a learner's accounts: nothing lost, nothing counted twice."
+    )
     commands = top.add_subparsers(dest="command", required=True)
 
     def command(name: str, words: str) -> argparse.ArgumentParser:
@@ -41,14 +43,20 @@ def parser() -> argparse.ArgumentParser:
     command("show", "show what a merge did").add_argument("merge_id", type=uuid.UUID)
     for name, words in (("preview", "show what a merge would do; writes nothing"), ("merge", "merge accounts")):
         made = command(name, words)
-        made.add_argument("--source", action="append", default=[], metavar="ACCOUNT", help="account merged away; may be repeated")
+        made.add_argument(
+            "--source", action="append", default=[], metavar="ACCOUNT", help="account merged away; may be repeated"
+        )
         made.add_argument("--target", default="", metavar="ACCOUNT", help="account that stays")
-        made.add_argument("--table", action="append", default=[], choices=TABLES, help="only this table; may be repeated")
+        made.add_argument(
+            "--table", action="append", default=[], choices=TABLES, help="only this table; may be repeated"
+        )
         made.add_argument("--on-conflict", default="combine", choices=("combine", "skip"))
         if name == "merge":
             made.add_argument("--source-rows", default="keep", choices=("keep", "deactivate"))
             made.add_argument("--reason", default="", help="why; kept in the journal")
-            made.add_argument("--events", metavar="FILE", help="merge the raw events of a file, one a line; - for standard input")
+            made.add_argument(
+                "--events", metavar="FILE", help="merge the raw events of a file, one a line; - for standard input"
+            )
             made.add_argument("--no-publish", action="store_true", help="do not publish sync events")
     return top
 
@@ -117,7 +125,9 @@ def _preview(service: Service, arguments: argparse.Namespace, out: IO[str]) -> i
 def _merge(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
     publish = not arguments.no_publish
     if arguments.events:
-        return _merge_events(service, arguments.events, publish and bool(os.environ.get("KAFKA_BOOTSTRAP_SERVERS")), out)
+        return _merge_events(
+            service, arguments.events, publish and bool(os.environ.get("KAFKA_BOOTSTRAP_SERVERS")), out
+        )
     merge_id = service.open_merge(_request(arguments))
     result = run_merge(service, merge_id, publish, progress=not arguments.json)
     if arguments.json:
@@ -173,14 +183,16 @@ def _lines(name: str) -> Iterator[bytes]:
 def _merge_events(service: Service, name: str, publish: bool, out: IO[str]) -> int:
     worst = 0
     for number, raw in enumerate(_lines(name)):
-        position = Position.of("cli", 0, number, 0, raw)
+        position = Position("cli", 0, number, 0, raw)
         try:
             event = parse(raw, service.settings)
             if event is None:
                 answer: dict[str, Any] = {"id": None, "state": "ignored", "seconds": 0.0, "counts": {}, "error": None}
             else:
                 merge_id = merge_id_for(event.sources, event.target, event.mid, position)
-                service.open_merge(MergeRequest(event.sources, event.target, origin="cli", mid=event.mid, raw=raw), merge_id)
+                service.open_merge(
+                    MergeRequest(event.sources, event.target, origin="cli", mid=event.mid, raw=raw), merge_id
+                )
                 answer = run_merge(service, merge_id, publish)
         except (InvalidEvent, InvalidRequest) as error:
             known = {"code": error.code, "message": error.message, "remedy": error.remedy}

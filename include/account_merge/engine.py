@@ -64,7 +64,9 @@ class TableMerge:
     ) -> None:
         schema = tables.of(rule)
         if schema is None:
-            raise NeedsAttention("NO_TABLE", f"this cluster has no table for {rule.table}", "Leave it out of the merge's tables.")
+            raise NeedsAttention(
+                "NO_TABLE", f"this cluster has no table for {rule.table}", "Leave it out of the merge's tables."
+            )
         self._store, self._cas, self._settings, self._tables = store, cas, settings, tables
         self._rule, self._merge, self._schema = rule, merge, schema
         self._earlier, self._guard, self._skip = earlier, guard, skip
@@ -118,7 +120,9 @@ class TableMerge:
         }
 
     def _given(self) -> Iterator[tuple[Key, str, dict[str, int]]]:
-        logs = [Log(self._cas, m, self._rule.table, self._codec) for m in sorted(self._earlier - {self._merge.merge_id})]
+        logs = [
+            Log(self._cas, m, self._rule.table, self._codec) for m in sorted(self._earlier - {self._merge.merge_id})
+        ]
         return ledger(logs, frozenset(self.sources))
 
     def plan(self, after: Key | None = None) -> Iterator[tuple[Change, int]]:
@@ -179,7 +183,9 @@ class TableMerge:
         if group:
             yield group, base
 
-    def _append(self, last: Entry | None, kind: str, key: Key | None, base: int, changes: list[Change]) -> tuple[Entry, bool]:
+    def _append(
+        self, last: Entry | None, kind: str, key: Key | None, base: int, changes: list[Change]
+    ) -> tuple[Entry, bool]:
         seq = last.seq + 1 if last else 0
         counts = _counts(kind, changes)
         mine = self.log.append(seq, kind, key, base, [self._codec.change(c) for c in changes], counts)
@@ -188,7 +194,9 @@ class TableMerge:
         winner = self.log.last()
         if winner is None:
             raise NeedsAttention(
-                "LOG_LOST", f"entry {seq} of {self._rule.table}, merge {self._merge.merge_id}, is there and is not", "Check Cassandra."
+                "LOG_LOST",
+                f"entry {seq} of {self._rule.table}, merge {self._merge.merge_id}, is there and is not",
+                "Check Cassandra.",
             )
         return winner, False
 

@@ -60,7 +60,7 @@ class MergeEvent:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a message stood, and its bytes: the identity of one that brings none, also after the topic was made anew."""
+    """Where a message stood, and its bytes: the identity of one that brings none, even if the topic is made anew."""
 
     topic: str
     partition: int

@@ -132,9 +132,8 @@ class Failures:
     def fail_quietly(self, merge: Merge, run: str) -> None:
         """Records a run's failure; its event is sent by the sweep that follows."""
         error = MergeError(
-            "RUN_FAILED", f"run {run} of merge {merge.merge_id} ended failed", "Read the failed task's log, then clear that task."
+            "RUN_FAILED",
+            f"run {run} of merge {merge.merge_id} ended failed",
+            "Read the failed task's log, then clear that task.",
         )
         self.record(merge, error, "failed")
-
-
-

@@ -7,13 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 from account_merge.errors import InvalidEvent, MergeError
-from account_merge.events import merge_id_for, parse
+from account_merge.events import Message, merge_id_for, parse
 from account_merge.failures import Failures
 from account_merge.journal import Journal, now
 from account_merge.model import Merge, MergeRequest
 from account_merge.settings import Settings
 from account_merge.states import CLOSED
-from account_merge.topics import Message, Topics
+from account_merge.topics import Topics
 
 #: A merge that was started this long ago and has no run lost it between two steps of the poll.
 START_GRACE = timedelta(seconds=30)
@@ -60,7 +60,7 @@ class Inbox:
         return counts
 
     def _claim(self, message: Message) -> str:
-        raw, position = message.value, message.position()
+        raw, position = message.value, message.position
         where = f"{message.topic}/{message.partition}/{message.offset}"
         try:
             event = parse(raw, self._settings)

@@ -88,9 +88,7 @@ class Journal(Cas):
 
     def create(self) -> None:
         """Makes the keyspace and the tables where they do not exist; changes nothing that exists."""
-        replication = self.settings.journal_replication
-        options = replication if isinstance(replication, str) else json.dumps(dict(replication))
-        options = options.replace('"', "'")
+        options = json.dumps(dict(self.settings.journal_replication)).replace('"', "'")
         statements = [f"CREATE KEYSPACE IF NOT EXISTS {self.keyspace} WITH replication = {options}"]
         ddl = files("account_merge").joinpath("journal.cql").read_text().replace("{keyspace}", self.keyspace)
         statements += [s.strip() for s in ddl.split(";\n") if s.strip()]
@@ -156,7 +154,9 @@ class Journal(Cas):
         merge = self.get(merge_id)
         if merge is None:
             raise NeedsAttention(
-                "UNKNOWN_MERGE", f"the journal has no merge {merge_id}", "Check the id with `python -m account_merge list`."
+                "UNKNOWN_MERGE",
+                f"the journal has no merge {merge_id}",
+                "Check the id with `python -m account_merge list`.",
             )
         return merge
 
@@ -183,7 +183,9 @@ class Journal(Cas):
     def find(self, column: str, value: Any, limit: int = 2000) -> list[Merge]:
         """Merges by `state`, `failed_event`, `day` or `accounts`: a hint by index, each confirmed by key (SERIAL)."""
         test = "CONTAINS" if column == "accounts" else "="
-        rows = self.read(f"SELECT merge_id FROM {{ks}}.merges WHERE {column} {test} ? LIMIT {limit}", [value], serial=False)
+        rows = self.read(
+            f"SELECT merge_id FROM {{ks}}.merges WHERE {column} {test} ? LIMIT {limit}", [value], serial=False
+        )
         found = [m for row in rows if (m := self.get(row.merge_id)) is not None]
         kept = [m for m in found if column not in ("state", "failed_event") or getattr(m, column) == value]
         return sorted(kept, key=lambda m: (m.created_at or datetime.min, str(m.merge_id)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from account_merge.errors import MergeError, TransientError
+from account_merge.errors import InvalidRequest, MergeError, TransientError
 
 #: The user is not known, or not by this password: librdkafka tells it aside, while requests merely time out.
 NO_RIGHTS = frozenset({"_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "UNSUPPORTED_SASL_MECHANISM"})
@@ -14,6 +14,11 @@ PERMANENT = NO_RIGHTS | {
     "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "TOPIC_AUTHORIZATION_FAILED",
     "GROUP_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED", "POLICY_VIOLATION", "INVALID_CONFIG", "_INVALID_ARG",
 }  # fmt: skip
+
+#: A topic or its leader is just being made known: the answer changes within a moment.
+UNSETTLED = frozenset({
+    "NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION",
+})  # fmt: skip
 
 
 def away(doing: str, servers: str) -> TransientError:
@@ -49,4 +54,11 @@ def group_in_use(group: str, members: Sequence[str]) -> MergeError:
         f"Consumer group {group} has members ({', '.join(members)}): the old job still runs. No event was claimed.",
         "Stop the old job; claiming then goes on at its offset. To read beside it for a trial, set "
         "ACCOUNT_MERGE_CONSUMER_GROUP to another group, and never merge with both.",
+    )
+
+
+def bad_option(reason: str) -> InvalidRequest:
+    """The client does not know an option of `KAFKA_CONFIG`, or not with this value."""
+    return InvalidRequest(
+        "BAD_SETTING", f"KAFKA_CONFIG: {reason}. No merge was touched.", "Use option names and values of librdkafka."
     )

@@ -85,7 +85,9 @@ class Log:
                 return added
             bucket += 1
 
-    def append(self, seq: int, kind: str, last_key: Key | None, base: int, changes: Sequence[bytes], counts: Mapping[str, int]) -> bool:
+    def append(
+        self, seq: int, kind: str, last_key: Key | None, base: int, changes: Sequence[bytes], counts: Mapping[str, int]
+    ) -> bool:
         """Writes entry `seq` if nobody has; False when another writer was first (then adopt its entry).
 
         :raises TransientError: the outcome is unknown; `last()` tells it.

@@ -21,7 +21,12 @@ def no_evidence(key: Key) -> Evidence:
 
 
 def merge_values(
-    rule: TableRule, sources: Mapping[str, Values], target: Values | None, target_account: str, given: Given, evidence: Evidence
+    rule: TableRule,
+    sources: Mapping[str, Values],
+    target: Values | None,
+    target_account: str,
+    given: Given,
+    evidence: Evidence,
 ) -> tuple[Values, dict[str, dict[str, tuple[int, int]]]]:
     """The target's values after the merge, and what each source has handed on then.
 
@@ -48,7 +53,9 @@ def merge_values(
         sides.append(Side(target_account, target, target=True))
     for derivation in rule.derive:
         present = {c for side in sides for c in side.values}
-        merged.update({c: v for c, v in derivation.apply(sides, merged, evidence).items() if v is not None and c in present})
+        merged.update(
+            {c: v for c, v in derivation.apply(sides, merged, evidence).items() if v is not None and c in present}
+        )
     return merged, handed
 
 
@@ -83,7 +90,11 @@ def plan_row(
             continue
         seen = target.written.get(column, 0) if target else 0
         writes[column] = Write(written_part(old, value), max(base, seen + 1))
-        why[column] = "only the source has this row: it moves whole" if before is None else led.get(column, rule.strategy(column).why)
+        why[column] = (
+            "only the source has this row: it moves whole"
+            if before is None
+            else led.get(column, rule.strategy(column).why)
+        )
     return Change(key, dict(sources), before, writes, before is None, why, handed, notes)
 
 

@@ -34,8 +34,13 @@ def print_report(report: Report, as_json: bool, out: IO[str]) -> None:
     console = _console(out)
     head = report.head()
     console.print(f"[bold]merge {head['merge_id']}[/]: {head['state']}")
-    console.print(f"  {', '.join(map(escape, head['source_accounts']))} → {escape(head['survivor'] or head['target_account'])}")
-    for words in (head["note"], head["error"] and f"{head['error']['code']}: {head['error']['message']} {head['error']['remedy']}"):
+    console.print(
+        f"  {', '.join(map(escape, head['source_accounts']))} → {escape(head['survivor'] or head['target_account'])}"
+    )
+    for words in (
+        head["note"],
+        head["error"] and f"{head['error']['code']}: {head['error']['message']} {head['error']['remedy']}",
+    ):
         if words:
             console.print(f"  {escape(words)}")
     for part in report.tables:
@@ -60,13 +65,24 @@ def _print_table(console: Console, name: str, note: str, rows: Iterable[dict[str
             sources = [v.get(column) for v in row["sources"].values() if v.get(column) is not None]
             source = sources[0] if len(sources) == 1 else sources or None
             before = (row["before"] or {}).get(column)
-            table.add_row(escape(label), column, _text(before), _text(source), _text(row["after"].get(column)), row["why"].get(column, ""))
+            table.add_row(
+                escape(label),
+                column,
+                _text(before),
+                _text(source),
+                _text(row["after"].get(column)),
+                row["why"].get(column, ""),
+            )
             label = ""
         for words in row["notes"]:
             table.add_row("", "[yellow]either way[/]", "", "", "", escape(words))
     if shown:
         console.print(table)
-    rest = [f"{same} rows needed nothing" if same else "", f"{hidden} more rows: --json shows all" if hidden else "", note]
+    rest = [
+        f"{same} rows needed nothing" if same else "",
+        f"{hidden} more rows: --json shows all" if hidden else "",
+        note,
+    ]
     words = "; ".join(w for w in rest if w)
     if not shown:
         console.print(f"[bold]{name}[/]: {words or 'nothing to merge'}")
@@ -83,7 +99,9 @@ def print_list(merges: Sequence[Merge], as_json: bool, out: IO[str]) -> None:
     table = Table("merge id", "state", "source accounts", "target account", "since", "note")
     for m in merges:
         words = m.error or m.note or ""
-        table.add_row(str(m.merge_id), m.state, ", ".join(m.request.sources), m.request.target, str(m.created_at), escape(words))
+        table.add_row(
+            str(m.merge_id), m.state, ", ".join(m.request.sources), m.request.target, str(m.created_at), escape(words)
+        )
     _console(out).print(table)
 
 
@@ -96,4 +114,6 @@ def print_check(checks: Sequence[Any], as_json: bool, out: IO[str]) -> None:
     console = _console(out)
     for check in checks:
         mark = "[green]ok[/]  " if check.ok else "[red]FAIL[/]"
-        console.print(f"{mark} {check.name}: {escape(check.detail)}" + (f"\n     {escape(check.remedy)}" if not check.ok else ""))
+        console.print(
+            f"{mark} {check.name}: {escape(check.detail)}" + (f"\n     {escape(check.remedy)}" if not check.ok else "")
+        )

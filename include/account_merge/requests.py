@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from account_merge.errors import InvalidRequest
+from account_merge.events import account_id_problem
 from account_merge.model import MergeRequest
 from account_merge.rules import TABLES
 from account_merge.settings import Settings
@@ -19,17 +20,24 @@ def check_request(request: MergeRequest, settings: Settings) -> MergeRequest:
     """
     sources = tuple(dict.fromkeys(request.sources))
     for account in (*sources, request.target):
-        if not isinstance(account, str) or not account.strip() or account != account.strip() or not account.isprintable():
-            raise InvalidRequest("BAD_ACCOUNT", "an account id is blank or has spaces or control characters", "Give the ids as the platform has them.")
-        if len(account) > settings.max_id_length:
-            raise InvalidRequest("ID_TOO_LONG", f"an account id has more than {settings.max_id_length} characters", "Give the ids as the platform has them.")
+        problem = account_id_problem(account, settings.max_id_length)
+        if problem:
+            raise InvalidRequest(problem.code, f"an account id of the request: {problem.what}", problem.remedy)
     if not sources or len(sources) > MAX_SOURCES:
-        raise InvalidRequest("BAD_SOURCES", f"a merge has 1 to {MAX_SOURCES} source accounts, not {len(sources)}", "Split it into several merges.")
+        raise InvalidRequest(
+            "BAD_SOURCES",
+            f"a merge has 1 to {MAX_SOURCES} source accounts, not {len(sources)}",
+            "Split it into several merges.",
+        )
     if request.target in sources:
-        raise InvalidRequest("SAME_ACCOUNT", f"account {request.target} cannot be merged into itself", "Name the other account.")
+        raise InvalidRequest(
+            "SAME_ACCOUNT", f"account {request.target} cannot be merged into itself", "Name the other account."
+        )
     unknown = sorted(set(request.tables) - set(TABLES))
     if unknown:
         raise InvalidRequest("UNKNOWN_TABLE", f"no rule for {', '.join(unknown)}", f"Choose from {', '.join(TABLES)}.")
     if request.on_conflict not in ("combine", "skip") or request.source_rows not in ("keep", "deactivate"):
-        raise InvalidRequest("BAD_OPTION", "on_conflict is combine or skip, source_rows is keep or deactivate", "Correct the option.")
+        raise InvalidRequest(
+            "BAD_OPTION", "on_conflict is combine or skip, source_rows is keep or deactivate", "Correct the option."
+        )
     return replace(request, sources=sources)

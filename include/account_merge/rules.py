@@ -119,7 +119,9 @@ class TableRule:
 
 _DAY1, _DAY2 = datetime(2022, 3, 1, 10, 15, 30), datetime(2022, 3, 5, 10, 15, 30)
 _certificates = union_by("identifier", "token", newer="lastIssuedOn")
-_numbers = per_key({"completedCount": maximum, "score:*": maximum, "max_score:*": maximum, "attempts_count:*": maximum, "*": maximum})
+_numbers = per_key(
+    {"completedCount": maximum, "score:*": maximum, "max_score:*": maximum, "attempts_count:*": maximum, "*": maximum}
+)
 
 RULES: tuple[TableRule, ...] = (
     TableRule(
@@ -141,7 +143,9 @@ RULES: tuple[TableRule, ...] = (
             attempts_count("aggregates", "agg_details", "attempts"),
             attempts_count("agg", "agg_details", "attempts"),
         ),
-        scope=Scope(course="activity_id", batch="context_id", constants={"activity_type": "Course"}, batch_prefix="cb:"),
+        scope=Scope(
+            course="activity_id", batch="context_id", constants={"activity_type": "Course"}, batch_prefix="cb:"
+        ),
         looks=(
             Look("finished", "user_content_consumption", ("contentid",), where=("status", 2)),
             Look("attempts", "assessment_aggregator", ("content_id", "attempt_id")),
@@ -189,7 +193,13 @@ RULES: tuple[TableRule, ...] = (
         deactivated={"active": False},
         examples=(
             Example(
-                source={"status": 2, "progress": 2, "contentstatus": {"a": 2, "b": 2}, "completedon": _DAY2, "active": False},
+                source={
+                    "status": 2,
+                    "progress": 2,
+                    "contentstatus": {"a": 2, "b": 2},
+                    "completedon": _DAY2,
+                    "active": False,
+                },
                 target={"status": 1, "progress": 1, "contentstatus": {"c": 2}, "active": True},
                 merged={
                     "status": 2,

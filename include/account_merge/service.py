@@ -154,7 +154,9 @@ class Service:
         columns: dict[str, Any] = {"survivor": admission.survivor, "waiting_for": None, "waiting_holder": None, **runs}
         columns["rules_hash"] = merge.rules_hash or rules_hash()
         if admission.survivor != merge.request.target:
-            columns["note"] = f"account {merge.request.target} was itself merged: the history goes to {admission.survivor}"
+            columns["note"] = (
+                f"account {merge.request.target} was itself merged: the history goes to {admission.survivor}"
+            )
         if not self._to_running(merge, **columns):
             return None
         self._skip_entry(self.journal.need(merge.merge_id))
@@ -205,11 +207,22 @@ class Service:
             state = self.journal.need(merge.merge_id).state
             if state != "running":
                 raise NeedsAttention(
-                    "NOT_RUNNING", f"merge {merge.merge_id} became {state} meanwhile: {rule.table} stops here", "See its report."
+                    "NOT_RUNNING",
+                    f"merge {merge.merge_id} became {state} meanwhile: {rule.table} stops here",
+                    "See its report.",
                 )
 
         return TableMerge(
-            self.store, self.journal, self.settings, self.tables, rule, merge, earlier, guard, self._skip(merge, rule), progress
+            self.store,
+            self.journal,
+            self.settings,
+            self.tables,
+            rule,
+            merge,
+            earlier,
+            guard,
+            self._skip(merge, rule),
+            progress,
         )
 
     def merge_table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> dict[str, Any]:
@@ -228,12 +241,16 @@ class Service:
                 return self._table_answer(merge, table, {}, note or "this cluster has no such table: nothing to merge")
             work = self._table_merge(merge, rule, progress)
             if merge.state in CLOSED:
-                return self._table_answer(merge, table, work.log.counts(), f"the merge is {merge.state}: nothing is written")
+                return self._table_answer(
+                    merge, table, work.log.counts(), f"the merge is {merge.state}: nothing is written"
+                )
             counts = work.run()
             if merge.request.source_rows == "deactivate" and rule.deactivated:
                 for account in merge.request.sources:
                     SourceRows(work, account).run()
-            return self._table_answer(merge, table, counts, "" if counts else "the source has no rows here: nothing to merge")
+            return self._table_answer(
+                merge, table, counts, "" if counts else "the source has no rows here: nothing to merge"
+            )
 
     def _why_not(self, merge: Merge, rule: TableRule) -> str:
         if rule.table not in (merge.request.tables or TABLES):
@@ -241,7 +258,9 @@ class Service:
         if merge.state == "running":
             if not leases.held(self.journal, merge):
                 raise NeedsAttention(
-                    "LEASE_LOST", f"merge {merge.merge_id} does not hold all its accounts", "Clear the task `admit` of its run."
+                    "LEASE_LOST",
+                    f"merge {merge.merge_id} does not hold all its accounts",
+                    "Clear the task `admit` of its run.",
                 )
             if merge.rules_hash != rules_hash():
                 raise NeedsAttention(
@@ -306,7 +325,9 @@ class Service:
             last = Log(self.journal, merge.merge_id, rule.table, Codec(schema)).last()
             if last is None or last.kind != "end":
                 raise MergeError(
-                    "TABLE_NOT_MERGED", f"merge {merge.merge_id}: {rule.table} is not merged yet", f"Clear its task merge_{rule.table}."
+                    "TABLE_NOT_MERGED",
+                    f"merge {merge.merge_id}: {rule.table} is not merged yet",
+                    f"Clear its task merge_{rule.table}.",
                 )
 
     def _enrolments(self, merge: Merge) -> Iterator[tuple[str, str]]:
@@ -360,7 +381,9 @@ class Service:
         counts: dict[str, int] = {}
         for row in report.rows:
             counts[row["what"]] = counts.get(row["what"], 0) + 1
-        return self._table_answer(self._previewed(request), table, counts, report.note or "preview: nothing was written")
+        return self._table_answer(
+            self._previewed(request), table, counts, report.note or "preview: nothing was written"
+        )
 
     def preview(self, request: MergeRequest) -> Report:
         """What a merge would do; nothing is written anywhere."""
@@ -370,7 +393,9 @@ class Service:
     def _preview(self, merge: Merge, rule: TableRule) -> TableReport:
         schema = self.tables.of(rule)
         if schema is None or rule.table not in (merge.request.tables or TABLES):
-            return TableReport(rule.table, "not among the tables of this merge" if schema else "this cluster has no such table")
+            return TableReport(
+                rule.table, "not among the tables of this merge" if schema else "this cluster has no such table"
+            )
         work = self._table_merge(merge, rule)
         return TableReport(rule.table, "", {}, (row_of(change, schema) for change, _ in work.plan()))
 

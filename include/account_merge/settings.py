@@ -283,6 +283,12 @@ class Settings:
         """Return a copy with these fields changed, checked like any other; nothing is derived again from `env`."""
         return dataclasses.replace(self, **changes)
 
+    def topics(self) -> tuple[str, ...]:
+        """Return the topics that are read or written under these settings."""
+        batch = (self.sync_topic,) if self.sync_dialect != "user-enrolment-sync" else ()
+        user = (self.user_sync_topic,) if self.sync_dialect != "batch-enrolment-sync" else ()
+        return self.merge_topic, self.failed_topic, *batch, *user
+
     def table(self, logical: str) -> str:
         """Return the name that a table of ours has in this cluster."""
         return self.tables.get(logical, logical)

@@ -127,7 +127,9 @@ class Store:
         except DRIVER_ERRORS as error:
             raise unavailable("answer a read", error, self._settings) from error
 
-    def _select(self, schema: TableSchema, restricted: Sequence[str], in_column: str | None = None) -> PreparedStatement:
+    def _select(
+        self, schema: TableSchema, restricted: Sequence[str], in_column: str | None = None
+    ) -> PreparedStatement:
         columns = [f'"{c.actual}"' for c in (*schema.key.values(), *schema.columns.values())]
         # MAXWRITETIME also answers for collections; TTL() of one would end the driver's connection.
         times = [f'MAXWRITETIME("{c.actual}")' for c in schema.columns.values()]
@@ -180,7 +182,9 @@ class Store:
             yield from sorted(self._pages(schema, statement, [account]), key=lambda row: row.key)
             return
         if scope is None:
-            raise MergeError("NO_SCOPE", f"rows of {schema.full_name} cannot be found by account", "Give the rule a scope.")
+            raise MergeError(
+                "NO_SCOPE", f"rows of {schema.full_name} cannot be found by account", "Give the rule a scope."
+            )
         for known in self._places(schema, account, scope, scopes):
             statement = self._select(schema, list(known))
             yield from self._pages(schema, statement, list(known.values()))
@@ -257,7 +261,12 @@ class Store:
 
         :raises TransientError: an outcome is unknown; repeat with the next attempt number.
         """
-        statements = [s for change in changes if change.writes or change.create for s in self._statements(schema, account, change, base, attempt)]
+        statements = [
+            s
+            for change in changes
+            if change.writes or change.create
+            for s in self._statements(schema, account, change, base, attempt)
+        ]
         requests: list[Any] = []
         for _, same in groupby(statements, key=lambda item: item[0]):
             for chunk in batched(same, 50):
@@ -276,7 +285,9 @@ class Store:
                 except DRIVER_ERRORS as error:
                     raise unavailable("acknowledge a write", error, self._settings) from error
 
-    def _statements(self, schema: TableSchema, account: str, change: Change, base: int, attempt: int) -> list[tuple[tuple[Any, ...], Any]]:
+    def _statements(
+        self, schema: TableSchema, account: str, change: Change, base: int, attempt: int
+    ) -> list[tuple[tuple[Any, ...], Any]]:
         """One statement for each timestamp of a change: scalars and lists are set, maps and sets get elements added."""
         place = schema.bind(account, change.key)
         partition = tuple(place[c] for c in schema.partition)
@@ -300,7 +311,9 @@ class Store:
             update = self.prepare(f"UPDATE {schema.full_name} USING TIMESTAMP ? SET {sets} WHERE {conditions}")
             update.is_idempotent = all(schema.columns[name].kind != "list" for name in names_at)
             values = [change.writes[name].value for name in names_at]
-            statements.append((partition, update.bind([timestamp, *(UNSET_VALUE if v is None else v for v in values), *keys])))
+            statements.append(
+                (partition, update.bind([timestamp, *(UNSET_VALUE if v is None else v for v in values), *keys]))
+            )
         return statements
 
     @staticmethod

@@ -80,7 +80,10 @@ earliest = Strategy("earliest", "the earlier time stands", min)
 either = Strategy("either", "true when either account has it", lambda a, b: a or b)
 keep_target = Strategy("keep_target", "the target's value stays; a gap is filled", lambda a, b: a, commutative=False)
 keep_target_fill_gaps = Strategy(
-    "keep_target_fill_gaps", "no rule knows this column: the target's stays, a gap is filled", lambda a, b: a, commutative=False
+    "keep_target_fill_gaps",
+    "no rule knows this column: the target's stays, a gap is filled",
+    lambda a, b: a,
+    commutative=False,
 )
 total = Strategy(
     "total",
@@ -131,7 +134,9 @@ def _pick_text(better: Callable[[datetime, datetime], bool]) -> Combine:
 
 
 latest_text = Strategy("latest_text", "the later moment stands, as it was written", _pick_text(lambda a, b: a > b))
-earliest_text = Strategy("earliest_text", "the earlier moment stands, as it was written", _pick_text(lambda a, b: a < b))
+earliest_text = Strategy(
+    "earliest_text", "the earlier moment stands, as it was written", _pick_text(lambda a, b: a < b)
+)
 
 
 def union_by(*keys: str, newer: str = "") -> Strategy:
@@ -157,7 +162,11 @@ def union_by(*keys: str, newer: str = "") -> Strategy:
         return united
 
     return Strategy(
-        f"union_by({', '.join(keys)})", f"united by {', else '.join(keys)}", combine, commutative=False, revert=revert_list
+        f"union_by({', '.join(keys)})",
+        f"united by {', else '.join(keys)}",
+        combine,
+        commutative=False,
+        revert=revert_list,
     )
 
 

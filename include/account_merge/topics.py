@@ -8,30 +8,38 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import AdminClient
 
-from account_merge.errors import InvalidRequest, TransientError
-from account_merge.events import Message
-from account_merge.kafka_errors import NO_RIGHTS, PERMANENT, away, group_in_use, refused, topic_missing
+from account_merge import kafka_options
+from account_merge.errors import TransientError
+from account_merge.events import Message as Message
+from account_merge.kafka_errors import (
+    NO_RIGHTS,
+    PERMANENT,
+    UNSETTLED,
+    away,
+    bad_option,
+    group_in_use,
+    refused,
+    topic_missing,
+)
 from account_merge.settings import Settings
 
-__all__ = ["Message", "Topics"]
-
-_REQUEST_SECONDS = 10.0
+_Client = TypeVar("_Client")
 
 
 class Topics:
     """Consume and produce; a context manager that connects when first asked and closes what it opened."""
 
     def __init__(self, settings: Settings, log: logging.Logger | None = None) -> None:
-        self._settings = settings
-        self._log = log or logging.getLogger(__name__)
+        self._settings, self._log = settings, log or logging.getLogger(__name__)
+        self._patience = min(10.0, settings.delivery_timeout_seconds)
         self._consumer: Consumer | None = None
         self._producer: Producer | None = None
         self._topics: set[str] = set()
@@ -50,8 +58,6 @@ class Topics:
         if consumer is not None:
             consumer.close()
 
-    # --- consume ----------------------------------------------------------------------------------------------
-
     def lag(self) -> int:
         """Count messages past the group's committed offset, lost ones included; consumes nothing, joins nothing."""
         return sum(max(0, high - (low if committed is None else committed))
@@ -65,9 +71,9 @@ class Topics:
     def ensure_cutover(self) -> None:
         """Refuse while the group has members: the retired job still runs, and both would move the same totals."""
         group = self._settings.consumer_group
-        admin = AdminClient(self._config(), logger=self._log)
+        admin = self._open(AdminClient, kafka_options.common(self._settings))
         try:
-            found = admin.describe_consumer_groups([group], request_timeout=self._request_seconds())[group].result()
+            found = admin.describe_consumer_groups([group], request_timeout=self._patience)[group].result()
         except KafkaException as error:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return
@@ -76,23 +82,18 @@ class Topics:
             raise group_in_use(group, sorted({f"{member.client_id} on {member.host}" for member in found.members}))
 
     def read_new(self, limit: int, timeout: float) -> list[Message]:
-        """Read up to `limit` messages from the committed offsets (new group: from the earliest); commits nothing.
-
-        Raises `TransientError` when nothing could be read although the topic's end was not reached.
-        """
+        """Read at most `limit` messages from the committed offsets (new group: the earliest); [] means none is due."""
         topic = self._settings.merge_topic
-        starts = {p: self._start(*standing) for p, standing in self._standing().items()}
-        messages, ended = self._read(topic, starts, limit, timeout)
+        starts = {p: committed if committed is not None and low <= committed <= high else low
+                  for p, (committed, low, high) in self._standing().items()}  # fmt: skip
+        messages, ended = self._read(topic, starts, limit, timeout, None)
         if not messages and not ended:
             raise self._away(f"Topic {topic} gave nothing within {timeout:g} s although more is due. "
                              "Nothing was claimed; the events wait in Kafka")  # fmt: skip
         return messages
 
     def positions(self) -> dict[tuple[str, int], int]:
-        """Return where the last `read_new` stands: the offsets to commit once all that it gave is in the journal.
-
-        They step over what is not given out: markers of transactions and messages that the topic has deleted.
-        """
+        """Return what to commit after `read_new`: also past transactions' markers and messages that are deleted."""
         return dict(self._positions)
 
     def commit(self, next_offsets: Mapping[tuple[str, int], int]) -> None:
@@ -126,8 +127,7 @@ class Topics:
         return sorted(messages, key=lambda m: (m.timestamp_ms, m.partition, m.offset))
 
     def _read(
-        self, topic: str, starts: Mapping[int, int], limit: int | None, timeout: float,
-        ends: Mapping[int, int] | None = None,
+        self, topic: str, starts: Mapping[int, int], limit: int | None, timeout: float, ends: Mapping[int, int] | None
     ) -> tuple[list[Message], bool]:  # fmt: skip
         """Return messages and whether the end (the given one, else as it comes) was reached on every partition."""
         consumer, deadline = self._consuming(), time.monotonic() + timeout
@@ -163,10 +163,6 @@ class Topics:
             consumer.unassign()
         return messages, not open_
 
-    @staticmethod
-    def _start(committed: int | None, low: int, high: int) -> int:
-        return committed if committed is not None and low <= committed <= high else low
-
     def _standing(self) -> dict[int, tuple[int | None, int, int]]:
         """Per partition of the merge topic: committed offset of the group (None without one), low and high mark."""
         topic = self._settings.merge_topic
@@ -175,31 +171,38 @@ class Topics:
         committed: dict[int, int | None] = {}
         with self._doing(doing):
             places = [TopicPartition(topic, p) for p in marks]
-            for entry in self._consuming().committed(places, timeout=self._request_seconds()):
+            for entry in self._consuming().committed(places, timeout=self._patience):
                 if entry.error:
                     self._fail(entry.error, doing)
                 committed[entry.partition] = entry.offset if entry.offset >= 0 else None
         return {p: (committed.get(p), low, high) for p, (low, high) in marks.items()}
 
     def _watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
-        consumer = self._consuming()
         doing = f"Offsets of topic {topic} are not to be had"
         marks: dict[int, tuple[int, int]] = {}
         with self._doing(doing):
-            found = consumer.list_topics(topic, timeout=self._request_seconds()).topics[topic]
+            found = self._consuming().list_topics(topic, timeout=self._patience).topics[topic]
             if found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise topic_missing([topic], f"{doing}.")
             if found.error is not None:
                 self._fail(found.error, doing)
             for partition in sorted(found.partitions):
-                place = TopicPartition(topic, partition)
-                answer = consumer.get_watermark_offsets(place, timeout=self._request_seconds(), cached=False)
-                if answer is None:
-                    raise self._away(doing)
-                marks[partition] = answer
+                marks[partition] = self._marks_of(TopicPartition(topic, partition), doing)
         return marks
 
-    # --- produce ----------------------------------------------------------------------------------------------
+    def _marks_of(self, place: TopicPartition, doing: str) -> tuple[int, int]:
+        deadline = time.monotonic() + self._patience
+        while True:  # a partition that is new or changes its leader answers only after a moment
+            try:
+                answer: tuple[int, int] | None = self._consuming().get_watermark_offsets(place, timeout=self._patience)
+            except KafkaException as error:
+                if error.args[0].name() not in UNSETTLED or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+                continue
+            if answer is None:
+                raise self._away(doing)
+            return answer
 
     def publish(self, messages: Iterable[tuple[str, bytes | None, bytes]]) -> int:
         """Publish all and return their number once the brokers acknowledged each one; else raise, saying how many were.
@@ -222,13 +225,12 @@ class Topics:
                 sent += 1
                 if failures:
                     break
-            # The client itself gives a message up at the deadline; the second more lets that answer come through.
-            left = self._producing().flush(self._settings.delivery_timeout_seconds + 1.0) if sent else 0
         except KafkaException as error:
             failures.insert(0, error.args[0])
-            left = self._producing().flush(self._settings.delivery_timeout_seconds + 1.0)
         except BufferError:
-            left = sent - delivered
+            self._log.info("The queue to the brokers stayed full for %s s", self._settings.delivery_timeout_seconds)
+        # The client itself gives a message up at the deadline; the second more lets that answer come through.
+        left = self._producing().flush(self._settings.delivery_timeout_seconds + 1.0) if sent else 0
         if failures or left:
             self._producer = None  # an idempotent producer that lost a message may be unable to go on
             first = next((e for e in failures if e.name() in PERMANENT), failures[0] if failures else None)
@@ -254,56 +256,35 @@ class Topics:
         # The client would wait half a minute for an unknown topic, or have the broker create one with a typing error.
         if topic in self._topics:
             return
-        with self._doing("Publishing could not begin: 0 messages were delivered"):
-            self._topics = set(self._producing().list_topics(timeout=self._request_seconds()).topics)
+        with self._doing(f"Publishing to {topic} could not begin; nothing went there"):
+            self._topics = set(self._producing().list_topics(timeout=self._patience).topics)
         if topic not in self._topics:
             raise topic_missing([topic], "Publishing stopped; nothing went to that topic.")
 
     def health(self) -> str:
         """Say which cluster answers; raise when none does or when topics that we read or write are missing."""
-        settings = self._settings
-        wanted = {settings.merge_topic, settings.failed_topic}
-        wanted |= {settings.sync_topic} if settings.sync_dialect != "user-enrolment-sync" else set()
-        wanted |= {settings.user_sync_topic} if settings.sync_dialect != "batch-enrolment-sync" else set()
+        wanted = set(self._settings.topics())
         with self._doing("Kafka did not answer"):
-            found = self._consuming().list_topics(timeout=self._request_seconds())
+            found = self._consuming().list_topics(timeout=self._patience)
         missing = sorted(wanted - set(found.topics))
         if missing:
             raise topic_missing(missing, f"Kafka answers ({len(found.brokers)} broker(s)).")
         return f"{len(found.brokers)} broker(s), topics {', '.join(sorted(wanted))}"
 
-    # --- connections and errors -------------------------------------------------------------------------------
-
-    def _request_seconds(self) -> float:
-        return min(_REQUEST_SECONDS, self._settings.delivery_timeout_seconds)
-
-    def _config(self, **more: Any) -> dict[str, Any]:
-        fixed = {"bootstrap.servers": self._settings.kafka_bootstrap_servers, "error_cb": self._remember}
-        return {"client.id": "account-merge", **self._settings.kafka_config, **fixed, **more}
-
     def _consuming(self) -> Consumer:
-        if self._consumer is None:
-            self._consumer = self._open(Consumer, {
-                "group.id": self._settings.consumer_group, "enable.auto.commit": False,
-                "enable.auto.offset.store": False, "auto.offset.reset": "earliest", "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-            })  # fmt: skip
+        self._consumer = self._consumer or self._open(Consumer, kafka_options.consumer(self._settings))
         return self._consumer
 
     def _producing(self) -> Producer:
         if self._producer is None:
-            timeout = int(self._settings.delivery_timeout_seconds * 1000)
-            self._producer = self._open(Producer, {
-                "enable.idempotence": True, "message.timeout.ms": timeout, "linger.ms": 5,
-            })  # fmt: skip
+            self._producer = self._open(Producer, kafka_options.producer(self._settings))
         return self._producer
 
-    def _open(self, client: Any, more: dict[str, Any]) -> Any:
+    def _open(self, client: Callable[..., _Client], options: dict[str, Any]) -> _Client:
         try:
-            return client(self._config(**more), logger=self._log)
+            return client(options | {"error_cb": self._remember}, logger=self._log)
         except KafkaException as error:
-            raise InvalidRequest("BAD_SETTING", f"KAFKA_CONFIG: {error.args[0].str()}. No merge was touched.",
-                                 "Use option names and values of librdkafka.") from None  # fmt: skip
+            raise bad_option(error.args[0].str()) from None
 
     def _remember(self, error: KafkaError) -> None:
         if error.name() in NO_RIGHTS:
@@ -320,7 +301,7 @@ class Topics:
             self._fail(error.args[0], what)
 
     def _fail(self, error: KafkaError, doing: str) -> NoReturn:
-        error = self._no_rights or error
+        error, self._no_rights = self._no_rights or error, None
         if error.name() in PERMANENT:
             raise refused(doing, f"{error.name()}: {error.str()}")
         raise self._away(f"{doing} ({error.str()})")

@@ -98,7 +98,10 @@ def _keeping_ledger(again: Change, change: Change) -> Change:
 
     given = {
         account: {
-            c: (again.given.get(account, {}).get(c, (before, after))[0], max(after, again.given.get(account, {}).get(c, (0, 0))[1]))
+            c: (
+                again.given.get(account, {}).get(c, (before, after))[0],
+                max(after, again.given.get(account, {}).get(c, (0, 0))[1]),
+            )
             for c, (before, after) in totals.items()
         }
         for account, totals in change.given.items()

@@ -14,6 +14,14 @@ from account_merge_airflow.connections import aload_settings
 
 if TYPE_CHECKING:
     from account_merge.service import Service
+    from account_merge.settings import Settings
+
+
+def _make_service(settings: Settings) -> Service:
+    """Import the drivers outside the triggerer's loop: that takes a second or two, once."""
+    from account_merge.service import Service
+
+    return Service(settings)
 
 
 class WorkTrigger(BaseTrigger):
@@ -68,9 +76,7 @@ class WorkTrigger(BaseTrigger):
     async def _look(self) -> dict[str, int]:
         """One look in a thread of its own: the drivers block, and the triggerer's loop must not."""
         if self._service is None:
-            from account_merge.service import Service
-
-            self._service = Service(await aload_settings())
+            self._service = await asyncio.to_thread(_make_service, await aload_settings())
         # Shielded, so that a cancelled trigger closes the service only when its thread is done with it.
         self._looking = asyncio.ensure_future(asyncio.to_thread(self._service.look))
         found: dict[str, int] = await asyncio.shield(self._looking)

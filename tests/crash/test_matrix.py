@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.learners import aggregate, enrolment, lesson, put, rows
 
 CC, ENR, AGG = "user_content_consumption", "user_enrolments", "user_activity_agg"
@@ -21,9 +22,24 @@ def seed(session, keyspace, label):
     put(session, keyspace, CC, lesson(source, viewcount=3, completedcount=1, status=2))
     put(session, keyspace, CC, lesson(source, "L2", viewcount=1))
     put(session, keyspace, CC, lesson(target, viewcount=2, status=1))
-    put(session, keyspace, ENR, enrolment(source, issued_certificates=[{"identifier": "c1"}], contentstatus={"L1": 2}, progress=1))
-    put(session, keyspace, ENR, enrolment(target, issued_certificates=[{"identifier": "c2"}], contentstatus={"L3": 2}, progress=1))
-    put(session, keyspace, AGG, aggregate(source, aggregates={"completedCount": 1.0}, agg_details=['{"attempt_id": "a"}']))
+    put(
+        session,
+        keyspace,
+        ENR,
+        enrolment(source, issued_certificates=[{"identifier": "c1"}], contentstatus={"L1": 2}, progress=1),
+    )
+    put(
+        session,
+        keyspace,
+        ENR,
+        enrolment(target, issued_certificates=[{"identifier": "c2"}], contentstatus={"L3": 2}, progress=1),
+    )
+    put(
+        session,
+        keyspace,
+        AGG,
+        aggregate(source, aggregates={"completedCount": 1.0}, agg_details=['{"attempt_id": "a"}']),
+    )
     put(session, keyspace, AGG, aggregate(target, aggregates={"score:q": 2.0}, agg_details=['{"attempt_id": "b"}']))
 
 
@@ -62,13 +78,19 @@ def test_two_processes_at_once_end_as_one(session, environment, service):
     for label in labels:
         seed(session, keyspace, label)
     path = os.pathsep.join([str(ROOT / "include"), str(ROOT)])
-    code = f"import sys; sys.path.insert(0, {str(WORKER.parent)!r}); import worker; [worker.merge(l) for l in {labels!r}]"
+    code = (
+        f"import sys; sys.path.insert(0, {str(WORKER.parent)!r}); import worker; [worker.merge(l) for l in {labels!r}]"
+    )
     env = {**os.environ, **environment, "PYTHONPATH": path}
-    both = [subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
     for process in both:
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors[-3000:]
     for label in labels:
         assert rows(session, keyspace, CC, f"target-{label}")[0]["viewcount"] == 5
-        found = session.execute(f"SELECT issued_certificates FROM {keyspace}.{ENR} WHERE userid=%s", [f"target-{label}"]).one()
+        found = session.execute(
+            f"SELECT issued_certificates FROM {keyspace}.{ENR} WHERE userid=%s", [f"target-{label}"]
+        ).one()
         assert sorted(c["identifier"] for c in found.issued_certificates) == ["c1", "c2"]

@@ -14,11 +14,12 @@ import time
 import uuid
 from typing import Any
 
+from cassandra.connection import Connection
+
 from account_merge.cli import run_merge
 from account_merge.model import MergeRequest
 from account_merge.service import Service
 from account_merge.settings import Settings
-from cassandra.connection import Connection
 
 NAMES = uuid.UUID("7d1c2c1e-51c0-4f4a-8a08-6c3f7b9b6d11")
 

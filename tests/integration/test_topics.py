@@ -133,8 +133,7 @@ def test_cutover_is_refused_while_the_old_job_is_a_member_and_goes_on_at_its_off
     send(settings, [b"1", b"2", b"3"])
     old_job = other_consumer(settings)
     old_job.subscribe([settings.merge_topic])
-    taken: list[object] = []
-    until(lambda: taken.extend(filter(None, [old_job.poll(0.5)])) or taken)
+    until(lambda: old_job.poll(0.5))
     with pytest.raises(MergeError) as refused:
         topics.ensure_cutover()
     assert refused.value.code == "GROUP_IN_USE"
@@ -197,7 +196,7 @@ def test_read_gives_what_came_since_and_leaves_the_group_alone(topics: Topics, s
     topics.publish([(settings.failed_topic, None, b"after")])
     assert values(topics.read(settings.failed_topic, since)) == [b"after"]
     assert values(topics.read(settings.failed_topic)) == [b"before", b"after"]
-    assert values(topics.read(settings.failed_topic, {0: 10_000})) in ([], [b"before"], [b"after"])
+    assert topics.read(settings.failed_topic, dict.fromkeys(since, 10_000)) == []
     assert topics.lag() == 0
 
 
@@ -207,16 +206,14 @@ def test_publish_fails_in_time_when_no_broker_answers(away: Settings) -> None:
         topics.publish([(away.sync_topic, None, b"1")])
     assert time.monotonic() - begin < 8
     assert failed.value.code == "KAFKA_AWAY"
-    assert "0 messages were delivered" in failed.value.message
+    assert f"Publishing to {away.sync_topic} could not begin" in failed.value.message
 
 
 def test_publish_says_how_many_came_through_when_the_broker_dies_under_it(
     fresh_stack: Callable[..., Any], settings: Settings
 ) -> None:
     broker = fresh_stack("kafka")
-    own = settings.replace(
-        kafka_bootstrap_servers=f"127.0.0.1:{broker.ports()['kafka']}", delivery_timeout_seconds=2.0
-    )
+    own = settings.replace(kafka_bootstrap_servers=f"127.0.0.1:{broker.ports()['kafka']}", delivery_timeout_seconds=2.0)
     admin = AdminClient({"bootstrap.servers": own.kafka_bootstrap_servers})
     for made in admin.create_topics([NewTopic(own.sync_topic, 1, 1)]).values():
         made.result(20)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from local import provision
+
+from local import messages, provision
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +17,7 @@ def shared_environment(stack, session):
         "ACCOUNT_MERGE_COURSES_KEYSPACE": f"{name}_courses",
         "ACCOUNT_MERGE_JOURNAL_KEYSPACE": f"{name}_journal",
     }
-    provision.create_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
+    messages.create_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
     provision.create_tables(session, "cassandra", f"{name}_courses")
     return own
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.learners import comparable, moment, put
 
 CASES = json.loads((Path(__file__).parents[2] / "cases" / "merge.json").read_text())

@@ -7,6 +7,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from account_merge.cli import run_merge
 from account_merge.errors import InvalidRequest
 from account_merge.model import MergeRequest
@@ -18,9 +19,9 @@ CC, ENR, AGG, ASM = "user_content_consumption", "user_enrolments", "user_activit
 
 
 @pytest.fixture
-def service(request, shared_service):
-    """The shared one; of its own keyspaces where a test changes the tables (marker `own_tables`)."""
-    return request.getfixturevalue("own_service") if request.node.get_closest_marker("own_tables") else shared_service
+def service(shared_service):
+    """On the keyspaces that these tests share; a test that changes tables takes `own_service`."""
+    return shared_service
 
 
 @pytest.fixture
@@ -165,8 +166,8 @@ def test_deactivated_source_rows_are_inactive_and_the_target_stays_active(sessio
     assert [r["active"] for r in rows(session, keyspace, ENR, target)] == [True]
 
 
-@pytest.mark.own_tables
-def test_unknown_column_moves_and_an_absent_table_is_said(session, keyspace, service):
+def test_unknown_column_moves_and_an_absent_table_is_said(session, own_service):
+    service, keyspace = own_service, own_service.settings.courses_keyspace
     session.execute(f"ALTER TABLE {keyspace}.{ENR} ADD site_badge text")
     session.execute(f"DROP TABLE {keyspace}.{ASM}")
     source, target = account(), account()
@@ -179,15 +180,29 @@ def test_unknown_column_moves_and_an_absent_table_is_said(session, keyspace, ser
     assert "no such table" in notes[ASM]
 
 
-@pytest.mark.own_tables
 @pytest.mark.parametrize("schema_family", ["spark"], indirect=True)
-def test_spark_schema_family_merges_alike(session, keyspace, service):
+def test_spark_schema_family_merges_alike(session, own_service):
+    service, keyspace = own_service, own_service.settings.courses_keyspace
     source, target = account(), account()
     for user, count in ((source, 3), (target, 2)):
-        row = {"userid": user, "collectionid": COURSE, "contextid": BATCH, "contentid": "L1", "viewcount": count, "status": 2}
+        row = {
+            "userid": user,
+            "collectionid": COURSE,
+            "contextid": BATCH,
+            "contentid": "L1",
+            "viewcount": count,
+            "status": 2,
+        }
         put(session, keyspace, CC, row)
         put(session, keyspace, ENR, enrolment(user, progress=count))
-    attempt = {"collection_id": COURSE, "context_id": BATCH, "user_id": source, "content_id": "q", "attempt_id": "a1", "total_score": 4.0}
+    attempt = {
+        "collection_id": COURSE,
+        "context_id": BATCH,
+        "user_id": source,
+        "content_id": "q",
+        "attempt_id": "a1",
+        "total_score": 4.0,
+    }
     put(session, keyspace, ASM, attempt)
     assert merge(service, source, target)["state"] == "completed"
     assert views(session, keyspace, target) == [5]
@@ -234,7 +249,9 @@ def test_a_platform_write_meanwhile_is_folded_in(when, value, expected, session,
     source, target = account(), account()
     put(session, keyspace, CC, lesson(source, viewcount=3, progress=50))
     put(session, keyspace, CC, lesson(target, viewcount=2, progress=60))
-    platform_writes_during(monkeypatch, when, lambda: put(session, keyspace, CC, lesson(target, viewcount=value, progress=70)))
+    platform_writes_during(
+        monkeypatch, when, lambda: put(session, keyspace, CC, lesson(target, viewcount=value, progress=70))
+    )
     assert merge(service, source, target)["state"] == "completed"
     row = rows(session, keyspace, CC, target)[0]
     assert (row["viewcount"], row["progress"]) == (expected, 70)
@@ -297,8 +314,8 @@ def test_rows_without_values_exist_afterwards(session, keyspace, service):
     assert rows(session, keyspace, ENR, target) == [{"courseid": COURSE, "batchid": BATCH}]
 
 
-@pytest.mark.own_tables
-def test_unit_rows_are_found_through_an_index(session, keyspace, service):
+def test_unit_rows_are_found_through_an_index(session, own_service):
+    service, keyspace = own_service, own_service.settings.courses_keyspace
     session.execute(f"CREATE INDEX ON {keyspace}.{AGG} (user_id) USING 'sai'")
     source, target = account(), account()
     put(session, keyspace, AGG, aggregate(source, aggregates={"completedCount": 2.0}) | {"activity_id": "unit-1"})

@@ -111,3 +111,10 @@ def test_settings_table_gives_the_clusters_name() -> None:
     settings = Settings.from_env({"ACCOUNT_MERGE_TABLE_NAMES": '{"user_enrolments": "user_enrolments_v2"}'})
     assert settings.table("user_enrolments") == "user_enrolments_v2"
     assert settings.table("user_activity_agg") == "user_activity_agg"
+
+
+def test_settings_topics_are_those_of_the_dialect() -> None:
+    settings = Settings.from_env({})
+    assert settings.topics() == (settings.merge_topic, settings.failed_topic, settings.sync_topic)
+    assert settings.replace(sync_dialect="user-enrolment-sync").topics()[2:] == (settings.user_sync_topic,)
+    assert settings.replace(sync_dialect="both").topics()[2:] == (settings.sync_topic, settings.user_sync_topic)

@@ -1,0 +1,129 @@
+"""The pages of docs/ that restate a table of the code are written from it, so that they cannot disagree.
+
+python scripts/generate_docs.py            write docs/settings.md, docs/events.md, docs/rules.md
+python scripts/generate_docs.py --check    fail when one of them is not what would be written
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "include"))
+
+from account_merge.events import ACCEPTED, VALIDITY  # noqa: E402
+from account_merge.rules import RULES  # noqa: E402
+from account_merge.settings import KINDS, SETTINGS, Setting  # noqa: E402
+
+NOTICE = "<!-- Written by scripts/generate_docs.py: run `make docs` instead of editing. -->"
+
+
+def _cell(text: object) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _code(text: str) -> str:
+    # A longer fence lets the text hold back quotes itself.
+    fence = "``" if "`" in text else "`"
+    return f"{fence}{_cell(text)}{fence}" if text else ""
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    names = list(head)
+    return [f"| {' | '.join(row)} |" for row in (names, ["---"] * len(names), *map(list, rows))]
+
+
+def _page(title: str, intro: str, *blocks: list[str]) -> str:
+    return "\n\n".join([f"# {title}", NOTICE, intro, *("\n".join(block) for block in blocks)]) + "\n"
+
+
+def _allowed(row: Setting) -> str:
+    if row.choices:
+        return "one of " + ", ".join(map(_code, row.choices))
+    least = "" if row.least is None else f", from {row.least:.15g}"
+    most = "" if row.most is None else f", up to {row.most:.15g}"
+    return KINDS[row.kind].says + least + most
+
+
+def settings_page() -> str:
+    """One line for each setting."""
+    rows = (
+        [_code(row.env), _code(row.default), _cell(_allowed(row)), _cell(row.help) + (" Never shown." * row.secret)]
+        for row in SETTINGS
+    )
+    return _page(
+        "Settings",
+        "Environment variables. One that is absent or blank has its default; `{env}` is the value of "
+        "`ACCOUNT_MERGE_ENV`. A bad value is refused at the start, by its variable's name, before anything is touched.",
+        _table(["variable", "default", "value", "what it is for"], rows),
+    )
+
+
+def _bytes(raw: bytes) -> str:
+    shown = repr(raw[:130])[2:-1]
+    return _code(shown + (f" … ({len(raw):,} bytes)" if len(raw) > 130 else "")) or "(nothing)"
+
+
+def events_page() -> str:
+    """What is accepted, and each way to be refused."""
+    accepted = [f"* {what}:\n\n  ```json\n  {raw.decode()}\n  ```" for what, raw in ACCEPTED]
+    rows = ([_code(row.code), _cell(row.what), "<br>".join(map(_bytes, row.examples)), _cell(row.remedy)]
+            for row in VALIDITY)  # fmt: skip
+    return _page(
+        "Merge events",
+        "A message on the merge topic asks to merge `edata.fromAccountId` (the source account) into "
+        "`edata.toAccountId` (the target account). An event of another `edata.action` is ignored and counted; a "
+        "missing action is fine, and so are keys that nobody knows.",
+        ["## Accepted", "", *accepted],
+        ["## Refused", "", "Checked in this order; the first row that applies refuses the message. It goes to the "
+         "failed topic with this code and never stops the next one.", "",
+         *_table(["code", "what is wrong", "examples", "what to do"], rows)],
+    )  # fmt: skip
+
+
+def _row(row: Mapping[str, Any] | None) -> str:
+    return "no row" if row is None else _code(json.dumps(row, default=str, ensure_ascii=False))
+
+
+def rules_page() -> str:
+    """What becomes of each column of each table, with the worked examples that the tests go through."""
+    blocks = []
+    for rule in RULES:
+        columns = ([_code(name), _cell(use.name), _cell(use.why)] for name, use in rule.columns.items())
+        examples = ([_row(e.source), _row(e.target), _row(e.merged)] for e in rule.examples)
+        blocks += [
+            [f"## {rule.table}", "", rule.why, "", *_table(["column", "strategy", "why"], columns)],
+            ["Examples:", "", *_table(["source account", "target account", "target after the merge"], examples)],
+        ]
+    return _page("Rules", "What becomes of each column when a source account is merged into a target account.", *blocks)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "settings.md": settings_page, "events.md": events_page, "rules.md": rules_page,
+}  # fmt: skip
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with `--check` name those that have drifted."""
+    drifted = []
+    for name, write in PAGES.items():
+        path, page = ROOT / "docs" / name, write()
+        if path.exists() and path.read_text(encoding="utf-8") == page:
+            continue
+        drifted.append(f"docs/{name}")
+        if arguments != ["--check"]:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(page, encoding="utf-8")
+    if arguments == ["--check"] and drifted:
+        print(f"{', '.join(drifted)} is not what the code says: run make docs", file=sys.stderr)
+        return 1
+    print(f"docs: {', '.join(drifted) or 'nothing'} {'written' if drifted else 'to write'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
