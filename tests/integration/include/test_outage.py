@@ -1,0 +1,128 @@
+"""A server that is away, slow or restarted in the middle: the task fails with a remedy, nothing is lost, the rerun goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from account_merge.cli import run_merge
+from account_merge.errors import TransientError
+from account_merge.model import MergeRequest
+from account_merge.service import Service
+from account_merge.settings import Settings
+from account_merge.store import Store
+from local import provision
+from tests.learners import account, enrolment, lesson, put, rows
+
+CC, ENR = "user_content_consumption", "user_enrolments"
+
+
+def test_cassandra_that_restarts_in_the_middle_loses_nothing(fresh_stack, monkeypatch):
+    from cassandra.cluster import Cluster
+
+    own = fresh_stack("cassandra")
+    port = own.ports()["cassandra"]
+    environment = {
+        "CASSANDRA_CONTACT_POINTS": "127.0.0.1", "CASSANDRA_PORT": str(port), "CASSANDRA_REQUEST_TIMEOUT_SECONDS": "3",
+        "ACCOUNT_MERGE_COURSES_KEYSPACE": "courses", "ACCOUNT_MERGE_JOURNAL_KEYSPACE": "journal",
+    }  # fmt: skip
+    settings = Settings.from_env(environment)
+    source, target = account(), account()
+    with Cluster(["127.0.0.1"], port=port) as cluster:
+        session = cluster.connect()
+        provision.create_tables(session, "cassandra", "courses")
+        for number in range(250):
+            put(session, "courses", CC, lesson(source, f"L{number:04d}", viewcount=2))
+            put(session, "courses", CC, lesson(target, f"L{number:04d}", viewcount=1))
+    pid = own.state.load()["cassandra"]["pid"]
+    original, calls = Store.write, []
+
+    def failing(self, *arguments, **named):
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(pid, signal.SIGSTOP)  # a server that does not answer any more
+        original(self, *arguments, **named)
+
+    with Service(settings) as service:
+        service.create_journal()
+        merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
+        service.admit(merge_id)
+        monkeypatch.setattr(Store, "write", failing)
+        try:
+            with pytest.raises(TransientError) as caught:
+                service.merge_table(merge_id, CC)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert caught.value.code == "CASSANDRA_UNAVAILABLE"
+        assert "lost" in caught.value.remedy
+    own.down(["cassandra"])
+    with pytest.raises(TransientError, match="CASSANDRA_UNAVAILABLE"), Service(settings) as service:
+        service.admit(merge_id)
+    own.up(["cassandra"])
+    environment["CASSANDRA_PORT"] = str(own.ports()["cassandra"])
+    with Service(Settings.from_env(environment)) as service:
+        assert run_merge(service, merge_id, publish=False)["state"] == "completed"
+    with Cluster(["127.0.0.1"], port=own.ports()["cassandra"]) as cluster:
+        found = rows(cluster.connect(), "courses", CC, target)
+    assert [r["viewcount"] for r in found] == [3] * 250
+
+
+def test_broker_down_at_publish_fails_the_task_and_the_rerun_publishes(session, environment, service):
+    source, target = account(), account()
+    keyspace = environment["ACCOUNT_MERGE_COURSES_KEYSPACE"]
+    put(session, keyspace, ENR, enrolment(source, status=1))
+    merge_id = service.open_merge(MergeRequest((source,), target))
+    away = service.settings.replace(kafka_bootstrap_servers="127.0.0.1:1", delivery_timeout_seconds=2)
+    with Service(away) as without_kafka:
+        answer = run_merge(without_kafka, merge_id, publish=True)
+    assert answer["state"] == "failed"
+    assert answer["error"]["code"] == "KAFKA_AWAY"
+    assert run_merge(service, merge_id, publish=True)["state"] == "completed"
+    sent = service.topics.read(service.settings.sync_topic)
+    assert [target.encode() in (m.value or b"") for m in sent] == [True]
+    assert service.report_failures(lambda run: None) == {"sent": 1, "pending": 0}
+    failed = service.topics.read(service.settings.failed_topic)
+    assert len(failed) == 1
+    assert str(merge_id).encode() in (failed[0].value or b"")
+
+
+def test_claim_takes_good_and_bad_events_once(session, environment, service):
+    from tests.learners import event
+
+    source, target = account(), account()
+    raw = [
+        event(source, target, "m1"),
+        b"{",
+        event(source, target, "m1"),
+        event(target, target),
+        b"\xff\x00",
+        b'{"edata": 1}',
+    ]
+    other = b'{"eid": "BE_JOB_REQUEST", "edata": {"action": "something-else"}}'
+    service.topics.publish([(service.settings.merge_topic, None, r) for r in [*raw, other]])
+    assert service.look()["lag"] == 7
+    assert service.claim_events() == {"claimed": 1, "repeated": 1, "refused": 4, "ignored": 1}
+    assert service.look()["lag"] == 0
+    assert service.claim_events() == {"claimed": 0, "repeated": 0, "refused": 0, "ignored": 0}
+    chosen = service.choose_merges(lambda run: None)
+    assert [c["conf"]["source_accounts"] for c in chosen] == [[source]]
+    assert service.choose_merges(lambda run: "running") == []
+    assert service.report_failures(lambda run: None)["sent"] == 4
+    assert service.report_failures(lambda run: None)["sent"] == 0
+    assert len(service.topics.read(service.settings.failed_topic)) == 4
+
+
+def test_a_merge_whose_run_vanished_is_started_again(session, environment, service, monkeypatch):
+    from datetime import timedelta
+
+    from account_merge import inbox
+
+    merge_id = service.open_merge(MergeRequest((account(),), account()))
+    first = service.choose_merges(lambda run: None)[0]["trigger_run_id"]
+    assert first == f"merge__{merge_id}__1"
+    assert service.choose_merges(lambda run: None) == []
+    monkeypatch.setattr(inbox, "START_GRACE", timedelta(0))
+    assert service.choose_merges(lambda run: "queued") == []
+    assert service.choose_merges(lambda run: None)[0]["trigger_run_id"] == f"merge__{merge_id}__2"
