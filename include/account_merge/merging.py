@@ -1,0 +1,273 @@
+"""Merging: admission, one table at a time, completion. Each step may be repeated at any time by anybody."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from account_merge import leases
+from account_merge.codec import Codec
+from account_merge.engine import Progress, SourceRows, TableMerge, Tables
+from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
+from account_merge.events import sync_events
+from account_merge.failures import Failures
+from account_merge.journal import Journal
+from account_merge.log import Log
+from account_merge.model import Key, Merge
+from account_merge.rules import RULES, TABLES, TableRule, rule_for, rules_hash
+from account_merge.settings import Settings
+from account_merge.states import CLOSED
+from account_merge.store import Store
+from account_merge.topics import Topics
+
+_RESUMABLE = frozenset({"failed", "paused", "needs_attention"})
+
+
+class Merging:
+    """The steps of one merge, over open connections."""
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        tables: Tables,
+        failures: Failures,
+        topics: Callable[[], Topics],
+        settings: Settings,
+    ) -> None:
+        self.store, self.journal, self.tables = store, journal, tables
+        self.failures, self._topics, self.settings = failures, topics, settings
+
+    def admit(self, merge_id: uuid.UUID, run_id: str = "") -> dict[str, Any]:
+        """Takes the leases and moves the merge to running, or says why it cannot be merged now.
+
+        :raises InvalidRequest: the merge can never be done as asked; it is refused in the journal.
+        """
+        for _ in range(10):
+            merge = self.journal.need(merge_id)
+            if merge.state in CLOSED:
+                done = merge.state == "completed"
+                return self._answer(merge, proceed=done, note=f"the merge is {merge.state}: nothing is written")
+            if merge.state in ("proposed", "undoing", "redoing"):
+                return self._answer(merge, proceed=False, note=f"the merge is {merge.state}: nothing to do here")
+            runs = {"run_ids": [*merge.run_ids, run_id]} if run_id and run_id not in merge.run_ids else {}
+            if merge.state in ("requested", "waiting"):
+                self.journal.move(merge, "started", attempt=merge.attempt + 1, **runs)
+                continue
+            answer = self._admit(merge, runs)
+            if answer is not None:
+                return answer
+        raise TransientError("BUSY", f"merge {merge_id} changes state too often", "The task is tried again.")
+
+    def _admit(self, merge: Merge, runs: dict[str, Any]) -> dict[str, Any] | None:
+        try:
+            admission = leases.take(self.journal, merge)
+        except InvalidRequest as error:
+            if merge.state == "started":
+                self.failures.record(merge, error, "refused")
+            raise
+        if admission.blocked_by is not None:
+            if merge.state != "started":
+                raise NeedsAttention(
+                    "LEASE_LOST",
+                    f"merge {merge.merge_id} is {merge.state}, but account {admission.blocked_account} is held by merge "
+                    f"{admission.blocked_by.merge_id}",
+                    "Finish or abandon that merge first, then clear this one.",
+                )
+            holder = admission.blocked_by.merge_id
+            note = f"waits for account {admission.blocked_account}, which merge {holder} holds"
+            self.journal.move(
+                merge, "waiting", waiting_for=admission.blocked_account, waiting_holder=holder, note=note, **runs
+            )
+            return self._answer(self.journal.need(merge.merge_id), proceed=False, note=note)
+        columns: dict[str, Any] = {"survivor": admission.survivor, "waiting_for": None, "waiting_holder": None, **runs}
+        columns["rules_hash"] = merge.rules_hash or rules_hash()
+        if admission.survivor != merge.request.target:
+            columns["note"] = (
+                f"account {merge.request.target} was itself merged: the history goes to {admission.survivor}"
+            )
+        if not self._to_running(merge, **columns):
+            return None
+        self._skip_entry(self.journal.need(merge.merge_id))
+        return self._answer(self.journal.need(merge.merge_id), proceed=True)
+
+    def _to_running(self, merge: Merge, **columns: Any) -> bool:
+        """Moves to running; a failure that was reported arms the next failed event."""
+        if merge.failed_event == "sent" and merge.state != "running":
+            columns.update(failed_event="none", failed_number=merge.failed_number + 1)
+        if merge.state != "running":
+            columns.update(error_code=None, error=None, remedy=None)
+        return self.journal.move(merge, "running", **columns)
+
+    @staticmethod
+    def _answer(merge: Merge, proceed: bool, note: str = "") -> dict[str, Any]:
+        note = note or merge.note or ""
+        return {"merge_id": str(merge.merge_id), "state": merge.state, "note": note, "proceed": proceed}
+
+    # --- on_conflict: skip ----------------------------------------------------------------------------------------
+    def _skip_log(self, merge: Merge) -> Log | None:
+        rule = next(r for r in RULES if r.enrolments)
+        schema = self.tables.of(rule)
+        return None if schema is None else Log(self.journal, merge.merge_id, "skip", Codec(schema))
+
+    def _skip_entry(self, merge: Merge) -> None:
+        """With `skip`: the courses and batches that the target already had, written once; every table obeys it."""
+        log = self._skip_log(merge) if merge.request.on_conflict == "skip" else None
+        if log is None or log.last() is not None:
+            return
+        rule = next(r for r in RULES if r.enrolments)
+        schema = self.tables.schemas[rule.table]
+        keys = [row.key for row in self.store.rows(schema, merge.survivor or merge.request.target)]
+        codec = Codec(schema)
+        log.append(0, "skip", None, 0, [codec.key(key) for key in keys], {"pairs": len(keys)})
+
+    def _skip(self, merge: Merge, rule: TableRule) -> Callable[[Key], bool]:
+        if merge.request.on_conflict != "skip":
+            return lambda key: False
+        log = self._skip_log(merge)
+        pairs = frozenset(log.keys(0)) if log else frozenset()
+        return lambda key: rule.place(key) in pairs
+
+    # --- merging --------------------------------------------------------------------------------------------------
+    def work(self, merge: Merge, rule: TableRule, progress: Progress | None = None) -> TableMerge:
+        """The work on one table of a merge; planning it writes nothing."""
+        earlier = frozenset().union(*(self.journal.gave(s) for s in merge.request.sources))
+
+        def guard() -> None:
+            state = self.journal.need(merge.merge_id).state
+            if state != "running":
+                raise NeedsAttention(
+                    "NOT_RUNNING",
+                    f"merge {merge.merge_id} became {state} meanwhile: {rule.table} stops here",
+                    "See its report.",
+                )
+
+        return TableMerge(
+            self.store,
+            self.journal,
+            self.settings,
+            self.tables,
+            rule,
+            merge,
+            earlier,
+            guard,
+            self._skip(merge, rule),
+            progress,
+        )
+
+    def merge_table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> dict[str, Any]:
+        """Plans, logs, applies and verifies one table, or goes on where an earlier try stopped.
+
+        :raises MergeError: recorded in the journal first.
+        """
+        rule = rule_for(table)
+        merge = self.journal.need(merge_id)
+        with self._recording(merge):
+            if merge.state in _RESUMABLE:
+                self._to_running(merge)
+                merge = self.journal.need(merge_id)
+            note = self._why_not(merge, rule)
+            if note or self.tables.of(rule) is None:
+                return table_answer(merge, table, {}, note or "this cluster has no such table: nothing to merge")
+            work = self.work(merge, rule, progress)
+            if merge.state in CLOSED:
+                return table_answer(merge, table, work.log.counts(), f"the merge is {merge.state}: nothing is written")
+            counts = work.run()
+            if merge.request.source_rows == "deactivate" and rule.deactivated:
+                for account in merge.request.sources:
+                    SourceRows(work, account).run()
+            return table_answer(merge, table, counts, "" if counts else "the source has no rows here: nothing to merge")
+
+    def _why_not(self, merge: Merge, rule: TableRule) -> str:
+        if rule.table not in (merge.request.tables or TABLES):
+            return "not among the tables of this merge"
+        if merge.state == "running":
+            if not leases.held(self.journal, merge):
+                raise NeedsAttention(
+                    "LEASE_LOST",
+                    f"merge {merge.merge_id} does not hold all its accounts",
+                    "Clear the task `admit` of its run.",
+                )
+            if merge.rules_hash != rules_hash():
+                raise NeedsAttention(
+                    "RULES_CHANGED",
+                    f"merge {merge.merge_id} was begun with other rules ({merge.rules_hash}) than this program has",
+                    "Finish it with the program that began it, or repair it with the new rules.",
+                )
+            return ""
+        return "" if merge.state in CLOSED else f"the merge is {merge.state}: only `admit` starts it"
+
+    @contextmanager
+    def _recording(self, merge: Merge) -> Iterator[None]:
+        """Records an error in the journal before it goes on; what may pass by itself leaves the state alone."""
+        try:
+            yield
+        except TransientError:
+            raise
+        except MergeError as error:
+            state = "needs_attention" if isinstance(error, NeedsAttention) else "failed"
+            self.failures.record(self.journal.need(merge.merge_id), error, state)
+            raise
+
+    def publish_sync(self, merge_id: uuid.UUID, publish: bool = True) -> dict[str, Any]:
+        """Publishes the sync events, every delivery checked, and completes the merge.
+
+        Of a completed merge the events go out again, with the same ids.
+
+        :param publish: False completes without events (a merge by command line where no Kafka is).
+        """
+        merge = self.journal.need(merge_id)
+        with self._recording(merge):
+            if merge.state in _RESUMABLE:
+                self._to_running(merge)
+                merge = self.journal.need(merge_id)
+            if merge.state not in ("running", "completed"):
+                return {**self._answer(merge, False, f"the merge is {merge.state}: no events"), "sent": 0}
+            self._need_all_tables(merge)
+            sent = 0
+            if publish:
+                target = merge.survivor or merge.request.target
+                moment = merge.created_at.timestamp() if merge.created_at else 0
+                events = sync_events(merge_id, target, self._enrolments(merge), self.settings, int(moment * 1000))
+                sent = self._topics().publish(events)
+            while merge.state == "running" and not self.journal.move(merge, "completed", sync_sent=sent):
+                merge = self.journal.need(merge_id)
+            merge = self.journal.need(merge_id)
+            return {**self._answer(merge, True, "" if publish else "sync events were not published"), "sent": sent}
+
+    def _need_all_tables(self, merge: Merge) -> None:
+        for rule in RULES:
+            schema = self.tables.of(rule)
+            if schema is None or rule.table not in (merge.request.tables or TABLES):
+                continue
+            last = Log(self.journal, merge.merge_id, rule.table, Codec(schema)).last()
+            if last is None or last.kind != "end":
+                raise MergeError(
+                    "TABLE_NOT_MERGED",
+                    f"merge {merge.merge_id}: {rule.table} is not merged yet",
+                    f"Clear its task merge_{rule.table}.",
+                )
+
+    def _enrolments(self, merge: Merge) -> Iterator[tuple[str, str]]:
+        rule = next(r for r in RULES if r.enrolments)
+        schema = self.tables.of(rule)
+        if schema is None:
+            return
+        if self.settings.sync_scope == "touched":
+            log = Log(self.journal, merge.merge_id, rule.table, Codec(schema))
+            touched = {c.key for entry in log.entries() for c in entry.changes if c.writes or c.create}
+            yield from (rule.place(key) for key in sorted(touched))
+            return
+        for row in self.store.rows(schema, merge.survivor or merge.request.target):
+            yield rule.place(row.key)
+
+
+def table_answer(merge: Merge, table: str, counts: dict[str, int], note: str) -> dict[str, Any]:
+    """What a table task answers: ids, counts and a note; never a learner's values."""
+    kinds = ("created", "changed", "same", "folded", "ambiguous")
+    return {
+        "merge_id": str(merge.merge_id), "table": table, "state": merge.state, "note": note,
+        **{kind: counts.get(kind, 0) for kind in kinds},
+    }  # fmt: skip
