@@ -23,6 +23,7 @@ from rich.table import Table
 
 from local import cql, messages, provision, sample
 from local.config import PROJECT, Config, StackError
+from local.demo_report import changed_rows, print_report
 from local.stack import Stack
 
 SAMPLE_EVENT = Path(__file__).with_name("sample_event.json")
@@ -130,10 +131,11 @@ class Demo:
                 time.sleep(1)
         raise StackError(f"No failed event came within {SECONDS} s. See: make logs")
 
-    def show(self, merge_id: str) -> None:
-        """Print the merge's report, with the same command that a person would use."""
-        self.console.print()
-        self.console.print(self.core("show", merge_id).rstrip(), markup=False, highlight=False, soft_wrap=True)
+    def show(self, merge_id: str) -> int:
+        """Print the merge's report; return how many rows it wrote."""
+        report = json.loads(self.core("show", merge_id, "--json"))
+        print_report(self.console, report)
+        return changed_rows(report)
 
     def show_events(self, failed: dict[str, Any], since: int) -> None:
         """Print what came out of Kafka."""
@@ -179,8 +181,11 @@ def run(stack: Stack, console: Console) -> int:
     if first:
         console.print("\n[bold]The first merge of these accounts:[/]")
         demo.show(first["merge_id"])
-        console.print("\n[bold]The merge of now: already merged, nothing was counted twice.[/]")
-    demo.show(merge["merge_id"])
+        console.print("\n[bold]The merge of now:[/]")
+    changed = demo.show(merge["merge_id"])
+    if first and merge["state"] == "completed":
+        also = "nothing was counted twice" if not changed else f"{changed} rows had new activity, which was added once"
+        console.print(f"[bold green]Already merged: {also}.[/]")
     demo.show_events(failed, since)
     demo.farewell(merge["merge_id"])
     console.print(f"\ndone in {time.monotonic() - begin:.0f} s")

@@ -26,7 +26,7 @@ ALL = (*SERVERS, *AIRFLOW)
 READY: dict[str, Callable[[Entry], bool]] = {
     "kafka": ready.kafka, "cassandra": ready.cassandra, "postgres": ready.postgres, **airflow_parts.READY,
 }  # fmt: skip
-SECONDS = {"kafka": 60, "cassandra": 120, "postgres": 60}
+SECONDS = {"kafka": 60, "cassandra": 180, "postgres": 60}
 
 
 class Stack:
@@ -73,7 +73,7 @@ class Stack:
                 self._start_airflow(airflow_port)
                 provisioned.result()
                 for name in AIRFLOW:
-                    self._await(name, 120)
+                    self._await(name, 300)
             self.say(f"ready in {time.monotonic() - begin:.1f} s")
             return self.ports()
 
@@ -222,6 +222,8 @@ def main(argv: list[str]) -> int:
     except StackError as problem:
         print(problem, file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader has seen enough: make logs | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as problem:
         print(f"{chosen.command} could not go on: {problem}. What runs: make status", file=sys.stderr)
         return 1

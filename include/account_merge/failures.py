@@ -39,6 +39,9 @@ class Failures:
     def fail(self, merge_id: uuid.UUID, run_id: str, error: BaseException | str) -> dict[str, Any]:
         """A run ended failed: records it if nothing else did, then publishes what is owed."""
         merge = self._journal.need(merge_id)
+        if merge.state == "requested":  # the run ended before `admit` could move it on
+            self._journal.move(merge, "started", attempt=merge.attempt + 1, run_ids=[*merge.run_ids, run_id])
+            merge = self._journal.need(merge_id)
         if merge.state in ("running", "started"):
             known = error if isinstance(error, MergeError) else MergeError(
                 "RUN_FAILED",

@@ -17,6 +17,8 @@ from account_merge.topics import Topics
 
 #: A merge that was started this long ago and has no run lost it between two steps of the poll.
 START_GRACE = timedelta(seconds=30)
+#: A merge that runs is looked at again this long after its last move; most are done long before.
+RUN_GRACE = timedelta(minutes=5)
 _ENDED = ("success", "failed")
 
 
@@ -30,12 +32,13 @@ class Inbox:
         """Messages past the committed offset, and merges or failed events that are due. Consumes nothing."""
         due = len(self._startable()) + len(self._journal.find("failed_event", "due"))
         due += sum(1 for m in self._journal.find("failed_event", "sending") if self._old(m))
-        due += sum(1 for state in ("started", "running") for m in self._journal.find("state", state) if self._old(m))
+        due += sum(1 for m in self._journal.find("state", "started") if self._old(m))
+        due += sum(1 for m in self._journal.find("state", "running") if self._old(m, RUN_GRACE))
         return {"lag": self._topics().lag(), "due": due}
 
     @staticmethod
-    def _old(merge: Merge) -> bool:
-        return merge.updated_at is None or now() - merge.updated_at > START_GRACE
+    def _old(merge: Merge, grace: timedelta | None = None) -> bool:
+        return merge.updated_at is None or now() - merge.updated_at > (START_GRACE if grace is None else grace)
 
     def claim(self, limit: int) -> dict[str, int]:
         """Writes each message into the journal, then commits, never moving an offset back.

@@ -104,9 +104,15 @@ class Service:
     def open_merge(self, request: MergeRequest, merge_id: uuid.UUID | None = None, position: str = "") -> uuid.UUID:
         """Writes the merge into the journal, once.
 
-        :raises InvalidRequest: the request cannot be a merge; nothing is written.
+        :param merge_id: of an event or a run; a bad request is then written as refused and owes a failed event.
+        :raises InvalidRequest: the request cannot be a merge.
         """
-        request = check_request(request, self.settings)
+        try:
+            request = check_request(request, self.settings)
+        except InvalidRequest as error:
+            if merge_id is not None:
+                self.journal.open(merge_id, request, position, "refused", error)
+            raise
         merge_id = merge_id or self.request_id(str(uuid.uuid4()), request.sources, request.target)
         self.journal.open(merge_id, request, position)
         return merge_id

@@ -33,10 +33,13 @@ def revert_elements(before: Any, after: Any, now: Any) -> Any:
 
 
 def revert_list(before: Any, after: Any, now: Any) -> Any:
-    """A list without the elements that the merge added, in the order that it has now."""
-    had = before or []
-    added = [element for element in after or [] if element not in had]
-    return [element for element in now or [] if element not in added] or None
+    """A list without the elements that the merge put, in the order that it has now; those it replaced are put back."""
+    if now == after:
+        return before
+    had, put = before or [], after or []
+    added = [element for element in put if element not in had]
+    kept = [element for element in now or [] if element not in added]
+    return kept + [element for element in had if element not in put and element not in kept] or None
 
 
 def revert_total(before: Any, after: Any, now: Any) -> Any:
@@ -95,11 +98,18 @@ total = Strategy(
 follows = Strategy("follows", "comes with the row whose leading column won", lambda a, b: a, commutative=False)
 
 
+_TEXT_FORMS = (
+    *("%Y-%m-%d %H:%M:%S:%f%z", "%Y-%m-%d %H:%M:%S.%f%z", "%Y-%m-%d %H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"),
+    *("%Y-%m-%d %H:%M:%S:%f", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d"),
+)
+
+
 def instant(value: Any, time_zone: str = "Asia/Kolkata") -> datetime | None:
     """The moment that a timestamp or one of the platform's text times names; None when it cannot be read.
 
     The platform writes `yyyy-MM-dd HH:mm:ss:SSSZ` (a colon before the milliseconds, a zone like +0530).
-    A text without a zone is read in `time_zone` (the platform's `sunbird_time_zone`).
+    A text without a zone is read in `time_zone` (the platform's `sunbird_time_zone`). To the millisecond, in UTC: what a
+    timestamp column can hold.
     """
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=UTC)
@@ -108,16 +118,13 @@ def instant(value: Any, time_zone: str = "Asia/Kolkata") -> datetime | None:
     from zoneinfo import ZoneInfo
 
     text = value.strip()
-    for form in ("%Y-%m-%d %H:%M:%S:%f%z", "%Y-%m-%d %H:%M:%S.%f%z", "%Y-%m-%d %H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"):
+    for form in _TEXT_FORMS:
         try:
-            return datetime.strptime(text, form)
-        except ValueError:
+            read = datetime.strptime(text, form)
+            moment = (read if read.tzinfo else read.replace(tzinfo=ZoneInfo(time_zone))).astimezone(UTC)
+        except (ValueError, OverflowError):  # not this form; or a moment that UTC cannot name
             continue
-    for form in ("%Y-%m-%d %H:%M:%S:%f", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d"):
-        try:
-            return datetime.strptime(text, form).replace(tzinfo=ZoneInfo(time_zone))
-        except ValueError:
-            continue
+        return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
     return None
 
 
@@ -142,7 +149,7 @@ earliest_text = Strategy(
 def union_by(*keys: str, newer: str = "") -> Strategy:
     """A list of maps united: two elements are the same by the first of `keys` that both have, else as a whole.
 
-    Of two forms of one element the one with the greater `newer` field stands.
+    Of two forms of one element the one with the greater `newer` field stands; a key that only the other has is kept.
     """
 
     def same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
@@ -154,11 +161,16 @@ def union_by(*keys: str, newer: str = "") -> Strategy:
     def combine(mine: Sequence[Any], other: Sequence[Any]) -> list[Any]:
         united = list(mine)
         for element in other:
+            if element in united:
+                continue
             at = next((i for i, have in enumerate(united) if same(have, element)), None)
             if at is None:
                 united.append(element)
-            elif newer and (element.get(newer) or "") > (united[at].get(newer) or ""):
-                united[at] = element
+                continue
+            have = united[at]
+            later = newer and (element.get(newer) or "") > (have.get(newer) or "")
+            stands, falls = (element, have) if later else (have, element)
+            united[at] = {**stands, **{k: falls[k] for k in keys if falls.get(k) and not stands.get(k)}}
         return united
 
     return Strategy(
@@ -172,14 +184,24 @@ def union_by(*keys: str, newer: str = "") -> Strategy:
 
 def _details(mine: Sequence[str], other: Sequence[str]) -> list[str]:
     """Attempt details (JSON texts) united by attempt; of one attempt the later text by its own `last_attempted_on`."""
-    united: dict[Any, str] = {}
-    for text in [*mine, *other]:
-        attempt = attempt_of(text)
-        key = (attempt.get("attempt_id"), attempt.get("content_id")) if attempt.get("attempt_id") else text
-        have = united.get(key)
-        if have is None or _attempted(text) > _attempted(have):
-            united[key] = text
-    return list(united.values())
+    united: list[str] = list(mine)
+    at: dict[str, int] = {}
+    for index, text in enumerate(united):
+        have = at.setdefault(_identity(text), index)
+        if _attempted(text) > _attempted(united[have]):
+            at[_identity(text)] = index
+    for text in other:
+        index = at.setdefault(_identity(text), len(united))
+        if index == len(united):
+            united.append(text)
+        elif _attempted(text) > _attempted(united[index]):
+            united[index] = text
+    return united
+
+
+def _identity(text: str) -> str:
+    attempt = attempt_of(text)
+    return json.dumps([attempt["attempt_id"], attempt.get("content_id")]) if attempt.get("attempt_id") else text
 
 
 def attempt_of(text: str) -> dict[str, Any]:

@@ -205,7 +205,7 @@ def test_a_newer_form_of_a_certificate_stands_and_keeps_the_identity_of_the_olde
     old = {"identifier": "1", "token": "x", "lastIssuedOn": "2022-03-01"}
     newer = {"token": "x", "lastIssuedOn": "2022-03-05"}
     assert CERTIFICATE_UNION.merge([old], [newer]) == [{"identifier": "1", **newer}]
-    assert CERTIFICATE_UNION.merge([newer], [old]) == [newer]
+    assert CERTIFICATE_UNION.merge([newer], [old]) == [{"identifier": "1", **newer}]
 
 
 def test_a_certificate_without_any_identity_is_compared_as_a_whole() -> None:

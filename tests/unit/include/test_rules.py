@@ -1,0 +1,332 @@
+"""The rules: their examples hold, every official column has a strategy, and any two rows merge without loss."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from account_merge import rules as rules_module
+from account_merge.derive import Evidence, Side, attempts_count, best_score, count_of, follow, twins, union_count
+from account_merge.model import Values
+from account_merge.planner import merge_values
+from account_merge.rules import RULES, TABLES, Example, Scope, TableRule, rule_for, rules_hash
+from account_merge.strategies import follows, maximum
+from tests.unit.include.ddl import FAMILIES
+
+EXAMPLES = [(rule, example) for rule in RULES for example in rule.examples]
+each_rule = pytest.mark.parametrize("rule", RULES, ids=TABLES)
+
+
+@pytest.mark.parametrize(("rule", "example"), EXAMPLES, ids=[f"{r.table}-{n}" for n, (r, _) in enumerate(EXAMPLES)])
+def test_each_example_of_the_rules_holds(rule: TableRule, example: Example) -> None:
+    target = None if example.target is None else dict(example.target)
+    merged, _ = merge_values(rule, {"s": dict(example.source)}, target, "t", {}, {})
+    assert merged == dict(example.merged)
+
+
+@each_rule
+def test_each_rule_says_why_and_shows_it(rule: TableRule) -> None:
+    assert rule.why.endswith(".")
+    assert rule.examples
+
+
+# --- the official tables ------------------------------------------------------------------------------------------
+EACH_TABLE = [(family, table) for family, tables in FAMILIES.items() for table in tables]
+
+
+def test_the_ddl_is_read_whole() -> None:
+    """An independent count, so that a change of the DDL's layout cannot empty the tests below."""
+    counts = {name: len(table.columns) for name, table in FAMILIES["cassandra"].items()}
+    assert counts == {
+        "user_enrolments": 19, "user_content_consumption": 17, "user_activity_agg": 8, "assessment_aggregator": 12,
+    }  # fmt: skip
+    assert {name: len(table.columns) for name, table in FAMILIES["spark"].items()} == counts
+
+
+@pytest.mark.parametrize(("family", "table"), EACH_TABLE)
+def test_every_column_of_the_official_ddl_has_a_declared_strategy(family: str, table: str) -> None:
+    official, rule = FAMILIES[family][table], rule_for(table)
+    values = set(official.columns) - {*official.partition, *official.clustering}
+    assert values == set(rule.columns)
+
+
+def test_a_column_that_nobody_knows_keeps_the_target_s_value_and_fills_a_gap() -> None:
+    for rule in RULES:
+        assert rule.strategy("invented").name == "keep_target_fill_gaps"
+    assert merge_values(RULES[0], {"s": {"invented": 1}}, {"invented": 2}, "t", {}, {})[0] == {"invented": 2}
+    assert merge_values(RULES[0], {"s": {"invented": 1}}, {}, "t", {}, {})[0] == {"invented": 1}
+
+
+# --- any two rows -------------------------------------------------------------------------------------------------
+MOMENTS = st.datetimes(datetime(2020, 1, 1), datetime(2024, 1, 1)).map(lambda d: d.replace(microsecond=0))
+TEXTS = st.builds(lambda m, z: f"{m:%Y-%m-%d %H:%M:%S}:000{z}", MOMENTS, st.sampled_from(["+0530", "+0000", ""]))
+SMALL = st.integers(0, 6)
+NAMES = st.sampled_from(["a", "b", "c"])
+NUMBER_KEYS = st.sampled_from(["completedCount", "score:a", "max_score:a", "attempts_count:a", "score:b", "other"])
+ATTEMPTS = st.builds(
+    lambda a, d: json.dumps({"attempt_id": a, "content_id": "a", "last_attempted_on": f"Mar {d}, 2022, 1:00:00 AM"}),
+    NAMES,
+    st.integers(1, 28),
+)
+CERTIFICATES = st.builds(lambda n, d: {"identifier": n, "lastIssuedOn": f"2022-03-0{d}"}, NAMES, st.integers(1, 9))
+BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
+    "text": NAMES,
+    "int": SMALL,
+    "float": SMALL.map(float),
+    "double": SMALL.map(float),
+    "boolean": st.booleans(),
+    "timestamp": MOMENTS,
+    "map<text, int>": st.dictionaries(NUMBER_KEYS, SMALL, min_size=1),
+    "map<text, double>": st.dictionaries(NUMBER_KEYS, SMALL.map(float), min_size=1),
+    "map<text, timestamp>": st.dictionaries(NAMES, MOMENTS, min_size=1),
+    "list<text>": st.lists(ATTEMPTS, min_size=1, max_size=3),
+    "list<frozen<map<text, text>>>": st.lists(CERTIFICATES, min_size=1, max_size=3),
+    "list<frozen<question>>": st.lists(st.tuples(NAMES, SMALL), min_size=1, max_size=2),
+}
+BY_COLUMN = {
+    **{c: TEXTS for c in ("enrolleddate", "lastaccesstime", "lastcompletedtime", "lastupdatedtime")},
+    "contentstatus": st.dictionaries(NAMES, st.integers(0, 2), min_size=1),
+}
+
+
+def rows_of(rule: TableRule) -> st.SearchStrategy[Values]:
+    types = FAMILIES["cassandra"][rule.table].columns
+    return st.fixed_dictionaries({}, optional={c: BY_COLUMN.get(c, BY_TYPE[types[c]]) for c in rule.columns})
+
+
+EVIDENCE = st.fixed_dictionaries(
+    {
+        "finished": st.dictionaries(st.sampled_from(["s1", "s2", "t"]), st.sets(NAMES)),
+        "attempts": st.dictionaries(st.sampled_from(["s1", "s2", "t"]), st.sets(st.tuples(NAMES, NAMES))),
+    }
+)
+
+
+def totals(handed: Mapping[str, Mapping[str, tuple[int, int]]]) -> dict[str, dict[str, int]]:
+    return {account: {column: after for column, (_, after) in g.items()} for account, g in handed.items()}
+
+
+@each_rule
+@settings(max_examples=150)
+@given(data=st.data())
+def test_merging_a_row_again_changes_nothing(rule: TableRule, data: st.DataObject) -> None:
+    sources = {name: data.draw(rows_of(rule)) for name in data.draw(st.sampled_from([["s1"], ["s1", "s2"]]))}
+    target, evidence = data.draw(st.none() | rows_of(rule)), data.draw(EVIDENCE)
+    once, handed = merge_values(rule, sources, target, "t", {}, evidence)
+    given_then = totals(handed)
+    twice, again = merge_values(rule, sources, once, "t", given_then, evidence)
+    assert twice == once
+    assert totals(again) == given_then
+
+
+@each_rule
+@settings(max_examples=60)
+@given(data=st.data())
+def test_the_order_of_several_sources_is_free(rule: TableRule, data: st.DataObject) -> None:
+    one, two, target = (data.draw(rows_of(rule)) for _ in range(3))
+    evidence = data.draw(EVIDENCE)
+    forward = merge_values(rule, {"s1": one, "s2": two}, target, "t", {}, evidence)
+    assert merge_values(rule, {"s2": two, "s1": one}, target, "t", {}, evidence) == forward
+    # Names of accounts decide only what neither order nor content does.
+    renamed = merge_values(rule, {"s1": two, "s2": one}, target, "t", {}, {})[0]
+    plain = merge_values(rule, {"s1": one, "s2": two}, target, "t", {}, {})[0]
+    for column in {*renamed, *plain}:
+        if rule.strategy(column).commutative:
+            assert renamed.get(column) == plain.get(column), column
+
+
+@each_rule
+@settings(max_examples=150)
+@given(data=st.data())
+def test_nothing_earned_is_lost(rule: TableRule, data: st.DataObject) -> None:
+    sides = [data.draw(rows_of(rule)) for _ in range(3)]
+    merged, _ = merge_values(rule, {"s1": sides[0], "s2": sides[1]}, sides[2], "t", {}, data.draw(EVIDENCE))
+    assert set(merged) == {column for side in sides for column in side}
+    for column, value in merged.items():
+        held = [side[column] for side in sides if column in side]
+        strategy = rule.strategy(column)
+        if strategy.ledger:
+            assert value == sum(held)
+        elif strategy.name in ("maximum", "latest", "either"):
+            assert value >= max(held)
+        elif strategy.name == "earliest":
+            assert value <= min(held)
+        elif isinstance(value, dict):
+            for key in {key for m in held for key in m}:
+                best = max(m[key] for m in held if key in m)
+                assert value[key] >= best or key.startswith("max_score:"), key
+
+
+@each_rule
+@settings(max_examples=60)
+@given(data=st.data())
+def test_a_row_that_only_the_source_has_moves_whole(rule: TableRule, data: st.DataObject) -> None:
+    row = data.draw(rows_of(rule))
+    merged, _ = merge_values(rule, {"s1": row}, None, "t", {}, {})
+    derived = {column for d in rule.derive for column in d.columns}
+    assert set(merged) == set(row)
+    assert {c: v for c, v in merged.items() if c not in derived} == {c: v for c, v in row.items() if c not in derived}
+
+
+# --- totals -------------------------------------------------------------------------------------------------------
+CONSUMPTION = rule_for("user_content_consumption")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "already", "after", "handed"),
+    [
+        (3, 2, None, 5, (0, 3)),
+        (3, None, None, 3, (0, 3)),
+        (3, 5, 3, 5, (3, 3)),
+        (7, 5, 3, 9, (3, 7)),
+        (1, 5, 3, 5, (3, 3)),  # a counter that fell gives nothing and forgets nothing
+    ],
+)
+def test_a_total_adds_only_what_was_not_given_yet(
+    source: int, target: int | None, already: int | None, after: int, handed: tuple[int, int]
+) -> None:
+    before = {} if target is None else {"viewcount": target}
+    ledger = {} if already is None else {"s": {"viewcount": already}}
+    merged, found = merge_values(CONSUMPTION, {"s": {"viewcount": source}}, before, "t", ledger, {})
+    assert merged["viewcount"] == after
+    assert found["s"]["viewcount"] == handed
+
+
+# --- columns that follow ------------------------------------------------------------------------------------------
+def sides(*rows: Values) -> list[Side]:
+    *sources, target = rows
+    return [*(Side(f"s{n}", row) for n, row in enumerate(sources)), Side("t", target, target=True)]
+
+
+def derived(derivation: Any, *rows: Values, merged: Values | None = None, evidence: Evidence | None = None) -> Values:
+    return dict(derivation.apply(sides(*rows), merged or {}, evidence or {}))
+
+
+DAYS = [datetime(2022, 3, day) for day in range(1, 10)]
+
+
+def test_follow_takes_the_row_whose_lead_won() -> None:
+    by_latest, by_first = follow("lead", ("a",)), follow("lead", ("a",), first=True)
+    one, two = {"lead": DAYS[1], "a": "early"}, {"lead": DAYS[2], "a": "late"}
+    assert derived(by_latest, one, two) == derived(by_latest, two, one) == {"a": "late"}
+    assert derived(by_first, one, two) == derived(by_first, two, one) == {"a": "early"}
+
+
+def test_follow_fills_a_gap_from_the_next_row_and_prefers_the_target_when_leads_tie() -> None:
+    rule = follow("lead", ("a", "b"))
+    assert derived(rule, {"lead": 2, "a": 1}, {"lead": 1, "a": 9, "b": 8}) == {"a": 1, "b": 8}
+    assert derived(rule, {"lead": 1, "a": 1}, {"lead": 1, "a": 9}) == {"a": 9, "b": None}
+    assert derived(rule, {"a": 1}, {"a": 9}) == {"a": 9, "b": None}
+    assert derived(rule, {"lead": 0, "a": 1}, {"a": 9}) == {"a": 1, "b": None}
+
+
+def test_twins_show_the_latest_moment_of_both_forms() -> None:
+    rule = twins("at", "text")
+    late = "2022-03-09 05:30:00:000+0530"
+    assert derived(rule, {"at": DAYS[0]}, {"text": late}) == {"at": DAYS[8]}
+    assert derived(rule, {"at": DAYS[0], "text": late}, {"at": DAYS[3]}) == {"at": DAYS[8]}
+    assert derived(twins("at", "text", first=True), {"at": DAYS[0]}, {"at": DAYS[3], "text": late}) == {"at": DAYS[0]}
+
+
+def test_twins_leave_a_form_null_that_nobody_has_and_pass_over_what_they_cannot_read() -> None:
+    rule = twins("at", "text")
+    assert derived(rule, {"text": "2022-03-09 05:30:00:000+0530"}, {}) == {}
+    assert derived(rule, {"at": DAYS[0], "text": "soon"}, {}) == {"at": DAYS[0]}
+
+
+def test_twins_never_give_more_than_a_timestamp_column_can_hold() -> None:
+    """Cassandra keeps milliseconds: a finer value would differ from itself when it is read back."""
+    found = derived(twins("at", "text"), {"at": DAYS[0], "text": "2022-03-09 05:30:00.123456+0530"}, {})
+    assert found == {"at": DAYS[8].replace(microsecond=123000)}
+
+
+def test_count_of_counts_the_union_only_where_each_side_s_own_number_does_so() -> None:
+    rule = count_of("progress", "status", 2)
+    one, two = {"progress": 1, "status": {"a": 2}}, {"progress": 2, "status": {"b": 2, "c": 2, "d": 1}}
+    united = {"status": {"a": 2, "b": 2, "c": 2, "d": 1}}
+    assert derived(rule, one, two, merged=united) == {"progress": 3}
+    assert derived(rule, {**one, "progress": 5}, two, merged=united) == {}
+    assert derived(rule, {"status": {"a": 2}}, {}, merged={"status": {"a": 2}}) == {}
+
+
+def test_best_score_comes_with_its_own_maximum() -> None:
+    rule = best_score("m")
+    one, two = {"m": {"score:q": 7, "max_score:q": 10}}, {"m": {"score:q": 5, "max_score:q": 20, "other": 1}}
+    united = {"m": {"score:q": 7, "max_score:q": 20, "other": 1}}
+    assert derived(rule, one, two, merged=united) == {"m": {"score:q": 7, "max_score:q": 10, "other": 1}}
+    assert derived(rule, {}, {}, merged={}) == {}
+
+
+@pytest.mark.parametrize(
+    ("stored", "finished", "brought", "count"),
+    [
+        ((2, 2), ("ab", "cd"), "", 4),
+        ((2, 2), ("ab", "bc"), "", 3),
+        ((2, 3), ("ab", "abcd"), "d", 4),  # the target's own three, besides the one that an earlier merge brought it
+        ((5, 2), ("ab", "cd"), "", None),  # the source counted something that we do not see: the maximum stands
+        ((2, 4), ("ab", "cd"), "", None),
+    ],
+)
+def test_union_count_only_where_it_is_proved(
+    stored: tuple[int, int], finished: tuple[str, str], brought: str, count: int | None
+) -> None:
+    rule = union_count("m", "completedCount", "finished")
+    evidence = {"finished": {"s0": set(finished[0]), "t": set(finished[1])}, "brought": {"t": set(brought)}}
+    rows = [{"m": {"completedCount": float(n)}} for n in stored]
+    merged = {"m": {"completedCount": float(max(stored)), "other": 1.0}}
+    found = derived(rule, *rows, merged=merged, evidence=evidence)
+    assert found == ({} if count is None else {"m": {"completedCount": float(count), "other": 1.0}})
+    assert not found or isinstance(found["m"]["completedCount"], float)
+
+
+def test_attempts_count_counts_each_known_attempt_once_and_never_falls() -> None:
+    rule = attempts_count("m", "details", "attempts")
+    texts = [json.dumps({"attempt_id": a, "content_id": c}) for a, c in (("1", "q"), ("2", "q"), ("1", "p"))]
+    evidence = {"attempts": {"s": {("q", "2"), ("q", "3")}, "t": {("p", "1")}}}
+    merged = {"m": {"attempts_count:q": 1, "attempts_count:p": 9, "score:q": 1}, "details": texts}
+    found = derived(rule, {}, {}, merged=merged, evidence=evidence)
+    assert found == {"m": {"attempts_count:q": 3, "attempts_count:p": 9, "score:q": 1}}
+
+
+# --- the table itself ---------------------------------------------------------------------------------------------
+def test_content_consumption_is_merged_last_and_the_others_before() -> None:
+    assert [rule.table for rule in RULES if rule.last] == ["user_content_consumption"] == [TABLES[-1]]
+
+
+def test_rule_for_names_what_there_is() -> None:
+    assert rule_for("user_enrolments").table == "user_enrolments"
+    with pytest.raises(KeyError, match=r"no rule for table 'nothing'.*user_enrolments"):
+        rule_for("nothing")
+
+
+def test_place_is_the_course_and_batch_of_a_key() -> None:
+    assert rule_for("user_activity_agg").place(("Course", "do_1", "cb:7")) == ("do_1", "7")
+    assert rule_for("user_enrolments").place(("do_1", "7")) == ("do_1", "7")
+    assert CONSUMPTION.place(("do_1", "7", "x")) == ("do_1", "7")
+    assert rule_for("assessment_aggregator").place(("do_1", "7", "x", "a")) == ("do_1", "7")
+
+
+def test_the_hash_changes_with_a_rule_s_meaning_only() -> None:
+    assert rules_hash() == rules_hash(RULES)
+    assert len({rules_hash(RULES[:n]) for n in range(len(RULES) + 1)}) == len(RULES) + 1
+    changed = TableRule("t", "u", ("k",), "why", {"c": maximum}, gives_scopes=True)
+    assert rules_hash((changed,)) != rules_hash((TableRule("t", "u", ("k",), "why", {"d": maximum}, gives_scopes=True),))
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (TableRule("t", "u", ("k",), "why", {"c": follows}, gives_scopes=True), "no derivation leads it"),
+        (TableRule("t", "u", ("k",), "why", {"c": maximum}), "needs a scope"),
+    ],
+)
+def test_a_rule_that_cannot_work_fails_at_import(rule: TableRule, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        rules_module._check((rule,))
+    rules_module._check((TableRule("t", "u", ("k",), "why", {"c": maximum}, scope=Scope("k", "k")),))
