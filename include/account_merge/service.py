@@ -13,6 +13,7 @@ from typing import Any
 from account_merge import leases
 from account_merge.codec import Codec
 from account_merge.engine import Progress, Tables
+from account_merge.errors import InvalidRequest
 from account_merge.failures import Failures
 from account_merge.inbox import Inbox
 from account_merge.journal import Journal
