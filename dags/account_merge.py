@@ -48,8 +48,6 @@ PARAMS = {
         description="keep: untouched. deactivate: set inactive, so that the old account leaves teachers' reports."),
     "dry_run": Param(False, type="boolean", title="Preview only",
         description="Plan and count the changes; write nothing to learners' tables, take no account, publish nothing."),
-    "deactivate_sources": Param(False, type="boolean", title="Deactivate source accounts",
-        description="Switch the source accounts off when the merge is complete."),
     "reason": Param("", type=["null", "string"], maxLength=1000, title="Reason", description="Kept in the journal."),
 }  # fmt: skip
 

@@ -15,7 +15,15 @@ from rich.markup import escape
 from rich.table import Table
 
 #: Columns that tell a person most about a row that moves whole.
-TELLING = ("status", "progress", "viewcount", "completionpercentage", "issued_certificates", "aggregates", "grand_total")
+TELLING = (
+    "status",
+    "progress",
+    "viewcount",
+    "completionpercentage",
+    "issued_certificates",
+    "aggregates",
+    "grand_total",
+)
 
 
 def changed_rows(report: Mapping[str, Any]) -> int:
@@ -60,7 +68,9 @@ def _lines(row: Mapping[str, Any]) -> list[tuple[str, str, str, str, str, str]]:
     label = "\n".join(str(value) for value in row["key"].values())
     sources = [source for source in row["sources"].values() if source]
     if row["before"] is None:
-        told = ", ".join(f"{name} {_short(row['after'][name])}" for name in TELLING if row["after"].get(name) is not None)
+        told = ", ".join(
+            f"{name} {_short(row['after'][name])}" for name in TELLING if row["after"].get(name) is not None
+        )
         why = next(iter(row["why"].values()), "")
         return [(label, "(whole row)", "–", told, "the same", why)]
     found = []

@@ -113,7 +113,6 @@ class Journal(Cas):
             "on_conflict": request.on_conflict,
             "source_rows": request.source_rows,
             "dry_run": str(request.dry_run).lower(),
-            "deactivate_sources": str(request.deactivate_sources).lower(),
         }
         return self.write(
             "INSERT INTO {ks}.merges (merge_id, state, attempt, accounts, sources, target, tables, options, reason, "
@@ -290,7 +289,6 @@ def _merge(row: Any) -> Merge:
         options.get("on_conflict", "combine"),
         options.get("source_rows", "keep"),
         options.get("dry_run") == "true",
-        options.get("deactivate_sources") == "true",
         row.reason or "",
         row.requested_by or "",
         row.origin or "",

@@ -95,7 +95,6 @@ class MergeRequest:
     on_conflict: str = "combine"
     source_rows: str = "keep"
     dry_run: bool = False
-    deactivate_sources: bool = False
     reason: str = ""
     requested_by: str = ""
     origin: str = "api"

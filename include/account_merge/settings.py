@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 from account_merge.errors import InvalidRequest
 
@@ -124,14 +123,6 @@ def _replication(value: Any, row: Setting) -> str | None:
     return None if good else "has an option that is not a plain word or number"
 
 
-def _zone(value: Any, row: Setting) -> str | None:
-    try:
-        ZoneInfo(value)
-    except (KeyError, ValueError, TypeError, OSError):
-        return "is not a time zone such as Asia/Kolkata"
-    return None
-
-
 def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -142,7 +133,6 @@ KINDS: dict[str, Kind] = {
     "topic": Kind("str", "name of a Kafka topic or group", str, _topic),
     "name": Kind("str", "lower-case name", str, _plain_name),
     "choice": Kind("str", "one of", str, _choice),
-    "zone": Kind("str", "time zone", str, _zone),
     "integer": Kind("int", "whole number", int, _integer),
     "seconds": Kind("float", "seconds", float, _number),
     "hosts": Kind("tuple[str, ...]", "hosts, comma separated", _split, _hosts),
@@ -213,9 +203,6 @@ SETTINGS: tuple[Setting, ...] = (
             least=1024, most=4194304),
     Setting("page_rows", "ACCOUNT_MERGE_PAGE_ROWS", "1000", "integer", "Rows that one page of reading holds, at most.",
             least=1, most=5000),
-    Setting("burst", "ACCOUNT_MERGE_BURST", "50", "integer", "More merges than this at once are run in bulk.", least=1),
-    Setting("time_zone", "ACCOUNT_MERGE_TIME_ZONE", "Asia/Kolkata", "zone",
-            "Time zone of the platform's dates that are written as text without one."),
 )  # fmt: skip
 
 
@@ -252,8 +239,6 @@ class Settings:
     entry_rows: int
     entry_bytes: int
     page_rows: int
-    burst: int
-    time_zone: str
 
     def __post_init__(self) -> None:
         for row in SETTINGS:

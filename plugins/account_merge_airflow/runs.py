@@ -38,7 +38,6 @@ def request_from(params: Mapping[str, Any], requested_by: str = "") -> MergeRequ
         on_conflict=params.get("on_conflict", "combine"),
         source_rows=params.get("source_rows", "keep"),
         dry_run=bool(params.get("dry_run", False)),
-        deactivate_sources=bool(params.get("deactivate_sources", False)),
         reason=params.get("reason") or "",
         requested_by=requested_by,
     )

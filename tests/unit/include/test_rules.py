@@ -19,6 +19,7 @@ from account_merge.rules import RULES, TABLES, Example, Scope, TableRule, rule_f
 from account_merge.strategies import follows, maximum
 from tests.unit.include.ddl import FAMILIES
 
+quick = settings(max_examples=60, deadline=None, database=None)
 EXAMPLES = [(rule, example) for rule in RULES for example in rule.examples]
 each_rule = pytest.mark.parametrize("rule", RULES, ids=TABLES)
 
@@ -113,7 +114,7 @@ def totals(handed: Mapping[str, Mapping[str, tuple[int, int]]]) -> dict[str, dic
 
 
 @each_rule
-@settings(max_examples=150)
+@quick
 @given(data=st.data())
 def test_merging_a_row_again_changes_nothing(rule: TableRule, data: st.DataObject) -> None:
     sources = {name: data.draw(rows_of(rule)) for name in data.draw(st.sampled_from([["s1"], ["s1", "s2"]]))}
@@ -126,7 +127,7 @@ def test_merging_a_row_again_changes_nothing(rule: TableRule, data: st.DataObjec
 
 
 @each_rule
-@settings(max_examples=60)
+@quick
 @given(data=st.data())
 def test_the_order_of_several_sources_is_free(rule: TableRule, data: st.DataObject) -> None:
     one, two, target = (data.draw(rows_of(rule)) for _ in range(3))
@@ -142,7 +143,7 @@ def test_the_order_of_several_sources_is_free(rule: TableRule, data: st.DataObje
 
 
 @each_rule
-@settings(max_examples=150)
+@quick
 @given(data=st.data())
 def test_nothing_earned_is_lost(rule: TableRule, data: st.DataObject) -> None:
     sides = [data.draw(rows_of(rule)) for _ in range(3)]
@@ -164,7 +165,7 @@ def test_nothing_earned_is_lost(rule: TableRule, data: st.DataObject) -> None:
 
 
 @each_rule
-@settings(max_examples=60)
+@quick
 @given(data=st.data())
 def test_a_row_that_only_the_source_has_moves_whole(rule: TableRule, data: st.DataObject) -> None:
     row = data.draw(rows_of(rule))
@@ -316,7 +317,9 @@ def test_the_hash_changes_with_a_rule_s_meaning_only() -> None:
     assert rules_hash() == rules_hash(RULES)
     assert len({rules_hash(RULES[:n]) for n in range(len(RULES) + 1)}) == len(RULES) + 1
     changed = TableRule("t", "u", ("k",), "why", {"c": maximum}, gives_scopes=True)
-    assert rules_hash((changed,)) != rules_hash((TableRule("t", "u", ("k",), "why", {"d": maximum}, gives_scopes=True),))
+    assert rules_hash((changed,)) != rules_hash(
+        (TableRule("t", "u", ("k",), "why", {"d": maximum}, gives_scopes=True),)
+    )
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,9 @@ def test_an_index_is_known_by_its_logical_column() -> None:
     "clustering", [("courseid",), ("courseid", "batchid", "region"), ("courseid", "region")], ids=", ".join
 )
 def test_a_key_that_the_rule_does_not_know_is_refused_with_a_remedy(clustering: tuple[str, ...]) -> None:
-    table = Table(("userid",), clustering, {c: "text" for c in ("userid", "courseid", "batchid", "region", *clustering)})
+    table = Table(
+        ("userid",), clustering, {c: "text" for c in ("userid", "courseid", "batchid", "region", *clustering)}
+    )
     with pytest.raises(NeedsAttention) as refused:
         detect(Answers(table), rule_for("user_enrolments"), "k", "t")
     assert refused.value.code == "UNKNOWN_KEY"

@@ -34,7 +34,6 @@ BAD = [
     ("ACCOUNT_MERGE_JOURNAL_REPLICATION", '{"class": "Simple\' }"}'),
     ("ACCOUNT_MERGE_CLOCK_MARGIN_SECONDS", "two"),
     ("ACCOUNT_MERGE_ENTRY_BYTES", "99999999"),
-    ("ACCOUNT_MERGE_TIME_ZONE", "Mars/Base"),
 ]
 
 

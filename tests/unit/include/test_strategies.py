@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from account_merge.rules import RULES
@@ -33,6 +33,7 @@ from account_merge.strategies import (
     union_of_attempts,
 )
 
+quick = settings(max_examples=60, deadline=None, database=None)
 MOMENTS = st.datetimes(datetime(2015, 1, 1), datetime(2030, 1, 1)).map(
     lambda d: d.replace(microsecond=d.microsecond // 1000 * 1000)
 )
@@ -44,7 +45,9 @@ def platform_text(moment: datetime, zone: str) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}:{moment.microsecond // 1000:03d}{zone}"
 
 
-TEXTS = st.one_of(st.builds(platform_text, MOMENTS, ZONES), st.sampled_from(["", "soon", "2022-13-45 10:00:00:000+0530"]))
+TEXTS = st.one_of(
+    st.builds(platform_text, MOMENTS, ZONES), st.sampled_from(["", "soon", "2022-13-45 10:00:00:000+0530"])
+)
 UNIVERSE = ["c1", "c2", "c3"]
 
 
@@ -109,6 +112,7 @@ def drawn(data: st.DataObject, name: str, count: int) -> tuple[Strategy, list[An
 
 
 @each_kind
+@quick
 @given(data=st.data())
 def test_merging_the_same_again_changes_nothing(name: str, data: st.DataObject) -> None:
     strategy, (target, source) = drawn(data, name, 2)
@@ -118,6 +122,7 @@ def test_merging_the_same_again_changes_nothing(name: str, data: st.DataObject) 
 
 
 @each_kind
+@quick
 @given(data=st.data())
 def test_the_order_of_rows_is_free_where_it_is_promised(name: str, data: st.DataObject) -> None:
     strategy, (target, one, two) = drawn(data, name, 3)
@@ -129,6 +134,7 @@ def test_the_order_of_rows_is_free_where_it_is_promised(name: str, data: st.Data
 
 
 @each_kind
+@quick
 @given(data=st.data())
 def test_a_null_gives_way_to_a_value(name: str, data: st.DataObject) -> None:
     strategy, (target, _) = drawn(data, name, 2)
@@ -137,6 +143,7 @@ def test_a_null_gives_way_to_a_value(name: str, data: st.DataObject) -> None:
 
 
 @each_kind
+@quick
 @given(data=st.data())
 def test_revert_gives_the_value_before(name: str, data: st.DataObject) -> None:
     strategy, (before, source) = drawn(data, name, 2)
@@ -144,6 +151,7 @@ def test_revert_gives_the_value_before(name: str, data: st.DataObject) -> None:
     assert strategy.revert(before, after, after) == before
 
 
+@quick
 @given(target=st.none() | st.integers(0, 500), source=st.integers(0, 500), later=st.integers(0, 500))
 def test_revert_of_a_total_takes_back_exactly_what_was_added(target: int | None, source: int, later: int) -> None:
     after = total.merge(target, source)
@@ -157,12 +165,14 @@ def test_a_promise_of_commutativity_is_kept_from_where_it_would_be_wrong() -> No
     assert keep_target.merge(1, 2) != keep_target.merge(2, 1)
 
 
+@quick
 @given(NUMBERS, NUMBERS)
 def test_a_maximum_is_never_below_either(one: int, two: int) -> None:
     assert maximum.merge(one, two) >= max(one, two)
     assert minimum.merge(one, two) <= min(one, two)
 
 
+@quick
 @given(MAPS, MAPS)
 def test_no_key_of_a_map_is_dropped(one: dict[str, int], two: dict[str, int]) -> None:
     merged = NUMBERS_BY_KEY.merge(one, two)
@@ -172,6 +182,7 @@ def test_no_key_of_a_map_is_dropped(one: dict[str, int], two: dict[str, int]) ->
         assert value == (min(known) if key.startswith("low:") else max(known))
 
 
+@quick
 @given(CERTIFICATES, CERTIFICATES)
 def test_no_certificate_is_lost(one: list[dict[str, str]], two: list[dict[str, str]]) -> None:
     merged = CERTIFICATE_UNION.merge(one, two)
@@ -182,6 +193,7 @@ def test_no_certificate_is_lost(one: list[dict[str, str]], two: list[dict[str, s
         assert not issued or issued in {c.get("lastIssuedOn") for c in merged if c["name"] == certificate_name}
 
 
+@quick
 @given(ATTEMPTS, ATTEMPTS)
 def test_no_attempt_is_lost_and_the_later_text_of_one_stands(one: list[str], two: list[str]) -> None:
     def day(text: str) -> int:
@@ -191,7 +203,9 @@ def test_no_attempt_is_lost_and_the_later_text_of_one_stands(one: list[str], two
     texts = {*one, *two}
     keys = {(attempt_of(t).get("attempt_id"), attempt_of(t).get("content_id")) for t in texts if "last_att" in t}
     for key in keys:
-        forms = [t for t in texts if "last_att" in t and (attempt_of(t)["attempt_id"], attempt_of(t)["content_id"]) == key]
+        forms = [
+            t for t in texts if "last_att" in t and (attempt_of(t)["attempt_id"], attempt_of(t)["content_id"]) == key
+        ]
         assert max(forms, key=day) in merged
     assert {t for t in texts if "last_att" not in t} <= set(merged)
 
@@ -248,6 +262,7 @@ def test_instant_reads_a_timestamp_as_utc() -> None:
     assert instant(naive) == naive.replace(tzinfo=UTC)
 
 
+@quick
 @given(MOMENTS, st.integers(1, 10**8))
 def test_times_as_text_are_compared_as_moments_not_as_letters(moment: datetime, step: int) -> None:
     """The later moment wins also where its text sorts first, because it is written in a zone further west."""
