@@ -116,7 +116,7 @@ class Demo:
                         shown = text
                     if merge["state"] in ENDED:
                         return merge
-                time.sleep(1)
+                time.sleep(2)
         raise StackError(f"The merge was not done within {SECONDS} s (last: {shown or 'not taken'}). See: make logs")
 
     def failed_event(self, mid: str, since: int) -> dict[str, Any]:

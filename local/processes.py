@@ -111,14 +111,15 @@ def tail(entry: Entry, lines: int = 25) -> str:
 
 def wait_ready(name: str, entry: Entry, ready: Callable[[Entry], bool], seconds: float) -> None:
     """Return once `ready` says so; a dead process or the deadline is an error with the end of the log."""
-    end = time.monotonic() + seconds
+    end, pause = time.monotonic() + seconds, 0.1
     while time.monotonic() < end:
         with contextlib.suppress(OSError, ValueError):
             if ready(entry):
                 return
         if not alive(entry):
             raise StackError(f"{name} ended while it was starting. End of {entry['log']}:\n{tail(entry)}")
-        time.sleep(0.1)
+        time.sleep(pause)
+        pause = min(pause * 1.2, 0.5)  # asking costs the starting servers time
     raise StackError(f"{name} was not ready within {seconds:.0f} s. End of {entry['log']}:\n{tail(entry)}")
 
 

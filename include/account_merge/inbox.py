@@ -78,9 +78,23 @@ class Inbox:
         return "claimed" if self._journal.open(merge_id, request, where) else "repeated"
 
     def _startable(self) -> list[Merge]:
-        waiting = [m for m in self._journal.find("state", "waiting") if self._free(m)]
+        """What can start now, oldest first; of merges that share an account only the oldest, the others would only wait.
+
+        A requested merge that an older open merge blocks is started all the same: its run says whom it waits for.
+        """
+        under_way = [m for state in ("started", "running") for m in self._journal.find("state", state)]
+        busy = {account for merge in under_way for account in merge.accounts}
+        waiting = [m for m in self._journal.find("state", "waiting") if self._free(m) and not busy & set(m.accounts)]
         ready = [*self._journal.find("state", "requested"), *waiting]
-        return sorted(ready, key=lambda m: (m.created_at or now(), str(m.merge_id)))
+        taken: set[str] = set()
+        chosen = []
+        for merge in sorted(ready, key=lambda m: (m.created_at or now(), str(m.merge_id))):
+            if any(self._journal.holder(account) for account in merge.accounts):
+                chosen.append(merge)
+            elif not taken & set(merge.accounts):
+                taken |= set(merge.accounts)
+                chosen.append(merge)
+        return chosen
 
     def _free(self, merge: Merge) -> bool:
         holder = self._journal.holder(merge.waiting_for) if merge.waiting_for else None

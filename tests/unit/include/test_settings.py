@@ -98,12 +98,12 @@ def test_settings_never_show_a_secret() -> None:
 
 def test_settings_replace_checks_like_the_environment() -> None:
     settings = Settings.from_env({})
-    assert settings.replace(burst=3).burst == 3
-    assert settings.burst == 50
+    assert settings.replace(entry_rows=3).entry_rows == 3
+    assert settings.entry_rows == 50
     with pytest.raises(InvalidRequest, match="ACCOUNT_MERGE_BURST"):
-        settings.replace(burst="3")
+        settings.replace(entry_rows="3")
     with pytest.raises(dataclasses.FrozenInstanceError):
-        settings.burst = 4  # type: ignore[misc]
+        settings.entry_rows = 4  # type: ignore[misc]
 
 
 def test_settings_table_gives_the_clusters_name() -> None:
