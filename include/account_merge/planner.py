@@ -83,7 +83,10 @@ def plan_row(
     before = target.values if target else None
     merged, handed = merge_values(rule, sources, before, target_account, given, evidence)
     writes, why = {}, {}
-    led = {column: d.why for d in rule.derive for column in d.columns}
+    led: dict[str, str] = {}
+    for derivation in rule.derive:
+        for column in derivation.columns:
+            led[column] = f"{led[column]}; {derivation.why}" if column in led else derivation.why
     for column, value in merged.items():
         old = (before or {}).get(column)
         if value == old:
