@@ -1,21 +1,12 @@
-"""The DAGs as Airflow's own DagBag reads them, with a throw-away AIRFLOW_HOME."""
+"""The DAGs as Airflow's own DagBag reads them."""
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[3]
-# Airflow reads its configuration when it is first imported, so this comes before any test imports it.
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="account-merge-airflow-"))
-os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-for folder in ("include", "plugins"):
-    if str(ROOT / folder) not in sys.path:
-        sys.path.insert(0, str(ROOT / folder))
 
 
 @pytest.fixture(scope="session")
