@@ -9,14 +9,14 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
 from account_merge.codec import Codec
 from account_merge.derive import Evidence
 from account_merge.errors import NeedsAttention
-from account_merge.journal import Cas
+from account_merge.journal import Cas, now
 from account_merge.log import LIST_ATTEMPTS, Log, ledger
 from account_merge.model import Change, Entry, Key, Merge, Row, Write
 from account_merge.planner import plan
@@ -156,41 +156,43 @@ class TableMerge:
     def _run_from(self, last: Entry | None) -> Entry:
         """Plans and applies what comes behind `last`; returns early with another worker's entry when it was faster."""
         done = 0
-        for group, base in self._groups(self.plan(last.last_key if last else None)):
+        for group, packed, base in self._groups(self.plan(last.last_key if last else None)):
             self._guard()
             key = group[-1].key
-            last, mine = self._append(last, "changes", key, base, group)
+            last, mine = self._append(last, "changes", key, base, group, packed)
             last = self._settle(last, again=not mine)
             if not mine:
                 return last
             done += len(group)
             self._progress(done)
-        last, _ = self._append(last, "end", last.last_key if last else None, last.base if last else 0, [])
+        last, _ = self._append(last, "end", last.last_key if last else None, last.base if last else 0, [], [])
         return last if last.kind == "end" else self._settle(last, again=True)
 
-    def _groups(self, changes: Iterable[tuple[Change, int]]) -> Iterator[tuple[list[Change], int]]:
-        """Neighbouring changes up to an entry's rows and bytes, with the lowest clock of their reads."""
+    def _groups(self, changes: Iterable[tuple[Change, int]]) -> Iterator[tuple[list[Change], list[bytes], int]]:
+        """Neighbouring changes up to an entry's rows and bytes, encoded, with the lowest clock of their reads."""
         group: list[Change] = []
+        packed: list[bytes] = []
         size, base = 0, 0
         for change, clock in changes:
-            length = len(self._codec.change(change))
-            if group and (len(group) >= self._settings.entry_rows or size + length > self._settings.entry_bytes):
-                yield group, base
-                group, size = [], 0
+            body = self._codec.change(change)
+            if group and (len(group) >= self._settings.entry_rows or size + len(body) > self._settings.entry_bytes):
+                yield group, packed, base
+                group, packed, size = [], [], 0
             base = min(base, clock) if group else clock
             group.append(change)
-            size += length
+            packed.append(body)
+            size += len(body)
         if group:
-            yield group, base
+            yield group, packed, base
 
     def _append(
-        self, last: Entry | None, kind: str, key: Key | None, base: int, changes: list[Change]
+        self, last: Entry | None, kind: str, key: Key | None, base: int, changes: list[Change], packed: list[bytes]
     ) -> tuple[Entry, bool]:
         seq = last.seq + 1 if last else 0
         counts = _counts(kind, changes)
-        mine = self.log.append(seq, kind, key, base, [self._codec.change(c) for c in changes], counts)
+        mine = self.log.append(seq, kind, key, base, packed, counts)
         if mine:
-            return Entry(seq, kind, key, base, tuple(changes), 0, self._clock()), True
+            return Entry(seq, kind, key, base, tuple(changes), 0, now()), True
         winner = self.log.last()
         if winner is None:
             raise NeedsAttention(
@@ -199,12 +201,6 @@ class TableMerge:
                 "Check Cassandra.",
             )
         return winner, False
-
-    @staticmethod
-    def _clock() -> Any:
-        from account_merge.journal import now
-
-        return now()
 
     def _settle(self, entry: Entry, again: bool) -> Entry:
         """Writes an entry and re-reads its rows until they hold what the log says; newer writes are folded in.
@@ -227,7 +223,8 @@ class TableMerge:
                 again = True
                 continue
             self._guard()
-            newest, mine = self._append(newest, "fold", newest.last_key, base, folds)
+            packed = [self._codec.change(fold) for fold in folds]
+            newest, mine = self._append(newest, "fold", newest.last_key, base, folds, packed)
             if newest.kind == "end":
                 return newest
             pending.append(newest)
@@ -249,8 +246,6 @@ class TableMerge:
         self._store.write(self._schema, self.target, changes, entry.base, attempt)
 
     def _without_right_lists(self, changes: Iterable[Change]) -> list[Change]:
-        from dataclasses import replace
-
         held = self._store.rows_by_key(self._schema, self.target, [c.key for c in changes if c.writes])
         kept = []
         for change in changes:

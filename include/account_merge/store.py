@@ -21,7 +21,7 @@ from cassandra.cluster import (
     Session,
 )
 from cassandra.policies import DCAwareRoundRobinPolicy, FallthroughRetryPolicy, RoundRobinPolicy, TokenAwarePolicy
-from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, PreparedStatement, tuple_factory
+from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, PreparedStatement
 
 from account_merge.codec import plain
 from account_merge.errors import MergeError, TransientError
@@ -324,4 +324,4 @@ class Store:
         return f"{quoted} = {quoted} + ?" if column.kind in ("map", "set") else f"{quoted} = ?"
 
 
-__all__ = ["DRIVER_ERRORS", "Store", "connect", "tuple_factory", "unavailable"]
+__all__ = ["DRIVER_ERRORS", "Store", "connect", "unavailable"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from account_merge.log import LIST_ATTEMPTS
@@ -94,8 +95,6 @@ def _given(
 
 def _keeping_ledger(again: Change, change: Change) -> Change:
     """A fold hands nothing new on: its ledger says at least what the entry's said."""
-    from dataclasses import replace
-
     given = {
         account: {
             c: (
