@@ -58,8 +58,17 @@ def world(core: Service, session: Any) -> World:
 
 @pytest.fixture(scope="session")
 def poll(airflow: AirflowClient) -> Callable[[], str]:
-    """Start a poll now instead of at the next minute; answers its run id."""
-    return lambda: airflow.trigger(POLL)
+    """Have a poll begin after this call, not at the next minute only; answers its run id.
+
+    Polls run one at a time: a run that is queued already begins later than now, and a second one behind it would only
+    hold up the next test's.
+    """
+
+    def begin() -> str:
+        queued = airflow.get(f"dags/{POLL}/dagRuns", state="queued", order_by="-run_after", limit=1)["dag_runs"]
+        return str(queued[0]["dag_run_id"]) if queued else airflow.trigger(POLL)
+
+    return begin
 
 
 @pytest.fixture(scope="session")
