@@ -43,16 +43,27 @@ def _order(sides: Sequence[Side]) -> list[Side]:
     return sorted(sides, key=lambda s: (not s.target, s.account))
 
 
-def follow(lead: str, columns: tuple[str, ...], first: bool = False) -> Derivation:
-    """`columns` come from the row whose `lead` is the greatest (`first`: the least); a gap is filled from the next."""
+def follow(lead: str | tuple[str, ...], columns: tuple[str, ...], first: bool = False) -> Derivation:
+    """`columns` come from the row whose `lead` is the greatest (`first`: the least); a gap is filled from the next.
+
+    :param lead: one column, or the forms of one moment (timestamp, text): what each row shows best counts.
+    """
+    leads = (lead,) if isinstance(lead, str) else lead
+    best = min if first else max
+
+    def shown(values: Values) -> Any:
+        if len(leads) == 1:
+            return values.get(leads[0])
+        return best((m for c in leads if (m := instant(values.get(c))) is not None), default=None)
 
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
-        led = [s for s in _order(sides) if s.values.get(lead) is not None]
-        led.sort(key=lambda s: s.values[lead], reverse=not first)
-        ranked = led + [s for s in _order(sides) if s not in led]
+        led = [(found, s) for s in _order(sides) if (found := shown(s.values)) is not None]
+        led.sort(key=lambda item: item[0], reverse=not first)
+        with_lead = [s for _, s in led]
+        ranked = with_lead + [s for s in _order(sides) if s not in with_lead]
         return {c: next((s.values[c] for s in ranked if s.values.get(c) is not None), None) for c in columns}
 
-    return Derivation(columns, f"comes with the {'least' if first else 'greatest'} {lead}", apply)
+    return Derivation(columns, f"comes with the {'least' if first else 'greatest'} {' or '.join(leads)}", apply)
 
 
 def twins(timestamp: str, text: str, first: bool = False) -> Derivation:
@@ -92,7 +103,29 @@ def count_of(column: str, counted: str, value: int) -> Derivation:
     return Derivation((column,), f"number of finished items in the united {counted}", apply)
 
 
-def best_score(column: str) -> Derivation:
+def shown(values: Values, column: str, older: str = "") -> Values:
+    """What the platform reads of a map that has an older form: the older form's keys, the newer one's over them."""
+    return {**((values.get(older) if older else None) or {}), **(values.get(column) or {})}
+
+
+def no_less(column: str, older: str) -> Derivation:
+    """A key of `column` is no less than any side shows, also where that side has it in the older form only.
+
+    The platform reads `older` first and `column` over it: a lesser number in `column` would hide the greater one.
+    """
+
+    def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
+        seen = [shown(s.values, column, older) for s in sides]
+        result = {
+            key: max([type(value)(m[key]) for m in seen if m.get(key) is not None], default=value)
+            for key, value in (merged.get(column) or {}).items()
+        }
+        return {column: result} if result else {}
+
+    return Derivation((column,), f"never less than what an account shows in {older}", apply)
+
+
+def best_score(column: str, older: str = "") -> Derivation:
     """`score:X` is the best of all sides, and `max_score:X` is the one that belongs to it."""
 
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
@@ -100,9 +133,9 @@ def best_score(column: str) -> Derivation:
         for key in [k for k in result if k.startswith("score:")]:
             content = key.removeprefix("score:")
             pairs = [
-                (m[key], m.get(f"max_score:{content}") or 0.0)
+                (type(result[key])(m[key]), type(result[key])(m.get(f"max_score:{content}") or 0))
                 for s in sides
-                if (m := s.values.get(column) or {}).get(key) is not None
+                if (m := shown(s.values, column, older)).get(key) is not None
             ]
             score, out_of = max(pairs)
             result[key] = score
@@ -113,11 +146,11 @@ def best_score(column: str) -> Derivation:
     return Derivation((column,), "best score with its own maximum", apply)
 
 
-def union_count(column: str, key: str, evidence_name: str) -> Derivation:
+def union_count(column: str, key: str, evidence_name: str, older: str = "") -> Derivation:
     """The number under `key` is the size of the union of what both accounts finished, where that is proved.
 
-    Proved: each side's stored number equals that account's own number of finished items (with or without the items
-    that merges brought it). Never below either side's number.
+    Proved: each side's stored number equals that account's own number of finished items, with or without the items
+    that merges brought it (evidence `<name>: brought`). Never below either side's number.
     """
 
     def proved(stored: float, finished: frozenset[str], brought: frozenset[str]) -> bool:
@@ -125,16 +158,42 @@ def union_count(column: str, key: str, evidence_name: str) -> Derivation:
 
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
         result = merged.get(column) or {}
-        known = [s for s in sides if (s.values.get(column) or {}).get(key) is not None]
-        finished, brought = evidence.get(evidence_name, {}), evidence.get("brought", {})
-        own = {s.account: frozenset(finished.get(s.account, ())) for s in known}
-        stored = {s.account: s.values[column][key] for s in known}
-        if not known or not all(proved(stored[a], own[a], frozenset(brought.get(a, ()))) for a in own):
+        stored = {s.account: number for s in sides if (number := shown(s.values, column, older).get(key)) is not None}
+        finished, brought = evidence.get(evidence_name, {}), evidence.get(f"{evidence_name}: brought", {})
+        own = {account: frozenset(items) for account, items in finished.items()}
+        sound = (proved(n, own.get(a, frozenset()), frozenset(brought.get(a, ()))) for a, n in stored.items())
+        if key not in result or not all(sound):
             return {}
         union = frozenset().union(*own.values())
         return {column: {**result, key: type(result[key])(max(len(union), *stored.values()))}}
 
     return Derivation((column,), "union of the lessons that both finished", apply)
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something that a person should know of a merged row, for the report; it changes nothing.
+
+    :param column: the note is made when the merge writes this column.
+    :param apply: the merged value -> sentences.
+    """
+
+    column: str
+    apply: Callable[[Any], Sequence[str]] = field(repr=False)
+
+
+def same_name(column: str) -> Remark:
+    """Two elements of one name stay both: they may be one certificate that was issued twice, or two."""
+
+    def apply(value: Any) -> list[str]:
+        names = [str(element.get("name")) for element in value or [] if element.get("name")]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        return [
+            f"{column}: {names.count(name)} named {name!r} stay; they may be one that was issued again"
+            for name in twice
+        ]
+
+    return Remark(column, apply)
 
 
 def attempts_count(column: str, details: str, evidence_name: str) -> Derivation:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
 from account_merge.codec import Codec
-from account_merge.derive import Evidence
 from account_merge.errors import NeedsAttention
+from account_merge.evidence import Looks
 from account_merge.journal import Cas, now
 from account_merge.log import LIST_ATTEMPTS, Log, ledger
-from account_merge.model import Change, Entry, Key, Merge, Row, Write
+from account_merge.model import Change, Entry, Key, Merge, Row, Values, Write
 from account_merge.planner import plan
 from account_merge.rules import RULES, TableRule
 from account_merge.schema import TableSchema
@@ -28,6 +29,18 @@ from account_merge.verify import refold
 
 Progress = Callable[[int], None]
 _ROUNDS = 8  # re-reads of one entry while the platform keeps writing its rows
+
+
+@dataclass(frozen=True)
+class History:
+    """The merges, undone ones left out, whose logs tell where the accounts' rows come from.
+
+    :param merges_from: merges that a source account of this merge was a source of.
+    :param merges_into: account of this merge -> merges that moved rows to it, this one among the target's.
+    """
+
+    merges_from: frozenset[uuid.UUID] = frozenset()
+    merges_into: Mapping[str, frozenset[uuid.UUID]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,6 @@ class TableMerge:
     """Merges one table.
 
     :param guard: called before each entry; raises when the merge must not write any more.
-    :param earlier: merges that each source account took part in as a source before this one.
     :param skip: keys whose rows stay as the target has them.
     """
 
@@ -57,7 +69,7 @@ class TableMerge:
         tables: Tables,
         rule: TableRule,
         merge: Merge,
-        earlier: frozenset[Any] = frozenset(),
+        history: History,
         guard: Callable[[], None] = lambda: None,
         skip: Callable[[Key], bool] = lambda key: False,
         progress: Progress | None = None,
@@ -69,7 +81,7 @@ class TableMerge:
             )
         self._store, self._cas, self._settings, self._tables = store, cas, settings, tables
         self._rule, self._merge, self._schema = rule, merge, schema
-        self._earlier, self._guard, self._skip = earlier, guard, skip
+        self._history, self._guard, self._skip = history, guard, skip
         self._progress = progress or (lambda done: None)
         self._codec = Codec(schema)
         self.target = merge.survivor or merge.request.target
@@ -88,55 +100,40 @@ class TableMerge:
         for scope, _ in groupby(heapq.merge(*streams)):
             yield scope
 
+    def _source_rows(self, account: str) -> Iterator[Row]:
+        """A source's rows; what an earlier merge only deactivated shows the value that it had before."""
+        rows = self._rows(account)
+        if not self._rule.deactivated:
+            return rows
+        name, earlier = source_log(self._rule, account), sorted(self._history.merges_from - {self._merge.merge_id})
+        return reactivated(rows, [Log(self._cas, m, name, self._codec) for m in earlier], self._rule.deactivated)
+
     def _rows(self, account: str) -> Iterator[Row]:
         return self._store.rows(self._schema, account, self._rule.scope, self._scopes() if self._rule.scope else ())
 
-    def _evidence(self) -> Callable[[Key], Evidence]:
-        """Looks at both accounts' rows of other tables; the answer of the last course and batch is kept."""
-        rule, scope = self._rule, self._rule.scope
-        cached: dict[tuple[str, str], Evidence] = {}
-
-        def evidence(key: Key) -> Evidence:
-            if not rule.looks or scope is None:
-                return {}
-            place = rule.place(key)
-            if place not in cached:
-                cached.clear()
-                cached[place] = {look.name: self._look(look, place) for look in rule.looks}
-            return cached[place]
-
-        return evidence
-
-    def _look(self, look: Any, place: tuple[str, str]) -> dict[str, set[Any]]:
-        other = next(r for r in RULES if r.table == look.table)
-        schema = self._tables.of(other)
-        if schema is None:
-            return {}
-        course, batch = (other.scope.course, other.scope.batch) if other.scope else other.key[:2]
-        where = (course, place[0], batch, place[1])
-        return {
-            account: self._store.collect(schema, account, where, look.collect, look.where)
-            for account in (*self.sources, self.target)
-        }
+    def _evidence(self) -> Looks:
+        return Looks(self._store, self._cas, self._tables.schemas, self._rule, self._history.merges_into)
 
     def _given(self) -> Iterator[tuple[Key, str, dict[str, int]]]:
-        logs = [
-            Log(self._cas, m, self._rule.table, self._codec) for m in sorted(self._earlier - {self._merge.merge_id})
-        ]
+        earlier = sorted(self._history.merges_from - {self._merge.merge_id})
+        logs = [Log(self._cas, m, self._rule.table, self._codec) for m in earlier]
         return ledger(logs, frozenset(self.sources))
 
     def plan(self, after: Key | None = None) -> Iterator[tuple[Change, int]]:
         """The changes of all rows behind `after`, in key order. Writes nothing: this is also the preview."""
-        changes = plan(
+
+        def behind(rows: Iterable[Row]) -> Iterator[Row]:
+            return (row for row in rows if after is None or row.key > after)
+
+        return plan(
             self._rule,
             self.target,
-            {account: self._rows(account) for account in self.sources},
-            self._rows(self.target),
+            {account: behind(self._source_rows(account)) for account in self.sources},
+            behind(self._rows(self.target)),
             self._given(),
             self._evidence(),
             self._skip,
         )
-        return (item for item in changes if after is None or item[0].key > after)
 
     # --- writing --------------------------------------------------------------------------------------------------
     def run(self) -> dict[str, int]:
@@ -145,13 +142,18 @@ class TableMerge:
         :raises TransientError: a server was away; calling again goes on.
         :raises NeedsAttention: a value of the platform keeps winning, or the merge may not write any more.
         """
+        last = self.finish()
+        while last is None or last.kind != "end":
+            last = self._run_from(last)
+        return self.log.counts()
+
+    def finish(self) -> Entry | None:
+        """Writes what the log holds, as it was planned, and plans nothing; answers the last entry."""
         last = self.log.last()
         if last is not None and last.kind != "end":
             self._guard()
             last = self._settle(last, again=True)
-        while last is None or last.kind != "end":
-            last = self._run_from(last)
-        return self.log.counts()
+        return last
 
     def _run_from(self, last: Entry | None) -> Entry:
         """Plans and applies what comes behind `last`; returns early with another worker's entry when it was faster."""
@@ -211,13 +213,18 @@ class TableMerge:
         if entry.kind == "end":
             return entry
         pending, newest = [entry], entry
-        for _ in range(_ROUNDS):
+        for turn in range(_ROUNDS):
             if not pending:
                 return newest
+            if turn > 1:
+                # A row that was deleted less than the margin ago hides what is written; its time cannot be read.
+                time.sleep(self._settings.clock_margin_seconds / (_ROUNDS - 4))
             current = pending[-1]
             sent = time.time() if not again else _seconds(current.created_at)
             self._write(current, again)
-            folds, base = refold(self._store, self._schema, self._rule, self.target, current, sent, self._settings)
+            folds, base = refold(
+                self._store, self._schema, self._rule, self.target, current, sent, self._settings, self._evidence()
+            )
             if not folds:
                 pending.pop()
                 again = True
@@ -267,7 +274,7 @@ class SourceRows(TableMerge):
     def __init__(self, work: TableMerge, account: str) -> None:
         self.__dict__.update(work.__dict__)
         self.target = account
-        self.log = Log(self._cas, self._merge.merge_id, f"{self._rule.table}/{account}", self._codec)
+        self.log = Log(self._cas, self._merge.merge_id, source_log(self._rule, account), self._codec)
 
     def plan(self, after: Key | None = None) -> Iterator[tuple[Change, int]]:
         """A change for each row that is still active."""
@@ -280,6 +287,30 @@ class SourceRows(TableMerge):
             if off and (after is None or row.key > after):
                 why = dict.fromkeys(off, "the source account's rows are deactivated, as asked")
                 yield Change(row.key, {}, row.values, off, False, why, {}), row.base
+
+
+def reactivated(rows: Iterable[Row], logs: Iterable[Log], deactivated: Mapping[str, Any]) -> Iterator[Row]:
+    """Rows (sorted) with the value from before a merge set them inactive, where nobody has changed it since."""
+    earlier = heapq.merge(*(_befores(log) for log in logs), key=lambda item: item[0])
+    held = next(earlier, None)
+    for row in rows:
+        while held is not None and held[0] < row.key:
+            held = next(earlier, None)
+        values = dict(row.values)
+        while held is not None and held[0] == row.key:
+            values |= {c: held[1][c] for c, off in deactivated.items() if held[1].get(c) and values.get(c) == off}
+            held = next(earlier, None)
+        yield replace(row, values=values)
+
+
+def _befores(log: Log) -> Iterator[tuple[Key, Values]]:
+    for entry in log.entries():
+        yield from ((change.key, change.before or {}) for change in entry.changes)
+
+
+def source_log(rule: TableRule, account: str) -> str:
+    """The name of the log of a source account's own rows."""
+    return f"{rule.table}/{account}"
 
 
 def _seconds(moment: Any) -> float:
@@ -298,4 +329,4 @@ def _counts(kind: str, changes: Iterable[Change]) -> dict[str, int]:
     return counts
 
 
-__all__ = ["SourceRows", "TableMerge", "Tables"]
+__all__ = ["History", "SourceRows", "TableMerge", "Tables", "source_log"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from account_merge.journal import Journal, now
 from account_merge.model import Merge
 from account_merge.settings import Settings
 from account_merge.topics import Topics
+
+log = logging.getLogger(__name__)
 
 _SPARE = 60.0  # s beyond the delivery time-out before a sender counts as gone
 
@@ -36,19 +39,36 @@ class Failures:
             state = "failed"
         self._journal.move(merge, state, **columns)
 
+    def remember(self, merge_id: uuid.UUID, error: MergeError | None) -> None:
+        """Keeps what went wrong last (None: nothing any more) beside a merge that goes on; its state stays.
+
+        Only for people: should the run fail, its failed event names this cause. When the journal itself is away, the
+        error that is on its way says so.
+        """
+        columns = {
+            "error_code": error.code if error else None,
+            "error": error.message if error else None,
+            "remedy": error.remedy if error else None,
+        }
+        try:
+            merge = self._journal.need(merge_id)
+            if merge.state in ("running", "started"):
+                self._journal.change(merge, **columns)
+        except MergeError as problem:
+            log.warning("Merge %s: its last error could not be kept: %s", merge_id, problem)
+
     def fail(self, merge_id: uuid.UUID, run_id: str, error: BaseException | str) -> dict[str, Any]:
-        """A run ended failed: records it if nothing else did, then publishes what is owed."""
+        """A run ended failed: records it if nothing else did, then publishes what is owed.
+
+        A cause that a task left in the journal is what the failed event tells.
+        """
         merge = self._journal.need(merge_id)
         if merge.state == "requested":  # the run ended before `admit` could move it on
             self._journal.move(merge, "started", attempt=merge.attempt + 1, run_ids=[*merge.run_ids, run_id])
             merge = self._journal.need(merge_id)
         if merge.state in ("running", "started"):
-            known = error if isinstance(error, MergeError) else MergeError(
-                "RUN_FAILED",
-                f"run {run_id} of merge {merge_id} failed: {error if isinstance(error, str) else type(error).__name__}",
-                "Read the failed task's log, then clear that task: it goes on where it stopped.",
-            )  # fmt: skip
-            self.record(merge, known, "failed")
+            reason = error if isinstance(error, str) else type(error).__name__
+            self.record(merge, error if isinstance(error, MergeError) else _cause(merge, run_id, reason), "failed")
         return {"merge_id": str(merge_id), "failed_event": self.send(merge_id)}
 
     def send(self, merge_id: uuid.UUID) -> str:
@@ -104,6 +124,7 @@ class Failures:
             remedy=merge.remedy or "",
             merge_id=merge.merge_id,
             settings=self._settings,
+            data_error=True if merge.state == "refused" else None,
         )
 
     def _is_there(self, merge: Merge) -> bool:
@@ -134,9 +155,15 @@ class Failures:
 
     def fail_quietly(self, merge: Merge, run: str) -> None:
         """Records a run's failure; its event is sent by the sweep that follows."""
-        error = MergeError(
-            "RUN_FAILED",
-            f"run {run} of merge {merge.merge_id} ended failed",
-            "Read the failed task's log, then clear that task.",
-        )
-        self.record(merge, error, "failed")
+        self.record(merge, _cause(merge, run, "it ended failed"), "failed")
+
+
+def _cause(merge: Merge, run_id: str, reason: str) -> MergeError:
+    """What a task left in the journal before its run failed; else that the run failed."""
+    if merge.error_code:
+        return MergeError(merge.error_code, merge.error or "", merge.remedy or "")
+    return MergeError(
+        "RUN_FAILED",
+        f"run {run_id} of merge {merge.merge_id} failed: {reason}",
+        "Read the failed task's log, then clear that task: it goes on where it stopped.",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -15,10 +15,9 @@ from account_merge.settings import Settings
 from account_merge.states import CLOSED
 from account_merge.topics import Topics
 
-#: A merge that was started this long ago and has no run lost it between two steps of the poll.
-START_GRACE = timedelta(seconds=30)
-#: A merge that runs is looked at again this long after its last move; most are done long before.
-RUN_GRACE = timedelta(minutes=5)
+#: How long a merge in a state is left alone. One that was started and has no run lost it between two steps of the poll;
+#: one that runs is most often done long before.
+GRACE = {"started": timedelta(seconds=30), "running": timedelta(minutes=5)}
 _ENDED = ("success", "failed")
 
 
@@ -29,16 +28,22 @@ class Inbox:
         self._journal, self._topics, self._failures, self._settings = journal, topics, failures, settings
 
     def look(self) -> dict[str, int]:
-        """Messages past the committed offset, and merges or failed events that are due. Consumes nothing."""
-        due = len(self._startable()) + len(self._journal.find("failed_event", "due"))
-        due += sum(1 for m in self._journal.find("failed_event", "sending") if self._old(m))
-        due += sum(1 for m in self._journal.find("state", "started") if self._old(m))
-        due += sum(1 for m in self._journal.find("state", "running") if self._old(m, RUN_GRACE))
-        return {"lag": self._topics().lag(), "due": due}
+        """Messages past the committed offset; without any, 1 when a merge or a failed event is due. Consumes nothing."""
+        lag = self._topics().lag()
+        return {"lag": lag, "due": 0 if lag else int(any(True for _ in self._due()))}
+
+    def _due(self) -> Iterator[Merge]:
+        """Merges that the poll has something to do for; lazily, since the first answers the question."""
+        find = self._journal.find
+        yield from self._startable()
+        yield from find("failed_event", "due")
+        yield from (m for m in find("failed_event", "sending") if self._old(m))
+        for state in GRACE:
+            yield from (m for m in find("state", state) if self._old(m))
 
     @staticmethod
-    def _old(merge: Merge, grace: timedelta | None = None) -> bool:
-        return merge.updated_at is None or now() - merge.updated_at > (START_GRACE if grace is None else grace)
+    def _old(merge: Merge) -> bool:
+        return merge.updated_at is None or now() - merge.updated_at > GRACE.get(merge.state, GRACE["started"])
 
     def claim(self, limit: int) -> dict[str, int]:
         """Writes each message into the journal, then commits, never moving an offset back.
@@ -122,10 +127,8 @@ class Inbox:
     def _stranded(self, run_state: Callable[[str], str | None]) -> list[Merge]:
         """Started or running merges whose run does not exist, or ended without moving them on."""
         found = []
-        for merge in [*self._journal.find("state", "started"), *self._journal.find("state", "running")]:
-            if not self._old(merge):
-                continue
-            state = run_state(merge.run_ids[-1]) if merge.run_ids else None
-            if state is None or (state in _ENDED and state != "failed"):
+        for merge in (m for state in GRACE for m in self._journal.find("state", state) if self._old(m)):
+            state_of_run = run_state(merge.run_ids[-1]) if merge.run_ids else None
+            if state_of_run is None or (state_of_run in _ENDED and state_of_run != "failed"):
                 found.append(merge)
         return found

@@ -233,19 +233,20 @@ class Journal(Cas):
 
     def acquire(self, account_id: str, merge_id: uuid.UUID, role: str) -> Merge | None:
         """Takes the account's lease; None when it is held by `merge_id` now, else the open merge that holds it."""
-        gave = {merge_id} if role == "source" else set()
+        moves = "gave" if role == "source" else "received"
         for _ in range(20):
             row = self.account(account_id)
             if row is None or row.held_by is None:
                 if row is None:
                     done = self.write(
-                        "INSERT INTO {ks}.accounts (account_id, held_by, role, gave) VALUES (?, ?, ?, ?) IF NOT EXISTS",
-                        [account_id, merge_id, role, gave],
+                        f"INSERT INTO {{ks}}.accounts (account_id, held_by, role, {moves}) VALUES (?, ?, ?, ?) IF NOT EXISTS",
+                        [account_id, merge_id, role, {merge_id}],
                     )
                 else:
                     done = self.write(
-                        "UPDATE {ks}.accounts SET held_by = ?, role = ?, gave = gave + ? WHERE account_id = ? IF held_by = NULL",
-                        [merge_id, role, gave, account_id],
+                        f"UPDATE {{ks}}.accounts SET held_by = ?, role = ?, {moves} = {moves} + ? WHERE account_id = ? "
+                        "IF held_by = NULL",
+                        [merge_id, role, {merge_id}, account_id],
                     )
                 if done:
                     return None
@@ -258,9 +259,9 @@ class Journal(Cas):
             # A completed merge that took this account away must stay known when its lease is taken over.
             took = bool(holder and holder.state == "completed" and row.role == "source" and holder.merge_id != merge_id)
             if self.write(
-                "UPDATE {ks}.accounts SET held_by = ?, role = ?, merged_by = ?, gave = gave + ? WHERE account_id = ? "
-                "IF held_by = ?",
-                [merge_id, role, row.held_by if took else row.merged_by, gave, account_id, row.held_by],
+                f"UPDATE {{ks}}.accounts SET held_by = ?, role = ?, merged_by = ?, {moves} = {moves} + ? "
+                "WHERE account_id = ? IF held_by = ?",
+                [merge_id, role, row.held_by if took else row.merged_by, {merge_id}, account_id, row.held_by],
             ):
                 return None
         raise NeedsAttention(
@@ -278,6 +279,11 @@ class Journal(Cas):
         """Every merge that this account was a source of."""
         row = self.account(account_id)
         return frozenset((row.gave or ()) if row else ())
+
+    def received(self, account_id: str) -> frozenset[uuid.UUID]:
+        """Every merge that this account was the target of."""
+        row = self.account(account_id)
+        return frozenset((row.received or ()) if row else ())
 
 
 def _merge(row: Any) -> Merge:

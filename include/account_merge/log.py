@@ -22,12 +22,12 @@ class Log:
     def __init__(self, cas: Cas, merge_id: uuid.UUID, table: str, codec: Codec) -> None:
         self._cas = cas
         self._merge_id = merge_id
-        self._table = table
+        self.table = table
         self._codec = codec
         self.writer = uuid.uuid4()
 
     def _place(self, seq: int) -> list[Any]:
-        return [self._merge_id, self._table, seq // BUCKET]
+        return [self._merge_id, self.table, seq // BUCKET]
 
     def last(self) -> Entry | None:
         """The newest entry (SERIAL), or None when the log is empty."""
@@ -36,7 +36,7 @@ class Log:
         while True:
             rows = self._cas.read(
                 "SELECT * FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? ORDER BY seq DESC LIMIT 1",
-                [self._merge_id, self._table, bucket],
+                [self._merge_id, self.table, bucket],
             )
             if not rows or rows[0].kind is None:
                 return self._entry(found) if found else None
@@ -50,7 +50,7 @@ class Log:
             count = 0
             for row in self._cas.stream(
                 "SELECT * FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ?",
-                [self._merge_id, self._table, bucket],
+                [self._merge_id, self.table, bucket],
                 serial,
                 fetch_size=8,
             ):
@@ -75,7 +75,7 @@ class Log:
         while True:
             rows = self._cas.read(
                 "SELECT counts, note FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ?",
-                [self._merge_id, self._table, bucket],
+                [self._merge_id, self.table, bucket],
                 serial=False,
             )
             for row in rows:
@@ -137,7 +137,7 @@ class Log:
             known = rows[0].attempts
         raise NeedsAttention(
             "TOO_MANY_ATTEMPTS",
-            f"entry {entry.seq} of {self._table}, merge {self._merge_id}, was written {LIST_ATTEMPTS} times",
+            f"entry {entry.seq} of {self.table}, merge {self._merge_id}, was written {LIST_ATTEMPTS} times",
             "Find out why the task keeps dying, then repair the merge.",
         )
 

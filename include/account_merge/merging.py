@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from account_merge import leases
 from account_merge.codec import Codec
-from account_merge.engine import Progress, SourceRows, TableMerge, Tables
+from account_merge.engine import History, Progress, SourceRows, TableMerge, Tables, source_log
 from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
 from account_merge.events import sync_events
 from account_merge.failures import Failures
@@ -85,6 +85,7 @@ class Merging:
         columns: dict[str, Any] = {"survivor": admission.survivor, "waiting_for": None, "waiting_holder": None, **runs}
         columns["rules_hash"] = merge.rules_hash or rules_hash()
         if admission.survivor != merge.request.target:
+            columns["accounts"] = {*merge.accounts, merge.request.target, admission.survivor}
             columns["note"] = (
                 f"account {merge.request.target} was itself merged: the history goes to {admission.survivor}"
             )
@@ -130,10 +131,18 @@ class Merging:
         pairs = frozenset(log.keys(0)) if log else frozenset()
         return lambda key: rule.place(key) in pairs
 
+    def _standing(self, merge_ids: Iterable[uuid.UUID]) -> frozenset[uuid.UUID]:
+        """Those of the merges that were not undone."""
+        return frozenset(m for m in merge_ids if (found := self.journal.get(m)) is not None and found.state != "undone")
+
     # --- merging --------------------------------------------------------------------------------------------------
     def work(self, merge: Merge, rule: TableRule, progress: Progress | None = None) -> TableMerge:
         """The work on one table of a merge; planning it writes nothing."""
-        earlier = frozenset().union(*(self.journal.gave(s) for s in merge.request.sources))
+        sources, target = merge.request.sources, merge.survivor or merge.request.target
+        into = {account: self._standing(self.journal.received(account)) for account in (*sources, target)}
+        into[target] |= {merge.merge_id}
+        gave = frozenset().union(*(self.journal.gave(account) for account in sources))
+        history = History(self._standing(gave), into)
 
         def guard() -> None:
             state = self.journal.need(merge.merge_id).state
@@ -151,7 +160,7 @@ class Merging:
             self.tables,
             rule,
             merge,
-            earlier,
+            history,
             guard,
             self._skip(merge, rule),
             progress,
@@ -174,11 +183,30 @@ class Merging:
             work = self.work(merge, rule, progress)
             if merge.state in CLOSED:
                 return table_answer(merge, table, work.log.counts(), f"the merge is {merge.state}: nothing is written")
+            if merge.rules_hash != rules_hash():
+                work.finish()
+                raise NeedsAttention(
+                    "RULES_CHANGED",
+                    f"merge {merge.merge_id} was begun with other rules ({merge.rules_hash}) than this program has; what "
+                    f"its log of {rule.table} holds is written, nothing more is planned",
+                    "Finish it with the program that began it, or repair it with the new rules.",
+                )
             counts = work.run()
-            if merge.request.source_rows == "deactivate" and rule.deactivated:
-                for account in merge.request.sources:
-                    SourceRows(work, account).run()
+            for account in self._deactivated(merge, rule):
+                SourceRows(work, account).run()
             return table_answer(merge, table, counts, "" if counts else "the source has no rows here: nothing to merge")
+
+    @staticmethod
+    def _deactivated(merge: Merge, rule: TableRule) -> tuple[str, ...]:
+        """The accounts whose rows of this table are set inactive."""
+        asked = merge.request.source_rows == "deactivate" and rule.deactivated
+        return tuple(sorted(merge.request.sources)) if asked else ()
+
+    def logs(self, merge: Merge, rule: TableRule) -> list[Log]:
+        """The logs of one table of a merge: the target's rows, then each deactivated source's."""
+        schema = self.tables.of(rule)
+        names = [rule.table, *(source_log(rule, account) for account in self._deactivated(merge, rule))]
+        return [] if schema is None else [Log(self.journal, merge.merge_id, name, Codec(schema)) for name in names]
 
     def _why_not(self, merge: Merge, rule: TableRule) -> str:
         if rule.table not in (merge.request.tables or TABLES):
@@ -190,12 +218,6 @@ class Merging:
                     f"merge {merge.merge_id} does not hold all its accounts",
                     "Clear the task `admit` of its run.",
                 )
-            if merge.rules_hash != rules_hash():
-                raise NeedsAttention(
-                    "RULES_CHANGED",
-                    f"merge {merge.merge_id} was begun with other rules ({merge.rules_hash}) than this program has",
-                    "Finish it with the program that began it, or repair it with the new rules.",
-                )
             return ""
         return "" if merge.state in CLOSED else f"the merge is {merge.state}: only `admit` starts it"
 
@@ -204,12 +226,20 @@ class Merging:
         """Records an error in the journal before it goes on; what may pass by itself leaves the state alone."""
         try:
             yield
-        except TransientError:
+        except TransientError as error:
+            self.failures.remember(merge.merge_id, error)
             raise
         except MergeError as error:
             state = "needs_attention" if isinstance(error, NeedsAttention) else "failed"
             self.failures.record(self.journal.need(merge.merge_id), error, state)
             raise
+        except Exception as error:
+            cause = f"merge {merge.merge_id} met an error that nobody foresaw: {type(error).__name__}"
+            remedy = "The task is tried again. If it fails again, report the traceback in its log, then clear the task."
+            self.failures.remember(merge.merge_id, MergeError("UNEXPECTED", cause, remedy))
+            raise
+        if merge.error_code and merge.state == "running":
+            self.failures.remember(merge.merge_id, None)
 
     def publish_sync(self, merge_id: uuid.UUID, publish: bool = True) -> dict[str, Any]:
         """Publishes the sync events, every delivery checked, and completes the merge.
@@ -239,16 +269,16 @@ class Merging:
 
     def _need_all_tables(self, merge: Merge) -> None:
         for rule in RULES:
-            schema = self.tables.of(rule)
-            if schema is None or rule.table not in (merge.request.tables or TABLES):
+            if rule.table not in (merge.request.tables or TABLES):
                 continue
-            last = Log(self.journal, merge.merge_id, rule.table, Codec(schema)).last()
-            if last is None or last.kind != "end":
-                raise MergeError(
-                    "TABLE_NOT_MERGED",
-                    f"merge {merge.merge_id}: {rule.table} is not merged yet",
-                    f"Clear its task merge_{rule.table}.",
-                )
+            for log in self.logs(merge, rule):
+                last = log.last()
+                if last is None or last.kind != "end":
+                    raise MergeError(
+                        "TABLE_NOT_MERGED",
+                        f"merge {merge.merge_id}: {rule.table} is not merged yet",
+                        f"Clear its task merge_{rule.table}.",
+                    )
 
     def _enrolments(self, merge: Merge) -> Iterator[tuple[str, str]]:
         rule = next(r for r in RULES if r.enrolments)

@@ -98,7 +98,10 @@ def plan_row(
             if before is None
             else led.get(column, rule.strategy(column).why)
         )
-    return Change(key, dict(sources), before, writes, before is None, why, handed, notes)
+    remarks = [
+        words for r in rule.remarks if r.column in writes and before is not None for words in r.apply(merged[r.column])
+    ]
+    return Change(key, dict(sources), before, writes, before is None, why, handed, (*notes, *remarks))
 
 
 def plan(

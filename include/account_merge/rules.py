@@ -13,10 +13,13 @@ from typing import Any
 
 from account_merge.derive import (
     Derivation,
+    Remark,
     attempts_count,
     best_score,
     count_of,
     follow,
+    no_less,
+    same_name,
     twins,
     union_count,
 )
@@ -88,6 +91,7 @@ class TableRule:
     :param looks: other tables' rows that the derivations need.
     :param enrolments: each row is one enrolment: the sync events are made from these.
     :param deactivated: what an inactive row shows, for `source_rows: deactivate`; empty where rows have no such state.
+    :param remarks: what people should know of a merged row.
     :param last: merged after every other table.
     """
 
@@ -102,6 +106,7 @@ class TableRule:
     looks: tuple[Look, ...] = ()
     enrolments: bool = False
     deactivated: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[Remark, ...] = ()
     last: bool = False
     examples: tuple[Example, ...] = ()
 
@@ -136,9 +141,10 @@ RULES: tuple[TableRule, ...] = (
             "agg_last_updated": per_key({"*": latest}),
         },
         derive=(
-            best_score("aggregates"),
+            no_less("aggregates", "agg"),
+            best_score("aggregates", "agg"),
             best_score("agg"),
-            union_count("aggregates", "completedCount", "finished"),
+            union_count("aggregates", "completedCount", "finished", "agg"),
             union_count("agg", "completedCount", "finished"),
             attempts_count("aggregates", "agg_details", "attempts"),
             attempts_count("agg", "agg_details", "attempts"),
@@ -183,7 +189,7 @@ RULES: tuple[TableRule, ...] = (
             "status": maximum,
         },
         derive=(
-            follow("enrolled_date", ("addedby",), first=True),
+            follow(("enrolled_date", "enrolleddate"), ("addedby",), first=True),
             follow("lastcontentaccesstime", ("lastreadcontentid", "lastreadcontentstatus")),
             twins("enrolled_date", "enrolleddate", first=True),
             count_of("progress", "contentstatus", 2),
@@ -191,6 +197,7 @@ RULES: tuple[TableRule, ...] = (
         gives_scopes=True,
         enrolments=True,
         deactivated={"active": False},
+        remarks=(same_name("certificates"), same_name("issued_certificates")),
         examples=(
             Example(
                 source={

@@ -11,13 +11,11 @@ from functools import cached_property
 from typing import Any
 
 from account_merge import leases
-from account_merge.codec import Codec
 from account_merge.engine import Progress, Tables
 from account_merge.errors import InvalidRequest
 from account_merge.failures import Failures
 from account_merge.inbox import Inbox
 from account_merge.journal import Journal
-from account_merge.log import Log
 from account_merge.merging import Merging, table_answer
 from account_merge.model import Merge, MergeRequest
 from account_merge.report import Report, TableReport, row_of, rows_of
@@ -29,7 +27,6 @@ from account_merge.store import Store, connect
 from account_merge.topics import Topics
 
 NAMESPACE = uuid.UUID("6f0a7f0e-5b0d-5c33-9f3e-2f1c8f0c9d11")
-_RESUMABLE = frozenset({"failed", "paused", "needs_attention"})
 
 
 class Service:
@@ -193,6 +190,6 @@ class Service:
             if schema is None:
                 tables.append(TableReport(rule.table, "this cluster has no such table"))
                 continue
-            log = Log(self.journal, merge_id, rule.table, Codec(schema))
-            tables.append(TableReport(rule.table, "", log.counts(), rows_of(log.entries(), schema)))
+            for log in self.merging.logs(merge, rule):
+                tables.append(TableReport(log.table, "", log.counts(), rows_of(log.entries(), schema)))
         return Report(merge, tuple(tables))

@@ -99,7 +99,10 @@ class Store:
     def prepare(self, cql: str) -> PreparedStatement:
         """A prepared statement, made once for this session."""
         if cql not in self._prepared:
-            self._prepared[cql] = self._session.prepare(cql)
+            try:
+                self._prepared[cql] = self._session.prepare(cql)
+            except DRIVER_ERRORS as error:
+                raise unavailable("prepare a statement", error, self._settings) from error
         return self._prepared[cql]
 
     def base(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from account_merge.log import LIST_ATTEMPTS
 from account_merge.model import Change, Entry, Row
-from account_merge.planner import plan_row
+from account_merge.planner import EvidenceFor, plan_row
 from account_merge.rules import TableRule
 from account_merge.schema import TableSchema
 from account_merge.settings import Settings
@@ -26,11 +26,13 @@ def holds(now: Any, put: Any) -> bool:
 
 
 def refold(
-    store: Store, schema: TableSchema, rule: TableRule, target: str, entry: Entry, sent: float, settings: Settings
-) -> tuple[list[Change], int]:
+    store: Store, schema: TableSchema, rule: TableRule, target: str, entry: Entry, sent: float, settings: Settings,
+    evidence_for: EvidenceFor,
+) -> tuple[list[Change], int]:  # fmt: skip
     """The changes that bring rows written since back to nothing lost, and their base (µs); empty when all is well.
 
     :param sent: seconds since the epoch; the entry's writes cannot have been seen by anybody before.
+    :param evidence_for: what rows of other tables show, asked in key order.
     """
     acknowledged = time.time()
     wrote = [c for c in entry.changes if c.writes or c.create]
@@ -45,7 +47,7 @@ def refold(
         if not _dirty(rule, change, row):
             continue
         given, notes = _given(rule, change, row, sent, acknowledged, settings)
-        again = plan_row(rule, change.key, change.sources, row, target, base, given, {}, notes)
+        again = plan_row(rule, change.key, change.sources, row, target, base, given, evidence_for(change.key), notes)
         if again.writes or again.create or notes:
             folds.append(_keeping_ledger(again, change))
     return folds, base

@@ -123,6 +123,6 @@ def test_a_merge_whose_run_vanished_is_started_again(session, environment, servi
     first = service.choose_merges(lambda run: None)[0]["trigger_run_id"]
     assert first == f"merge__{merge_id}__1"
     assert service.choose_merges(lambda run: None) == []
-    monkeypatch.setattr(inbox, "START_GRACE", timedelta(0))
+    monkeypatch.setitem(inbox.GRACE, "started", timedelta(0))
     assert service.choose_merges(lambda run: "queued") == []
     assert service.choose_merges(lambda run: None)[0]["trigger_run_id"] == f"merge__{merge_id}__2"

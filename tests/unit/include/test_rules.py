@@ -12,7 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from account_merge import rules as rules_module
-from account_merge.derive import Evidence, Side, attempts_count, best_score, count_of, follow, twins, union_count
+from account_merge.derive import (
+    Evidence,
+    Side,
+    attempts_count,
+    best_score,
+    count_of,
+    follow,
+    no_less,
+    same_name,
+    twins,
+    union_count,
+)
 from account_merge.model import Values
 from account_merge.planner import merge_values
 from account_merge.rules import RULES, TABLES, Example, Scope, TableRule, rule_for, rules_hash
@@ -227,6 +238,13 @@ def test_follow_fills_a_gap_from_the_next_row_and_prefers_the_target_when_leads_
     assert derived(rule, {"lead": 0, "a": 1}, {"a": 9}) == {"a": 1, "b": None}
 
 
+def test_follow_compares_a_moment_in_either_of_its_forms() -> None:
+    rule = follow(("at", "text"), ("by",), first=True)
+    as_text, as_time = {"text": "2022-03-01 05:30:00:000+0530", "by": "text"}, {"at": DAYS[1], "by": "time"}
+    assert derived(rule, as_text, as_time) == derived(rule, as_time, as_text) == {"by": "text"}
+    assert derived(rule, {"text": "soon", "by": "unreadable"}, as_time) == {"by": "time"}
+
+
 def test_twins_show_the_latest_moment_of_both_forms() -> None:
     rule = twins("at", "text")
     late = "2022-03-09 05:30:00:000+0530"
@@ -264,6 +282,31 @@ def test_best_score_comes_with_its_own_maximum() -> None:
     assert derived(rule, {}, {}, merged={}) == {}
 
 
+def test_no_less_than_what_an_account_shows_in_the_older_form() -> None:
+    """The platform reads `agg`, then `aggregates` over it: 1 in the newer form would hide 3 in the older one."""
+    rule = no_less("new", "old")
+    one, two = {"old": {"n": 3, "x": 1}}, {"new": {"n": 1.0, "score:q": 5.0}}
+    united = {"new": {"n": 1.0, "score:q": 5.0}, "old": {"n": 3, "x": 1}}
+    assert derived(rule, one, two, merged=united) == {"new": {"n": 3.0, "score:q": 5.0}}
+    # What an account shows itself in the newer form is what counts for it.
+    assert derived(rule, {"old": {"n": 9}, "new": {"n": 2.0}}, two, merged={"new": {"n": 2.0}}) == {"new": {"n": 2.0}}
+    assert derived(rule, one, {}, merged={"old": {"n": 3}}) == {}
+
+
+def test_best_score_looks_at_the_older_form_too() -> None:
+    rule = best_score("new", "old")
+    one, two = {"old": {"score:q": 7, "max_score:q": 10}}, {"new": {"score:q": 5.0, "max_score:q": 20.0}}
+    found = derived(rule, one, two, merged={"new": {"score:q": 5.0, "max_score:q": 20.0}})
+    assert found == {"new": {"score:q": 7.0, "max_score:q": 10.0}}
+
+
+def test_certificates_of_one_name_are_remarked() -> None:
+    remark = same_name("certificates")
+    assert remark.apply([{"name": "A", "identifier": "1"}, {"name": "B"}]) == []
+    assert [words for words in remark.apply([{"name": "A"}, {"name": "A"}, {}]) if "2 named 'A'" in words]
+    assert remark.apply(None) == []
+
+
 @pytest.mark.parametrize(
     ("stored", "finished", "brought", "count"),
     [
@@ -278,7 +321,7 @@ def test_union_count_only_where_it_is_proved(
     stored: tuple[int, int], finished: tuple[str, str], brought: str, count: int | None
 ) -> None:
     rule = union_count("m", "completedCount", "finished")
-    evidence = {"finished": {"s0": set(finished[0]), "t": set(finished[1])}, "brought": {"t": set(brought)}}
+    evidence = {"finished": {"s0": set(finished[0]), "t": set(finished[1])}, "finished: brought": {"t": set(brought)}}
     rows = [{"m": {"completedCount": float(n)}} for n in stored]
     merged = {"m": {"completedCount": float(max(stored)), "other": 1.0}}
     found = derived(rule, *rows, merged=merged, evidence=evidence)
