@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
-from cassandra import ConsistencyLevel
+from cassandra import ConsistencyLevel, InvalidRequest
+from cassandra.protocol import ConfigurationException, SyntaxException
 from cassandra.query import PreparedStatement
 
 from account_merge.errors import MergeError, NeedsAttention
@@ -21,6 +22,8 @@ from account_merge.model import Merge, MergeRequest
 from account_merge.settings import Settings
 from account_merge.states import CLOSED, allowed
 from account_merge.store import DRIVER_ERRORS, unavailable
+
+SAI = " USING 'sai'"
 
 
 class Cas:
@@ -87,16 +90,27 @@ class Journal(Cas):
     """Merges, leases and survivors."""
 
     def create(self) -> None:
-        """Makes the keyspace and the tables where they do not exist; changes nothing that exists."""
+        """Makes the keyspace and the tables where they do not exist; changes nothing that exists.
+
+        Where the server knows no storage-attached index, a secondary one serves the searches.
+        """
         options = json.dumps(dict(self.settings.journal_replication)).replace('"', "'")
         statements = [f"CREATE KEYSPACE IF NOT EXISTS {self.keyspace} WITH replication = {options}"]
         ddl = files("account_merge").joinpath("journal.cql").read_text().replace("{keyspace}", self.keyspace)
         statements += [s.strip() for s in ddl.split(";\n") if s.strip()]
         for statement in statements:
             try:
-                self.session.execute(statement, timeout=60)
+                self._define(statement)
             except DRIVER_ERRORS as error:
                 raise self.missing(error) from error
+
+    def _define(self, statement: str) -> None:
+        try:
+            self.session.execute(statement, timeout=60)
+        except (InvalidRequest, ConfigurationException, SyntaxException):
+            if not statement.endswith(SAI):
+                raise
+            self.session.execute(statement.removesuffix(SAI), timeout=60)
 
     # --- merges ---------------------------------------------------------------------------------------------------
     def open(

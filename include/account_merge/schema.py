@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cassandra import InvalidRequest
+from cassandra.protocol import SyntaxException
+
 from account_merge.errors import NeedsAttention
 from account_merge.model import Key
 from account_merge.rules import TableRule
@@ -23,13 +26,32 @@ ALIASES: tuple[frozenset[str], ...] = (
 
 
 @dataclass(frozen=True)
+class Capabilities:
+    """What this server can do, found out by asking it; nothing is guessed from its version.
+
+    :param server: its release, for people.
+    :param collection_write_times: the write time of a whole collection can be read. Without: a collection that the
+        platform wrote with a clock ahead of ours is noticed only when it hides what a merge wrote.
+    :param sai: storage-attached indexes. Without: the journal is searched through secondary indexes.
+    """
+
+    server: str
+    collection_write_times: bool
+    sai: bool
+
+
+@dataclass(frozen=True)
 class Column:
-    """One column of a real table. `kind` is scalar, map, set or list (the last three non-frozen)."""
+    """One column of a real table. `kind` is scalar, map, set or list (the last three non-frozen).
+
+    :param write_time: the function that reads when it was written; empty where this server has none.
+    """
 
     logical: str
     actual: str
     kind: str
     cql_type: Any
+    write_time: str = "MAXWRITETIME"
 
 
 @dataclass(frozen=True)
@@ -87,7 +109,27 @@ def kind_of(cql_type: str) -> str:
     return head if head in ("map", "set", "list") and "<" in cql_type else "scalar"
 
 
-def detect(session: Any, rule: TableRule, keyspace: str, name: str) -> TableSchema | None:
+def capabilities(session: Any) -> Capabilities:
+    """Asks the server; writes nothing."""
+
+    def understands(cql: str) -> bool:
+        try:
+            session.prepare(cql)
+        except (InvalidRequest, SyntaxException):
+            return False
+        return True
+
+    release = session.execute("SELECT release_version FROM system.local").one()
+    return Capabilities(
+        str(release[0]) if release else "unknown",
+        understands("SELECT MAXWRITETIME(tokens) FROM system.local"),
+        understands("SELECT index_name FROM system_views.sai_column_indexes"),
+    )
+
+
+def detect(
+    session: Any, rule: TableRule, keyspace: str, name: str, can: Capabilities | None = None
+) -> TableSchema | None:
     """The rule's table in this cluster, or None when the table does not exist.
 
     :raises NeedsAttention: the table exists, but a key column that the rule needs cannot be recognised.
@@ -127,7 +169,10 @@ def detect(session: Any, rule: TableRule, keyspace: str, name: str) -> TableSche
     kinds = {row.column_name: kind_of(row.type) for row in rows}
 
     def column(actual: str) -> Column:
-        return Column(logical_of.get(actual, actual), actual, kinds[actual], types[actual])
+        kind = kinds[actual]
+        older = "WRITETIME" if kind == "scalar" else ""
+        write_time = "MAXWRITETIME" if can is None or can.collection_write_times else older
+        return Column(logical_of.get(actual, actual), actual, kind, types[actual], write_time)
 
     ordered = sorted(rows, key=lambda row: row.position)
     user = column(names[rule.user])

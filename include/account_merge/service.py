@@ -6,7 +6,8 @@ Airflow's tasks, the command line and the tests all call these; each may be call
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -21,9 +22,9 @@ from account_merge.model import Merge, MergeRequest
 from account_merge.report import Report, TableReport, row_of, rows_of
 from account_merge.requests import check_request
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
-from account_merge.schema import detect
+from account_merge.schema import Capabilities, capabilities, detect
 from account_merge.settings import Settings
-from account_merge.store import Store, connect
+from account_merge.store import DRIVER_ERRORS, Store, connect, unavailable
 from account_merge.topics import Topics
 
 NAMESPACE = uuid.UUID("6f0a7f0e-5b0d-5c33-9f3e-2f1c8f0c9d11")
@@ -52,6 +53,13 @@ class Service:
     def _connection(self) -> Any:
         return connect(self.settings)
 
+    @contextmanager
+    def _asking(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except DRIVER_ERRORS as error:
+            raise unavailable(doing, error, self.settings) from error
+
     @cached_property
     def topics(self) -> Topics:
         """The platform's topics."""
@@ -78,10 +86,17 @@ class Service:
         return Inbox(self.journal, lambda: self.topics, self.failures, self.settings)
 
     @cached_property
+    def capabilities(self) -> Capabilities:
+        """What this Cassandra can do."""
+        with self._asking("say what it can do"):
+            return capabilities(self._connection[1])
+
+    @cached_property
     def tables(self) -> Tables:
         """The rules' tables as this cluster has them."""
-        session, keyspace = self._connection[1], self.settings.courses_keyspace
-        found = {r.table: detect(session, r, keyspace, self.settings.table(r.table)) for r in RULES}
+        session, keyspace, can = self._connection[1], self.settings.courses_keyspace, self.capabilities
+        with self._asking("show its schema"):
+            found = {r.table: detect(session, r, keyspace, self.settings.table(r.table), can) for r in RULES}
         return Tables({table: schema for table, schema in found.items() if schema is not None})
 
     @cached_property

@@ -134,8 +134,8 @@ class Store:
         self, schema: TableSchema, restricted: Sequence[str], in_column: str | None = None
     ) -> PreparedStatement:
         columns = [f'"{c.actual}"' for c in (*schema.key.values(), *schema.columns.values())]
-        # MAXWRITETIME also answers for collections; TTL() of one would end the driver's connection.
-        times = [f'MAXWRITETIME("{c.actual}")' for c in schema.columns.values()]
+        # TTL() of a collection would end the driver's connection.
+        times = [f'{c.write_time}("{c.actual}")' for c in schema.columns.values() if c.write_time]
         where = [f'"{schema.column(name).actual}" = ?' for name in restricted]
         if in_column:
             where.append(f'"{schema.column(in_column).actual}" IN ?')
@@ -148,7 +148,8 @@ class Store:
         cells = raw[keys : keys + len(columns)]
         times = raw[keys + len(columns) :]
         values = {c: plain(v) for c, v in zip(columns, cells, strict=True) if v is not None}
-        written = {c: t for c, t in zip(columns, times, strict=True) if t is not None}
+        timed = (c for c in columns if schema.columns[c].write_time)
+        written = {c: t for c, t in zip(timed, times, strict=True) if t is not None}
         return Row(tuple(raw[:keys]), values, written, base)
 
     def _pages(self, schema: TableSchema, statement: PreparedStatement, values: Sequence[Any]) -> Iterator[Row]:

@@ -1,0 +1,80 @@
+"""What the server can do is found out by asking it, and what an older one lacks weakens nothing silently."""
+
+from __future__ import annotations
+
+import pytest
+
+from account_merge import journal as journal_module
+from account_merge.checks import run_checks
+from account_merge.cli import run_merge
+from account_merge.model import MergeRequest
+from account_merge.schema import Capabilities, capabilities, detect
+from account_merge.service import Service
+from tests.learners import account, enrolment, lesson, put, rows
+
+CC, ENR = "user_content_consumption", "user_enrolments"
+
+
+def test_this_server_has_all_that_is_used(session):
+    found = capabilities(session)
+    assert found.server.startswith("5.")
+    assert (found.collection_write_times, found.sai) == (True, True)
+
+
+def test_the_check_names_server_and_what_it_lacks(shared_service):
+    found = {check.name: check for check in run_checks(shared_service)}
+    assert all(check.ok for check in found.values()), found
+    assert "it has all that is used" in found["capabilities"].detail
+    with Service(shared_service.settings) as older:
+        older.__dict__["capabilities"] = Capabilities("4.0.1", collection_write_times=False, sai=False)
+        detail = {check.name: check.detail for check in run_checks(older)}["capabilities"]
+    assert "4.0.1" in detail
+    assert "write times of collections" in detail
+    assert "storage-attached" in detail
+
+
+def test_a_server_without_write_times_of_collections_merges_alike(session, shared_service):
+    keyspace = shared_service.settings.courses_keyspace
+    source, target = account(), account()
+    put(session, keyspace, CC, lesson(source, viewcount=3))
+    put(session, keyspace, CC, lesson(target, viewcount=2))
+    put(session, keyspace, ENR, enrolment(source, contentstatus={"a": 2}, issued_certificates=[{"identifier": "c1"}]))
+    put(session, keyspace, ENR, enrolment(target, contentstatus={"a": 1, "b": 2}))
+    with Service(shared_service.settings) as older:
+        older.__dict__["capabilities"] = Capabilities("4.0.1", collection_write_times=False, sai=False)
+        columns = older.tables.schemas[ENR].columns
+        assert (columns["contentstatus"].write_time, columns["status"].write_time) == ("", "WRITETIME")
+        merge_id = older.open_merge(MergeRequest((source,), target))
+        assert run_merge(older, merge_id, publish=False)["state"] == "completed"
+    assert rows(session, keyspace, CC, target)[0]["viewcount"] == 5
+    enrolled = rows(session, keyspace, ENR, target)[0]
+    assert enrolled["contentstatus"] == {"a": 2, "b": 2}
+    assert enrolled["issued_certificates"] == [{"identifier": "c1"}]
+
+
+def test_the_journal_falls_back_to_secondary_indexes(session, settings, monkeypatch):
+    # An index class that this server does not know stands for SAI on a server that lacks it.
+    original = journal_module.Journal._define
+
+    def without_sai(self, statement):
+        original(self, statement.replace("USING 'sai'", "USING 'no.such.index'"))
+
+    monkeypatch.setattr(journal_module, "SAI", " USING 'no.such.index'")
+    monkeypatch.setattr(journal_module.Journal, "_define", without_sai)
+    with Service(settings) as service:
+        service.create_journal()
+        merge_id = service.open_merge(MergeRequest((account(),), account()))
+        assert [m.merge_id for m in service.journal.find("state", "requested")] == [merge_id]
+        source = service.journal.need(merge_id).request.sources[0]
+        assert [m.merge_id for m in service.journal.find("accounts", source)] == [merge_id]
+
+
+def test_an_unknown_table_of_a_rule_is_none(session, shared_service):
+    from account_merge.rules import RULES
+
+    assert detect(session, RULES[0], shared_service.settings.courses_keyspace, "no_such_table") is None
+
+
+@pytest.mark.parametrize("name", [CC, ENR])
+def test_every_column_has_a_write_time_here(shared_service, name):
+    assert {c.write_time for c in shared_service.tables.schemas[name].columns.values()} == {"MAXWRITETIME"}
