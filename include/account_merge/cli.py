@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from account_merge.errors import InvalidEvent, InvalidRequest, MergeError
+from account_merge.errors import InvalidRequest, MergeError
 from account_merge.events import Position, merge_id_for, parse
 from account_merge.model import MergeRequest
 from account_merge.render import print_check, print_list, print_report
@@ -183,23 +183,32 @@ def _lines(name: str) -> Iterator[bytes]:
 def _merge_events(service: Service, name: str, publish: bool, out: IO[str]) -> int:
     worst = 0
     for number, raw in enumerate(_lines(name)):
-        position = Position("cli", 0, number, 0, raw)
-        try:
-            event = parse(raw, service.settings)
-            if event is None:
-                answer: dict[str, Any] = {"id": None, "state": "ignored", "seconds": 0.0, "counts": {}, "error": None}
-            else:
-                merge_id = merge_id_for(event.sources, event.target, event.mid, position)
-                service.open_merge(
-                    MergeRequest(event.sources, event.target, origin="cli", mid=event.mid, raw=raw), merge_id
-                )
-                answer = run_merge(service, merge_id, publish)
-        except (InvalidEvent, InvalidRequest) as error:
-            known = {"code": error.code, "message": error.message, "remedy": error.remedy}
-            answer = {"id": None, "state": "refused", "seconds": 0.0, "counts": {}, "error": known}
+        answer = _merge_event(service, raw, Position("cli", 0, number, 0, raw), publish)
         print(json.dumps(answer), file=out, flush=True)
-        worst = max(worst, 0 if answer["error"] is None else 1)
+        failed = answer["error"] is not None
+        worst = max(worst, 0 if answer["state"] in ("completed", "ignored") else 1 if failed else 3, key=_WORSE.index)
     return worst
+
+
+#: Exit statuses of several merges, the one that tells most last.
+_WORSE = (0, 3, 1)
+
+
+def _merge_event(service: Service, raw: bytes, position: Position, publish: bool) -> dict[str, Any]:
+    """One raw event, merged; never raises, so that the next one has its turn."""
+    answer: dict[str, Any] = {"id": None, "state": "ignored", "seconds": 0.0, "counts": {}, "error": None}
+    try:
+        event = parse(raw, service.settings)
+        if event is None:
+            return answer
+        merge_id = merge_id_for(event.sources, event.target, event.mid, position)
+        answer["id"] = str(merge_id)
+        service.open_merge(MergeRequest(event.sources, event.target, origin="cli", mid=event.mid, raw=raw), merge_id)
+        return run_merge(service, merge_id, publish)
+    except MergeError as error:
+        known = {"code": error.code, "message": error.message, "remedy": error.remedy}
+        state = "refused" if isinstance(error, InvalidRequest) else "failed"
+        return {**answer, "state": state, "error": known}
 
 
 _COMMANDS = {

@@ -1,0 +1,36 @@
+"""What the hand-written pages say of the code is true of it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+OPERATING = (ROOT / "docs" / "operating.md").read_text()
+
+
+def codes_of(error: str) -> set[str]:
+    """The codes that the core raises this class of error with."""
+    found = set()
+    for path in (ROOT / "include" / "account_merge").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == error and node.args:
+                code = node.args[0]
+                assert isinstance(code, ast.Constant), f"{path.name}:{node.lineno}: a code is a constant"
+                found.add(code.value)
+    return found
+
+
+def test_every_way_to_need_attention_has_its_remedy_in_the_operator_s_page():
+    listed = set(re.findall(r"^\| `([A-Z_]+)` \|", OPERATING, re.MULTILINE))
+    raised = codes_of("NeedsAttention")
+    assert raised - listed == set()
+    assert "KEEPS_CHANGING" in raised
+
+
+def test_the_operator_s_page_names_no_code_that_is_never_raised():
+    everything = "".join(path.read_text() for path in (ROOT / "include" / "account_merge").rglob("*.py"))
+    named = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", OPERATING))
+    unknown = {code for code in named if f'"{code}"' not in everything}
+    assert unknown == set()
