@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -45,6 +45,28 @@ class Codec:
         known = {*self._schema.columns, *self._schema.key}
         return None if packed is None else {c: self._unpack(c, v) for c, v in packed.items() if c in known}
 
+    def _write(self, column: str, write: Write) -> tuple[bytes | None, int, bytes | None]:
+        return (
+            None if write.value is None else self._pack(column, write.value),
+            write.timestamp,
+            self._pack_elements(column, write.remove) if write.remove else None,
+        )
+
+    def _unwrite(self, column: str, value: bytes | None, timestamp: int, removed: bytes | None) -> Write:
+        return Write(
+            None if value is None else self._unpack(column, value),
+            timestamp,
+            frozenset(() if removed is None else self._unpack_elements(column, removed)),
+        )
+
+    def _pack_elements(self, column: str, elements: Iterable[Any]) -> bytes:
+        element = self._schema.column(column).cql_type.subtypes[0]
+        return msgspec.msgpack.encode([bytes(element.to_binary(e, _PROTOCOL)) for e in sorted(elements, key=str)])
+
+    def _unpack_elements(self, column: str, data: bytes) -> list[Any]:
+        element = self._schema.column(column).cql_type.subtypes[0]
+        return [element.from_binary(e, _PROTOCOL) for e in msgspec.msgpack.decode(data)]
+
     def key(self, key: Key) -> bytes:
         """A key as bytes; the reverse of `unkey`."""
         return msgspec.msgpack.encode([self._pack(c, v) for c, v in zip(self._schema.key, key, strict=True)])
@@ -60,11 +82,13 @@ class Codec:
                 "key": self.key(change.key),
                 "sources": {a: self._row(v) for a, v in change.sources.items()},
                 "before": self._row(change.before),
-                "writes": {c: (self._pack(c, w.value), w.timestamp) for c, w in change.writes.items()},
+                "writes": {c: self._write(c, w) for c, w in change.writes.items()},
                 "create": change.create,
                 "why": dict(change.why),
                 "given": {a: dict(g) for a, g in change.given.items()},
                 "notes": list(change.notes),
+                "delete": change.delete,
+                "unseen": sorted(change.unseen),
             }
         )
 
@@ -76,11 +100,13 @@ class Codec:
             self.unkey(raw["key"]),
             {a: self._values(v) or {} for a, v in raw["sources"].items()},
             self._values(raw["before"]),
-            {c: Write(self._unpack(c, v), t) for c, (v, t) in raw["writes"].items() if c in known},
+            {c: self._unwrite(c, *packed) for c, packed in raw["writes"].items() if c in known},
             raw["create"],
             raw["why"],
             {a: {c: (before, after) for c, (before, after) in g.items()} for a, g in raw["given"].items()},
             tuple(raw["notes"]),
+            raw["delete"],
+            frozenset(raw["unseen"]),
         )
 
 

@@ -30,10 +30,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Write:
-    """One absolute value to put into one column at one timestamp (µs). For a map or set: the elements to put."""
+    """One absolute value to put into one column at one timestamp (µs); None deletes the cell.
+
+    Of a map or set that is not frozen: the elements to put, and in `remove` the keys or elements to delete.
+    """
 
     value: Any
     timestamp: int
+    remove: frozenset[Any] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,11 @@ class Change:
     :param before: the target's row as read, None when the target had no such row.
     :param writes: column -> what is put; empty when the target needs nothing.
     :param create: the row must exist afterwards and did not before.
+    :param delete: the row must be gone afterwards, at this timestamp (µs); 0 = it stays.
     :param why: column -> the strategy's words, for each column that is written.
     :param given: source account -> column -> highest absolute value of a total handed on (before, after) this merge.
     :param notes: readings that the data leaves open; each names both.
+    :param unseen: columns of a fold whose value the platform wrote without having seen what it replaced.
     """
 
     key: Key
@@ -57,13 +63,40 @@ class Change:
     why: Mapping[str, str]
     given: Mapping[str, Mapping[str, tuple[int, int]]]
     notes: tuple[str, ...] = ()
+    delete: int = 0
+    unseen: frozenset[str] = frozenset()
+
+    @property
+    def after(self) -> Values | None:
+        """The row as it is once this is written; None when it is deleted, or was not there and is not created."""
+        if self.delete or (self.before is None and not self.create and not self.writes):
+            return None
+        row = dict(self.before or {})
+        for column, write in self.writes.items():
+            value = put(row.get(column), write)
+            if value is None:
+                row.pop(column, None)
+            else:
+                row[column] = value
+        return row
+
+
+def put(old: Any, write: Write) -> Any:
+    """A column's value once a write is applied; an empty collection is None, as Cassandra has it."""
+    if isinstance(write.value, Mapping) or isinstance(old, Mapping) and write.remove:
+        kept = {k: v for k, v in (old or {}).items() if k not in write.remove}
+        return {**kept, **(write.value or {})} or None
+    if isinstance(write.value, set | frozenset) or isinstance(old, set | frozenset) and write.remove:
+        return (set(old or ()) - write.remove | set(write.value or ())) or None
+    return write.value
 
 
 @dataclass(frozen=True)
 class Entry:
     """One row of the log: a run of neighbouring changes of one table of one merge.
 
-    :param kind: `changes`, `fold` (a newer write of the platform was folded in) or `end` (the table is done).
+    :param kind: `changes`, `fold` (a newer write of the platform was folded in), `end` (the table is done) or `closed`
+        (nobody may append any more: the merge is being undone or was abandoned).
     :param last_key: the greatest key that the table's log has dealt with so far.
     :param base: µs; lowest timestamp of its writes.
     :param attempts: highest attempt number handed out; the writer of the entry owns 0.

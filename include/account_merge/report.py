@@ -33,23 +33,15 @@ def jsonable(value: Any) -> Any:
 
 
 def row_of(change: Change, schema: TableSchema, kind: str = "changes") -> dict[str, Any]:
-    """One change as a report row; `after` has the columns that were put, maps and sets as they are then."""
-    after = dict(change.before or {})
-    for column, write in change.writes.items():
-        joined = schema.columns[column].kind in ("map", "set") and after.get(column)
-        if joined and isinstance(write.value, Mapping):
-            after[column] = {**after[column], **write.value}
-        elif joined:
-            after[column] = set(after[column]) | set(write.value)
-        else:
-            after[column] = write.value
-    what = "folded" if kind == "fold" else "created" if change.create else "changed" if change.writes else "same"
+    """One change as a report row, in JSON's types."""
+    moved = "changed" if change.writes else "same"
+    what = "folded" if kind == "fold" else "created" if change.create else "deleted" if change.delete else moved
     return {
         "key": dict(zip(schema.key, map(jsonable, change.key), strict=True)),
         "what": what,
         "before": None if change.before is None else jsonable(change.before),
         "sources": jsonable(change.sources),
-        "after": jsonable(after),
+        "after": None if change.after is None else jsonable(change.after),
         "columns": sorted(change.writes),
         "why": dict(change.why),
         "notes": list(change.notes),

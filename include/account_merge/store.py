@@ -21,11 +21,11 @@ from cassandra.cluster import (
     Session,
 )
 from cassandra.policies import DCAwareRoundRobinPolicy, FallthroughRetryPolicy, RoundRobinPolicy, TokenAwarePolicy
-from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, PreparedStatement
+from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
 from account_merge.codec import plain
 from account_merge.errors import MergeError, TransientError
-from account_merge.model import Change, Key, Row
+from account_merge.model import Change, Key, Row, Write
 from account_merge.rules import Scope
 from account_merge.schema import TableSchema
 from account_merge.settings import Settings
@@ -268,7 +268,7 @@ class Store:
         statements = [
             s
             for change in changes
-            if change.writes or change.create
+            if change.writes or change.create or change.delete
             for s in self._statements(schema, account, change, base, attempt)
         ]
         requests: list[Any] = []
@@ -305,27 +305,35 @@ class Store:
             marks = ", ".join("?" for _ in order)
             insert = self.prepare(f"INSERT INTO {schema.full_name} ({names}) VALUES ({marks}) USING TIMESTAMP ?")
             statements.append((partition, insert.bind([*keys, base])))
+        if change.delete:
+            gone = self.prepare(f"DELETE FROM {schema.full_name} USING TIMESTAMP ? WHERE {conditions}")
+            return [(partition, gone.bind([change.delete, *keys]))]
         timed = sorted(
             (write.timestamp + (attempt if schema.columns[name].kind == "list" else 0), name)
             for name, write in change.writes.items()
         )
         for timestamp, group in groupby(timed, key=lambda item: item[0]):
             names_at = [name for _, name in group]
-            sets = ", ".join(self._set(schema, name) for name in names_at)
+            puts = [put for name in names_at for put in self._puts(schema, name, change.writes[name])]
+            sets = ", ".join(cql for cql, _ in puts)
             update = self.prepare(f"UPDATE {schema.full_name} USING TIMESTAMP ? SET {sets} WHERE {conditions}")
-            update.is_idempotent = all(schema.columns[name].kind != "list" for name in names_at)
-            values = [change.writes[name].value for name in names_at]
-            statements.append(
-                (partition, update.bind([timestamp, *(UNSET_VALUE if v is None else v for v in values), *keys]))
-            )
+            update.is_idempotent = "list" not in {schema.columns[name].kind for name in names_at}
+            statements.append((partition, update.bind([timestamp, *(value for _, value in puts), *keys])))
         return statements
 
     @staticmethod
-    def _set(schema: TableSchema, name: str) -> str:
+    def _puts(schema: TableSchema, name: str, write: Write) -> Iterator[tuple[str, Any]]:
+        """Assignments of one column and their values. A bound null is a tombstone: here it means to delete the cell."""
         column = schema.columns[name]
         quoted = f'"{column.actual}"'
-        # Replacing a map or set leaves a range tombstone behind; adding elements does not.
-        return f"{quoted} = {quoted} + ?" if column.kind in ("map", "set") else f"{quoted} = ?"
+        if column.kind not in ("map", "set") or (write.value is None and not write.remove):
+            yield f"{quoted} = ?", write.value
+            return
+        # Replacing a map or set leaves a range tombstone behind; adding and removing elements does not.
+        if write.remove:
+            yield f"{quoted} = {quoted} - ?", set(write.remove)
+        if write.value:
+            yield f"{quoted} = {quoted} + ?", write.value
 
 
 __all__ = ["DRIVER_ERRORS", "Store", "connect", "unavailable"]

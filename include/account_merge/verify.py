@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from account_merge.log import LIST_ATTEMPTS
-from account_merge.model import Change, Entry, Row
+from account_merge.model import Change, Entry, Row, Write, put
 from account_merge.planner import EvidenceFor, plan_row
 from account_merge.rules import TableRule
 from account_merge.schema import TableSchema
@@ -16,13 +16,11 @@ from account_merge.settings import Settings
 from account_merge.store import Store
 
 
-def holds(now: Any, put: Any) -> bool:
-    """Whether a column holds what was put: all elements of a map or set, the same value of anything else."""
-    if isinstance(put, Mapping):
-        return all((now or {}).get(k) == v for k, v in put.items())
-    if isinstance(put, set | frozenset):
-        return set(put) <= set(now or ())
-    return bool(now == put)
+def holds(now: Any, write: Write) -> bool:
+    """Whether a column holds what was put: all elements of a map or set and none removed, else the same value."""
+    if isinstance(write.value, Mapping | set | frozenset) or write.remove:
+        return bool(put(now, write) == (now or None))
+    return bool(now == write.value)
 
 
 def refold(
@@ -60,7 +58,7 @@ def _dirty(rule: TableRule, change: Change, row: Row | None) -> bool:
         if rule.strategy(column).ledger:
             if row.written.get(column, 0) > write.timestamp or row.values.get(column) is None:
                 return True
-        elif not holds(row.values.get(column), write.value):
+        elif not holds(row.values.get(column), write):
             return True
     return False
 
