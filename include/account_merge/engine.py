@@ -6,11 +6,9 @@ values at the same timestamps and goes on after the entry's last key.
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import replace
 from typing import Any
 
 from account_merge.codec import Codec
@@ -20,25 +18,15 @@ from account_merge.journal import Cas, now
 from account_merge.log import LIST_ATTEMPTS, Log, ledger
 from account_merge.model import Change, Entry, Key, Merge, Row, Write
 from account_merge.planner import plan
-from account_merge.rules import RULES, TableRule
-from account_merge.schema import TableSchema
+from account_merge.rules import TableRule
+from account_merge.schema import Tables
 from account_merge.settings import Settings
+from account_merge.sources import Sources
 from account_merge.store import Store
 from account_merge.verify import refold
 
 Progress = Callable[[int], None]
 _ROUNDS = 8  # re-reads of one entry while the platform keeps writing its rows
-
-
-@dataclass(frozen=True)
-class Tables:
-    """The real tables of this cluster by logical name; a table that the cluster lacks is not in it."""
-
-    schemas: dict[str, TableSchema]
-
-    def of(self, rule: TableRule) -> TableSchema | None:
-        """The rule's table, or None."""
-        return self.schemas.get(rule.table)
 
 
 class TableMerge:
@@ -74,50 +62,29 @@ class TableMerge:
         self._codec = Codec(schema)
         self.target = merge.survivor or merge.request.target
         self.sources = tuple(sorted(merge.request.sources))
+        self.found = Sources(store, tables, settings, (*self.sources, self.target))
+        self.note = ""
         self.log = Log(cas, merge.merge_id, rule.table, self._codec)
 
     # --- reading --------------------------------------------------------------------------------------------------
-    def _scopes(self) -> Iterator[tuple[str, str]]:
-        """Every (course, batch) that an account of this merge touched, sorted, once each."""
-        streams = [
-            self._store.scopes(schema, account, rule.key[0], rule.key[1])
-            for rule in RULES
-            if rule.gives_scopes and (schema := self._tables.of(rule)) is not None
-            for account in (*self.sources, self.target)
-        ]
-        for scope, _ in groupby(heapq.merge(*streams)):
-            yield scope
-
     def _rows(self, account: str) -> Iterator[Row]:
-        return self._store.rows(self._schema, account, self._rule.scope, self._scopes() if self._rule.scope else ())
+        return self.found.rows(self._rule, account)
 
     def _evidence(self) -> Callable[[Key], Evidence]:
-        """Looks at both accounts' rows of other tables; the answer of the last course and batch is kept."""
-        rule, scope = self._rule, self._rule.scope
-        cached: dict[tuple[str, str], Evidence] = {}
+        """Looks at both accounts' rows of other tables; the answer of the last place is kept."""
+        rule = self._rule
+        cached: dict[tuple[Any, ...], Evidence] = {}
 
         def evidence(key: Key) -> Evidence:
-            if not rule.looks or scope is None:
+            if not rule.looks:
                 return {}
             place = rule.place(key)
             if place not in cached:
                 cached.clear()
-                cached[place] = {look.name: self._look(look, place) for look in rule.looks}
+                cached[place] = {look.name: self.found.look(look, place) for look in rule.looks}
             return cached[place]
 
         return evidence
-
-    def _look(self, look: Any, place: tuple[str, str]) -> dict[str, set[Any]]:
-        other = next(r for r in RULES if r.table == look.table)
-        schema = self._tables.of(other)
-        if schema is None:
-            return {}
-        course, batch = (other.scope.course, other.scope.batch) if other.scope else other.key[:2]
-        where = (course, place[0], batch, place[1])
-        return {
-            account: self._store.collect(schema, account, where, look.collect, look.where)
-            for account in (*self.sources, self.target)
-        }
 
     def _given(self) -> Iterator[tuple[Key, str, dict[str, int]]]:
         logs = [
@@ -142,6 +109,8 @@ class TableMerge:
     def run(self) -> dict[str, int]:
         """Merges the table, or goes on where an earlier worker stopped; returns counts of rows by what happened.
 
+        `note` says then what of the table was not looked for.
+
         :raises TransientError: a server was away; calling again goes on.
         :raises NeedsAttention: a value of the platform keeps winning, or the merge may not write any more.
         """
@@ -151,7 +120,8 @@ class TableMerge:
             last = self._settle(last, again=True)
         while last is None or last.kind != "end":
             last = self._run_from(last)
-        return self.log.counts()
+        counts, self.note = self.log.summary()
+        return counts
 
     def _run_from(self, last: Entry | None) -> Entry:
         """Plans and applies what comes behind `last`; returns early with another worker's entry when it was faster."""
@@ -165,7 +135,8 @@ class TableMerge:
                 return last
             done += len(group)
             self._progress(done)
-        last, _ = self._append(last, "end", last.last_key if last else None, last.base if last else 0, [], [])
+        note = self.found.note(self._rule)
+        last, _ = self._append(last, "end", last.last_key if last else None, last.base if last else 0, [], [], note)
         return last if last.kind == "end" else self._settle(last, again=True)
 
     def _groups(self, changes: Iterable[tuple[Change, int]]) -> Iterator[tuple[list[Change], list[bytes], int]]:
@@ -186,11 +157,18 @@ class TableMerge:
             yield group, packed, base
 
     def _append(
-        self, last: Entry | None, kind: str, key: Key | None, base: int, changes: list[Change], packed: list[bytes]
+        self,
+        last: Entry | None,
+        kind: str,
+        key: Key | None,
+        base: int,
+        changes: list[Change],
+        packed: list[bytes],
+        note: str = "",
     ) -> tuple[Entry, bool]:
         seq = last.seq + 1 if last else 0
         counts = _counts(kind, changes)
-        mine = self.log.append(seq, kind, key, base, packed, counts)
+        mine = self.log.append(seq, kind, key, base, packed, counts, note)
         if mine:
             return Entry(seq, kind, key, base, tuple(changes), 0, now()), True
         winner = self.log.last()

@@ -15,9 +15,10 @@ from account_merge.events import sync_events
 from account_merge.failures import Failures
 from account_merge.journal import Journal
 from account_merge.log import Log
-from account_merge.model import Key, Merge
+from account_merge.model import Key, Merge, Row
 from account_merge.rules import RULES, TABLES, TableRule, rule_for, rules_hash
 from account_merge.settings import Settings
+from account_merge.sources import Sources
 from account_merge.states import CLOSED
 from account_merge.store import Store
 from account_merge.topics import Topics
@@ -118,9 +119,8 @@ class Merging:
         if log is None or log.last() is not None:
             return
         rule = next(r for r in RULES if r.enrolments)
-        schema = self.tables.schemas[rule.table]
-        keys = [row.key for row in self.store.rows(schema, merge.survivor or merge.request.target)]
-        codec = Codec(schema)
+        codec = Codec(self.tables.schemas[rule.table])
+        keys = [row.key for row in self._target_rows(merge, rule)]
         log.append(0, "skip", None, 0, [codec.key(key) for key in keys], {"pairs": len(keys)})
 
     def _skip(self, merge: Merge, rule: TableRule) -> Callable[[Key], bool]:
@@ -175,10 +175,11 @@ class Merging:
             if merge.state in CLOSED:
                 return table_answer(merge, table, work.log.counts(), f"the merge is {merge.state}: nothing is written")
             counts = work.run()
+            note = "" if counts else "the source has no rows here: nothing to merge"
             if merge.request.source_rows == "deactivate" and rule.deactivated:
                 for account in merge.request.sources:
                     SourceRows(work, account).run()
-            return table_answer(merge, table, counts, "" if counts else "the source has no rows here: nothing to merge")
+            return table_answer(merge, table, counts, "; ".join(filter(None, (note, work.note))))
 
     def _why_not(self, merge: Merge, rule: TableRule) -> str:
         if rule.table not in (merge.request.tables or TABLES):
@@ -250,7 +251,11 @@ class Merging:
                     f"Clear its task merge_{rule.table}.",
                 )
 
-    def _enrolments(self, merge: Merge) -> Iterator[tuple[str, str]]:
+    def _target_rows(self, merge: Merge, rule: TableRule) -> Iterator[Row]:
+        target = merge.survivor or merge.request.target
+        return Sources(self.store, self.tables, self.settings, (target,)).rows(rule, target)
+
+    def _enrolments(self, merge: Merge) -> Iterator[tuple[Any, ...]]:
         rule = next(r for r in RULES if r.enrolments)
         schema = self.tables.of(rule)
         if schema is None:
@@ -260,7 +265,7 @@ class Merging:
             touched = {c.key for entry in log.entries() for c in entry.changes if c.writes or c.create}
             yield from (rule.place(key) for key in sorted(touched))
             return
-        for row in self.store.rows(schema, merge.survivor or merge.request.target):
+        for row in self._target_rows(merge, rule):
             yield rule.place(row.key)
 
 

@@ -168,7 +168,8 @@ class Service:
         counts: dict[str, int] = {}
         for row in report.rows:
             counts[row["what"]] = counts.get(row["what"], 0) + 1
-        return table_answer(self._previewed(request), table, counts, report.note or "preview: nothing was written")
+        note = "; ".join(filter(None, ("preview: nothing was written", report.note)))
+        return table_answer(self._previewed(request), table, counts, note)
 
     def preview(self, request: MergeRequest) -> Report:
         """What a merge would do; nothing is written anywhere."""
@@ -182,7 +183,7 @@ class Service:
                 rule.table, "not among the tables of this merge" if schema else "this cluster has no such table"
             )
         work = self.merging.work(merge, rule)
-        return TableReport(rule.table, "", {}, (row_of(change, schema) for change, _ in work.plan()))
+        return TableReport(rule.table, work.found.note(rule), {}, (row_of(change, schema) for change, _ in work.plan()))
 
     def report(self, merge_id: uuid.UUID) -> Report:
         """What a merge did, from its log."""
@@ -194,5 +195,6 @@ class Service:
                 tables.append(TableReport(rule.table, "this cluster has no such table"))
                 continue
             log = Log(self.journal, merge_id, rule.table, Codec(schema))
-            tables.append(TableReport(rule.table, "", log.counts(), rows_of(log.entries(), schema)))
+            counts, note = log.summary()
+            tables.append(TableReport(rule.table, note, counts, rows_of(log.entries(), schema)))
         return Report(merge, tuple(tables))
