@@ -25,6 +25,8 @@ SAFETY_LESSONS = [f"do_3130928723293552641{n}" for n in (201, 202, 203, 204)]
 READING_LESSONS = [f"do_3130736135755857921{n}" for n in (301, 302)]
 MATHS_LESSONS = [f"do_3132078519024517121{n}" for n in (401, 402, 403)]
 SAFETY_TEST = SAFETY_LESSONS[3]
+# A unit of the first course: two lessons and the test. The platform counts it like a course of the same batch.
+SAFETY_UNIT = ("do_31309287232935526411150", SAFETY[1])
 ADDED_BY = "5a587cc1-e018-4859-a0a8-e842650b9d64"
 
 
@@ -122,6 +124,8 @@ def rows() -> dict[str, list[dict[str, Any]]]:
         "user_activity_agg": [
             _aggregate(SOURCE, SAFETY, 3, "2022-01-21T18:02:40", old_tries),
             _aggregate(TARGET, SAFETY, 2, "2022-03-02T12:45:09", new_tries),
+            _aggregate(SOURCE, SAFETY_UNIT, 3, "2022-01-21T18:02:40", []),
+            _aggregate(TARGET, SAFETY_UNIT, 1, "2022-02-27T10:00:00", []),
             _aggregate(SOURCE, READING, 2, "2021-11-05T16:20:00", []),
             _aggregate(TARGET, MATHS, 1, "2022-03-20T07:30:00", []),
         ],

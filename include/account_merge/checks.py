@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from account_merge.errors import MergeError
 from account_merge.rules import RULES
+from account_merge.sources import Sources
 
 if TYPE_CHECKING:
     from account_merge.service import Service
@@ -31,7 +32,7 @@ def run_checks(service: Service) -> list[Check]:
         ("capabilities", _capabilities),
         ("journal", _journal),
         ("learners' tables", _tables),
-        ("unit progress", _units),
+        ("finding rows", _sources),
         ("Kafka", _kafka),
     )
     found = []
@@ -78,17 +79,18 @@ def _tables(service: Service) -> Check:
     return Check("learners' tables", bool(present), detail, remedy)
 
 
-def _units(service: Service) -> Check:
+def _sources(service: Service) -> Check:
+    found = Sources(service.store, service.tables, service.settings, ())
+    notes, offers = [], []
     for rule in RULES:
         schema = service.tables.of(rule)
-        if rule.scope and schema and not schema.by_account and schema.user.logical not in schema.indexed:
-            index = f"CREATE INDEX ON {schema.full_name} ({schema.user.actual}) USING 'sai'"
-            return Check(
-                "unit progress", True,
-                f"{schema.name} has no index on {schema.user.actual}: rows of courses that neither account touched are not "
-                f"looked for; to find them: {index}",
-            )  # fmt: skip
-    return Check("unit progress", True, "an index leads to every row of an account")
+        note = found.note(rule)
+        if schema and note:
+            notes.append(f"{rule.table}: {note}")
+            offers.append(f"CREATE INDEX ON {schema.full_name} ({schema.user.actual}) USING 'sai'")
+    if not notes:
+        return Check("finding rows", True, "every row of an account is found")
+    return Check("finding rows", True, f"{'; '.join(notes)}. For an index: {'; '.join(offers)}")
 
 
 def _kafka(service: Service) -> Check:

@@ -1,64 +1,39 @@
-"""One table of one merge: plan, log, apply, verify, entry by entry. Any crash, repeat or second worker ends the same.
+"""One table's log: plan, log, apply, verify, entry by entry. Any crash, repeat or second worker ends the same.
 
 An entry's absolute values are in the log before the first of them is written, so whoever comes next writes the same
-values at the same timestamps and goes on after the entry's last key.
+values at the same timestamps and goes on after the entry's last key. What is planned is the subclass's business.
 """
 
 from __future__ import annotations
 
-import heapq
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from itertools import groupby
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import NoReturn
 
 from account_merge.codec import Codec
 from account_merge.errors import NeedsAttention
-from account_merge.evidence import Looks
 from account_merge.journal import Cas, now
-from account_merge.log import LIST_ATTEMPTS, Log, ledger
-from account_merge.model import Change, Entry, Key, Merge, Row, Values, Write
-from account_merge.planner import plan
-from account_merge.rules import RULES, TableRule
-from account_merge.schema import TableSchema
+from account_merge.log import LIST_ATTEMPTS, Log
+from account_merge.model import Change, Entry, Key, Merge, what
+from account_merge.rules import TableRule
+from account_merge.schema import Tables
 from account_merge.settings import Settings
 from account_merge.store import Store
-from account_merge.verify import refold
 
 Progress = Callable[[int], None]
+Planned = tuple[Change, int]
 _ROUNDS = 8  # re-reads of one entry while the platform keeps writing its rows
 
 
-@dataclass(frozen=True)
-class History:
-    """The merges, undone ones left out, whose logs tell where the accounts' rows come from.
+class TableWork(ABC):
+    """Brings one account's rows of one table to what `plan` says.
 
-    :param merges_from: merges that a source account of this merge was a source of.
-    :param merges_into: account of this merge -> merges that moved rows to it, this one among the target's.
-    """
-
-    merges_from: frozenset[uuid.UUID] = frozenset()
-    merges_into: Mapping[str, frozenset[uuid.UUID]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Tables:
-    """The real tables of this cluster by logical name; a table that the cluster lacks is not in it."""
-
-    schemas: dict[str, TableSchema]
-
-    def of(self, rule: TableRule) -> TableSchema | None:
-        """The rule's table, or None."""
-        return self.schemas.get(rule.table)
-
-
-class TableMerge:
-    """Merges one table.
-
+    :param account: whose rows are written.
+    :param log_name: the log that the entries go to.
     :param guard: called before each entry; raises when the merge must not write any more.
-    :param skip: keys whose rows stay as the target has them.
     """
 
     def __init__(
@@ -69,9 +44,9 @@ class TableMerge:
         tables: Tables,
         rule: TableRule,
         merge: Merge,
-        history: History,
+        account: str,
+        log_name: str,
         guard: Callable[[], None] = lambda: None,
-        skip: Callable[[Key], bool] = lambda key: False,
         progress: Progress | None = None,
     ) -> None:
         schema = tables.of(rule)
@@ -80,64 +55,32 @@ class TableMerge:
                 "NO_TABLE", f"this cluster has no table for {rule.table}", "Leave it out of the merge's tables."
             )
         self._store, self._cas, self._settings, self._tables = store, cas, settings, tables
-        self._rule, self._merge, self._schema = rule, merge, schema
-        self._history, self._guard, self._skip = history, guard, skip
+        self._rule, self._merge, self._schema, self._guard = rule, merge, schema, guard
         self._progress = progress or (lambda done: None)
         self._codec = Codec(schema)
-        self.target = merge.survivor or merge.request.target
-        self.sources = tuple(sorted(merge.request.sources))
-        self.log = Log(cas, merge.merge_id, rule.table, self._codec)
+        self.account = account
+        self.log = Log(cas, merge.merge_id, log_name, self._codec)
+        self.note = ""
 
-    # --- reading --------------------------------------------------------------------------------------------------
-    def _scopes(self) -> Iterator[tuple[str, str]]:
-        """Every (course, batch) that an account of this merge touched, sorted, once each."""
-        streams = [
-            self._store.scopes(schema, account, rule.key[0], rule.key[1])
-            for rule in RULES
-            if rule.gives_scopes and (schema := self._tables.of(rule)) is not None
-            for account in (*self.sources, self.target)
-        ]
-        for scope, _ in groupby(heapq.merge(*streams)):
-            yield scope
+    @abstractmethod
+    def plan(self, after: Key | None = None) -> Iterator[Planned]:
+        """The changes of all rows behind `after`, in key order, with the clock that each allows (µs). Writes nothing."""
 
-    def _source_rows(self, account: str) -> Iterator[Row]:
-        """A source's rows; what an earlier merge only deactivated shows the value that it had before."""
-        rows = self._rows(account)
-        if not self._rule.deactivated:
-            return rows
-        name, earlier = source_log(self._rule, account), sorted(self._history.merges_from - {self._merge.merge_id})
-        return reactivated(rows, [Log(self._cas, m, name, self._codec) for m in earlier], self._rule.deactivated)
+    @abstractmethod
+    def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
+        """Re-reads an entry's rows: the changes that bring what was written since to rest, and their base (µs).
 
-    def _rows(self, account: str) -> Iterator[Row]:
-        return self._store.rows(self._schema, account, self._rule.scope, self._scopes() if self._rule.scope else ())
+        :param sent: seconds since the epoch; the entry's writes cannot have been seen by anybody before.
+        """
 
-    def _evidence(self) -> Looks:
-        return Looks(self._store, self._cas, self._tables.schemas, self._rule, self._history.merges_into)
+    def remark(self) -> str:
+        """What should be known of the table as a whole, kept with the log's end."""
+        return ""
 
-    def _given(self) -> Iterator[tuple[Key, str, dict[str, int]]]:
-        earlier = sorted(self._history.merges_from - {self._merge.merge_id})
-        logs = [Log(self._cas, m, self._rule.table, self._codec) for m in earlier]
-        return ledger(logs, frozenset(self.sources))
-
-    def plan(self, after: Key | None = None) -> Iterator[tuple[Change, int]]:
-        """The changes of all rows behind `after`, in key order. Writes nothing: this is also the preview."""
-
-        def behind(rows: Iterable[Row]) -> Iterator[Row]:
-            return (row for row in rows if after is None or row.key > after)
-
-        return plan(
-            self._rule,
-            self.target,
-            {account: behind(self._source_rows(account)) for account in self.sources},
-            behind(self._rows(self.target)),
-            self._given(),
-            self._evidence(),
-            self._skip,
-        )
-
-    # --- writing --------------------------------------------------------------------------------------------------
     def run(self) -> dict[str, int]:
-        """Merges the table, or goes on where an earlier worker stopped; returns counts of rows by what happened.
+        """Does the table, or goes on where an earlier worker stopped; returns counts of rows by what happened.
+
+        `note` then says what should be known of the table as a whole.
 
         :raises TransientError: a server was away; calling again goes on.
         :raises NeedsAttention: a value of the platform keeps winning, or the merge may not write any more.
@@ -145,7 +88,8 @@ class TableMerge:
         last = self.finish()
         while last is None or last.kind != "end":
             last = self._run_from(last)
-        return self.log.counts()
+        counts, self.note = self.log.summary()
+        return counts
 
     def finish(self) -> Entry | None:
         """Writes what the log holds, as it was planned, and plans nothing; answers the last entry."""
@@ -168,9 +112,9 @@ class TableMerge:
             done += len(group)
             self._progress(done)
         last, _ = self._append(last, "end", last.last_key if last else None, last.base if last else 0, [], [])
-        return last if last.kind == "end" else self._settle(last, again=True)
+        return self._settle(last, again=True)
 
-    def _groups(self, changes: Iterable[tuple[Change, int]]) -> Iterator[tuple[list[Change], list[bytes], int]]:
+    def _groups(self, changes: Iterable[Planned]) -> Iterator[tuple[list[Change], list[bytes], int]]:
         """Neighbouring changes up to an entry's rows and bytes, encoded, with the lowest clock of their reads."""
         group: list[Change] = []
         packed: list[bytes] = []
@@ -190,16 +134,16 @@ class TableMerge:
     def _append(
         self, last: Entry | None, kind: str, key: Key | None, base: int, changes: list[Change], packed: list[bytes]
     ) -> tuple[Entry, bool]:
+        """The entry behind `last` and whether it is ours; another worker's when it was faster."""
         seq = last.seq + 1 if last else 0
-        counts = _counts(kind, changes)
-        mine = self.log.append(seq, kind, key, base, packed, counts)
-        if mine:
+        note = self.remark() if kind == "end" else ""
+        if self.log.append(seq, kind, key, base, packed, counts_of(kind, changes), note):
             return Entry(seq, kind, key, base, tuple(changes), 0, now()), True
         winner = self.log.last()
         if winner is None:
             raise NeedsAttention(
                 "LOG_LOST",
-                f"entry {seq} of {self._rule.table}, merge {self._merge.merge_id}, is there and is not",
+                f"entry {seq} of {self.log.table}, merge {self._merge.merge_id}, is there and is not",
                 "Check Cassandra.",
             )
         return winner, False
@@ -210,21 +154,19 @@ class TableMerge:
         :param again: somebody may have written the entry before: lists need a new attempt number, and only those
             that are not right yet are written.
         """
-        if entry.kind == "end":
-            return entry
         pending, newest = [entry], entry
         for turn in range(_ROUNDS):
-            if not pending:
+            if newest.kind == "closed":
+                self._closed()
+            if not pending or newest.kind == "end":
                 return newest
             if turn > 1:
                 # A row that was deleted less than the margin ago hides what is written; its time cannot be read.
                 time.sleep(self._settings.clock_margin_seconds / (_ROUNDS - 4))
             current = pending[-1]
-            sent = time.time() if not again else _seconds(current.created_at)
+            sent = _seconds(current.created_at) if again else time.time()
             self._write(current, again)
-            folds, base = refold(
-                self._store, self._schema, self._rule, self.target, current, sent, self._settings, self._evidence()
-            )
+            folds, base = self.again(current, sent)
             if not folds:
                 pending.pop()
                 again = True
@@ -232,8 +174,6 @@ class TableMerge:
             self._guard()
             packed = [self._codec.change(fold) for fold in folds]
             newest, mine = self._append(newest, "fold", newest.last_key, base, folds, packed)
-            if newest.kind == "end":
-                return newest
             pending.append(newest)
             if mine:
                 # The fold's writes stand above this entry's: the entry itself needs no second look.
@@ -241,8 +181,15 @@ class TableMerge:
             again = not mine
         raise NeedsAttention(
             "KEEPS_CHANGING",
-            f"rows of {self._rule.table} in entry {entry.seq} of merge {self._merge.merge_id} do not keep what was written",
+            f"rows of {self.log.table} in entry {entry.seq} of merge {self._merge.merge_id} do not keep what was written",
             "Look for a writer whose clock is ahead, then clear the task.",
+        )
+
+    def _closed(self) -> NoReturn:
+        raise NeedsAttention(
+            "NOT_RUNNING",
+            f"the log of {self.log.table}, merge {self._merge.merge_id}, was closed meanwhile: nothing more is written",
+            "See its report.",
         )
 
     def _write(self, entry: Entry, again: bool) -> None:
@@ -250,10 +197,10 @@ class TableMerge:
         attempt = 0
         if again and any(self._schema.columns[c].kind == "list" for ch in entry.changes for c in ch.writes):
             changes, attempt = self._without_right_lists(entry.changes), self.log.next_attempt(entry)
-        self._store.write(self._schema, self.target, changes, entry.base, attempt)
+        self._store.write(self._schema, self.account, changes, entry.base, attempt)
 
     def _without_right_lists(self, changes: Iterable[Change]) -> list[Change]:
-        held = self._store.rows_by_key(self._schema, self.target, [c.key for c in changes if c.writes])
+        held = self._store.rows_by_key(self._schema, self.account, [c.key for c in changes if c.writes])
         kept = []
         for change in changes:
             row = held.get(change.key)
@@ -268,65 +215,15 @@ class TableMerge:
         return kept
 
 
-class SourceRows(TableMerge):
-    """Sets one source account's rows inactive (`source_rows: deactivate`), journaled in a log of their own."""
-
-    def __init__(self, work: TableMerge, account: str) -> None:
-        self.__dict__.update(work.__dict__)
-        self.target = account
-        self.log = Log(self._cas, self._merge.merge_id, source_log(self._rule, account), self._codec)
-
-    def plan(self, after: Key | None = None) -> Iterator[tuple[Change, int]]:
-        """A change for each row that is still active."""
-        for row in self._rows(self.target):
-            off = {
-                c: Write(value, max(row.base, row.written.get(c, 0) + 1))
-                for c, value in self._rule.deactivated.items()
-                if c in self._schema.columns and row.values.get(c) != value
-            }
-            if off and (after is None or row.key > after):
-                why = dict.fromkeys(off, "the source account's rows are deactivated, as asked")
-                yield Change(row.key, {}, row.values, off, False, why, {}), row.base
+def _seconds(moment: datetime | None) -> float:
+    return moment.replace(tzinfo=UTC).timestamp() if moment else time.time()
 
 
-def reactivated(rows: Iterable[Row], logs: Iterable[Log], deactivated: Mapping[str, Any]) -> Iterator[Row]:
-    """Rows (sorted) with the value from before a merge set them inactive, where nobody has changed it since."""
-    earlier = heapq.merge(*(_befores(log) for log in logs), key=lambda item: item[0])
-    held = next(earlier, None)
-    for row in rows:
-        while held is not None and held[0] < row.key:
-            held = next(earlier, None)
-        values = dict(row.values)
-        while held is not None and held[0] == row.key:
-            values |= {c: held[1][c] for c, off in deactivated.items() if held[1].get(c) and values.get(c) == off}
-            held = next(earlier, None)
-        yield replace(row, values=values)
-
-
-def _befores(log: Log) -> Iterator[tuple[Key, Values]]:
-    for entry in log.entries():
-        yield from ((change.key, change.before or {}) for change in entry.changes)
-
-
-def source_log(rule: TableRule, account: str) -> str:
-    """The name of the log of a source account's own rows."""
-    return f"{rule.table}/{account}"
-
-
-def _seconds(moment: Any) -> float:
-    from datetime import UTC
-
-    return float(moment.replace(tzinfo=UTC).timestamp()) if moment else time.time()
-
-
-def _counts(kind: str, changes: Iterable[Change]) -> dict[str, int]:
+def counts_of(kind: str, changes: Iterable[Change]) -> dict[str, int]:
+    """Rows of an entry by what happened to them, and those with notes as `ambiguous`."""
     counts: dict[str, int] = {}
     for change in changes:
-        what = "folded" if kind == "fold" else "created" if change.create else "changed" if change.writes else "same"
-        counts[what] = counts.get(what, 0) + 1
+        counts[what(kind, change)] = counts.get(what(kind, change), 0) + 1
         if change.notes:
             counts["ambiguous"] = counts.get("ambiguous", 0) + 1
     return counts
-
-
-__all__ = ["History", "SourceRows", "TableMerge", "Tables", "source_log"]

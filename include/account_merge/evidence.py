@@ -16,32 +16,27 @@ from account_merge.journal import Cas
 from account_merge.log import Log
 from account_merge.model import Key
 from account_merge.rules import Look, TableRule, rule_for
-from account_merge.schema import TableSchema
-from account_merge.store import Store
+from account_merge.schema import Tables, TableSchema
+from account_merge.sources import Sources
 
-Place = tuple[str, str]
+Place = tuple[Any, ...]
 
 
 class Looks:
     """Evidence for one sweep over a table: keys must come in ascending order; the last place's answer is kept.
 
+    :param found: finds the rows of the accounts.
     :param merges_into: account -> merges that moved rows to it, undone ones left out.
     """
 
     def __init__(
-        self,
-        store: Store,
-        cas: Cas,
-        schemas: Mapping[str, TableSchema],
-        rule: TableRule,
-        merges_into: Mapping[str, Iterable[uuid.UUID]],
+        self, found: Sources, cas: Cas, tables: Tables, rule: TableRule, merges_into: Mapping[str, Iterable[uuid.UUID]]
     ) -> None:
-        self._store, self._cas, self._rule, self._merges_into = store, cas, rule, merges_into
-        self._looks = [
-            (look, rule_for(look.table), schemas[look.table]) for look in rule.looks if look.table in schemas
-        ]
+        self._found, self._cas, self._rule, self._merges_into = found, cas, rule, merges_into
+        others = ((look, rule_for(look.table)) for look in rule.looks)
+        self._looks = [(look, other, schema) for look, other in others if (schema := tables.of(other)) is not None]
         self._place: Place | None = None
-        self._found: Evidence = {}
+        self._shown: Evidence = {}
         self._streams: dict[tuple[str, str], _Ahead] = {}
 
     def __call__(self, key: Key) -> Evidence:
@@ -50,20 +45,12 @@ class Looks:
             return {}
         place = self._rule.place(key)
         if place != self._place:
-            self._place, self._found = place, dict(self._at(place))
-        return self._found
+            self._place, self._shown = place, dict(self._at(place))
+        return self._shown
 
-    def _at(self, place: Place) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _at(self, place: Place) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for look, other, schema in self._looks:
-            course, batch = (other.scope.course, other.scope.batch) if other.scope else other.key[:2]
-            where = (course, place[0], batch, place[1])
-            yield (
-                look.name,
-                {
-                    account: self._store.collect(schema, account, where, look.collect, look.where)
-                    for account in self._merges_into
-                },
-            )
+            yield look.name, self._found.look(look, place)
             if look.where is not None:
                 yield (
                     f"{look.name}: brought",

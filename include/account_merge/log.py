@@ -70,7 +70,12 @@ class Log:
 
     def counts(self) -> dict[str, int]:
         """Rows by what happened to them, added up over the entries without reading their payload."""
+        return self.summary()[0]
+
+    def summary(self) -> tuple[dict[str, int], str]:
+        """The counts, and what the entries note about the table as a whole."""
         added: dict[str, int] = {}
+        notes: list[str] = []
         bucket = 0
         while True:
             rows = self._cas.read(
@@ -81,14 +86,24 @@ class Log:
             for row in rows:
                 for name, number in (row.counts or {}).items():
                     added[name] = added.get(name, 0) + number
+                notes += [row.note] if row.note else []
             if len(rows) < BUCKET:
-                return added
+                return added, "; ".join(notes)
             bucket += 1
 
     def append(
-        self, seq: int, kind: str, last_key: Key | None, base: int, changes: Sequence[bytes], counts: Mapping[str, int]
+        self,
+        seq: int,
+        kind: str,
+        last_key: Key | None,
+        base: int,
+        changes: Sequence[bytes],
+        counts: Mapping[str, int],
+        note: str = "",
     ) -> bool:
         """Writes entry `seq` if nobody has; False when another writer was first (then adopt its entry).
+
+        :param note: about the table as a whole; never a learner's values.
 
         :raises TransientError: the outcome is unknown; `last()` tells it.
         """
@@ -97,7 +112,7 @@ class Log:
         digest = hashlib.sha256(previous + hashlib.sha256(body).digest()).digest()
         return self._cas.write(
             "INSERT INTO {ks}.log (merge_id, table_name, bucket, seq, kind, last_key, base, attempts, writer, counts, "
-            "payload, digest, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?) IF NOT EXISTS",
+            "payload, digest, note, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?) IF NOT EXISTS",
             [
                 *self._place(seq),
                 seq,
@@ -108,6 +123,7 @@ class Log:
                 dict(counts),
                 body,
                 digest,
+                note or None,
                 now(),
             ],
         )

@@ -9,17 +9,20 @@ from typing import Any
 
 from account_merge import leases
 from account_merge.codec import Codec
-from account_merge.engine import History, Progress, SourceRows, TableMerge, Tables, source_log
+from account_merge.engine import Progress
 from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
 from account_merge.events import sync_events
 from account_merge.failures import Failures
 from account_merge.journal import Journal
 from account_merge.log import Log
-from account_merge.model import Key, Merge
+from account_merge.model import Key, Merge, Row
 from account_merge.rules import RULES, TABLES, TableRule, rule_for, rules_hash
+from account_merge.schema import Tables
 from account_merge.settings import Settings
+from account_merge.sources import Sources
 from account_merge.states import CLOSED
 from account_merge.store import Store
+from account_merge.table_merge import History, SourceRows, TableMerge, source_log
 from account_merge.topics import Topics
 
 _RESUMABLE = frozenset({"failed", "paused", "needs_attention"})
@@ -119,9 +122,8 @@ class Merging:
         if log is None or log.last() is not None:
             return
         rule = next(r for r in RULES if r.enrolments)
-        schema = self.tables.schemas[rule.table]
-        keys = [row.key for row in self.store.rows(schema, merge.survivor or merge.request.target)]
-        codec = Codec(schema)
+        codec = Codec(self.tables.schemas[rule.table])
+        keys = [row.key for row in self._target_rows(merge, rule)]
         log.append(0, "skip", None, 0, [codec.key(key) for key in keys], {"pairs": len(keys)})
 
     def _skip(self, merge: Merge, rule: TableRule) -> Callable[[Key], bool]:
@@ -192,9 +194,10 @@ class Merging:
                     "Finish it with the program that began it, or repair it with the new rules.",
                 )
             counts = work.run()
+            note = "" if counts else "the source has no rows here: nothing to merge"
             for account in self._deactivated(merge, rule):
                 SourceRows(work, account).run()
-            return table_answer(merge, table, counts, "" if counts else "the source has no rows here: nothing to merge")
+            return table_answer(merge, table, counts, "; ".join(filter(None, (note, work.note))))
 
     @staticmethod
     def _deactivated(merge: Merge, rule: TableRule) -> tuple[str, ...]:
@@ -280,7 +283,11 @@ class Merging:
                         f"Clear its task merge_{rule.table}.",
                     )
 
-    def _enrolments(self, merge: Merge) -> Iterator[tuple[str, str]]:
+    def _target_rows(self, merge: Merge, rule: TableRule) -> Iterator[Row]:
+        target = merge.survivor or merge.request.target
+        return Sources(self.store, self.tables, self.settings, (target,)).rows(rule, target)
+
+    def _enrolments(self, merge: Merge) -> Iterator[tuple[Any, ...]]:
         rule = next(r for r in RULES if r.enrolments)
         schema = self.tables.of(rule)
         if schema is None:
@@ -290,7 +297,7 @@ class Merging:
             touched = {c.key for entry in log.entries() for c in entry.changes if c.writes or c.create}
             yield from (rule.place(key) for key in sorted(touched))
             return
-        for row in self.store.rows(schema, merge.survivor or merge.request.target):
+        for row in self._target_rows(merge, rule):
             yield rule.place(row.key)
 
 

@@ -1,4 +1,4 @@
-"""The values that travel between the modules of the core: rows, changes, merges. No behaviour, no I/O."""
+"""The values that travel between the modules of the core: rows, changes, merges. No I/O."""
 
 from __future__ import annotations
 
@@ -89,6 +89,13 @@ def put(old: Any, write: Write) -> Any:
     if isinstance(write.value, set | frozenset) or isinstance(old, set | frozenset) and write.remove:
         return (set(old or ()) - write.remove | set(write.value or ())) or None
     return write.value
+
+
+def what(kind: str, change: Change) -> str:
+    """What happened to a row, in the word that counts and reports have for it."""
+    if kind == "fold":
+        return "folded"
+    return "deleted" if change.delete else "created" if change.create else "changed" if change.writes else "same"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from account_merge.model import Change, Entry, Merge
+from account_merge.model import Change, Entry, Merge, what
 from account_merge.schema import TableSchema
 
 
@@ -34,11 +34,9 @@ def jsonable(value: Any) -> Any:
 
 def row_of(change: Change, schema: TableSchema, kind: str = "changes") -> dict[str, Any]:
     """One change as a report row, in JSON's types."""
-    moved = "changed" if change.writes else "same"
-    what = "folded" if kind == "fold" else "created" if change.create else "deleted" if change.delete else moved
     return {
         "key": dict(zip(schema.key, map(jsonable, change.key), strict=True)),
-        "what": what,
+        "what": what(kind, change),
         "before": None if change.before is None else jsonable(change.before),
         "sources": jsonable(change.sources),
         "after": None if change.after is None else jsonable(change.after),

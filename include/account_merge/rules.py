@@ -23,6 +23,7 @@ from account_merge.derive import (
     twins,
     union_count,
 )
+from account_merge.model import Key
 from account_merge.strategies import (
     Strategy,
     earliest,
@@ -51,22 +52,37 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Scope:
-    """How the key of a table that cannot be read by account names the course and batch it belongs to.
+class Place:
+    """What a row belongs to: a course and batch, say. Rows of several tables meet in one place.
 
-    :param constants: key columns with one fixed value.
-    :param batch_prefix: what stands before the batch id in the batch column.
+    :param kind: places of two tables are the same when their kinds and values are.
+    :param columns: key columns whose values name the place, in the order of the kind.
+    :param constants: other key columns, which have one fixed value.
+    :param prefix: what stands before the value in the last of the columns.
+    :param parts: the setting whose file lists the parts of what the first column names (a course's units); a row may
+        name a part instead.
     """
 
-    course: str
-    batch: str
+    kind: str
+    columns: tuple[str, ...]
     constants: Mapping[str, str] = field(default_factory=dict)
-    batch_prefix: str = ""
+    prefix: str = ""
+    parts: str = ""
+
+    def bind(self, values: tuple[Any, ...]) -> dict[str, Any]:
+        """The key columns that a place decides, with their values."""
+        known = dict(zip(self.columns, values, strict=True))
+        return {**self.constants, **known, self.columns[-1]: f"{self.prefix}{values[-1]}"}
+
+    def of(self, known: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The place that these columns name."""
+        *first, last = (known[column] for column in self.columns)
+        return *first, str(last).removeprefix(self.prefix)
 
 
 @dataclass(frozen=True)
 class Look:
-    """Rows of another table that a rule may look at: both accounts' rows of the same course and batch.
+    """Rows of another table that a rule may look at: both accounts' rows of the same place.
 
     :param collect: columns whose values are collected (one: the value, more: a tuple).
     :param where: only rows with this value in this column.
@@ -86,8 +102,9 @@ class TableRule:
     :param key: the rest of the primary key, in clustering order.
     :param columns: column -> strategy; a column that is not listed keeps the target's value and fills gaps.
     :param derive: what follows from several columns, applied in this order.
-    :param scope: set when the rows are found through the courses and batches that either account touched.
-    :param gives_scopes: the rows of this table tell which courses and batches an account touched.
+    :param belongs: the place of each row.
+    :param gives: the account's rows tell which places of that kind it touched; other tables' rows are found through them.
+    :param unseen: in words, the rows of an account that no such place leads to; empty where the places lead to all.
     :param looks: other tables' rows that the derivations need.
     :param enrolments: each row is one enrolment: the sync events are made from these.
     :param deactivated: what an inactive row shows, for `source_rows: deactivate`; empty where rows have no such state.
@@ -100,9 +117,10 @@ class TableRule:
     key: tuple[str, ...]
     why: str
     columns: Mapping[str, Strategy]
+    belongs: Place
     derive: tuple[Derivation, ...] = ()
-    scope: Scope | None = None
-    gives_scopes: bool = False
+    gives: bool = False
+    unseen: str = ""
     looks: tuple[Look, ...] = ()
     enrolments: bool = False
     deactivated: Mapping[str, Any] = field(default_factory=dict)
@@ -114,12 +132,9 @@ class TableRule:
         """The strategy of a column, also of one that no rule knows."""
         return self.columns.get(column, keep_target_fill_gaps)
 
-    def place(self, key: tuple[Any, ...]) -> tuple[str, str]:
-        """The course and batch that a key belongs to."""
-        values = dict(zip(self.key, key, strict=True))
-        if self.scope is None:
-            return values[self.key[0]], values[self.key[1]]
-        return values[self.scope.course], str(values[self.scope.batch]).removeprefix(self.scope.batch_prefix)
+    def place(self, key: Key) -> tuple[Any, ...]:
+        """The place that a key belongs to."""
+        return self.belongs.of(dict(zip(self.key, key, strict=True)))
 
 
 _DAY1, _DAY2 = datetime(2022, 3, 1, 10, 15, 30), datetime(2022, 3, 5, 10, 15, 30)
@@ -149,9 +164,14 @@ RULES: tuple[TableRule, ...] = (
             attempts_count("aggregates", "agg_details", "attempts"),
             attempts_count("agg", "agg_details", "attempts"),
         ),
-        scope=Scope(
-            course="activity_id", batch="context_id", constants={"activity_type": "Course"}, batch_prefix="cb:"
+        belongs=Place(
+            "course",
+            ("activity_id", "context_id"),
+            constants={"activity_type": "Course"},
+            prefix="cb:",
+            parts="course_hierarchy",
         ),
+        unseen="progress of units",
         looks=(
             Look("finished", "user_content_consumption", ("contentid",), where=("status", 2)),
             Look("attempts", "assessment_aggregator", ("content_id", "attempt_id")),
@@ -194,7 +214,8 @@ RULES: tuple[TableRule, ...] = (
             twins("enrolled_date", "enrolleddate", first=True),
             count_of("progress", "contentstatus", 2),
         ),
-        gives_scopes=True,
+        belongs=Place("course", ("courseid", "batchid")),
+        gives=True,
         enrolments=True,
         deactivated={"active": False},
         remarks=(same_name("certificates"), same_name("issued_certificates")),
@@ -238,7 +259,7 @@ RULES: tuple[TableRule, ...] = (
                 ("created_on", "updated_on", "total_score", "total_max_score", "grand_total", "question"),
             ),
         ),
-        scope=Scope(course="course_id", batch="batch_id"),
+        belongs=Place("course", ("course_id", "batch_id")),
         examples=(
             Example(
                 source={"last_attempted_on": _DAY2, "total_score": 4.0},
@@ -273,7 +294,8 @@ RULES: tuple[TableRule, ...] = (
             twins("last_completed_time", "lastcompletedtime"),
             twins("last_updated_time", "lastupdatedtime"),
         ),
-        gives_scopes=True,
+        belongs=Place("course", ("courseid", "batchid")),
+        gives=True,
         last=True,
         examples=(
             Example(
@@ -311,9 +333,10 @@ def _check(rules: tuple[TableRule, ...]) -> None:
         for column, strategy in rule.columns.items():
             if strategy is follows and column not in led:
                 raise ValueError(f"{rule.table}.{column} follows a column, but no derivation leads it")
-        if rule.scope is None and not rule.gives_scopes:
-            raise ValueError(f"{rule.table} needs a scope, or its rows must be found by account")
+        unknown = {*rule.belongs.columns, *rule.belongs.constants} - {*rule.key}
+        if unknown:
+            raise ValueError(f"{rule.table} belongs to a place by {', '.join(sorted(unknown))}, which its key lacks")
 
 
 _check(RULES)
-__all__ = ["RULES", "TABLES", "Example", "Look", "Scope", "TableRule", "keep_target", "rule_for", "rules_hash"]
+__all__ = ["RULES", "TABLES", "Example", "Look", "Place", "TableRule", "keep_target", "rule_for", "rules_hash"]

@@ -93,6 +93,17 @@ class TableSchema:
         return {self.user.logical: account, **dict(zip(self.key, key, strict=True))}
 
 
+@dataclass(frozen=True)
+class Tables:
+    """The real tables of this cluster by logical name; a table that the cluster lacks is not in it."""
+
+    schemas: dict[str, TableSchema]
+
+    def of(self, rule: TableRule) -> TableSchema | None:
+        """The rule's table, or None."""
+        return self.schemas.get(rule.table)
+
+
 def real_name(logical: str, present: set[str]) -> str | None:
     """The column of the table that stands for a logical one: by its own name, else by an alias."""
     if logical in present:

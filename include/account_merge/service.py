@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from account_merge import leases
-from account_merge.engine import Progress, Tables
+from account_merge.engine import Progress
 from account_merge.errors import InvalidRequest
 from account_merge.failures import Failures
 from account_merge.inbox import Inbox
@@ -22,7 +22,7 @@ from account_merge.model import Merge, MergeRequest
 from account_merge.report import Report, TableReport, row_of, rows_of
 from account_merge.requests import check_request
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
-from account_merge.schema import Capabilities, capabilities, detect
+from account_merge.schema import Capabilities, Tables, capabilities, detect
 from account_merge.settings import Settings
 from account_merge.store import DRIVER_ERRORS, Store, connect, unavailable
 from account_merge.topics import Topics
@@ -180,7 +180,8 @@ class Service:
         counts: dict[str, int] = {}
         for row in report.rows:
             counts[row["what"]] = counts.get(row["what"], 0) + 1
-        return table_answer(self._previewed(request), table, counts, report.note or "preview: nothing was written")
+        note = "; ".join(filter(None, ("preview: nothing was written", report.note)))
+        return table_answer(self._previewed(request), table, counts, note)
 
     def preview(self, request: MergeRequest) -> Report:
         """What a merge would do; nothing is written anywhere."""
@@ -194,7 +195,7 @@ class Service:
                 rule.table, "not among the tables of this merge" if schema else "this cluster has no such table"
             )
         work = self.merging.work(merge, rule)
-        return TableReport(rule.table, "", {}, (row_of(change, schema) for change, _ in work.plan()))
+        return TableReport(rule.table, work.found.note(rule), {}, (row_of(change, schema) for change, _ in work.plan()))
 
     def report(self, merge_id: uuid.UUID) -> Report:
         """What a merge did, from its log."""
@@ -206,5 +207,6 @@ class Service:
                 tables.append(TableReport(rule.table, "this cluster has no such table"))
                 continue
             for log in self.merging.logs(merge, rule):
-                tables.append(TableReport(log.table, "", log.counts(), rows_of(log.entries(), schema)))
+                counts, note = log.summary()
+                tables.append(TableReport(log.table, note, counts, rows_of(log.entries(), schema)))
         return Report(merge, tuple(tables))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from account_merge.errors import InvalidRequest
+from account_merge.rules import TABLES
 
 #: Options of the Kafka client that "nothing lost, nothing twice" hangs on; `KAFKA_CONFIG` cannot change them.
 FIXED_KAFKA_OPTIONS = frozenset({
@@ -115,6 +116,11 @@ def _table_names(value: Any, row: Setting) -> str | None:
     return None
 
 
+def _rule_tables(value: Any, row: Setting) -> str | None:
+    unknown = [name for name in value if name not in TABLES]
+    return f"names {unknown[0][:60]!r}, which is none of {', '.join(TABLES)}" if unknown else None
+
+
 def _replication(value: Any, row: Setting) -> str | None:
     if not isinstance(value, dict) or not isinstance(value.get("class"), str):
         return 'is not a JSON object with a "class"'
@@ -138,6 +144,7 @@ KINDS: dict[str, Kind] = {
     "hosts": Kind("tuple[str, ...]", "hosts, comma separated", _split, _hosts),
     "kafka options": Kind("dict[str, Any]", "JSON object", json.loads, _kafka_options),
     "table names": Kind("dict[str, str]", "JSON object", json.loads, _table_names),
+    "tables": Kind("tuple[str, ...]", "tables of docs/rules.md, comma separated", _split, _rule_tables),
     "replication": Kind("dict[str, Any]", "JSON object", json.loads, _replication),
 }
 
@@ -184,6 +191,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("tables", "ACCOUNT_MERGE_TABLE_NAMES", "{}", "table names",
             'Real names of tables that are called otherwise here: {"user_enrolments": "user_enrolments_v2"} '
             "(lms-cassandra.*.table)."),
+    Setting("course_hierarchy", "ACCOUNT_MERGE_COURSE_HIERARCHY", "", "text",
+            "Path of a JSON file, {course id: [unit ids]}: leads to the progress of units where user_activity_agg has no "
+            "index on user_id."),
+    Setting("scan_tables", "ACCOUNT_MERGE_SCAN_TABLES", "", "tables",
+            "Tables that may be read as a whole to find an account's rows, where nothing else leads to them all. The keys "
+            "of the whole table are read once for each merge: give it for tables that are small or indexed nowhere."),
     Setting("journal_keyspace", "ACCOUNT_MERGE_JOURNAL_KEYSPACE", "account_merge", "name",
             "Keyspace of our own three tables."),
     Setting("journal_replication", "ACCOUNT_MERGE_JOURNAL_REPLICATION",
@@ -231,6 +244,8 @@ class Settings:
     cassandra_request_timeout_seconds: float
     courses_keyspace: str
     tables: dict[str, str] = field(hash=False)
+    course_hierarchy: str
+    scan_tables: tuple[str, ...]
     journal_keyspace: str
     journal_replication: dict[str, Any] = field(hash=False)
     clock_margin_seconds: float

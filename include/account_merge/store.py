@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
@@ -24,14 +24,14 @@ from cassandra.policies import DCAwareRoundRobinPolicy, FallthroughRetryPolicy, 
 from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
 from account_merge.codec import plain
-from account_merge.errors import MergeError, TransientError
+from account_merge.errors import TransientError
 from account_merge.model import Change, Key, Row, Write
-from account_merge.rules import Scope
 from account_merge.schema import TableSchema
 from account_merge.settings import Settings
 
 DRIVER_ERRORS = (DriverException, RequestExecutionException, NoHostAvailable, OSError)
 T = TypeVar("T")
+_NARROW_PAGE = 5000  # rows of a page without wide columns: measured best for reading
 _WINDOW = 16  # requests in flight: measured best for small batches on two cores
 
 
@@ -130,18 +130,20 @@ class Store:
         except DRIVER_ERRORS as error:
             raise unavailable("answer a read", error, self._settings) from error
 
-    def _select(
-        self, schema: TableSchema, restricted: Sequence[str], in_column: str | None = None
-    ) -> PreparedStatement:
+    def _select(self, schema: TableSchema, known: Sequence[str], in_column: str | None = None) -> PreparedStatement:
         columns = [f'"{c.actual}"' for c in (*schema.key.values(), *schema.columns.values())]
         # TTL() of a collection would end the driver's connection.
         times = [f'{c.write_time}("{c.actual}")' for c in schema.columns.values() if c.write_time]
-        where = [f'"{schema.column(name).actual}" = ?' for name in restricted]
+        return self._read(schema, [*columns, *times], known, in_column)
+
+    def _read(
+        self, schema: TableSchema, what: Sequence[str], known: Sequence[str], in_column: str | None = None
+    ) -> PreparedStatement:
+        where = [f'"{schema.column(name).actual}" = ?' for name in known]
         if in_column:
             where.append(f'"{schema.column(in_column).actual}" IN ?')
-        return self.prepare(
-            f"SELECT {', '.join([*columns, *times])} FROM {schema.full_name} WHERE {' AND '.join(where)}"
-        )
+        conditions = f" WHERE {' AND '.join(where)}" if where else ""
+        return self.prepare(f"SELECT {', '.join(what)} FROM {schema.full_name}{conditions}")
 
     def _row(self, schema: TableSchema, raw: tuple[Any, ...], base: int) -> Row:
         keys, columns = len(schema.key), list(schema.columns)
@@ -152,10 +154,15 @@ class Store:
         written = {c: t for c, t in zip(timed, times, strict=True) if t is not None}
         return Row(tuple(raw[:keys]), values, written, base)
 
-    def _pages(self, schema: TableSchema, statement: PreparedStatement, values: Sequence[Any]) -> Iterator[Row]:
-        """Rows page by page; each page's rows carry a clock taken before the page was asked for."""
+    def pages(self, schema: TableSchema, known: Mapping[str, Any]) -> Iterator[Row]:
+        """The rows whose key columns are `known`, page by page, as Cassandra orders them.
+
+        Each page's rows carry a clock taken before the page was asked for.
+
+        :param known: the account (by its partition key or an index), or leading key columns that end with it.
+        """
         wide = any(c.kind != "scalar" for c in schema.columns.values())
-        bound = statement.bind(values)
+        bound = self._select(schema, list(known)).bind(list(known.values()))
         bound.fetch_size = self._settings.page_rows // 5 if wide else self._settings.page_rows
         state = None
         while True:
@@ -169,85 +176,36 @@ class Store:
             if not state:
                 return
 
-    def rows(
-        self, schema: TableSchema, account: str, scope: Scope | None = None, scopes: Iterable[tuple[str, str]] = ()
-    ) -> Iterator[Row]:
-        """An account's rows, sorted by key.
+    def values(
+        self, schema: TableSchema, columns: Sequence[str], known: Mapping[str, Any]
+    ) -> Iterator[tuple[Any, ...]]:
+        """Values of some columns in the rows whose key columns are `known`; of the whole table when nothing is.
 
-        :param scopes: sorted (course, batch) pairs that either account touched; needed where the account alone does
-            not lead to its rows.
+        One page at a time and one request in flight, so that reading a whole table disturbs nobody.
         """
-        if schema.by_account:
-            yield from self._pages(schema, self._select(schema, [schema.user.logical]), [account])
-            return
-        if schema.user.logical in schema.indexed:
-            # The index also finds rows of units, which no enrolment leads to; one learner's rows of such a table are few.
-            statement = self._select(schema, [schema.user.logical])
-            yield from sorted(self._pages(schema, statement, [account]), key=lambda row: row.key)
-            return
-        if scope is None:
-            raise MergeError(
-                "NO_SCOPE", f"rows of {schema.full_name} cannot be found by account", "Give the rule a scope."
-            )
-        for known in self._places(schema, account, scope, scopes):
-            statement = self._select(schema, list(known))
-            yield from self._pages(schema, statement, list(known.values()))
-
-    def _places(
-        self, schema: TableSchema, account: str, scope: Scope, scopes: Iterable[tuple[str, str]]
-    ) -> Iterator[dict[str, Any]]:
-        """What the primary key can be restricted to, for each course (and batch, where the key needs it), once each."""
-        last: dict[str, Any] | None = None
-        for course, batch in scopes:
-            known = {**scope.constants, schema.user.logical: account, scope.course: course}
-            known[scope.batch] = f"{scope.batch_prefix}{batch}"
-            order = [*schema.partition, *schema.clustering]
-            known = {c: known[c] for c in order[: next((i for i, c in enumerate(order) if c not in known), len(order))]}
-            needed = order.index(schema.user.logical) + 1
-            courses = {c: known[c] for c in order[: max(needed, len(schema.partition))]}
-            if courses != last:
-                last = courses
-                yield courses
-
-    def scopes(self, schema: TableSchema, account: str, course: str, batch: str) -> Iterator[tuple[str, str]]:
-        """The (course, batch) pairs of an account's rows of a table that is sorted by them, sorted, once each."""
-        names = f'"{schema.column(course).actual}", "{schema.column(batch).actual}"'
-        statement = self.prepare(f'SELECT {names} FROM {schema.full_name} WHERE "{schema.user.actual}" = ?')
+        statement = self._read(schema, [f'"{schema.column(c).actual}"' for c in columns], list(known))
+        bound = statement.bind(list(known.values()))
+        bound.fetch_size = _NARROW_PAGE
         try:
-            for pair, _ in groupby(tuple(row) for row in self._session.execute(statement, [account])):
-                yield pair
+            for row in self._session.execute(bound):
+                yield tuple(plain(value) for value in row)
         except DRIVER_ERRORS as error:
             raise unavailable("answer a read", error, self._settings) from error
-
-    def collect(
-        self, schema: TableSchema, account: str, scope: tuple[str, str, str, str], columns: tuple[str, ...], where: Any
-    ) -> set[Any]:
-        """Values of `columns` in an account's rows of one (course column, course, batch column, batch)."""
-        course_column, course, batch_column, batch = scope
-        known = {schema.user.logical: account, course_column: course, batch_column: batch}
-        restricted = [c for c in (*schema.partition, *schema.clustering) if c in known]
-        names = [*columns, *([where[0]] if where else [])]
-        cql = ", ".join(f'"{schema.column(c).actual}"' for c in names)
-        conditions = " AND ".join(f'"{schema.column(c).actual}" = ?' for c in restricted)
-        found = self._fetch(
-            self.prepare(f"SELECT {cql} FROM {schema.full_name} WHERE {conditions}"), [known[c] for c in restricted]
-        )
-        width = len(columns)
-        kept = [row for row in found if where is None or row[width] == where[1]]
-        return {row[0] if width == 1 else row[:width] for row in kept}
 
     def rows_by_key(self, schema: TableSchema, account: str, keys: Iterable[Key]) -> dict[Key, Row]:
         """An account's rows of exactly these keys, with a clock taken before; a missing row is not in the answer."""
         base = self.base()
         found: dict[Key, Row] = {}
-        leading = [*schema.partition, *schema.clustering[:-1]]
-        final = schema.clustering[-1]
-        statement = self._select(schema, leading, final)
+        order = [*schema.partition, *schema.clustering]
+        # One request asks for all keys that differ only in the last clustering column, where there is one.
+        leading, final = (order[:-1], order[-1:]) if schema.clustering else (order, [])
+        statement = self._select(schema, leading, *final)
         places = [schema.bind(account, key) for key in keys]
-        places.sort(key=lambda p: [p[c] for c in (*leading, final)])
+        places.sort(key=lambda p: [p[c] for c in order])
         groups = groupby(places, key=lambda p: tuple(p[c] for c in leading))
-        for window in batched(((lead, [p[final] for p in group]) for lead, group in groups), _WINDOW):
-            futures = [self._session.execute_async(statement, [*lead, finals]) for lead, finals in window]
+        requests = ([*lead, *([p[c] for p in group] for c in final)] for lead, group in groups)
+        for window in batched(requests, _WINDOW):
+            futures = [self._session.execute_async(statement, values) for values in window]
             for future in futures:
                 try:
                     for raw in future.result():

@@ -26,7 +26,7 @@ from account_merge.derive import (
 )
 from account_merge.model import Values
 from account_merge.planner import merge_values
-from account_merge.rules import RULES, TABLES, Example, Scope, TableRule, rule_for, rules_hash
+from account_merge.rules import RULES, TABLES, Example, Place, TableRule, rule_for, rules_hash
 from account_merge.strategies import follows, maximum
 from tests.unit.include.ddl import FAMILIES
 
@@ -356,23 +356,31 @@ def test_place_is_the_course_and_batch_of_a_key() -> None:
     assert rule_for("assessment_aggregator").place(("do_1", "7", "x", "a")) == ("do_1", "7")
 
 
+def test_a_place_decides_key_columns_and_is_read_back_from_them() -> None:
+    place = Place("course", ("activity", "context"), constants={"type": "Course"}, prefix="cb:")
+    known = place.bind(("do_1", "7"))
+    assert known == {"type": "Course", "activity": "do_1", "context": "cb:7"}
+    assert place.of(known) == ("do_1", "7")
+
+
+K = Place("course", ("k",))
+
+
 def test_the_hash_changes_with_a_rule_s_meaning_only() -> None:
     assert rules_hash() == rules_hash(RULES)
     assert len({rules_hash(RULES[:n]) for n in range(len(RULES) + 1)}) == len(RULES) + 1
-    changed = TableRule("t", "u", ("k",), "why", {"c": maximum}, gives_scopes=True)
-    assert rules_hash((changed,)) != rules_hash(
-        (TableRule("t", "u", ("k",), "why", {"d": maximum}, gives_scopes=True),)
-    )
+    changed = TableRule("t", "u", ("k",), "why", {"c": maximum}, K)
+    assert rules_hash((changed,)) != rules_hash((TableRule("t", "u", ("k",), "why", {"d": maximum}, K),))
 
 
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        (TableRule("t", "u", ("k",), "why", {"c": follows}, gives_scopes=True), "no derivation leads it"),
-        (TableRule("t", "u", ("k",), "why", {"c": maximum}), "needs a scope"),
+        (TableRule("t", "u", ("k",), "why", {"c": follows}, K), "no derivation leads it"),
+        (TableRule("t", "u", ("other",), "why", {"c": maximum}, K), "belongs to a place by k, which its key lacks"),
     ],
 )
 def test_a_rule_that_cannot_work_fails_at_import(rule: TableRule, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         rules_module._check((rule,))
-    rules_module._check((TableRule("t", "u", ("k",), "why", {"c": maximum}, scope=Scope("k", "k")),))
+    rules_module._check((TableRule("t", "u", ("k",), "why", {"c": maximum}, K),))

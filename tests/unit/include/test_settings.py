@@ -30,6 +30,7 @@ BAD = [
     ("ACCOUNT_MERGE_JOURNAL_KEYSPACE", "sunbird_courses"),
     ("ACCOUNT_MERGE_TABLE_NAMES", '{"user_enrolments": "a.b"}'),
     ("ACCOUNT_MERGE_TABLE_NAMES", '{"user_enrolments": "same", "user_activity_agg": "same"}'),
+    ("ACCOUNT_MERGE_SCAN_TABLES", "user_activity_agg, users"),
     ("ACCOUNT_MERGE_JOURNAL_REPLICATION", '{"replication_factor": 3}'),
     ("ACCOUNT_MERGE_JOURNAL_REPLICATION", '{"class": "Simple\' }"}'),
     ("ACCOUNT_MERGE_CLOCK_MARGIN_SECONDS", "two"),

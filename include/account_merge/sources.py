@@ -1,0 +1,193 @@
+"""Row sources: how an account's rows of a table are found, always sorted by key; what cannot be found is named.
+
+The first of these that leads to all of them: the account's own partition; an index on the account; a list of keys (the
+places that either account touched, with their parts); a scan, where the operator gave leave. Names no table.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from account_merge.errors import NeedsAttention
+from account_merge.model import Key, Row
+from account_merge.rules import RULES, Look, Place, TableRule
+from account_merge.schema import Tables, TableSchema
+from account_merge.settings import SETTINGS, Settings
+from account_merge.store import Store, batched
+
+Values = tuple[Any, ...]
+
+
+class Sources:
+    """Finds the rows of one merge's accounts."""
+
+    def __init__(self, store: Store, tables: Tables, settings: Settings, accounts: Sequence[str]) -> None:
+        self._store, self._tables, self._settings = store, tables, settings
+        self._accounts = tuple(accounts)
+        self._scanned: dict[str, dict[str, list[Key]]] = {}
+        self._unseen: dict[str, str] = {}
+
+    # --- rows -----------------------------------------------------------------------------------------------------
+    def rows(self, rule: TableRule, account: str) -> Iterator[Row]:
+        """An account's rows of a table that this cluster has, sorted by key.
+
+        :raises NeedsAttention: the table's key cannot be reached from what is known.
+        """
+        schema = self._tables.schemas[rule.table]
+        way = self.way(rule)
+        if way == "partition":
+            yield from self._store.pages(schema, {schema.user.logical: account})
+        elif way == "index":
+            # Rows of an account that its partition does not hold together are few.
+            yield from sorted(self._store.pages(schema, {schema.user.logical: account}), key=lambda row: row.key)
+        elif way == "scan":
+            for keys in batched(self._scan(rule, schema)[account], self._settings.page_rows):
+                found = self._store.rows_by_key(schema, account, keys)
+                yield from (found[key] for key in keys if key in found)
+        else:
+            for known in self._key_list(rule, schema, account):
+                yield from self._store.pages(schema, known)
+
+    def way(self, rule: TableRule) -> str:
+        """How the rows of a table that this cluster has are found: partition, index, scan or keys."""
+        schema = self._tables.schemas[rule.table]
+        if schema.by_account:
+            return "partition"
+        if schema.user.logical in schema.indexed:
+            return "index"
+        return "scan" if rule.table in self._settings.scan_tables and self._out_of_reach(rule) else "keys"
+
+    def note(self, rule: TableRule) -> str:
+        """What of a table is not looked for, with the remedy; empty when every row is found."""
+        schema = self._tables.of(rule)
+        words = self._out_of_reach(rule) if schema and self.way(rule) == "keys" else ""
+        if not words or schema is None:
+            return ""
+        options = [f"an index on {schema.name} ({schema.user.actual})"]
+        options += [_variable(name) for name in (rule.belongs.parts,) if name]
+        options.append(f"{rule.table} in {_variable('scan_tables')}")
+        return f"not looked for: {words} (what leads to them: {', '.join(options[:-1])} or {options[-1]})"
+
+    def _out_of_reach(self, rule: TableRule) -> str:
+        """In words, what the list of keys cannot lead to; empty when it leads to every row."""
+        if rule.table not in self._unseen:
+            self._unseen[rule.table] = self._beyond_the_list(rule)
+        return self._unseen[rule.table]
+
+    def _beyond_the_list(self, rule: TableRule) -> str:
+        parts = self._parts(rule.belongs)
+        if not rule.unseen or parts is None:
+            return rule.unseen
+        missing = sum(1 for whole, _ in groupby(v[0] for v in self.places(rule.belongs)) if whole not in parts)
+        file = Path(getattr(self._settings, rule.belongs.parts)).name
+        return f"{rule.unseen} ({rule.belongs.kind}s that {file} does not name: {missing})" if missing else ""
+
+    def _scan(self, rule: TableRule, schema: TableSchema) -> dict[str, list[Key]]:
+        """The keys of every account of this merge, from one reading of the whole table's keys."""
+        if rule.table not in self._scanned:
+            found: dict[str, list[Key]] = {account: [] for account in self._accounts}
+            for account, *key in self._store.values(schema, (schema.user.logical, *schema.key), {}):
+                if account in found:
+                    found[account].append(tuple(key))
+            self._scanned[rule.table] = {account: sorted(keys) for account, keys in found.items()}
+        return self._scanned[rule.table]
+
+    # --- lists of keys ----------------------------------------------------------------------------------------------
+    def places(self, place: Place) -> Iterator[Values]:
+        """Every place of a kind that an account of this merge touched, sorted, once each."""
+        streams = [
+            self._given(rule, schema, account)
+            for rule in RULES
+            if rule.gives and rule.belongs.kind == place.kind and (schema := self._tables.of(rule)) is not None
+            for account in self._accounts
+        ]
+        for values, _ in groupby(heapq.merge(*streams)):
+            yield values
+
+    def _given(self, rule: TableRule, schema: TableSchema, account: str) -> Iterator[Values]:
+        yield from self._store.values(schema, rule.belongs.columns, {schema.user.logical: account})
+
+    def _with_parts(self, place: Place) -> Iterator[Values]:
+        parts = self._parts(place)
+        if not parts:
+            return self.places(place)
+        pairs = ((part, *rest) for whole, *rest in self.places(place) for part in (whole, *parts.get(whole, ())))
+        return iter(sorted(set(pairs)))
+
+    def _key_list(self, rule: TableRule, schema: TableSchema, account: str) -> Iterator[dict[str, Any]]:
+        """What the leading key columns are for each place, as far as the key needs it, once each."""
+        order = [*schema.partition, *schema.clustering]
+        needed = order[: max(order.index(schema.user.logical) + 1, len(schema.partition))]
+        last: dict[str, Any] = {}
+        for values in self._with_parts(rule.belongs):
+            known = {**rule.belongs.bind(values), schema.user.logical: account}
+            if not known.keys() >= set(needed):
+                raise NeedsAttention(
+                    "UNKNOWN_KEY",
+                    f"rows of {schema.full_name} cannot be found by account: its key begins with {', '.join(needed)}",
+                    f"Create an index on {schema.user.actual}, or name {rule.table} in {_variable('scan_tables')}.",
+                )
+            wanted = {column: known[column] for column in needed}
+            if wanted != last:
+                last = wanted
+                yield wanted
+
+    def _parts(self, place: Place) -> dict[str, list[str]] | None:
+        """The configured parts of each whole; None when none are configured."""
+        path = getattr(self._settings, place.parts) if place.parts else ""
+        return _read_parts(path, _variable(place.parts), _changed(path, _variable(place.parts))) if path else None
+
+    # --- looking at other tables ------------------------------------------------------------------------------------
+    def look(self, look: Look, place: Values) -> dict[str, set[Any]]:
+        """What each account's rows of another table show in one place."""
+        other = next(rule for rule in RULES if rule.table == look.table)
+        schema = self._tables.of(other)
+        if schema is None:
+            return {}
+        bound = other.belongs.bind(place)
+        found: dict[str, set[Any]] = {}
+        names = [*look.collect, *([look.where[0]] if look.where else [])]
+        width = len(look.collect)
+        for account in self._accounts:
+            known = {**bound, schema.user.logical: account}
+            leading = {c: known[c] for c in (*schema.partition, *schema.clustering) if c in known}
+            rows = self._store.values(schema, names, leading)
+            kept = (row[:width] for row in rows if look.where is None or row[width] == look.where[1])
+            found[account] = {row[0] if width == 1 else row for row in kept}
+        return found
+
+
+def _variable(name: str) -> str:
+    return next((row.env for row in SETTINGS if row.field == name), "")
+
+
+def _changed(path: str, variable: str) -> int:
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError as error:
+        raise _bad_parts(variable, path, "cannot be read") from error
+
+
+@lru_cache(maxsize=4)
+def _read_parts(path: str, variable: str, changed: int) -> dict[str, list[str]]:
+    """Reads the file once for each time that it changes."""
+    try:
+        parts = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _bad_parts(variable, path, "is no JSON file that can be read") from error
+    lists = parts.values() if isinstance(parts, dict) else [None]
+    if not all(isinstance(units, list) and all(isinstance(unit, str) for unit in units) for units in lists):
+        raise _bad_parts(variable, path, "is not an object of lists of texts")
+    return dict(parts)
+
+
+def _bad_parts(variable: str, path: str, problem: str) -> NeedsAttention:
+    return NeedsAttention(
+        "BAD_HIERARCHY", f"{variable}: {path} {problem}", f"Mend the file or clear {variable}; then clear the task."
+    )

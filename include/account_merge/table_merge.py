@@ -1,0 +1,152 @@
+"""What a merge plans for one table: the target's rows joined with its sources', and the sources' rows set inactive."""
+
+from __future__ import annotations
+
+import heapq
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from account_merge.engine import Planned, Progress, TableWork
+from account_merge.evidence import Looks
+from account_merge.journal import Cas
+from account_merge.log import Log, ledger
+from account_merge.model import Change, Entry, Key, Merge, Row, Values, Write
+from account_merge.planner import plan
+from account_merge.rules import TableRule
+from account_merge.schema import Tables
+from account_merge.settings import Settings
+from account_merge.sources import Sources
+from account_merge.store import Store
+from account_merge.verify import refold
+
+
+@dataclass(frozen=True)
+class History:
+    """The merges, undone ones left out, whose logs tell where the accounts' rows come from.
+
+    :param merges_from: merges that a source account of this merge was a source of.
+    :param merges_into: account of this merge -> merges that moved rows to it, this one among the target's.
+    """
+
+    merges_from: frozenset[uuid.UUID] = frozenset()
+    merges_into: Mapping[str, frozenset[uuid.UUID]] = field(default_factory=dict)
+
+
+class TableMerge(TableWork):
+    """Merges one table.
+
+    :param skip: keys whose rows stay as the target has them.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        cas: Cas,
+        settings: Settings,
+        tables: Tables,
+        rule: TableRule,
+        merge: Merge,
+        history: History,
+        guard: Callable[[], None] = lambda: None,
+        skip: Callable[[Key], bool] = lambda key: False,
+        progress: Progress | None = None,
+    ) -> None:
+        target = merge.survivor or merge.request.target
+        super().__init__(store, cas, settings, tables, rule, merge, target, rule.table, guard, progress)
+        self._history, self._skip = history, skip
+        self.sources = tuple(sorted(merge.request.sources))
+        self.found = Sources(store, tables, settings, (*self.sources, target))
+
+    def remark(self) -> str:
+        """What of the table is not looked for."""
+        return self.found.note(self._rule)
+
+    def _source_rows(self, account: str) -> Iterator[Row]:
+        """A source's rows; what an earlier merge only deactivated shows the value that it had before."""
+        rows = self.found.rows(self._rule, account)
+        if not self._rule.deactivated:
+            return rows
+        name, earlier = source_log(self._rule, account), sorted(self._history.merges_from - {self._merge.merge_id})
+        return reactivated(rows, [Log(self._cas, m, name, self._codec) for m in earlier], self._rule.deactivated)
+
+    def _evidence(self) -> Looks:
+        return Looks(self.found, self._cas, self._tables, self._rule, self._history.merges_into)
+
+    def _given(self) -> Iterator[tuple[Key, str, dict[str, int]]]:
+        earlier = sorted(self._history.merges_from - {self._merge.merge_id})
+        logs = [Log(self._cas, m, self._rule.table, self._codec) for m in earlier]
+        return ledger(logs, frozenset(self.sources))
+
+    def plan(self, after: Key | None = None) -> Iterator[Planned]:
+        """One change for each row that a source has; this is also the preview."""
+
+        def behind(rows: Iterable[Row]) -> Iterator[Row]:
+            return (row for row in rows if after is None or row.key > after)
+
+        return plan(
+            self._rule,
+            self.account,
+            {account: behind(self._source_rows(account)) for account in self.sources},
+            behind(self.found.rows(self._rule, self.account)),
+            self._given(),
+            self._evidence(),
+            self._skip,
+        )
+
+    def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
+        """Folds in what the platform wrote since."""
+        evidence = self._evidence()
+        return refold(self._store, self._schema, self._rule, self.account, entry, sent, self._settings, evidence)
+
+
+class SourceRows(TableWork):
+    """Sets one source account's rows inactive (`source_rows: deactivate`), journaled in a log of their own."""
+
+    def __init__(self, work: TableMerge, account: str) -> None:
+        super().__init__(
+            work._store, work._cas, work._settings, work._tables, work._rule, work._merge, account,
+            source_log(work._rule, account), work._guard, work._progress,
+        )  # fmt: skip
+        self.found = work.found
+
+    def plan(self, after: Key | None = None) -> Iterator[Planned]:
+        """A change for each row that is still active."""
+        for row in self.found.rows(self._rule, self.account):
+            off = {
+                c: Write(value, max(row.base, row.written.get(c, 0) + 1))
+                for c, value in self._rule.deactivated.items()
+                if c in self._schema.columns and row.values.get(c) != value
+            }
+            if off and (after is None or row.key > after):
+                why = dict.fromkeys(off, "the source account's rows are deactivated, as asked")
+                yield Change(row.key, {}, row.values, off, False, why, {}), row.base
+
+    def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
+        """Nothing: a row that the platform makes active again stays so."""
+        return [], 0
+
+
+def source_log(rule: TableRule, account: str) -> str:
+    """The name of the log of a source account's own rows."""
+    return f"{rule.table}/{account}"
+
+
+def reactivated(rows: Iterable[Row], logs: Iterable[Log], deactivated: Mapping[str, Any]) -> Iterator[Row]:
+    """Rows (sorted) with the value from before a merge set them inactive, where nobody has changed it since."""
+    earlier = heapq.merge(*(_befores(log) for log in logs), key=lambda item: item[0])
+    held = next(earlier, None)
+    for row in rows:
+        while held is not None and held[0] < row.key:
+            held = next(earlier, None)
+        values = dict(row.values)
+        while held is not None and held[0] == row.key:
+            values |= {c: held[1][c] for c, off in deactivated.items() if held[1].get(c) and values.get(c) == off}
+            held = next(earlier, None)
+        yield replace(row, values=values)
+
+
+def _befores(log: Log) -> Iterator[tuple[Key, Values]]:
+    for entry in log.entries():
+        yield from ((change.key, change.before or {}) for change in entry.changes)
