@@ -32,11 +32,13 @@ class Derivation:
     :param columns: the columns that it may change, for docs and reports.
     :param why: one sentence for the report.
     :param apply: (sides, merged values, evidence) -> columns to set.
+    :param again: for undo: (the row as the platform left it, the row without the merge, evidence) -> columns to set.
     """
 
     columns: tuple[str, ...]
     why: str
     apply: Callable[[Sequence[Side], Values, Evidence], Values] = field(repr=False)
+    again: Callable[[Side, Values, Evidence], Values] | None = field(default=None, repr=False)
 
 
 def _order(sides: Sequence[Side]) -> list[Side]:
@@ -100,7 +102,10 @@ def count_of(column: str, counted: str, value: int) -> Derivation:
             return {}
         return {column: max(number(merged), *(s.values[column] for s in known))}
 
-    return Derivation((column,), f"number of finished items in the united {counted}", apply)
+    def again(now: Side, row: Values, evidence: Evidence) -> Values:
+        return {column: number(row)} if now.values.get(column) == number(now.values) else {}
+
+    return Derivation((column,), f"number of finished items in the united {counted}", apply, again)
 
 
 def shown(values: Values, column: str, older: str = "") -> Values:
@@ -160,14 +165,23 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
         result = merged.get(column) or {}
         stored = {s.account: number for s in sides if (number := shown(s.values, column, older).get(key)) is not None}
         finished, brought = evidence.get(evidence_name, {}), evidence.get(f"{evidence_name}: brought", {})
-        own = {account: frozenset(items) for account, items in finished.items()}
+        own = {s.account: frozenset(finished.get(s.account, ())) for s in sides}
         sound = (proved(n, own.get(a, frozenset()), frozenset(brought.get(a, ()))) for a, n in stored.items())
         if key not in result or not all(sound):
             return {}
         union = frozenset().union(*own.values())
         return {column: {**result, key: type(result[key])(max(len(union), *stored.values()))}}
 
-    return Derivation((column,), "union of the lessons that both finished", apply)
+    def again(now: Side, row: Values, evidence: Evidence) -> Values:
+        """The platform counted what it saw: this account's lessons and those that the undone merge had brought."""
+        counted, own = (now.values.get(column) or {}).get(key), evidence.get(evidence_name, {}).get(now.account)
+        if counted is None or own is None or key not in (row.get(column) or {}):
+            return {}
+        brought = evidence.get(f"{evidence_name}: brought", {}).get(now.account, ())
+        right = counted == len({*own, *brought}) and counted > len(own)
+        return {column: {**row[column], key: type(counted)(len(own))}} if right else {}
+
+    return Derivation((column,), "union of the lessons that both finished", apply, again)
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,7 @@ class TableWork(ABC):
         attempt = 0
         if again and any(self._schema.columns[c].kind == "list" for ch in entry.changes for c in ch.writes):
             changes, attempt = self._without_right_lists(entry.changes), self.log.next_attempt(entry)
-        self._store.write(self._schema, self.account, changes, entry.base, attempt)
+        self._store.write(self._schema, self.account, changes, attempt)
 
     def _without_right_lists(self, changes: Iterable[Change]) -> list[Change]:
         held = self._store.rows_by_key(self._schema, self.account, [c.key for c in changes if c.writes])

@@ -47,7 +47,7 @@ class Change:
     :param sources: source account -> its row's values as read (also kept where nothing changes).
     :param before: the target's row as read, None when the target had no such row.
     :param writes: column -> what is put; empty when the target needs nothing.
-    :param create: the row must exist afterwards and did not before.
+    :param create: the row must exist afterwards and did not before: the timestamp (µs) of its marker; 0 = it did.
     :param delete: the row must be gone afterwards, at this timestamp (µs); 0 = it stays.
     :param why: column -> the strategy's words, for each column that is written.
     :param given: source account -> column -> highest absolute value of a total handed on (before, after) this merge.
@@ -59,7 +59,7 @@ class Change:
     sources: Mapping[str, Values]
     before: Values | None
     writes: Mapping[str, Write]
-    create: bool
+    create: int
     why: Mapping[str, str]
     given: Mapping[str, Mapping[str, tuple[int, int]]]
     notes: tuple[str, ...] = ()

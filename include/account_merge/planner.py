@@ -101,7 +101,7 @@ def plan_row(
     remarks = [
         words for r in rule.remarks if r.column in writes and before is not None for words in r.apply(merged[r.column])
     ]
-    return Change(key, dict(sources), before, writes, before is None, why, handed, (*notes, *remarks))
+    return Change(key, dict(sources), before, writes, 0 if target else base, why, handed, (*notes, *remarks))
 
 
 def plan(

@@ -215,7 +215,7 @@ class Store:
                     raise unavailable("answer a read", error, self._settings) from error
         return found
 
-    def write(self, schema: TableSchema, account: str, changes: Iterable[Change], base: int, attempt: int = 0) -> None:
+    def write(self, schema: TableSchema, account: str, changes: Iterable[Change], attempt: int = 0) -> None:
         """Puts the changes' absolute values, each at its own timestamp.
 
         Safe to repeat with another `attempt`: scalars and elements are the same again, a list takes its timestamp +
@@ -227,7 +227,7 @@ class Store:
             s
             for change in changes
             if change.writes or change.create or change.delete
-            for s in self._statements(schema, account, change, base, attempt)
+            for s in self._statements(schema, account, change, attempt)
         ]
         requests: list[Any] = []
         for _, same in groupby(statements, key=lambda item: item[0]):
@@ -248,7 +248,7 @@ class Store:
                     raise unavailable("acknowledge a write", error, self._settings) from error
 
     def _statements(
-        self, schema: TableSchema, account: str, change: Change, base: int, attempt: int
+        self, schema: TableSchema, account: str, change: Change, attempt: int
     ) -> list[tuple[tuple[Any, ...], Any]]:
         """One statement for each timestamp of a change: scalars and lists are set, maps and sets get elements added."""
         place = schema.bind(account, change.key)
@@ -262,7 +262,7 @@ class Store:
             names = ", ".join(f'"{schema.column(c).actual}"' for c in order)
             marks = ", ".join("?" for _ in order)
             insert = self.prepare(f"INSERT INTO {schema.full_name} ({names}) VALUES ({marks}) USING TIMESTAMP ?")
-            statements.append((partition, insert.bind([*keys, base])))
+            statements.append((partition, insert.bind([*keys, change.create])))
         if change.delete:
             gone = self.prepare(f"DELETE FROM {schema.full_name} USING TIMESTAMP ? WHERE {conditions}")
             return [(partition, gone.bind([change.delete, *keys]))]

@@ -121,7 +121,7 @@ class SourceRows(TableWork):
             }
             if off and (after is None or row.key > after):
                 why = dict.fromkeys(off, "the source account's rows are deactivated, as asked")
-                yield Change(row.key, {}, row.values, off, False, why, {}), row.base
+                yield Change(row.key, {}, row.values, off, 0, why, {}), row.base
 
     def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
         """Nothing: a row that the platform makes active again stays so."""

@@ -44,10 +44,14 @@ def refold(
         row = rows.get(change.key)
         if not _dirty(rule, change, row):
             continue
-        given, notes = _given(rule, change, row, sent, acknowledged, settings)
+        blind, notes = unseen(rule, change, row, sent, acknowledged, settings)
+        given = {
+            account: {c: before if c in blind else after for c, (before, after) in totals.items()}
+            for account, totals in change.given.items()
+        }
         again = plan_row(rule, change.key, change.sources, row, target, base, given, evidence_for(change.key), notes)
         if again.writes or again.create or notes:
-            folds.append(_keeping_ledger(again, change))
+            folds.append(replace(_keeping_ledger(again, change), unseen=blind))
     return folds, base
 
 
@@ -63,34 +67,35 @@ def _dirty(rule: TableRule, change: Change, row: Row | None) -> bool:
     return False
 
 
-def _given(
+def unseen(
     rule: TableRule, change: Change, row: Row | None, sent: float, acknowledged: float, settings: Settings
-) -> tuple[dict[str, dict[str, int]], tuple[str, ...]]:
-    """For each total: is our share already in the value that is there now? Decided by time; the value is a hint."""
-    contained: dict[str, bool] = {}
+) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The totals that the platform wrote without having seen what we wrote, and notes where that stays open.
+
+    Time decides: what was written before our entry was sent cannot have seen it, what was written later than our
+    acknowledgement plus `PLATFORM_WRITE_WINDOW` has; between, the value is a hint, and both readings are named.
+    """
+    blind = set()
     notes = []
     for column, write in change.writes.items():
-        if not rule.strategy(column).ledger:
+        if not rule.strategy(column).ledger or write.value is None:
             continue
         value = row.values.get(column) if row else None
-        when = (row.written.get(column, 0) if row else 0) / 1e6
-        share = write.value - ((change.before or {}).get(column) or 0)
-        if value is None or (when * 1e6 > write.timestamp and when < sent - settings.clock_margin_seconds):
-            contained[column] = False
-        elif when * 1e6 <= write.timestamp or when > acknowledged + settings.platform_write_window_seconds:
-            contained[column] = True
-        else:
-            contained[column] = value >= write.value
-            if contained[column]:
+        written = row.written.get(column, 0) if row else 0
+        before = (change.before or {}).get(column) or 0
+        share = write.value - before
+        if value is None or (written > write.timestamp and written / 1e6 < sent - settings.clock_margin_seconds):
+            blind.add(column)
+        elif write.timestamp < written <= (acknowledged + settings.platform_write_window_seconds) * 1e6:
+            seen = value >= write.value if share >= 0 else value < before
+            if seen:
                 notes.append(
-                    f"{column}: the platform wrote {value} while the merge added {share}; read as containing it "
-                    f"({value}), otherwise it would be {value + share}"
+                    f"{column}: the platform wrote {value} while {share:+} was put there; read as containing that "
+                    f"({value}), otherwise it would be {max(0, value + share)}"
                 )
-    given = {
-        account: {c: (after if contained.get(c, True) else before) for c, (before, after) in totals.items()}
-        for account, totals in change.given.items()
-    }
-    return given, tuple(notes)
+            else:
+                blind.add(column)
+    return frozenset(blind), tuple(notes)
 
 
 def _keeping_ledger(again: Change, change: Change) -> Change:
