@@ -114,6 +114,7 @@ def test_a_running_merge_stops_at_its_next_entry_and_goes_on_where_it_stopped(
 
 def test_nothing_is_started_while_events_are_still_claimed(service):
     by_hand = opened(service, account(), account())
+    opened(service, account(), account(), tenant="org-1")
     assert from_elsewhere(service, "pause")["changed"]
     source, target = account(), account()
     service.topics.publish([(service.settings.merge_topic, None, event(source, target, "m1"))])
@@ -125,7 +126,7 @@ def test_nothing_is_started_while_events_are_still_claimed(service):
     assert "stopped all merging" in answer["note"]
     assert service.journal.account(source) is None
     from_elsewhere(service, "resume")
-    assert len(service.choose_merges(lambda run: None)) == 2
+    assert len(service.choose_merges(lambda run: None)) == 3
 
 
 def test_a_run_that_was_queued_when_the_switch_was_turned_gives_its_merge_back(service):
