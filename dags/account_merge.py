@@ -14,7 +14,8 @@
 **Guarantees.** Every task can be cleared, killed and repeated at any time, in any order: the tables end the same. On a
 completed merge the tasks report and write nothing. `dry_run` counts the same changes and writes nothing.
 
-**Another merge holds an account:** `admit` ends green, the rest is skipped, the poll starts the merge when it is free.
+**Another merge holds an account, or `account_merge_switch` stops it:** the task ends green and the rest is skipped; the
+poll starts the merge when it is free, or when the switch is off.
 
 **When it fails:** its failed event is published; it keeps its accounts, so that nothing interleaves. Servers away:
 retried with growing pauses; later clear the failed task. Invalid request: fails at once, the log says why. `python -m
@@ -32,7 +33,7 @@ from account_merge.rules import RULES, TableRule
 from account_merge_airflow.callbacks import publish_failed_event
 from account_merge_airflow.connections import open_service
 from account_merge_airflow.policies import TASK_ARGS
-from account_merge_airflow.runs import merge_id_of, open_or_confirm, request_of, skip_the_rest
+from account_merge_airflow.runs import go_on, merge_id_of, open_or_confirm, request_of
 
 TABLES = [rule.table for rule in RULES]
 ACCOUNT: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 1024, "pattern": r"\S"}
@@ -62,11 +63,7 @@ def account_merge() -> None:
         if request_of(context).dry_run:
             return {"merge_id": None, "state": "preview", "note": "dry_run: nothing is opened.", "proceed": True}
         with open_service() as service:
-            answer = service.admit(open_or_confirm(context, service), context["run_id"])
-        # A completed merge goes on: its tasks report and write nothing, so a finished run can be cleared.
-        if not answer["proceed"] and answer["state"] != "completed":
-            skip_the_rest(context, answer)
-        return answer
+            return go_on(context, service.admit(open_or_confirm(context, service), context["run_id"]))
 
     def merge(table: str) -> dict[str, Any]:
         context = get_current_context()
@@ -74,7 +71,7 @@ def account_merge() -> None:
         with open_service() as service:
             if request.dry_run:
                 return service.preview_table(request, table)
-            return service.merge_table(merge_id_of(context, service), table)
+            return go_on(context, service.merge_table(merge_id_of(context, service), table))
 
     @task(task_display_name="Publish sync events", execution_timeout=timedelta(minutes=30))
     def publish_sync_events() -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The command line: preview, merge, show, list, check, create-journal, from the same service functions as the DAGs.
 
-Exit status: 0 done (also "nothing to merge"), 1 a merge or check failed, 2 the call itself was wrong, 3 it waits.
+What operators do to merges that there are is in `operate`. Exit status: 0 done (also "nothing to merge"), 1 a merge or
+check failed, 2 the call itself was wrong, 3 it waits.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
+from account_merge import operate
 from account_merge.errors import InvalidRequest, MergeError
 from account_merge.events import Position, merge_id_for, parse
 from account_merge.model import MergeRequest
@@ -57,7 +59,11 @@ def parser() -> argparse.ArgumentParser:
             made.add_argument(
                 "--events", metavar="FILE", help="merge the raw events of a file, one a line; - for standard input"
             )
+            made.add_argument(
+                "--go-on", type=uuid.UUID, metavar="MERGE_ID", help="go on with a merge that was opened before"
+            )
             made.add_argument("--no-publish", action="store_true", help="do not publish sync events")
+    operate.add_commands(command)
     return top
 
 
@@ -128,13 +134,13 @@ def _merge(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int
         return _merge_events(
             service, arguments.events, publish and bool(os.environ.get("KAFKA_BOOTSTRAP_SERVERS")), out
         )
-    merge_id = service.open_merge(_request(arguments))
+    merge_id = arguments.go_on or service.open_merge(_request(arguments))
     result = run_merge(service, merge_id, publish, progress=not arguments.json)
     if arguments.json:
         print(json.dumps(result), file=out)
     else:
         print_report(service.report(merge_id), False, out)
-    return {"completed": 0, "waiting": 3}.get(str(result["state"]), 1)
+    return {"completed": 0, "waiting": 3, "requested": 3, "paused": 3}.get(str(result["state"]), 1)
 
 
 def run_merge(service: Service, merge_id: uuid.UUID, publish: bool, progress: bool = False) -> dict[str, Any]:
@@ -148,7 +154,12 @@ def run_merge(service: Service, merge_id: uuid.UUID, publish: bool, progress: bo
             for rule in RULES:
                 done = service.merge_table(merge_id, rule.table, _Progress(rule.table) if progress else None)
                 answer["counts"][rule.table] = {k: done[k] for k in ("created", "changed", "same", "folded")}
-            service.publish_sync(merge_id, publish)
+                if not done["proceed"]:
+                    answer["note"] = done["note"]
+                    break
+            else:
+                published = service.publish_sync(merge_id, publish)
+                answer["note"] = answer["note"] if published["proceed"] else published["note"]
     except MergeError as error:
         answer["error"] = {"code": error.code, "message": error.message, "remedy": error.remedy}
         merge = service.journal.need(merge_id)
@@ -203,7 +214,8 @@ def _merge_event(service: Service, raw: bytes, position: Position, publish: bool
             return answer
         merge_id = merge_id_for(event.sources, event.target, event.mid, position)
         answer["id"] = str(merge_id)
-        service.open_merge(MergeRequest(event.sources, event.target, origin="cli", mid=event.mid, raw=raw), merge_id)
+        request = MergeRequest(event.sources, event.target, origin="cli", mid=event.mid, raw=raw, tenant=event.tenant)
+        service.open_merge(request, merge_id)
         return run_merge(service, merge_id, publish)
     except MergeError as error:
         known = {"code": error.code, "message": error.message, "remedy": error.remedy}
@@ -218,4 +230,5 @@ _COMMANDS = {
     "show": _show,
     "preview": _preview,
     "merge": _merge,
+    **operate.COMMANDS,
 }

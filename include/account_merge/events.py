@@ -56,6 +56,7 @@ class MergeEvent:
     target: str
     mid: str | None = None
     ets: int | None = None
+    tenant: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,12 @@ def _sound_mid(value: Any) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
+def _tenant(value: Any, info: ValidationInfo) -> str:
+    # It selects and never merges: one that no switch could name is as good as none, and refuses nothing.
+    fits = isinstance(value, str) and len(value.strip()) <= info.context["max_id_length"]  # type: ignore[index]
+    return value.strip() if fits else ""
+
+
 _AccountId = Annotated[str, BeforeValidator(_account_id)]
 
 
@@ -110,6 +117,7 @@ class _Edata(BaseModel):
     model_config = ConfigDict(validate_default=True)
     source: _AccountId = Field(None, alias="fromAccountId")  # type: ignore[assignment]
     target: _AccountId = Field(None, alias="toAccountId")  # type: ignore[assignment]
+    tenant: Annotated[str, BeforeValidator(_tenant)] = Field("", alias="rootOrgId")
 
 
 class _WireEvent(BaseModel):
@@ -137,7 +145,7 @@ def parse(raw: bytes | None, settings: Settings) -> MergeEvent | None:
     true_hash = hashlib.sha256(f"{source}_{target}".encode()).hexdigest()
     if _HASH.fullmatch(wire.object) and wire.object.lower() != true_hash:
         raise _refused(WRONG_HASH)
-    return MergeEvent((source,), target, wire.mid, wire.ets)
+    return MergeEvent((source,), target, wire.mid, wire.ets, wire.edata.tenant)
 
 
 def _object(raw: bytes | None, max_bytes: int) -> dict[str, Any]:

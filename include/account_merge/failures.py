@@ -15,11 +15,19 @@ from account_merge.events import failed_event
 from account_merge.journal import Journal, now
 from account_merge.model import Merge
 from account_merge.settings import Settings
+from account_merge.states import RESUMABLE
 from account_merge.topics import Topics
 
 log = logging.getLogger(__name__)
 
 _SPARE = 60.0  # s beyond the delivery time-out before a sender counts as gone
+
+
+def next_failure(merge: Merge) -> dict[str, Any]:
+    """Columns with which a merge that goes on can owe its next failed event, once the last one is out or given up."""
+    if merge.failed_event not in ("sent", "undeliverable"):
+        return {}
+    return {"failed_event": "none", "failed_number": merge.failed_number + 1}
 
 
 class Failures:
@@ -63,6 +71,7 @@ class Failures:
         A cause that a task left in the journal is what the failed event tells.
         """
         merge = self._journal.need(merge_id)
+        merge = self._resumed_in_vain(merge, run_id)
         if merge.state == "requested":  # the run ended before `admit` could move it on
             self._journal.move(merge, "started", attempt=merge.attempt + 1, run_ids=[*merge.run_ids, run_id])
             merge = self._journal.need(merge_id)
@@ -70,6 +79,13 @@ class Failures:
             reason = error if isinstance(error, str) else type(error).__name__
             self.record(merge, error if isinstance(error, MergeError) else _cause(merge, run_id, reason), "failed")
         return {"merge_id": str(merge_id), "failed_event": self.send(merge_id)}
+
+    def _resumed_in_vain(self, merge: Merge, run_id: str) -> Merge:
+        """The run that should have resumed the merge ended before `admit` could: a failure with an event of its own."""
+        if merge.resume != "started" or merge.state not in RESUMABLE or merge.run_ids[-1:] != (run_id,):
+            return merge
+        self._journal.move(merge, "running", resume=None, **next_failure(merge))
+        return self._journal.need(merge.merge_id)
 
     def send(self, merge_id: uuid.UUID) -> str:
         """Publishes the merge's failed event if one is owed; answers its state afterwards."""
@@ -135,8 +151,8 @@ class Failures:
 
     def sweep(self, run_state: Callable[[str], str | None]) -> dict[str, int]:
         """Publishes what callbacks could not: of merges whose run ended failed, and of refused events."""
-        for state in ("running", "started"):
-            for merge in self._journal.find("state", state):
+        for search in (("state", "running"), ("state", "started"), ("resume", "started")):
+            for merge in self._journal.find(*search):
                 run = merge.run_ids[-1] if merge.run_ids else ""
                 if run and run_state(run) == "failed":
                     self.fail_quietly(merge, run)
@@ -155,6 +171,7 @@ class Failures:
 
     def fail_quietly(self, merge: Merge, run: str) -> None:
         """Records a run's failure; its event is sent by the sweep that follows."""
+        merge = self._resumed_in_vain(merge, run)
         self.record(merge, _cause(merge, run, "it ended failed"), "failed")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +12,8 @@ from account_merge.failures import Failures
 from account_merge.journal import Journal, now
 from account_merge.model import Merge, MergeRequest
 from account_merge.settings import Settings
-from account_merge.states import CLOSED
+from account_merge.states import CLOSED, RESUMABLE
+from account_merge.switch import ALL, Stop, Switch
 from account_merge.topics import Topics
 
 #: How long a merge in a state is left alone. One that was started and has no run lost it between two steps of the poll;
@@ -26,6 +27,7 @@ class Inbox:
 
     def __init__(self, journal: Journal, topics: Callable[[], Topics], failures: Failures, settings: Settings) -> None:
         self._journal, self._topics, self._failures, self._settings = journal, topics, failures, settings
+        self._switch = Switch(journal)
 
     def look(self) -> dict[str, int]:
         """Messages past the committed offset; without any, 1 when a merge or a failed event is due. Consumes nothing."""
@@ -35,11 +37,11 @@ class Inbox:
     def _due(self) -> Iterator[Merge]:
         """Merges that the poll has something to do for; lazily, since the first answers the question."""
         find = self._journal.find
-        yield from self._startable()
+        stops = self._switch.on()
+        yield from self._startable(stops)
         yield from find("failed_event", "due")
         yield from (m for m in find("failed_event", "sending") if self._old(m))
-        for state in GRACE:
-            yield from (m for m in find("state", state) if self._old(m))
+        yield from (m for m in self._begun(stops) if self._old(m))
 
     @staticmethod
     def _old(merge: Merge) -> bool:
@@ -78,20 +80,28 @@ class Inbox:
             return "refused" if opened else "repeated"
         if event is None:
             return "ignored"
-        request = MergeRequest(event.sources, event.target, origin="event", mid=event.mid, raw=raw)
+        request = MergeRequest(event.sources, event.target, origin="event", mid=event.mid, raw=raw, tenant=event.tenant)
         merge_id = merge_id_for(event.sources, event.target, event.mid, position)
         return "claimed" if self._journal.open(merge_id, request, where) else "repeated"
 
-    def _startable(self) -> list[Merge]:
+    def _startable(self, stops: Mapping[str, Stop]) -> list[Merge]:
         """What can start now, oldest first; of merges that share an account only the oldest, the others would only wait.
 
         A requested merge that an older open merge blocks is started all the same: its run says whom it waits for.
+
+        :param stops: the switches that are on; what they stop stays where it is.
         """
+        if ALL in stops:
+            return []
         under_way = [m for state in ("started", "running") for m in self._journal.find("state", state)]
         busy = {account for merge in under_way for account in merge.accounts}
-        waiting = [m for m in self._journal.find("state", "waiting") if self._free(m) and not busy & set(m.accounts)]
-        ready = [*self._journal.find("state", "requested"), *waiting]
-        taken: set[str] = set()
+        waiting = [m for m in self._journal.find("state", "waiting", but=stops) if self._free(m)]
+        resumed = [m for m in self._journal.find("resume", "wanted", but=stops) if self._resumes(m)]
+        again = [m for m in [*waiting, *resumed] if not busy & set(m.accounts)]
+        ready = [*self._journal.find("state", "requested", but=stops), *again]
+        # Until `admit` has the accounts of a resumed merge, nobody may overtake it.
+        resuming = [m for m in self._journal.find("resume", "started") if m.state in RESUMABLE]
+        taken = {account for merge in resuming for account in merge.accounts}
         chosen = []
         for merge in sorted(ready, key=lambda m: (m.created_at or now(), str(m.merge_id))):
             if any(self._journal.holder(account) for account in merge.accounts):
@@ -105,17 +115,31 @@ class Inbox:
         holder = self._journal.holder(merge.waiting_for) if merge.waiting_for else None
         return holder is None or holder.merge_id == merge.merge_id or holder.state in CLOSED
 
+    def _resumes(self, merge: Merge) -> bool:
+        """Whether a failed or paused merge can go on: it cannot wait in a run of its own, so it starts when it is free."""
+        holders = (self._journal.holder(account) for account in merge.accounts)
+        return merge.state in RESUMABLE and all(h is None or h.merge_id == merge.merge_id for h in holders)
+
+    def _begun(self, stops: Mapping[str, Stop]) -> list[Merge]:
+        """Merges that have a run, and no switch stops them."""
+        searches = (("state", "started"), ("state", "running"), ("resume", "started"))
+        found = [m for search in searches for m in self._journal.find(*search, but=stops)] if ALL not in stops else []
+        return [m for m in found if m.resume is None or m.state in RESUMABLE]
+
     def choose(self, run_state: Callable[[str], str | None], limit: int) -> list[dict[str, Any]]:
         """Moves what can start to started, oldest first, and answers one run for each.
 
         :param run_state: the state of an Airflow run, None when it does not exist.
         """
         chosen = []
-        for merge in [*self._stranded(run_state), *self._startable()][:limit]:
+        stops = self._switch.on()
+        for merge in [*self._stranded(run_state, stops), *self._startable(stops)][:limit]:
             number = merge.attempt + 1
             run_id = f"merge__{merge.merge_id}__{number}"
-            state = merge.state if merge.state == "running" else "started"
-            if self._journal.change(merge, state=state, attempt=number, run_ids=[*merge.run_ids, run_id]):
+            again = merge.state in RESUMABLE  # only `admit` moves these on
+            state = merge.state if again or merge.state == "running" else "started"
+            resume = {"resume": "started"} if again else {}
+            if self._journal.change(merge, state=state, attempt=number, run_ids=[*merge.run_ids, run_id], **resume):
                 conf = {
                     "merge_id": str(merge.merge_id),
                     "source_accounts": list(merge.request.sources),
@@ -124,10 +148,10 @@ class Inbox:
                 chosen.append({"merge_id": str(merge.merge_id), "trigger_run_id": run_id, "conf": conf})
         return chosen
 
-    def _stranded(self, run_state: Callable[[str], str | None]) -> list[Merge]:
-        """Started or running merges whose run does not exist, or ended without moving them on."""
+    def _stranded(self, run_state: Callable[[str], str | None], stops: Mapping[str, Stop]) -> list[Merge]:
+        """Merges that have begun and whose run does not exist, or ended without moving them on."""
         found = []
-        for merge in (m for state in GRACE for m in self._journal.find("state", state) if self._old(m)):
+        for merge in (m for m in self._begun(stops) if self._old(m)):
             state_of_run = run_state(merge.run_ids[-1]) if merge.run_ids else None
             if state_of_run is None or (state_of_run in _ENDED and state_of_run != "failed"):
                 found.append(merge)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
+from itertools import islice
 from typing import Any
 
 from cassandra import ConsistencyLevel, InvalidRequest
@@ -19,6 +20,7 @@ from cassandra.query import PreparedStatement
 
 from account_merge.errors import MergeError, NeedsAttention
 from account_merge.model import Merge, MergeRequest
+from account_merge.requests import options_of, tenant_of
 from account_merge.settings import Settings
 from account_merge.states import CLOSED, allowed
 from account_merge.store import DRIVER_ERRORS, unavailable
@@ -123,11 +125,6 @@ class Journal(Cas):
     ) -> bool:
         """Writes a merge once; False when it is already there (a redelivered event, a cleared run)."""
         moment = now()
-        options = {
-            "on_conflict": request.on_conflict,
-            "source_rows": request.source_rows,
-            "dry_run": str(request.dry_run).lower(),
-        }
         return self.write(
             "INSERT INTO {ks}.merges (merge_id, state, attempt, accounts, sources, target, tables, options, reason, "
             "requested_by, origin, mid, topic_position, raw, failed_event, failed_number, error_code, error, remedy, "
@@ -140,7 +137,7 @@ class Journal(Cas):
                 list(request.sources),
                 request.target,
                 list(request.tables),
-                options,
+                options_of(request),
                 request.reason,
                 request.requested_by,
                 request.origin,
@@ -193,14 +190,20 @@ class Journal(Cas):
             [*columns.values(), merge.merge_id, merge.state, merge.attempt, merge.failed_event, merge.failed_number],
         )
 
-    def find(self, column: str, value: Any, limit: int = 2000) -> list[Merge]:
-        """Merges by `state`, `failed_event`, `day` or `accounts`: a hint by index, each confirmed by key (SERIAL)."""
+    def hints(self, column: str, value: Any) -> Iterator[Any]:
+        """Merges by an index (see `find`), page by page and unconfirmed: enough to count them or to sort some out."""
         test = "CONTAINS" if column == "accounts" else "="
-        rows = self.read(
-            f"SELECT merge_id FROM {{ks}}.merges WHERE {column} {test} ? LIMIT {limit}", [value], serial=False
-        )
-        found = [m for row in rows if (m := self.get(row.merge_id)) is not None]
-        kept = [m for m in found if column not in ("state", "failed_event") or getattr(m, column) == value]
+        cql = f"SELECT merge_id, options FROM {{ks}}.merges WHERE {column} {test} ?"
+        yield from self.stream(cql, [value], serial=False)
+
+    def find(self, column: str, value: Any, limit: int = 2000, but: Collection[str] = ()) -> list[Merge]:
+        """Merges by `state`, `failed_event`, `resume`, `day` or `accounts`: hints, each confirmed by key (SERIAL).
+
+        :param but: tenants whose merges are left out before they count towards `limit`.
+        """
+        rows = (row for row in self.hints(column, value) if not but or tenant_of(row.options) not in but)
+        found = [m for row in islice(rows, limit) if (m := self.get(row.merge_id)) is not None]
+        kept = [m for m in found if column not in ("state", "failed_event", "resume") or getattr(m, column) == value]
         return sorted(kept, key=lambda m: (m.created_at or datetime.min, str(m.merge_id)))
 
     def all(self, limit: int = 1000) -> list[Merge]:
@@ -314,6 +317,7 @@ def _merge(row: Any) -> Merge:
         row.origin or "",
         row.mid,
         row.raw,
+        tenant_of(options),
     )
     return Merge(
         row.merge_id,
@@ -336,4 +340,5 @@ def _merge(row: Any) -> Merge:
         row.created_at,
         row.updated_at,
         row.note,
+        row.resume,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from account_merge.codec import Codec, payload, unpayload
@@ -13,6 +14,7 @@ from account_merge.journal import Cas, now
 from account_merge.model import Change, Entry, Key
 
 BUCKET = 100  # entries in a partition: at most 100 MiB of payload, 2 MB in the usual case
+NO_MERGE = uuid.UUID(int=0)  # the merge id of entries that belong to no merge
 LIST_ATTEMPTS = 1000  # µs kept free above a timestamp for repeated list writes
 
 
@@ -162,6 +164,43 @@ class Log:
         changes: tuple[Change, ...] = tuple(self._codec.unchange(c) for c in body)
         key = None if row.last_key is None else self._codec.unkey(row.last_key)
         return Entry(row.seq, row.kind, key, row.base or 0, changes, row.attempts or 0, row.created_at)
+
+
+class StateLog:
+    """What belongs to no merge, as a log of whole states: the newest entry says what holds, the others how it came.
+
+    One partition, so that one SERIAL read answers; meant for what a person changes, some entries a day at most.
+
+    :param name: where a merge's log has the table's name.
+    """
+
+    def __init__(self, cas: Cas, name: str) -> None:
+        self._cas, self._name = cas, name
+
+    def newest(self) -> tuple[int, bytes]:
+        """The newest entry's number and state (SERIAL); -1 and nothing when there is none."""
+        rows = self._cas.read(
+            "SELECT seq, payload FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = 0 "
+            "ORDER BY seq DESC LIMIT 1",
+            [NO_MERGE, self._name],
+        )
+        return (rows[0].seq, rows[0].payload) if rows else (-1, b"")
+
+    def append(self, seq: int, kind: str, state: bytes, note: str) -> bool:
+        """Writes entry `seq` if nobody has; False when somebody else was first."""
+        return self._cas.write(
+            "INSERT INTO {ks}.log (merge_id, table_name, bucket, seq, kind, payload, note, created_at) "
+            "VALUES (?, ?, 0, ?, ?, ?, ?, ?) IF NOT EXISTS",
+            [NO_MERGE, self._name, seq, kind, state, note, now()],
+        )
+
+    def history(self) -> list[tuple[datetime, str, str]]:
+        """Every entry's time, kind and note, oldest first."""
+        rows = self._cas.read(
+            "SELECT created_at, kind, note FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = 0",
+            [NO_MERGE, self._name],
+        )
+        return [(row.created_at, row.kind, row.note) for row in rows]
 
 
 def ledger(logs: Sequence[Log], accounts: frozenset[str]) -> Iterator[tuple[Key, str, dict[str, int]]]:

@@ -12,7 +12,7 @@ from account_merge.codec import Codec
 from account_merge.engine import Progress
 from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
 from account_merge.events import sync_events
-from account_merge.failures import Failures
+from account_merge.failures import Failures, next_failure
 from account_merge.journal import Journal
 from account_merge.log import Log
 from account_merge.model import Key, Merge, Row
@@ -20,12 +20,11 @@ from account_merge.rules import RULES, TABLES, TableRule, rule_for, rules_hash
 from account_merge.schema import Tables
 from account_merge.settings import Settings
 from account_merge.sources import Sources
-from account_merge.states import CLOSED
+from account_merge.states import CLOSED, RESUMABLE
 from account_merge.store import Store
+from account_merge.switch import Paused, Switch
 from account_merge.table_merge import History, SourceRows, TableMerge, source_log
 from account_merge.topics import Topics
-
-_RESUMABLE = frozenset({"failed", "paused", "needs_attention"})
 
 
 class Merging:
@@ -42,6 +41,7 @@ class Merging:
     ) -> None:
         self.store, self.journal, self.tables = store, journal, tables
         self.failures, self._topics, self.settings = failures, topics, settings
+        self.switch = Switch(journal)
 
     def admit(self, merge_id: uuid.UUID, run_id: str = "") -> dict[str, Any]:
         """Takes the leases and moves the merge to running, or says why it cannot be merged now.
@@ -55,6 +55,8 @@ class Merging:
                 return self._answer(merge, proceed=done, note=f"the merge is {merge.state}: nothing is written")
             if merge.state in ("proposed", "undoing", "redoing"):
                 return self._answer(merge, proceed=False, note=f"the merge is {merge.state}: nothing to do here")
+            if halted := self.switch.halt(merge, asked=True):
+                return self._answer(self.journal.need(merge_id), proceed=False, note=halted)
             runs = {"run_ids": [*merge.run_ids, run_id]} if run_id and run_id not in merge.run_ids else {}
             if merge.state in ("requested", "waiting"):
                 self.journal.move(merge, "started", attempt=merge.attempt + 1, **runs)
@@ -87,6 +89,8 @@ class Merging:
             return self._answer(self.journal.need(merge.merge_id), proceed=False, note=note)
         columns: dict[str, Any] = {"survivor": admission.survivor, "waiting_for": None, "waiting_holder": None, **runs}
         columns["rules_hash"] = merge.rules_hash or rules_hash()
+        if merge.state == "paused" or merge.waiting_for:
+            columns["note"] = None  # it said why nothing was done
         if admission.survivor != merge.request.target:
             columns["accounts"] = {*merge.accounts, merge.request.target, admission.survivor}
             columns["note"] = (
@@ -97,12 +101,23 @@ class Merging:
         self._skip_entry(self.journal.need(merge.merge_id))
         return self._answer(self.journal.need(merge.merge_id), proceed=True)
 
+    def _enter(self, merge_id: uuid.UUID) -> Merge:
+        """The merge as a task finds it; one that failed goes on, one that was paused only by `admit`.
+
+        :raises Paused: nothing may be written now.
+        """
+        merge = self.journal.need(merge_id)
+        if merge.state not in CLOSED:
+            self.switch.check(merge, asked=True)
+        if merge.state in RESUMABLE:
+            self._to_running(merge)
+        return self.journal.need(merge_id)
+
     def _to_running(self, merge: Merge, **columns: Any) -> bool:
         """Moves to running; a failure that was reported arms the next failed event."""
-        if merge.failed_event == "sent" and merge.state != "running":
-            columns.update(failed_event="none", failed_number=merge.failed_number + 1)
         if merge.state != "running":
-            columns.update(error_code=None, error=None, remedy=None)
+            columns.update(next_failure(merge))
+            columns.update(error_code=None, error=None, remedy=None, resume=None)
         return self.journal.move(merge, "running", **columns)
 
     @staticmethod
@@ -147,8 +162,9 @@ class Merging:
         history = History(self._standing(gave), into)
 
         def guard() -> None:
-            state = self.journal.need(merge.merge_id).state
-            if state != "running":
+            found = self.journal.need(merge.merge_id)
+            self.switch.check(found)
+            if (state := found.state) != "running":
                 raise NeedsAttention(
                     "NOT_RUNNING",
                     f"merge {merge.merge_id} became {state} meanwhile: {rule.table} stops here",
@@ -173,12 +189,14 @@ class Merging:
 
         :raises MergeError: recorded in the journal first.
         """
-        rule = rule_for(table)
-        merge = self.journal.need(merge_id)
+        try:
+            return self._merge_table(merge_id, rule_for(table), progress)
+        except Paused as paused:
+            return {**table_answer(self.journal.need(merge_id), table, {}, str(paused)), "proceed": False}
+
+    def _merge_table(self, merge_id: uuid.UUID, rule: TableRule, progress: Progress | None) -> dict[str, Any]:
+        merge, table = self._enter(merge_id), rule.table
         with self._recording(merge):
-            if merge.state in _RESUMABLE:
-                self._to_running(merge)
-                merge = self.journal.need(merge_id)
             note = self._why_not(merge, rule)
             if note or self.tables.of(rule) is None:
                 return table_answer(merge, table, {}, note or "this cluster has no such table: nothing to merge")
@@ -229,6 +247,8 @@ class Merging:
         """Records an error in the journal before it goes on; what may pass by itself leaves the state alone."""
         try:
             yield
+        except Paused:
+            raise
         except TransientError as error:
             self.failures.remember(merge.merge_id, error)
             raise
@@ -251,11 +271,11 @@ class Merging:
 
         :param publish: False completes without events (a merge by command line where no Kafka is).
         """
-        merge = self.journal.need(merge_id)
+        try:
+            merge = self._enter(merge_id)
+        except Paused as paused:
+            return {**self._answer(self.journal.need(merge_id), False, str(paused)), "sent": 0}
         with self._recording(merge):
-            if merge.state in _RESUMABLE:
-                self._to_running(merge)
-                merge = self.journal.need(merge_id)
             if merge.state not in ("running", "completed"):
                 return {**self._answer(merge, False, f"the merge is {merge.state}: no events"), "sent": 0}
             self._need_all_tables(merge)
@@ -302,9 +322,9 @@ class Merging:
 
 
 def table_answer(merge: Merge, table: str, counts: dict[str, int], note: str) -> dict[str, Any]:
-    """What a table task answers: ids, counts and a note; never a learner's values."""
+    """What a table task answers: ids, counts and a note, never a learner's values; `proceed` is whether the run goes on."""
     kinds = ("created", "changed", "same", "folded", "ambiguous")
     return {
-        "merge_id": str(merge.merge_id), "table": table, "state": merge.state, "note": note,
+        "merge_id": str(merge.merge_id), "table": table, "state": merge.state, "note": note, "proceed": True,
         **{kind: counts.get(kind, 0) for kind in kinds},
     }  # fmt: skip

@@ -127,6 +127,7 @@ class MergeRequest:
     :param source_rows: `keep`, or `deactivate`: the source's enrolments become inactive.
     :param dry_run: plan and report; nothing is written to learners' tables.
     :param origin: `event`, `ui`, `api` or `cli`.
+    :param tenant: the organisation that the event came for (`edata.rootOrgId`); empty for merges by hand.
     """
 
     sources: tuple[str, ...]
@@ -140,11 +141,16 @@ class MergeRequest:
     origin: str = "api"
     mid: str | None = None
     raw: bytes | None = None
+    tenant: str = ""
 
 
 @dataclass(frozen=True)
 class Merge:
-    """A merge as the journal knows it."""
+    """A merge as the journal knows it.
+
+    :param resume: a failed or paused merge shall go on: `wanted`, then `started` once it has a run that `admit` has
+        not reached yet.
+    """
 
     merge_id: uuid.UUID
     state: str
@@ -166,6 +172,7 @@ class Merge:
     created_at: datetime | None
     updated_at: datetime | None
     note: str | None = None
+    resume: str | None = None
 
     @property
     def accounts(self) -> tuple[str, ...]:

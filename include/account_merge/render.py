@@ -117,3 +117,26 @@ def print_check(checks: Sequence[Any], as_json: bool, out: IO[str]) -> None:
         console.print(
             f"{mark} {check.name}: {escape(check.detail)}" + (f"\n     {escape(check.remedy)}" if not check.ok else "")
         )
+
+
+def print_status(status: dict[str, Any], as_json: bool, out: IO[str]) -> None:
+    """Switches, counts by state, and what waits for whom."""
+    if as_json:
+        print(json.dumps(status), file=out)
+        return
+    console = _console(out)
+    for switch in status["switches"]:
+        console.print(f"[bold red]stopped[/] {escape(switch['note'])}")
+    if not status["switches"]:
+        console.print("no merging is stopped")
+    for title, counts in (("merges", status["states"]), ("failed events", status["failed_events"])):
+        words = ", ".join(f"{number} {state}" for state, number in counts.items())
+        if words or title == "merges":
+            console.print(f"{title}: {words or 'none'}")
+    if status["resuming"]:
+        console.print(f"{status['resuming']} of them go on at the next poll that nothing stops")
+    for one in status["waiting"]:
+        holder = f"merge {one['holder']} holds it ({one['holder_state']})" if one["holder"] else "it is free"
+        console.print(f"  {one['merge_id']} waits for account {escape(one['account'] or '')}: {holder}")
+    if status["waiting_more"]:
+        console.print(f"  … and {status['waiting_more']} more: list --state waiting")

@@ -1,7 +1,8 @@
-"""Checks a merge request by itself, before any account is looked at."""
+"""A merge request by itself: checked before any account is looked at, and as the journal keeps it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from account_merge.errors import InvalidRequest
@@ -41,3 +42,18 @@ def check_request(request: MergeRequest, settings: Settings) -> MergeRequest:
             "BAD_OPTION", "on_conflict is combine or skip, source_rows is keep or deactivate", "Correct the option."
         )
     return replace(request, sources=sources)
+
+
+def options_of(request: MergeRequest) -> dict[str, str]:
+    """What a request asks beyond its accounts, as its row keeps it."""
+    return {
+        "on_conflict": request.on_conflict,
+        "source_rows": request.source_rows,
+        "dry_run": str(request.dry_run).lower(),
+        "tenant": request.tenant,
+    }
+
+
+def tenant_of(options: Mapping[str, str] | None) -> str:
+    """The tenant in a row's options."""
+    return (options or {}).get("tenant", "")

@@ -24,7 +24,9 @@ from account_merge.requests import check_request
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
 from account_merge.schema import Capabilities, Tables, capabilities, detect
 from account_merge.settings import Settings
+from account_merge.status import status_of
 from account_merge.store import DRIVER_ERRORS, Store, connect, unavailable
+from account_merge.switch import Switch
 from account_merge.topics import Topics
 
 NAMESPACE = uuid.UUID("6f0a7f0e-5b0d-5c33-9f3e-2f1c8f0c9d11")
@@ -79,6 +81,11 @@ class Service:
     def failures(self) -> Failures:
         """Failed events."""
         return Failures(self.journal, lambda: self.topics, self.settings)
+
+    @cached_property
+    def switch(self) -> Switch:
+        """The kill switch."""
+        return Switch(self.journal)
 
     @cached_property
     def inbox(self) -> Inbox:
@@ -162,6 +169,21 @@ class Service:
     def report_failures(self, run_state: Callable[[str], str | None]) -> dict[str, int]:
         """Publishes each failed event that is still owed."""
         return self.failures.sweep(run_state)
+
+    # --- the kill switch ------------------------------------------------------------------------------------------
+    def pause(self, tenant: str, by: str, reason: str) -> dict[str, Any]:
+        """Stops all merging (tenant "") or one tenant's, in every process; answers which switches are on then."""
+        changed = self.switch.turn_on(tenant, by, reason)
+        return {"changed": changed, "stopped": [stop.note for stop in self.switch.on().values()]}
+
+    def resume(self, tenant: str, by: str, reason: str = "") -> dict[str, Any]:
+        """Switches off what `pause` with the same tenant switched on; the next poll starts what it held up."""
+        changed = self.switch.turn_off(tenant, by, reason)
+        return {"changed": changed, "stopped": [stop.note for stop in self.switch.on().values()]}
+
+    def status(self) -> dict[str, Any]:
+        """Which switches are on, how many merges are in which state, and what waits for whom."""
+        return status_of(self.journal, self.switch)
 
     # --- looking --------------------------------------------------------------------------------------------------
     def _previewed(self, request: MergeRequest) -> Merge:

@@ -26,6 +26,8 @@ STATES = tuple(TRANSITIONS)
 CLOSED = frozenset({"completed", "undone", "abandoned", "rejected", "expired", "refused", "erased"})
 #: States in which the merge may hold leases.
 HOLDING = frozenset({"started", "running", "failed", "paused", "needs_attention", "undoing", "redoing"})
+#: Begun and stopped half-way, with all accounts kept: `admit` moves it on to running.
+RESUMABLE = frozenset({"failed", "paused", "needs_attention"})
 
 
 def allowed(before: str, after: str) -> bool:

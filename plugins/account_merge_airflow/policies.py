@@ -28,14 +28,19 @@ RETRY_POLICY = ExceptionRetryPolicy(
     ]
 )
 
-#: Arguments of every task of a merge.
-TASK_ARGS = {
-    "owner": "account-merge",
-    "pool": "account_merge",
-    "weight_rule": "upstream",  # merges that have begun finish before others begin
+_RETRIED = {
     "retries": RETRIES,
     "retry_delay": RETRY_DELAY,
     "retry_exponential_backoff": BACKOFF,
     "max_retry_delay": MAX_RETRY_DELAY,
     "retry_policy": RETRY_POLICY,
 }
+#: Arguments of every task of a merge.
+TASK_ARGS = {
+    "owner": "account-merge",
+    "pool": "account_merge",
+    "weight_rule": "upstream",  # merges that have begun finish before others begin
+    **_RETRIED,
+}
+#: Arguments of what an operator starts: outside the merges' pool and before them, because it must act while they fill it.
+OPERATOR_ARGS = {"owner": "account-merge", "priority_weight": 1000, "weight_rule": "absolute", **_RETRIED}

@@ -45,7 +45,12 @@ def request_from(params: Mapping[str, Any], requested_by: str = "") -> MergeRequ
 
 def request_of(context: Context) -> MergeRequest:
     """Return the request of the run that this context belongs to."""
-    return request_from(context["params"], getattr(context["dag_run"], "triggering_user_name", None) or "")
+    return request_from(context["params"], person_of(context))
+
+
+def person_of(context: Context) -> str:
+    """Return who triggered this run; empty when Airflow does not say."""
+    return getattr(context["dag_run"], "triggering_user_name", None) or ""
 
 
 def merge_id_of(context: Context, service: Service) -> uuid.UUID:
@@ -108,8 +113,13 @@ def trigger_arguments(merge: Mapping[str, Any]) -> dict[str, Any]:
     return {"trigger_run_id": merge["trigger_run_id"], "conf": dict(conf), "note": note[:1000]}
 
 
-def skip_the_rest(context: Context, answer: Mapping[str, Any]) -> None:
-    """End this run green after `admit`: nothing follows, and its XCom and log say why."""
+def go_on(context: Context, answer: dict[str, Any]) -> dict[str, Any]:
+    """Return a step's answer; when the merge may not go on, end this run green: nothing follows, XCom and log say why.
+
+    A completed merge goes on: its tasks report and write nothing, so a finished run can be cleared.
+    """
+    if answer["proceed"] or answer["state"] == "completed":
+        return answer
     from airflow.sdk.exceptions import DownstreamTasksSkipped
 
     log.info(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -28,6 +29,9 @@ MERGE_EDGES = {
     "merge_user_content_consumption": {"publish_sync_events"},
     "publish_sync_events": set(),
 }
+DAGS = ["account_merge", "account_merge_poll", "account_merge_switch"]
+#: What operators trigger by hand, to act on merges that there are.
+BY_HAND = {"account_merge_switch": "turn_switch"}
 TABLES = ["user_activity_agg", "user_enrolments", "assessment_aggregator", "user_content_consumption"]
 GOOD = {"source_accounts": ["a"], "target_account": "b"}
 
@@ -44,7 +48,7 @@ def edges(dag):
 
 
 def test_the_project_has_exactly_these_dags(dagbag):
-    assert set(dagbag.dags) == {"account_merge", "account_merge_poll"}
+    assert set(dagbag.dags) == set(DAGS)
 
 
 def test_the_poll_has_exactly_these_tasks_in_this_order(poll_dag):
@@ -151,6 +155,32 @@ def test_the_defaults_are_the_careful_ones(merge_dag):
     assert defaults == {"tables": TABLES, "on_conflict": "combine", "source_rows": "keep", "dry_run": False}  # fmt: skip
 
 
+@pytest.mark.parametrize(("name", "task"), BY_HAND.items())
+def test_what_operators_trigger_acts_while_merges_fill_their_pool(dagbag, name, task):
+    dag = dagbag.dags[name]
+    assert edges(dag) == {task: set()}
+    assert dag.schedule is None
+    assert dag.catchup is False
+    assert dag.task_dict[task].pool == "default_pool"
+    assert dag.task_dict[task].priority_weight == 1000
+    assert dag.task_dict[task].retry_policy is not None
+    for param in map(dag.params.get_param, dag.params):
+        assert param.schema.get("type")
+        assert param.schema.get("title")
+        assert param.description
+
+
+@pytest.mark.parametrize(("conf", "good"), [
+    ({"reason": "restore"}, True), ({"action": "resume", "tenant": "org-1"}, True), ({"tenant": None}, True),
+    ({"action": "stop"}, False), ({"tenant": ["org-1"]}, False), ({"reason": "x" * 1001}, False),
+])  # fmt: skip
+def test_the_switch_takes_good_params_only(dagbag, conf, good):
+    from airflow.sdk.exceptions import ParamValidationError
+
+    with contextlib.nullcontext() if good else pytest.raises(ParamValidationError):
+        resolve(dagbag.dags["account_merge_switch"], conf)
+
+
 @pytest.mark.parametrize("conf", [
     {"target_account": "b"}, {"source_accounts": ["a"]}, {"source_accounts": [], "target_account": "b"},
     {"source_accounts": "a", "target_account": "b"}, {"source_accounts": ["  "], "target_account": "b"},
@@ -171,7 +201,7 @@ def test_good_params_are_taken(merge_dag):
         resolve(merge_dag, conf)
 
 
-@pytest.mark.parametrize("name", ["account_merge", "account_merge_poll"])
+@pytest.mark.parametrize("name", DAGS)
 def test_nothing_heavy_is_imported_when_a_dag_is_parsed(name, tmp_path):
     script = (
         f"import sys, runpy; runpy.run_path({str(ROOT / 'dags' / name) + '.py'!r}); "
@@ -185,6 +215,6 @@ def test_nothing_heavy_is_imported_when_a_dag_is_parsed(name, tmp_path):
     assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("name", ["account_merge", "account_merge_poll"])
+@pytest.mark.parametrize("name", DAGS)
 def test_a_dag_file_stays_thin(name):
     assert len((ROOT / "dags" / f"{name}.py").read_text().splitlines()) <= 100

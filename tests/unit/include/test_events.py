@@ -89,6 +89,14 @@ def test_parse_takes_a_mid_that_is_no_name_for_absent(mid: Any) -> None:
     assert parse(raw, SETTINGS) == MergeEvent(("a",), "b", None, None)
 
 
+@pytest.mark.parametrize(("given", "tenant"), [({"rootOrgId": " org-1 "}, "org-1"), ({}, ""), ({"rootOrgId": None}, ""),
+                                               ({"rootOrgId": ["org-1"]}, ""), ({"rootOrgId": "x" * 129}, "")])  # fmt: skip
+def test_parse_takes_the_tenant_and_refuses_nothing_for_its_sake(given: dict[str, Any], tenant: str) -> None:
+    found = parse(event(**given), SETTINGS)
+    assert found is not None
+    assert found.tenant == tenant
+
+
 @pytest.mark.parametrize("odd", [None, "text", [], {"id": 5}, {"id": None}, {"id": "f" * 63}, {"id": "g" * 64}])
 def test_parse_lets_an_object_be_whose_id_is_no_hash(odd: Any) -> None:
     raw = json.dumps({"object": odd, "edata": {"fromAccountId": "a", "toAccountId": "b"}}).encode()

@@ -65,7 +65,7 @@ def test_one_change_for_each_key_of_a_source_in_key_order(one: Table, two: Table
     assert [change.key for change in changes] == sorted({*one, *two})
     for change in changes:
         assert change.before == target.get(change.key)
-        assert change.create == (change.key not in target)
+        assert bool(change.create) == (change.key not in target)
         assert change.sources == {a: t[change.key] for a, t in (("s1", one), ("s2", two)) if change.key in t}
         assert set(change.why) == set(change.writes)
 

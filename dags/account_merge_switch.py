@@ -1,0 +1,57 @@
+"""# Account merge: switch
+
+**Stops all merging, or that of one tenant, and lets it go on again.** Triggered by hand.
+
+What it guarantees: a merge that runs stops before its next rows are written, wherever it runs, and becomes *paused*: it
+keeps its accounts and what it has done, no failed event is sent, its run ends green. Nothing is started; events are
+still taken from the topic and wait in the journal. Switched off, paused merges go on where they stopped and waiting ones
+start at the next poll. The switch is in the journal: it holds across restarts, and for the command line too.
+
+```json
+{"action": "pause", "tenant": "0123221758376673287017", "reason": "the tenant's courses are being restored"}
+```
+
+Both switches are apart: `resume` without a tenant leaves the tenants' switches as they are. A merge by hand has no
+tenant: only the switch for all stops it. Pausing the DAG `account_merge` is no substitute: tasks that run go on.
+
+**When it fails:** Cassandra is away; the task is tried again. Without Airflow: `python -m account_merge pause --reason
+WHY`, `resume`, `status`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param, dag, get_current_context, task
+
+from account_merge_airflow.connections import open_service
+from account_merge_airflow.policies import OPERATOR_ARGS
+from account_merge_airflow.runs import person_of
+
+PARAMS = {
+    "action": Param("pause", type="string", enum=["pause", "resume"], title="Action",
+        description="pause: stop before the next rows are written. resume: let merges go on."),
+    "tenant": Param(None, type=["null", "string"], maxLength=1024, title="Tenant",
+        description="The rootOrgId of merge events; empty: all merging."),
+    "reason": Param("", type=["null", "string"], maxLength=1000, title="Reason",
+        description="Shown in the note of every paused merge; needed to pause."),
+}  # fmt: skip
+
+
+@dag(schedule=None, catchup=False, max_active_runs=16, params=PARAMS, default_args=OPERATOR_ARGS, doc_md=__doc__,
+     is_paused_upon_creation=False, tags=["account-merge"])  # fmt: skip
+def account_merge_switch() -> None:
+    @task(task_display_name="Turn the switch", execution_timeout=timedelta(minutes=5))
+    def turn_switch() -> dict[str, Any]:
+        """Writes the switch into the journal; answers which switches are on afterwards."""
+        context = get_current_context()
+        params, person = context["params"], person_of(context)
+        with open_service() as service:
+            turn = service.pause if params["action"] == "pause" else service.resume
+            return turn(params["tenant"] or "", person, params["reason"] or "")
+
+    turn_switch()
+
+
+account_merge_switch()

@@ -1,0 +1,145 @@
+"""The kill switch: stops all merging, or that of one tenant, in every process, until it is switched off again.
+
+While it is on, a running merge becomes paused before its next entry and keeps its accounts, and nothing is started.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from account_merge.errors import InvalidRequest, TransientError
+from account_merge.journal import Journal, now
+from account_merge.log import StateLog
+from account_merge.model import Merge
+from account_merge.states import RESUMABLE
+
+#: The tenant that stands for all of them, and for merges that have none.
+ALL = ""
+
+
+class Paused(Exception):
+    """No error: the merge was paused between two entries and goes on by itself. Its text says by whom and why."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """One switch that is on.
+
+    :param tenant: whose merging it stops; `ALL` stops everybody's.
+    :param since: when it was switched on; UTC, ISO 8601.
+    """
+
+    tenant: str
+    by: str
+    reason: str
+    since: str
+
+    @property
+    def note(self) -> str:
+        """Who stopped what, when and why."""
+        what = f"merging for tenant {self.tenant}" if self.tenant else "all merging"
+        return f"{self.by or 'somebody'} stopped {what} at {self.since}: {self.reason}"
+
+
+class Switch:
+    """The switches, kept in the journal: every process sees them, they survive any restart and need no Airflow."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._log = StateLog(journal, "switch")
+
+    def on(self) -> dict[str, Stop]:
+        """The switches that are on, by tenant (SERIAL)."""
+        return _unpack(self._log.newest()[1])
+
+    def stops(self, merge: Merge) -> Stop | None:
+        """The switch that stops this merge now, or None (SERIAL)."""
+        found = self.on()
+        return found.get(ALL) or found.get(merge.request.tenant)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Every switching, oldest first."""
+        return [{"at": at.isoformat(timespec="seconds") + "Z", "what": what, "note": note}
+                for at, what, note in self._log.history()]  # fmt: skip
+
+    def turn_on(self, tenant: str, by: str, reason: str) -> bool:
+        """Stops merging from the next entry on, wherever it runs; False when that very switch is on with that reason.
+
+        :param tenant: `ALL`, or the `edata.rootOrgId` whose merges are stopped.
+        :raises InvalidRequest: nobody says why.
+        :raises TransientError: whether it is on is unknown; the same call again is safe.
+        """
+        if not reason.strip():
+            raise InvalidRequest("NO_REASON", "merging is not stopped without a reason", "Say why: the notes show it.")
+        stop = Stop(tenant.strip(), by, reason.strip()[:1000], now().isoformat(timespec="seconds") + "Z")
+        return self._turn("on", stop)
+
+    def turn_off(self, tenant: str, by: str, reason: str = "") -> bool:
+        """Lets merges go on; False when that switch was not on. Other switches stay as they are.
+
+        :raises TransientError: whether it is off is unknown; the same call again is safe.
+        """
+        return self._turn("off", Stop(tenant.strip(), by, reason.strip()[:1000], ""))
+
+    def _turn(self, what: str, stop: Stop) -> bool:
+        for _ in range(20):
+            seq, body = self._log.newest()
+            found = _unpack(body)
+            known = found.pop(stop.tenant, None)
+            if what == "on":
+                if known and (known.by, known.reason) == (stop.by, stop.reason):
+                    return False
+                found[stop.tenant] = stop
+                note = stop.note
+            else:
+                if known is None:
+                    return False
+                words = f"merging for tenant {stop.tenant}" if stop.tenant else "all merging"
+                note = f"{stop.by or 'somebody'} let {words} go on" + (f": {stop.reason}" if stop.reason else "")
+            if self._log.append(seq + 1, what, _pack(found), note):
+                return True
+        raise TransientError("BUSY", "the switch is turned by too many at once", "Look at its status, then try again.")
+
+    def halt(self, merge: Merge, asked: bool = False) -> str:
+        """Why this merge may not go on now, "" when nothing stops it. A running one is paused, with the note.
+
+        A started one goes back to requested: it waits in the journal like those that nobody has started.
+
+        :param asked: somebody wants the merge to go on: it does so by itself when the switch is off, also a failed one.
+        """
+        stop = self.stops(merge)
+        if stop is None:
+            return ""
+        for _ in range(10):
+            if merge.state == "running":
+                done = self._journal.move(merge, "paused", note=stop.note, resume="wanted")
+            elif merge.state == "started":
+                done = self._journal.move(merge, "requested")
+            elif asked and merge.state in RESUMABLE and merge.resume != "wanted":
+                done = self._journal.change(merge, resume="wanted")
+            else:
+                break
+            if done:
+                break
+            merge = self._journal.need(merge.merge_id)
+        return stop.note
+
+    def check(self, merge: Merge, asked: bool = False) -> None:
+        """Lets a task go on or not; only `admit` moves a paused merge on.
+
+        :raises Paused: nothing may be written now.
+        """
+        if halted := self.halt(merge, asked):
+            raise Paused(halted)
+        if merge.state == "paused":
+            raise Paused(merge.note or "the merge is paused")
+
+
+def _pack(stops: dict[str, Stop]) -> bytes:
+    return json.dumps([asdict(stop) for stop in stops.values()], ensure_ascii=False).encode()
+
+
+def _unpack(body: bytes) -> dict[str, Stop]:
+    return {stop["tenant"]: Stop(**stop) for stop in (json.loads(body) if body else [])}
