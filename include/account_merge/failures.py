@@ -60,7 +60,7 @@ class Failures:
         }
         try:
             merge = self._journal.need(merge_id)
-            if merge.state in ("running", "started"):
+            if merge.state in ("running", "started", "undoing", "redoing"):
                 self._journal.change(merge, **columns)
         except MergeError as problem:
             log.warning("Merge %s: its last error could not be kept: %s", merge_id, problem)

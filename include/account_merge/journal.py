@@ -122,14 +122,18 @@ class Journal(Cas):
         position: str = "",
         state: str = "requested",
         error: MergeError | None = None,
+        parent: uuid.UUID | None = None,
     ) -> bool:
-        """Writes a merge once; False when it is already there (a redelivered event, a cleared run)."""
+        """Writes a merge once; False when it is already there (a redelivered event, a cleared run).
+
+        :param parent: the merge that this one repairs.
+        """
         moment = now()
         return self.write(
             "INSERT INTO {ks}.merges (merge_id, state, attempt, accounts, sources, target, tables, options, reason, "
             "requested_by, origin, mid, topic_position, raw, failed_event, failed_number, error_code, error, remedy, "
-            "run_ids, day, created_at, updated_at) VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, [], "
-            "?, ?, ?) IF NOT EXISTS",
+            "run_ids, parent, day, created_at, updated_at) VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, "
+            "?, [], ?, ?, ?, ?) IF NOT EXISTS",
             [
                 merge_id,
                 state,
@@ -148,6 +152,7 @@ class Journal(Cas):
                 error.code if error else None,
                 error.message if error else None,
                 error.remedy if error else None,
+                parent,
                 moment.date(),
                 moment,
                 moment,
@@ -248,22 +253,26 @@ class Journal(Cas):
             seen.append(following)
         return seen[-1]
 
-    def acquire(self, account_id: str, merge_id: uuid.UUID, role: str) -> Merge | None:
-        """Takes the account's lease; None when it is held by `merge_id` now, else the open merge that holds it."""
-        moves = "gave" if role == "source" else "received"
+    def acquire(self, account_id: str, merge_id: uuid.UUID, role: str, moves_rows: bool = True) -> Merge | None:
+        """Takes the account's lease; None when it is held by `merge_id` now, else the open merge that holds it.
+
+        :param moves_rows: the merge will move rows, so it joins what the account gave or received.
+        """
+        moves, this = ("gave", {merge_id}) if role == "source" else ("received", [str(merge_id)])
+        this = this if moves_rows else type(this)()
         for _ in range(20):
             row = self.account(account_id)
             if row is None or row.held_by is None:
                 if row is None:
                     done = self.write(
                         f"INSERT INTO {{ks}}.accounts (account_id, held_by, role, {moves}) VALUES (?, ?, ?, ?) IF NOT EXISTS",
-                        [account_id, merge_id, role, {merge_id}],
+                        [account_id, merge_id, role, this],
                     )
                 else:
                     done = self.write(
                         f"UPDATE {{ks}}.accounts SET held_by = ?, role = ?, {moves} = {moves} + ? WHERE account_id = ? "
                         "IF held_by = NULL",
-                        [merge_id, role, {merge_id}, account_id],
+                        [merge_id, role, this, account_id],
                     )
                 if done:
                     return None
@@ -278,7 +287,7 @@ class Journal(Cas):
             if self.write(
                 f"UPDATE {{ks}}.accounts SET held_by = ?, role = ?, merged_by = ?, {moves} = {moves} + ? "
                 "WHERE account_id = ? IF held_by = ?",
-                [merge_id, role, row.held_by if took else row.merged_by, {merge_id}, account_id, row.held_by],
+                [merge_id, role, row.held_by if took else row.merged_by, this, account_id, row.held_by],
             ):
                 return None
         raise NeedsAttention(
@@ -297,10 +306,24 @@ class Journal(Cas):
         row = self.account(account_id)
         return frozenset((row.gave or ()) if row else ())
 
-    def received(self, account_id: str) -> frozenset[uuid.UUID]:
-        """Every merge that this account was the target of."""
+    def received(self, account_id: str) -> tuple[str, ...]:
+        """What wrote to this account's rows as a target, in order: merge ids, and undos as `undo-1/<merge id>`."""
         row = self.account(account_id)
-        return frozenset((row.received or ()) if row else ())
+        names = (row.received or ()) if row else ()
+        return tuple(dict.fromkeys(reversed(names)))[::-1]  # one that was blocked at first counts where it got through
+
+    def merges_into(self, account_id: str) -> tuple[uuid.UUID, ...]:
+        """Every merge that this account was the target of, in order."""
+        return tuple(uuid.UUID(name) for name in self.received(account_id) if "/" not in name)
+
+    def receive(self, account_id: str, merge_id: uuid.UUID, name: str) -> bool:
+        """Puts an undo behind all that the account received; False when the account is not held by this merge."""
+        if name in self.received(account_id):
+            return True
+        return self.write(
+            "UPDATE {ks}.accounts SET received = received + ? WHERE account_id = ? IF held_by = ?",
+            [[name], account_id, merge_id],
+        )
 
 
 def _merge(row: Any) -> Merge:
@@ -341,4 +364,6 @@ def _merge(row: Any) -> Merge:
         row.updated_at,
         row.note,
         row.resume,
+        row.operation,
+        row.parent,
     )

@@ -23,13 +23,13 @@ class Log:
 
     def __init__(self, cas: Cas, merge_id: uuid.UUID, table: str, codec: Codec) -> None:
         self._cas = cas
-        self._merge_id = merge_id
+        self.merge_id = merge_id
         self.table = table
-        self._codec = codec
+        self.codec = codec
         self.writer = uuid.uuid4()
 
     def _place(self, seq: int) -> list[Any]:
-        return [self._merge_id, self.table, seq // BUCKET]
+        return [self.merge_id, self.table, seq // BUCKET]
 
     def last(self) -> Entry | None:
         """The newest entry (SERIAL), or None when the log is empty."""
@@ -38,7 +38,7 @@ class Log:
         while True:
             rows = self._cas.read(
                 "SELECT * FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? ORDER BY seq DESC LIMIT 1",
-                [self._merge_id, self.table, bucket],
+                [self.merge_id, self.table, bucket],
             )
             if not rows or rows[0].kind is None:
                 return self._entry(found) if found else None
@@ -52,7 +52,7 @@ class Log:
             count = 0
             for row in self._cas.stream(
                 "SELECT * FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ?",
-                [self._merge_id, self.table, bucket],
+                [self.merge_id, self.table, bucket],
                 serial,
                 fetch_size=8,
             ):
@@ -68,7 +68,7 @@ class Log:
             "SELECT payload FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ?",
             [*self._place(seq), seq],
         )
-        return [self._codec.unkey(key) for key in unpayload(rows[0].payload)] if rows else []
+        return [self.codec.unkey(key) for key in unpayload(rows[0].payload)] if rows else []
 
     def counts(self) -> dict[str, int]:
         """Rows by what happened to them, added up over the entries without reading their payload."""
@@ -82,7 +82,7 @@ class Log:
         while True:
             rows = self._cas.read(
                 "SELECT counts, note FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ?",
-                [self._merge_id, self.table, bucket],
+                [self.merge_id, self.table, bucket],
                 serial=False,
             )
             for row in rows:
@@ -119,7 +119,7 @@ class Log:
                 *self._place(seq),
                 seq,
                 kind,
-                None if last_key is None else self._codec.key(last_key),
+                None if last_key is None else self.codec.key(last_key),
                 base,
                 self.writer,
                 dict(counts),
@@ -129,6 +129,16 @@ class Log:
                 now(),
             ],
         )
+
+    def close(self) -> None:
+        """Nobody appends to this log any more: a writer that was stopped and wakes loses the race for the next entry."""
+        while True:
+            last = self.last()
+            if last is not None and last.kind == "closed":
+                return
+            seq, key, base = (last.seq + 1, last.last_key, last.base) if last else (0, None, 0)
+            if self.append(seq, "closed", key, base, [], {}):
+                return
 
     def _digest(self, seq: int) -> bytes:
         rows = self._cas.read(
@@ -155,14 +165,14 @@ class Log:
             known = rows[0].attempts
         raise NeedsAttention(
             "TOO_MANY_ATTEMPTS",
-            f"entry {entry.seq} of {self.table}, merge {self._merge_id}, was written {LIST_ATTEMPTS} times",
+            f"entry {entry.seq} of {self.table}, merge {self.merge_id}, was written {LIST_ATTEMPTS} times",
             "Find out why the task keeps dying, then repair the merge.",
         )
 
     def _entry(self, row: Any) -> Entry:
         body = unpayload(row.payload) if row.payload and row.kind != "skip" else []
-        changes: tuple[Change, ...] = tuple(self._codec.unchange(c) for c in body)
-        key = None if row.last_key is None else self._codec.unkey(row.last_key)
+        changes: tuple[Change, ...] = tuple(self.codec.unchange(c) for c in body)
+        key = None if row.last_key is None else self.codec.unkey(row.last_key)
         return Entry(row.seq, row.kind, key, row.base or 0, changes, row.attempts or 0, row.created_at)
 
 

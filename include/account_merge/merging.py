@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC
 from typing import Any
 
 from account_merge import leases
@@ -42,6 +43,11 @@ class Merging:
         self.store, self.journal, self.tables = store, journal, tables
         self.failures, self._topics, self.settings = failures, topics, settings
         self.switch = Switch(journal)
+
+    @property
+    def topics(self) -> Topics:
+        """The platform's topics; connects when first asked."""
+        return self._topics()
 
     def admit(self, merge_id: uuid.UUID, run_id: str = "") -> dict[str, Any]:
         """Takes the leases and moves the merge to running, or says why it cannot be merged now.
@@ -148,20 +154,25 @@ class Merging:
         pairs = frozenset(log.keys(0)) if log else frozenset()
         return lambda key: rule.place(key) in pairs
 
-    def _standing(self, merge_ids: Iterable[uuid.UUID]) -> frozenset[uuid.UUID]:
+    def standing(self, merge_ids: Iterable[uuid.UUID]) -> frozenset[uuid.UUID]:
         """Those of the merges that were not undone."""
         return frozenset(m for m in merge_ids if (found := self.journal.get(m)) is not None and found.state != "undone")
 
     # --- merging --------------------------------------------------------------------------------------------------
-    def work(self, merge: Merge, rule: TableRule, progress: Progress | None = None) -> TableMerge:
-        """The work on one table of a merge; planning it writes nothing."""
+    def work(
+        self, merge: Merge, rule: TableRule, progress: Progress | None = None, guard: Callable[[], None] | None = None
+    ) -> TableMerge:
+        """The work on one table of a merge; planning it writes nothing.
+
+        :param guard: asked before each entry instead of whether the merge is running.
+        """
         sources, target = merge.request.sources, merge.survivor or merge.request.target
-        into = {account: self._standing(self.journal.received(account)) for account in (*sources, target)}
+        into = {account: self.standing(self.journal.merges_into(account)) for account in (*sources, target)}
         into[target] |= {merge.merge_id}
         gave = frozenset().union(*(self.journal.gave(account) for account in sources))
-        history = History(self._standing(gave), into)
+        history = History(self.standing(gave), into)
 
-        def guard() -> None:
+        def running() -> None:
             found = self.journal.need(merge.merge_id)
             self.switch.check(found)
             if (state := found.state) != "running":
@@ -179,7 +190,7 @@ class Merging:
             rule,
             merge,
             history,
-            guard,
+            guard or running,
             self._skip(merge, rule),
             progress,
         )
@@ -213,12 +224,12 @@ class Merging:
                 )
             counts = work.run()
             note = "" if counts else "the source has no rows here: nothing to merge"
-            for account in self._deactivated(merge, rule):
+            for account in self.deactivated(merge, rule):
                 SourceRows(work, account).run()
             return table_answer(merge, table, counts, "; ".join(filter(None, (note, work.note))))
 
     @staticmethod
-    def _deactivated(merge: Merge, rule: TableRule) -> tuple[str, ...]:
+    def deactivated(merge: Merge, rule: TableRule) -> tuple[str, ...]:
         """The accounts whose rows of this table are set inactive."""
         asked = merge.request.source_rows == "deactivate" and rule.deactivated
         return tuple(sorted(merge.request.sources)) if asked else ()
@@ -226,7 +237,7 @@ class Merging:
     def logs(self, merge: Merge, rule: TableRule) -> list[Log]:
         """The logs of one table of a merge: the target's rows, then each deactivated source's."""
         schema = self.tables.of(rule)
-        names = [rule.table, *(source_log(rule, account) for account in self._deactivated(merge, rule))]
+        names = [rule.table, *(source_log(rule, account) for account in self.deactivated(merge, rule))]
         return [] if schema is None else [Log(self.journal, merge.merge_id, name, Codec(schema)) for name in names]
 
     def _why_not(self, merge: Merge, rule: TableRule) -> str:
@@ -282,9 +293,8 @@ class Merging:
             sent = 0
             if publish:
                 target = merge.survivor or merge.request.target
-                moment = merge.created_at.timestamp() if merge.created_at else 0
-                events = sync_events(merge_id, target, self._enrolments(merge), self.settings, int(moment * 1000))
-                sent = self._topics().publish(events)
+                events = sync_events(merge_id, target, self.enrolments(merge), self.settings, opened_ms(merge))
+                sent = self.topics.publish(events)
             while merge.state == "running" and not self.journal.move(merge, "completed", sync_sent=sent):
                 merge = self.journal.need(merge_id)
             merge = self.journal.need(merge_id)
@@ -307,13 +317,17 @@ class Merging:
         target = merge.survivor or merge.request.target
         return Sources(self.store, self.tables, self.settings, (target,)).rows(rule, target)
 
-    def _enrolments(self, merge: Merge) -> Iterator[tuple[Any, ...]]:
+    def enrolments(self, merge: Merge, operation: str = "") -> Iterator[tuple[Any, ...]]:
+        """The places that sync events are for: the target's enrolments, or by setting those that were touched.
+
+        :param operation: `undo-1/`, say: touched by that undo instead of by the merge.
+        """
         rule = next(r for r in RULES if r.enrolments)
         schema = self.tables.of(rule)
         if schema is None:
             return
         if self.settings.sync_scope == "touched":
-            log = Log(self.journal, merge.merge_id, rule.table, Codec(schema))
+            log = Log(self.journal, merge.merge_id, f"{operation}{rule.table}", Codec(schema))
             touched = {c.key for entry in log.entries() for c in entry.changes if c.writes or c.create}
             yield from (rule.place(key) for key in sorted(touched))
             return
@@ -321,9 +335,14 @@ class Merging:
             yield rule.place(row.key)
 
 
+def opened_ms(merge: Merge) -> int:
+    """When the merge was opened, in ms since the epoch: the time of its sync events, the same however often they go."""
+    return int(merge.created_at.replace(tzinfo=UTC).timestamp() * 1000) if merge.created_at else 0
+
+
 def table_answer(merge: Merge, table: str, counts: dict[str, int], note: str) -> dict[str, Any]:
     """What a table task answers: ids, counts and a note, never a learner's values; `proceed` is whether the run goes on."""
-    kinds = ("created", "changed", "same", "folded", "ambiguous")
+    kinds = ("created", "changed", "deleted", "same", "folded", "ambiguous")
     return {
         "merge_id": str(merge.merge_id), "table": table, "state": merge.state, "note": note, "proceed": True,
         **{kind: counts.get(kind, 0) for kind in kinds},

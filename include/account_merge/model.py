@@ -150,6 +150,8 @@ class Merge:
 
     :param resume: a failed or paused merge shall go on: `wanted`, then `started` once it has a run that `admit` has
         not reached yet.
+    :param operation: the last undo or redo, `undo-1` say; its logs are named so.
+    :param parent: the merge that this one repairs.
     """
 
     merge_id: uuid.UUID
@@ -173,6 +175,8 @@ class Merge:
     updated_at: datetime | None
     note: str | None = None
     resume: str | None = None
+    operation: str | None = None
+    parent: uuid.UUID | None = None
 
     @property
     def accounts(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from account_merge import leases
@@ -28,6 +28,7 @@ from account_merge.status import status_of
 from account_merge.store import DRIVER_ERRORS, Store, connect, unavailable
 from account_merge.switch import Switch
 from account_merge.topics import Topics
+from account_merge.undoing import Undoing
 
 NAMESPACE = uuid.UUID("6f0a7f0e-5b0d-5c33-9f3e-2f1c8f0c9d11")
 
@@ -110,6 +111,11 @@ class Service:
     def merging(self) -> Merging:
         """The steps of a merge."""
         return Merging(self.store, self.journal, self.tables, self.failures, lambda: self.topics, self.settings)
+
+    @cached_property
+    def undoing(self) -> Undoing:
+        """Undo, redo, abandon and repair."""
+        return Undoing(self.merging)
 
     # --- opening --------------------------------------------------------------------------------------------------
     def create_journal(self) -> None:
@@ -219,6 +225,27 @@ class Service:
         work = self.merging.work(merge, rule)
         return TableReport(rule.table, work.found.note(rule), {}, (row_of(change, schema) for change, _ in work.plan()))
 
+    def preview_undo(self, merge_id: uuid.UUID, action: str = "undo") -> Report:
+        """What an undo (or redo) would do; nothing is written anywhere.
+
+        :raises InvalidRequest: it makes no sense now; the remedy names what to do first.
+        """
+        merge = self.journal.need(merge_id)
+        self.undoing.check(merge, action)
+        tables = [
+            TableReport(name, "", {}, map(partial(row_of, schema=self.tables.schemas[rule.table]), changes))
+            for rule in self.undoing.rules(merge)
+            for name, changes in self.undoing.preview(merge, action, rule)
+        ]
+        return Report(merge, tuple(tables), preview=True)
+
+    def undo(self, merge_id: uuid.UUID, action: str = "undo", publish: bool = True) -> dict[str, Any]:
+        """Undo (or redo) from beginning to end, as the DAG does it task by task; calling again goes on."""
+        answer = self.undoing.begin(merge_id, action)
+        for rule in self.undoing.rules(self.journal.need(merge_id)):
+            self.undoing.table(merge_id, rule.table)
+        return {**answer, **self.undoing.finish(merge_id, publish)}
+
     def report(self, merge_id: uuid.UUID) -> Report:
         """What a merge did, from its log."""
         merge = self.journal.need(merge_id)
@@ -228,7 +255,7 @@ class Service:
             if schema is None:
                 tables.append(TableReport(rule.table, "this cluster has no such table"))
                 continue
-            for log in self.merging.logs(merge, rule):
+            for log in (*self.merging.logs(merge, rule), *self.undoing.logs(merge, rule)):
                 counts, note = log.summary()
                 tables.append(TableReport(log.table, note, counts, rows_of(log.entries(), schema)))
         return Report(merge, tuple(tables))

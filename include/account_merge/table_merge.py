@@ -104,10 +104,11 @@ class TableMerge(TableWork):
 class SourceRows(TableWork):
     """Sets one source account's rows inactive (`source_rows: deactivate`), journaled in a log of their own."""
 
-    def __init__(self, work: TableMerge, account: str) -> None:
+    def __init__(self, work: TableMerge, account: str, operation: str = "") -> None:
+        name = source_log(work._rule, account)
         super().__init__(
             work._store, work._cas, work._settings, work._tables, work._rule, work._merge, account,
-            source_log(work._rule, account), work._guard, work._progress,
+            f"{operation}/{name}" if operation else name, work._guard, work._progress,
         )  # fmt: skip
         self.found = work.found
 

@@ -1,0 +1,243 @@
+"""What an undo plans for one table: each row that the merge touched, replayed without it (or, for a redo, with it).
+
+Journaled like a merge, in a log of its own (`undo-1/<table>`), so it is as repeatable, and can itself be undone.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any
+
+from account_merge.engine import Planned, Progress, TableWork
+from account_merge.evidence import Looks
+from account_merge.journal import Cas
+from account_merge.log import LIST_ATTEMPTS, Log, ledger
+from account_merge.model import Change, Entry, Key, Merge, Row, Values
+from account_merge.rewind import Step, change_to, without
+from account_merge.rules import TableRule
+from account_merge.schema import Tables
+from account_merge.settings import Settings
+from account_merge.sources import Sources
+from account_merge.store import Store
+from account_merge.verify import holds, unseen
+
+
+@dataclass(frozen=True)
+class PastLog:
+    """One log of the past. :param brings: it is the merge's own log: its entries bring the sources' rows."""
+
+    merge: uuid.UUID
+    name: str
+    brings: bool
+
+
+@dataclass(frozen=True)
+class Past:
+    """All that was ever done to an account's rows, in order, and what of it counts.
+
+    :param account: whose rows are replayed.
+    :param logs: each merge's log, and those of undos, which bring no rows themselves.
+    :param standing: the merges that count in the end.
+    :param elsewhere: standing merges of the same sources into other accounts: what those handed on is not added here.
+    :param sources: the source accounts of the standing merges.
+    """
+
+    account: str
+    logs: Sequence[PastLog]
+    standing: frozenset[uuid.UUID]
+    elsewhere: frozenset[uuid.UUID] = frozenset()
+    sources: frozenset[str] = frozenset()
+    merges_into: Mapping[str, frozenset[uuid.UUID]] = field(default_factory=dict)
+
+
+class TableUndo(TableWork):
+    """Brings the rows that one merge touched to what they are with only the standing merges."""
+
+    def __init__(
+        self,
+        store: Store,
+        cas: Cas,
+        settings: Settings,
+        tables: Tables,
+        rule: TableRule,
+        merge: Merge,
+        past: Past,
+        log_name: str,
+        guard: Callable[[], None] = lambda: None,
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__(store, cas, settings, tables, rule, merge, past.account, log_name, guard, progress)
+        self._past = past
+        self._why = "the merge is undone" if merge.merge_id not in past.standing else "the merge stands again"
+        self.found = Sources(store, tables, settings, (*sorted(past.sources - {past.account}), past.account))
+
+    def _steps(self) -> Iterator[tuple[Key, list[Step]]]:
+        """What was done to each row that this merge touched, in order; rows in key order."""
+        streams = [
+            row_steps(Log(self._cas, past.merge, past.name, self._codec), past.brings, position)
+            for position, past in enumerate(self._past.logs)
+        ]
+        for key, group in groupby(heapq.merge(*streams, key=lambda item: item[:2]), key=lambda item: item[0]):
+            steps = [step for _, _, done in group for step in done]
+            if any(step.of == self._merge.merge_id for step in steps):
+                yield key, [step.step for step in steps]
+
+    def plan(self, after: Key | None = None) -> Iterator[Planned]:
+        """One change for each row that the merge touched; this is also the preview."""
+        replay = self._replay()
+        rows = ((row.key, 0, row) for row in self.found.rows(self._rule, self.account))
+        steps = ((key, 1, done) for key, done in self._steps())
+        base = self._store.base()
+        for key, group in groupby(heapq.merge(rows, steps, key=lambda item: item[:2]), key=lambda item: item[0]):
+            found: dict[int, Any] = {kind: value for _, kind, value in group}
+            row = found.get(0)
+            base = row.base if row else base
+            if 1 in found and (after is None or key > after):
+                yield replay(key, found[1], row, base), base
+
+    def _replay(self) -> Callable[..., Change]:
+        """For one sweep in key order: (key, steps, row, base) -> the change that brings the row to rest."""
+        looks = Looks(self.found, self._cas, self._tables, self._rule, self._past.merges_into)
+        logs = [Log(self._cas, m, self._rule.table, self._codec) for m in sorted(self._past.elsewhere)]
+        given = _Given(ledger(logs, self._past.sources))
+
+        def replay(
+            key: Key, steps: Sequence[Step], row: Row | None, base: int,
+            blind: frozenset[str] = frozenset(), notes: tuple[str, ...] = (),
+        ) -> Change:  # fmt: skip
+            now, written = (row.values, row.written) if row else (None, {})
+            standing, evidence, unheard = (
+                self._past.standing.__contains__,
+                looks(key),
+                blind | self._unheard(steps, row),
+            )
+            to = without(self._rule, steps, now, self.account, standing, given.at(key), evidence, unheard)
+
+            def at(column: str) -> int:
+                seen = written.get(column, 0) if column else max(written.values(), default=0)
+                ours = max(_newest(step.change, column) for step in steps)
+                return max(base, seen + 1, ours + LIST_ATTEMPTS + 1)
+
+            change = change_to(key, now, to, at, self._also(steps), self._why)
+            return replace(change, notes=(*notes, *_kept(steps[-1].change.after, now, to)), unseen=blind)
+
+        return replay
+
+    def _unheard(self, steps: Sequence[Step], row: Row | None) -> frozenset[str]:
+        """Columns whose last write of ours never reached the row: a crash between logging and writing."""
+        change = steps[-1].change
+        if row is None:
+            return frozenset()
+        return frozenset(
+            column
+            for column, write in change.writes.items()
+            if (
+                row.written.get(column, 0) < write.timestamp
+                if self._schema.columns[column].write_time
+                else row.values.get(column) == (change.before or {}).get(column)
+            )
+        )
+
+    def _also(self, steps: Sequence[Step]) -> dict[str, frozenset[Any]]:
+        """The columns that the merge put, with the elements: its own writes that are still under way must lose."""
+        if self._merge.merge_id in self._past.standing:
+            return {}
+        put: dict[str, frozenset[Any]] = {}
+        for step in steps:
+            for column, write in step.change.writes.items() if step.merge == self._merge.merge_id else ():
+                elements = write.value if self._schema.columns[column].kind in ("map", "set") else ()
+                put[column] = put.get(column, frozenset()) | frozenset(elements or ())
+        return put
+
+    def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
+        """Replays the rows that the platform wrote since."""
+        acknowledged = time.time()
+        wrote = {c.key: c for c in entry.changes if c.writes or c.create or c.delete}
+        if not wrote:
+            return [], 0
+        base = self._store.base()
+        rows = self._store.rows_by_key(self._schema, self.account, wrote)
+        dirty = {key for key, change in wrote.items() if _moved(self._rule, change, rows.get(key))}
+        if not dirty:
+            return [], 0
+        replay, folds = self._replay(), []
+        for key, steps in self._steps():
+            if key in dirty:
+                row = rows.get(key)
+                blind, notes = unseen(self._rule, wrote[key], row, sent, acknowledged, self._settings)
+                change = replay(key, steps, row, base, blind, notes)
+                if change.after != (row.values if row else None):
+                    folds.append(change)
+        return folds, base
+
+
+def _moved(rule: TableRule, change: Change, row: Row | None) -> bool:
+    """Whether the row is not what was written, so that the platform wrote since."""
+    if change.delete or row is None:
+        return (row is None) != bool(change.delete)
+    return any(
+        row.written.get(column, 0) > write.timestamp or (row.values.get(column) is None) != (write.value is None)
+        if rule.strategy(column).ledger
+        else not holds(row.values.get(column), write)
+        for column, write in change.writes.items()
+    )
+
+
+def _newest(change: Change, column: str) -> int:
+    """The highest timestamp that a change gave to a column, or to anything of the row ("")."""
+    writes = [write.timestamp for name, write in change.writes.items() if column in ("", name)]
+    return max([change.create, change.delete, *writes])
+
+
+def _kept(left: Values | None, now: Values | None, to: Values | None) -> Iterator[str]:
+    """What came later and stays, for the report."""
+    for column in sorted({*(left or {}), *(now or {})}):
+        if (left or {}).get(column) != (now or {}).get(column):
+            yield f"{column}: written later by the platform; what came later stays"
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A step with the merge whose log it is of: an undo's step belongs to the merge that it undid."""
+
+    of: uuid.UUID
+    step: Step
+
+
+def row_steps(log: Log, brings: bool, position: int) -> Iterator[tuple[Key, int, list[_Placed]]]:
+    """(key, position, steps) of each row in a log, in key order: a fold stands behind the entry that it mends."""
+    run: dict[Key, list[_Placed]] = {}
+    for entry in log.entries():
+        if entry.kind == "changes":
+            yield from ((key, position, run[key]) for key in sorted(run))
+            run = {}
+        for change in entry.changes:
+            step = Step(log.merge_id if brings else None, change, entry.kind == "fold")
+            run.setdefault(change.key, []).append(_Placed(log.merge_id, step))
+    yield from ((key, position, run[key]) for key in sorted(run))
+
+
+class _Given:
+    """What sources handed on elsewhere, read along with ascending keys."""
+
+    def __init__(self, stream: Iterable[tuple[Key, str, dict[str, int]]]) -> None:
+        self._stream = iter(stream)
+        self._next = next(self._stream, None)
+
+    def at(self, key: Key) -> dict[str, dict[str, int]]:
+        """Source account -> column -> highest value, of exactly this key."""
+        while self._next is not None and self._next[0] < key:
+            self._next = next(self._stream, None)
+        found: dict[str, dict[str, int]] = {}
+        while self._next is not None and self._next[0] == key:
+            _, account, totals = self._next
+            mine = found.setdefault(account, {})
+            for column, value in totals.items():
+                mine[column] = max(value, mine.get(column, 0))
+            self._next = next(self._stream, None)
+        return found

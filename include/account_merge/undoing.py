@@ -1,0 +1,273 @@
+"""Undo and redo of a merge, giving one up, and repairing one: what may be done, in which order, each step repeatable."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from account_merge import leases
+from account_merge.engine import Progress
+from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
+from account_merge.events import sync_events
+from account_merge.log import Log
+from account_merge.merging import Merging, opened_ms, table_answer
+from account_merge.model import Change, Merge
+from account_merge.rules import RULES, TABLES, TableRule, rule_for
+from account_merge.states import CLOSED, RESUMABLE
+from account_merge.table_merge import SourceRows, source_log
+from account_merge.table_undo import Past, PastLog, TableUndo
+
+#: What each action goes through and ends in, and from which states it may begin.
+ACTIONS = {
+    "undo": ("undoing", "undone", frozenset({"completed", "abandoned"}) | RESUMABLE),
+    "redo": ("redoing", "completed", frozenset({"undone"})),
+}
+
+
+class Undoing:
+    """The steps of undoing a merge, over the connections of `merging`."""
+
+    def __init__(self, merging: Merging) -> None:
+        self._merging = merging
+        self._journal, self._tables, self._settings = merging.journal, merging.tables, merging.settings
+
+    # --- may it be done? --------------------------------------------------------------------------------------------
+    def check(self, merge: Merge, action: str) -> None:
+        """Whether the action makes sense now.
+
+        :raises InvalidRequest: it does not; the remedy names what to do first.
+        """
+        under_way, _, begin = ACTIONS[action]
+        if merge.state not in {under_way, *begin}:
+            raise InvalidRequest(
+                "CANNOT_" + action.upper(), f"merge {merge.merge_id} is {merge.state}: there is nothing to {action}",
+                f"A merge can be {'undone' if action == 'undo' else 'redone'} when it is {', '.join(sorted(begin))}.",
+            )  # fmt: skip
+        target = merge.survivor or merge.request.target
+        onward = self._journal.merged_by(target)
+        if onward is not None and onward.merge_id != merge.merge_id:
+            raise self._first(merge, action, onward, f"account {target} was itself merged on")
+        for later in self._later(merge, target):
+            if later.parent != merge.merge_id and set(later.request.sources) & set(merge.request.sources):
+                raise self._first(merge, action, later, f"a later merge moved more of the same source to {target}")
+        if action == "redo" and merge.sync_sent is None:
+            raise InvalidRequest(
+                "CANNOT_REDO", f"merge {merge.merge_id} was undone before it was completed",
+                "Merge the accounts again: a new merge moves everything.",
+            )  # fmt: skip
+        if action == "redo" and merge.state == "undone":
+            leases.check_survivors(self._journal, merge)
+
+    @staticmethod
+    def _first(merge: Merge, action: str, other: Merge, why: str) -> InvalidRequest:
+        return InvalidRequest(
+            "UNDO_FIRST",
+            f"no {action} of merge {merge.merge_id} yet: {why} (merge {other.merge_id})",
+            f"Undo merge {other.merge_id} first, then this one.",
+        )
+
+    def _later(self, merge: Merge, target: str) -> Iterator[Merge]:
+        """Standing merges into the same target behind this one."""
+        ids = self._journal.merges_into(target)
+        behind = ids[ids.index(merge.merge_id) + 1 :] if merge.merge_id in ids else ()
+        yield from (
+            m for i in behind if (m := self._journal.get(i)) is not None and m.state in ("completed", "abandoned")
+        )
+
+    # --- the steps ----------------------------------------------------------------------------------------------------
+    def begin(self, merge_id: uuid.UUID, action: str) -> dict[str, Any]:
+        """Takes the accounts and closes the merge's logs, so that no writer of its own can go on; may be repeated.
+
+        :raises InvalidRequest: see `check`; or another open merge holds an account. Nothing was changed.
+        """
+        under_way, ends, _ = ACTIONS[action]
+        merge = self._journal.need(merge_id)
+        if merge.state == ends and (action == "undo" or merge.operation):
+            return self._answer(merge, f"the merge is {merge.state}: nothing is written", proceed=True)
+        self.check(merge, action)
+        self._take(merge)
+        if merge.state != under_way:
+            number = int((merge.operation or "-0").rsplit("-", 1)[1]) + 1
+            if not self._journal.move(merge, under_way, operation=f"{action}-{number}", error_code=None, error=None,
+                                      remedy=None, resume=None):  # fmt: skip
+                raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
+            merge = self._journal.need(merge_id)
+        # The lease of a closed merge is free to take: only now that this one is open again do they hold.
+        self._take(merge)
+        target = merge.survivor or merge.request.target
+        if not self._journal.receive(target, merge_id, f"{merge.operation}/{merge_id}"):
+            raise TransientError("BUSY", f"account {target} changes hands just now", "Try again.")
+        for rule in self.rules(merge):
+            for log in self._merging.logs(merge, rule):
+                log.close()
+        return self._answer(merge, "", proceed=True)
+
+    def _take(self, merge: Merge) -> None:
+        roles = {**{s: "source" for s in merge.request.sources}, merge.survivor or merge.request.target: "target"}
+        for account in sorted(roles):
+            holder = self._journal.acquire(account, merge.merge_id, roles[account], moves_rows=False)
+            if holder is not None:
+                raise InvalidRequest(
+                    "ACCOUNT_HELD",
+                    f"merge {merge.merge_id}: account {account} is held by merge {holder.merge_id}, which is {holder.state}",
+                    "Wait until that merge is done, or put it right first; then try again.",
+                )
+
+    def rules(self, merge: Merge) -> list[TableRule]:
+        """The tables of the merge that this cluster has, in the order of undoing: aggregates last."""
+        wanted = merge.request.tables or TABLES
+        return [rule for rule in reversed(RULES) if rule.table in wanted and self._tables.of(rule) is not None]
+
+    def preview(self, merge: Merge, action: str, rule: TableRule) -> Iterator[tuple[str, Iterator[Change]]]:
+        """(log name, changes) of what the action would do in one table; nothing is written."""
+        for work in self._works(replace(merge, state=ACTIONS[action][0]), rule):
+            yield work.log.table, (change for change, _ in work.plan())
+
+    def table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> dict[str, Any]:
+        """Brings one table's rows to what they are without the merge (or with it again), or goes on where it stopped."""
+        merge, rule = self._journal.need(merge_id), rule_for(table)
+        if merge.state not in ("undoing", "redoing"):
+            return table_answer(merge, table, {}, f"the merge is {merge.state}: nothing is written")
+        if rule not in self.rules(merge):
+            return table_answer(merge, table, {}, "not among the tables of this merge, or not in this cluster")
+        counts: dict[str, int] = {}
+        for work in self._works(merge, rule, progress):
+            for name, number in work.run().items():
+                counts[name] = counts.get(name, 0) + number
+        return table_answer(merge, table, counts, "" if counts else "the merge touched no row here")
+
+    def _works(self, merge: Merge, rule: TableRule, progress: Progress | None = None) -> Iterator[Any]:
+        """The work on one table: the target's rows, then each source's that the merge had set inactive."""
+        redo, operation = merge.state == "redoing", merge.operation or "undo-1"
+        yield self._undo(merge, rule, self.past(merge, rule, redo), f"{operation}/{rule.table}", progress)
+        for account in self._merging.deactivated(merge, rule):
+            if redo:
+                yield SourceRows(self._merging.work(merge, rule, progress, self._guard(merge)), account, operation)
+                continue
+            name = source_log(rule, account)
+            past = Past(account, [PastLog(merge.merge_id, name, brings=False)], frozenset())
+            yield self._undo(merge, rule, past, f"{operation}/{name}", progress)
+
+    def logs(self, merge: Merge, rule: TableRule) -> Iterator[Log]:
+        """The logs of every undo and redo of this merge, oldest first."""
+        target = merge.survivor or merge.request.target
+        names = [name.rpartition("/") for name in self._journal.received(target)]
+        for operation in (operation for operation, _, text in names if operation and text == str(merge.merge_id)):
+            for log in self._merging.logs(merge, rule):
+                yield Log(self._journal, merge.merge_id, f"{operation}/{log.table}", log.codec)
+
+    def _undo(self, merge: Merge, rule: TableRule, past: Past, log: str, progress: Progress | None) -> TableUndo:
+        m = self._merging
+        guard = self._guard(merge)
+        return TableUndo(m.store, self._journal, self._settings, self._tables, rule, merge, past, log, guard, progress)
+
+    def _guard(self, merge: Merge) -> Callable[[], None]:
+        def guard() -> None:
+            found = self._journal.need(merge.merge_id)
+            if (found.state, found.operation) != (merge.state, merge.operation):
+                raise NeedsAttention(
+                    "NOT_RUNNING", f"merge {merge.merge_id} became {found.state} meanwhile: this stops here",
+                    "See its report.",
+                )  # fmt: skip
+
+        return guard
+
+    def past(self, merge: Merge, rule: TableRule, redo: bool) -> Past:
+        """All that was done to the target's rows of a table, and what of it counts in the end."""
+        target = merge.survivor or merge.request.target
+        logs, merges = [], {}
+        for name in self._journal.received(target):
+            operation, _, text = name.rpartition("/")
+            one = uuid.UUID(text)
+            logs.append(PastLog(one, f"{operation}/{rule.table}" if operation else rule.table, brings=not operation))
+            merges[one] = self._journal.need(one)
+        standing = {i for i, m in merges.items() if m.state != "undone"} - {merge.merge_id}
+        standing |= {merge.merge_id} if redo else set()
+        sources = frozenset(s for i in standing for s in merges[i].request.sources)
+        gave = {i for source in sources for i in self._merging.standing(self._journal.gave(source))}
+        into = {account: self._merging.standing(self._journal.merges_into(account)) for account in (*sources, target)}
+        into[target] |= {merge.merge_id}
+        return Past(target, logs, frozenset(standing), frozenset(gave - set(merges)), sources, into)
+
+    def finish(self, merge_id: uuid.UUID, publish: bool = True) -> dict[str, Any]:
+        """Publishes the target's sync events once more and ends the undo (or redo); may be repeated.
+
+        :raises MergeError: a table is not done yet.
+        """
+        merge = self._journal.need(merge_id)
+        if merge.state not in ("undoing", "redoing"):
+            return {**self._answer(merge, f"the merge is {merge.state}: nothing to end", proceed=False), "sent": 0}
+        for rule in self.rules(merge):
+            for work in self._works(merge, rule):
+                last = work.log.last()
+                if last is None or last.kind != "end":
+                    raise MergeError(
+                        "TABLE_NOT_UNDONE", f"merge {merge_id}: {rule.table} is not done yet", "Clear its task."
+                    )
+        sent = 0
+        if publish:
+            again, target = uuid.uuid5(merge_id, merge.operation or ""), merge.survivor or merge.request.target
+            places = self._merging.enrolments(merge, f"{merge.operation}/")
+            sent = self._merging.topics.publish(sync_events(again, target, places, self._settings, opened_ms(merge)))
+        ends = "undone" if merge.state == "undoing" else "completed"
+        if not self._journal.move(merge, ends):
+            raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
+        return {**self._answer(self._journal.need(merge_id), "", proceed=True), "sent": sent}
+
+    @staticmethod
+    def _answer(merge: Merge, note: str, proceed: bool) -> dict[str, Any]:
+        return {
+            "merge_id": str(merge.merge_id), "state": merge.state, "operation": merge.operation, "note": note,
+            "proceed": proceed,
+        }  # fmt: skip
+
+    # --- giving up, and more of the same --------------------------------------------------------------------------
+    def abandon(self, merge_id: uuid.UUID, reason: str) -> dict[str, Any]:
+        """Gives a merge up without restoring: its rows stay, what was handed on stays counted, its accounts are free.
+
+        What its logs hold is written first, so that nothing counts as handed on that never arrived.
+
+        :raises InvalidRequest: it is under way, or closed already.
+        """
+        merge = self._journal.need(merge_id)
+        if merge.state == "abandoned":
+            return self._answer(merge, "the merge is abandoned already", proceed=False)
+        if merge.state not in {"requested", "waiting", *RESUMABLE}:
+            raise InvalidRequest(
+                "CANNOT_ABANDON", f"merge {merge_id} is {merge.state}",
+                "A merge that is under way is paused or failed first; one that is completed can be undone.",
+            )  # fmt: skip
+        if merge.state in RESUMABLE:
+            for rule in self.rules(merge):
+                work = self._merging.work(merge, rule, guard=self._guard(merge))
+                sources = (SourceRows(work, account) for account in self._merging.deactivated(merge, rule))
+                for one in (work, *sources):
+                    last = one.log.last()
+                    if last is not None and last.kind != "closed":
+                        one.finish()
+                    one.log.close()
+        if not self._journal.move(merge, "abandoned", note=f"abandoned: {reason}"[:1000], resume=None):
+            raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
+        return self._answer(self._journal.need(merge_id), "", proceed=False)
+
+    def repair(self, merge_id: uuid.UUID, by: str, reason: str) -> dict[str, Any]:
+        """Opens a merge of the same accounts that moves what came since; the poll starts it. One at a time.
+
+        :raises InvalidRequest: the merge is not completed.
+        """
+        merge = self._journal.need(merge_id)
+        if merge.state != "completed":
+            raise InvalidRequest(
+                "CANNOT_REPAIR", f"merge {merge_id} is {merge.state}", "Only a completed merge can be repaired."
+            )
+        request = replace(merge.request, origin="repair", mid=None, raw=None, requested_by=by, reason=reason)
+        for number in range(1, 1000):
+            new = uuid.uuid5(merge_id, f"repair-{number}")
+            if self._journal.open(new, request, parent=merge_id):
+                break
+            found = self._journal.need(new)
+            if found.state not in CLOSED:
+                return self._answer(found, f"repair {number} of merge {merge_id} is under way", proceed=False)
+        return self._answer(self._journal.need(new), f"repair {number} of merge {merge_id}", proceed=True)
