@@ -161,8 +161,10 @@ class TableWork(ABC):
             if not pending or newest.kind == "end":
                 return newest
             if turn > 1:
-                # A row that was deleted less than the margin ago hides what is written; its time cannot be read.
-                time.sleep(self._settings.clock_margin_seconds / (_ROUNDS - 4))
+                # What was deleted a moment ago hides what is written, and no read shows when: the rounds outlast it.
+                time.sleep(
+                    (self._settings.clock_margin_seconds + self._settings.max_clock_skew_seconds) / (_ROUNDS - 4)
+                )
             current = pending[-1]
             sent = _seconds(current.created_at) if again else time.time()
             self._write(current, again)

@@ -163,7 +163,7 @@ class Store:
         """
         wide = any(c.kind != "scalar" for c in schema.columns.values())
         bound = self._select(schema, list(known)).bind(list(known.values()))
-        bound.fetch_size = self._settings.page_rows // 5 if wide else self._settings.page_rows
+        bound.fetch_size = max(1, self._settings.page_rows // 5) if wide else self._settings.page_rows
         state = None
         while True:
             base = self.base()
