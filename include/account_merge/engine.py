@@ -15,6 +15,7 @@ from account_merge.codec import Codec
 from account_merge.derive import Evidence
 from account_merge.errors import NeedsAttention
 from account_merge.journal import Cas, now
+from account_merge.limits import passed
 from account_merge.log import LIST_ATTEMPTS, Log, ledger
 from account_merge.model import Change, Entry, Key, Merge, Row, Write
 from account_merge.planner import plan
@@ -34,7 +35,7 @@ class TableMerge:
 
     :param guard: called before each entry; raises when the merge must not write any more.
     :param earlier: merges that each source account took part in as a source before this one.
-    :param skip: keys whose rows stay as the target has them.
+    :param kept: places whose rows stay as the target has them (`on_conflict: skip`).
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class TableMerge:
         merge: Merge,
         earlier: frozenset[Any] = frozenset(),
         guard: Callable[[], None] = lambda: None,
-        skip: Callable[[Key], bool] = lambda key: False,
+        kept: frozenset[tuple[Any, ...]] = frozenset(),
         progress: Progress | None = None,
     ) -> None:
         schema = tables.of(rule)
@@ -57,7 +58,7 @@ class TableMerge:
             )
         self._store, self._cas, self._settings, self._tables = store, cas, settings, tables
         self._rule, self._merge, self._schema = rule, merge, schema
-        self._earlier, self._guard, self._skip = earlier, guard, skip
+        self._earlier, self._guard, self._kept = earlier, guard, kept
         self._progress = progress or (lambda done: None)
         self._codec = Codec(schema)
         self.target = merge.survivor or merge.request.target
@@ -73,15 +74,16 @@ class TableMerge:
     def _evidence(self) -> Callable[[Key], Evidence]:
         """Looks at both accounts' rows of other tables; the answer of the last place is kept."""
         rule = self._rule
-        cached: dict[tuple[Any, ...], Evidence] = {}
+        cached: dict[tuple[Any, ...] | None, Evidence] = {}
 
         def evidence(key: Key) -> Evidence:
             if not rule.looks:
                 return {}
-            place = rule.place(key)
+            place = None if rule.collects else rule.place(key)
             if place not in cached:
                 cached.clear()
-                cached[place] = {look.name: self.found.look(look, place) for look in rule.looks}
+                looked = {look.name: self.found.look(look, place) for look in rule.looks}
+                cached[place] = {**looked, "kept": {"places": self._kept}}
             return cached[place]
 
         return evidence
@@ -101,15 +103,20 @@ class TableMerge:
             self._rows(self.target),
             self._given(),
             self._evidence(),
-            self._skip,
+            self.found.stays(self._rule, self._kept),
         )
         return (item for item in changes if after is None or item[0].key > after)
+
+    def remarks(self, changes: Iterable[Change]) -> str:
+        """What of the table is not looked for, and which limits of the platform these changes pass."""
+        limits = passed(self._rule, self._schema, self._store, self.target, changes)
+        return "; ".join(filter(None, dict.fromkeys((self.found.note(self._rule), *limits))))
 
     # --- writing --------------------------------------------------------------------------------------------------
     def run(self) -> dict[str, int]:
         """Merges the table, or goes on where an earlier worker stopped; returns counts of rows by what happened.
 
-        `note` says then what of the table was not looked for.
+        `note` says then what of the table was not looked for, and which of the platform's limits are passed.
 
         :raises TransientError: a server was away; calling again goes on.
         :raises NeedsAttention: a value of the platform keeps winning, or the merge may not write any more.
@@ -135,7 +142,7 @@ class TableMerge:
                 return last
             done += len(group)
             self._progress(done)
-        note = self.found.note(self._rule)
+        note = self.remarks(change for entry in self.log.entries() for change in entry.changes)
         last, _ = self._append(last, "end", last.last_key if last else None, last.base if last else 0, [], [], note)
         return last if last.kind == "end" else self._settle(last, again=True)
 

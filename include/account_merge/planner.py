@@ -89,16 +89,18 @@ def plan_row(
             led[column] = f"{led[column]}; {derivation.why}" if column in led else derivation.why
     for column, value in merged.items():
         old = (before or {}).get(column)
-        if value == old:
+        if value == old or (old is None and value in (set(), {}, [])):  # an empty collection is a null
             continue
         seen = target.written.get(column, 0) if target else 0
         writes[column] = Write(written_part(old, value), max(base, seen + 1))
         why[column] = (
             "only the source has this row: it moves whole"
-            if before is None
+            if before is None and any(values.get(column) == value for values in sources.values())
             else led.get(column, rule.strategy(column).why)
         )
-    return Change(key, dict(sources), before, writes, before is None, why, handed, notes)
+    # A row that is nothing but a set of places exists only with one.
+    create = before is None and (bool(writes) or not rule.collects)
+    return Change(key, dict(sources), before, writes, create, why, handed, notes)
 
 
 def plan(

@@ -83,8 +83,8 @@ class Service:
     @cached_property
     def tables(self) -> Tables:
         """The rules' tables as this cluster has them."""
-        session, keyspace = self._connection[1], self.settings.courses_keyspace
-        found = {r.table: detect(session, r, keyspace, self.settings.table(r.table)) for r in RULES}
+        session, settings = self._connection[1], self.settings
+        found = {r.table: detect(session, r, settings.keyspace(r.keyspace), settings.table(r.table)) for r in RULES}
         return Tables({table: schema for table, schema in found.items() if schema is not None})
 
     @cached_property
@@ -183,7 +183,8 @@ class Service:
                 rule.table, "not among the tables of this merge" if schema else "this cluster has no such table"
             )
         work = self.merging.work(merge, rule)
-        return TableReport(rule.table, work.found.note(rule), {}, (row_of(change, schema) for change, _ in work.plan()))
+        note = work.remarks(change for change, _ in work.plan())
+        return TableReport(rule.table, note, {}, (row_of(change, schema) for change, _ in work.plan()))
 
     def report(self, merge_id: uuid.UUID) -> Report:
         """What a merge did, from its log."""
