@@ -6,13 +6,23 @@ import re
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+_BOTH = (HERE / "schema-groups.cql", HERE / "schema-programs.cql")
 #: Schema family -> its DDL: how the platform's older and newer installations name the same columns.
-FAMILIES = {"cassandra": HERE / "schema.cql", "spark": HERE / "schema-spark.cql"}
-PLATFORM_KEYSPACE = "sunbird_courses"
+FAMILIES = {"cassandra": (HERE / "schema.cql", *_BOTH), "spark": (HERE / "schema-spark.cql", *_BOTH)}
+PLATFORM_KEYSPACES = ("sunbird_courses", "sunbird_groups", "sunbird_programs")
 
 
-def statements(family: str = "cassandra", keyspace: str = PLATFORM_KEYSPACE) -> list[str]:
-    """The statements of one schema family for one keyspace, in order, each without its semicolon."""
-    text = re.sub(r"--[^\n]*", "", FAMILIES[family].read_text())
-    text = re.sub(rf"\b{PLATFORM_KEYSPACE}\b", keyspace, text)
+def statements(family: str = "cassandra", keyspace: str = "") -> list[str]:
+    """The statements of one schema family, in order, each without its semicolon.
+
+    :param keyspace: one for all tables, instead of the platform's own three.
+    """
+    return [part for path in FAMILIES[family] for part in split(path.read_text(), keyspace)]
+
+
+def split(text: str, keyspace: str = "") -> list[str]:
+    """The statements of a CQL script."""
+    text = re.sub(r"--[^\n]*", "", text)
+    if keyspace:
+        text = re.sub(rf"\b({'|'.join(PLATFORM_KEYSPACES)})\b", keyspace, text)
     return [part.strip() for part in text.split(";") if part.strip()]

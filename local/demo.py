@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from local import cql, messages, provision, sample
+from local import messages, provision, sample
 from local.config import PROJECT, Config, StackError
 from local.demo_report import changed_rows, print_report
 from local.stack import Stack
@@ -59,7 +59,7 @@ class Demo:
         """Give the two accounts their history, once."""
         hosts, port = [self.where["CASSANDRA_CONTACT_POINTS"]], int(self.where["CASSANDRA_PORT"])
         with provision.cassandra_session(hosts, port) as session:
-            fresh = sample.load(session, cql.PLATFORM_KEYSPACE)
+            fresh = sample.load(session)
         self.console.print("sample accounts: " + ("loaded" if fresh else "there already, left as they are"))
 
     def publish(self, repeated: bool) -> tuple[str, str, int]:

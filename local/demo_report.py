@@ -23,6 +23,10 @@ TELLING = (
     "issued_certificates",
     "aggregates",
     "grand_total",
+    "groupid",
+    "role",
+    "program_name",
+    "pii_consent_required",
 )
 
 

@@ -32,18 +32,26 @@ def cassandra_session(hosts: Iterable[str], port: int) -> Iterator[Session]:
         yield cluster.connect()
 
 
-def create_tables(session: Session, family: str = "cassandra", keyspace: str = cql.PLATFORM_KEYSPACE) -> None:
-    """Create the platform's keyspace and tables with its own DDL."""
+def create_tables(session: Session, family: str = "cassandra", keyspace: str = "") -> None:
+    """Create the platform's keyspaces and tables with its own DDL; a keyspace that is given holds all of them."""
     for statement in cql.statements(family, keyspace):
         session.execute(statement, timeout=60)
 
 
-def create_index(session: Session, keyspace: str = cql.PLATFORM_KEYSPACE) -> None:
-    """Create the index that `python -m account_merge check` offers: it leads to an account's progress in units."""
-    session.execute(
-        f"CREATE INDEX IF NOT EXISTS user_activity_agg_by_user ON {keyspace}.user_activity_agg (user_id) USING 'sai'",
-        timeout=60,
-    )
+def keyspace_settings(keyspace: str) -> dict[str, str]:
+    """The variables that tell the product of one keyspace for all of the platform's tables."""
+    return {f"ACCOUNT_MERGE_{role}_KEYSPACE": keyspace for role in ("COURSES", "GROUPS", "PROGRAMS")}
+
+
+def create_indexes(session: Session) -> None:
+    """Create the indexes that `python -m account_merge check` offers: they lead to all rows of an account."""
+    for table, column in (
+        ("sunbird_courses.user_activity_agg", "user_id"),
+        ("sunbird_groups.group_member", "userid"),
+        ("sunbird_programs.program_enrollment", "user_id"),
+    ):
+        name = f"{table.split('.')[1]}_by_user"
+        session.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {table} ({column}) USING 'sai'", timeout=60)
 
 
 def create_journal(env: dict[str, str]) -> None:
@@ -69,7 +77,7 @@ def provision(env: dict[str, str]) -> None:
     messages.create_topics(env["KAFKA_BOOTSTRAP_SERVERS"], topics(env))
     with cassandra_session(env["CASSANDRA_CONTACT_POINTS"].split(","), int(env["CASSANDRA_PORT"])) as session:
         create_tables(session)
-        create_index(session)
+        create_indexes(session)
     create_journal(env)
 
 

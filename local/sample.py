@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ MATHS_LESSONS = [f"do_3132078519024517121{n}" for n in (401, 402, 403)]
 SAFETY_TEST = SAFETY_LESSONS[3]
 # A unit of the first course: two lessons and the test. The platform counts it like a course of the same batch.
 SAFETY_UNIT = ("do_31309287232935526411150", SAFETY[1])
+TEACHERS, READERS = "6c0b41e4-5d0e-4f52-9a2f-6f1b2f6a9d11", "b71c9f0a-7d43-4a55-8c59-0a7f4a3d2e02"
+SCHOOLS = ("600ab53cc7de076e6f993724", "PGM_school_improvement", "School improvement")
+LIBRARY = ("5f34ec17585244939f89f90d", "PGM_library", "A library in each school")
 ADDED_BY = "5a587cc1-e018-4859-a0a8-e842650b9d64"
 
 
@@ -94,6 +97,41 @@ def _attempt(user: str, attempt: str, score: float, when: str) -> dict[str, Any]
     }  # fmt: skip
 
 
+def _member(user: str, group: str, role: str, since: str, seen: str) -> dict[str, Any]:
+    return {
+        "groupid": group, "userid": user, "role": role, "status": "active", "visited": True, "createdby": ADDED_BY,
+        "createdon": _at(since), "updatedby": user, "updatedon": _at(seen),
+    }  # fmt: skip
+
+
+def _program(user: str, program: tuple[str, str, str], consent: bool, user_type: str, day: str) -> dict[str, Any]:
+    return {
+        "program_id": program[0], "program_externalid": program[1], "program_name": program[2], "user_id": user,
+        "pii_consent_required": consent, "user_type": user_type, "user_locations": {"state": "29"},
+        "created_at": date.fromisoformat(day), "updated_at": date.fromisoformat(day),
+    }  # fmt: skip
+
+
+def _memberships() -> dict[str, list[dict[str, Any]]]:
+    """Groups and programs: one of each kind both accounts have, another only the old one."""
+    return {
+        "sunbird_groups.user_group": [
+            {"userid": SOURCE, "groupid": {TEACHERS, READERS}},
+            {"userid": TARGET, "groupid": {TEACHERS}},
+        ],
+        "sunbird_groups.group_member": [
+            _member(SOURCE, TEACHERS, "admin", "2021-08-02T05:30:00", "2022-01-21T18:10:00"),
+            _member(TARGET, TEACHERS, "member", "2022-02-26T07:00:00", "2022-03-02T12:50:00"),
+            _member(SOURCE, READERS, "member", "2021-11-02T05:30:00", "2021-11-05T16:30:00"),
+        ],
+        "sunbird_programs.program_enrollment": [
+            _program(SOURCE, SCHOOLS, consent=True, user_type="teacher", day="2021-09-15"),
+            _program(TARGET, SCHOOLS, consent=True, user_type="teacher", day="2022-03-01"),
+            _program(SOURCE, LIBRARY, consent=True, user_type="teacher", day="2021-12-01"),
+        ],
+    }  # fmt: skip
+
+
 def rows() -> dict[str, list[dict[str, Any]]]:
     """All sample rows by table."""
     first, second, third, test = SAFETY_LESSONS
@@ -101,7 +139,7 @@ def rows() -> dict[str, list[dict[str, Any]]]:
                  _attempt(SOURCE, "b7c3904ab52e45bb8e01", 9, "2022-01-21T18:02:40")]  # fmt: skip
     new_tries = [_attempt(TARGET, "c90d3e1fd7754c6f8312", 7, "2022-03-02T12:45:09")]
     return {
-        "user_content_consumption": [
+        "sunbird_courses.user_content_consumption": [
             _lesson(SOURCE, SAFETY, first, 2, 3, "2022-01-10T08:15:00"),
             _lesson(SOURCE, SAFETY, second, 2, 1, "2022-01-12T08:40:00"),
             _lesson(SOURCE, SAFETY, third, 1, 2, "2022-01-13T19:05:00"),
@@ -112,7 +150,7 @@ def rows() -> dict[str, list[dict[str, Any]]]:
             *(_lesson(SOURCE, READING, lesson, 2, 1, "2021-11-05T16:20:00") for lesson in READING_LESSONS),
             _lesson(TARGET, MATHS, MATHS_LESSONS[0], 2, 1, "2022-03-20T07:30:00"),
         ],
-        "user_enrolments": [
+        "sunbird_courses.user_enrolments": [
             _enrolment(SOURCE, SAFETY, {first: 2, second: 2, third: 1, test: 2}, "2022-01-09T06:00:00",
                        "2022-01-21T18:02:40", total=4),
             _enrolment(TARGET, SAFETY, {first: 2, third: 2, test: 1}, "2022-02-26T06:00:00",
@@ -121,7 +159,7 @@ def rows() -> dict[str, list[dict[str, Any]]]:
                        certificate="1-3f0c5a1e-51de-4f4c-8e0a-5e4f6a1b9c02", total=2),
             _enrolment(TARGET, MATHS, {MATHS_LESSONS[0]: 2}, "2022-03-18T06:00:00", "2022-03-20T07:30:00", total=3),
         ],
-        "user_activity_agg": [
+        "sunbird_courses.user_activity_agg": [
             _aggregate(SOURCE, SAFETY, 3, "2022-01-21T18:02:40", old_tries),
             _aggregate(TARGET, SAFETY, 2, "2022-03-02T12:45:09", new_tries),
             _aggregate(SOURCE, SAFETY_UNIT, 3, "2022-01-21T18:02:40", []),
@@ -129,13 +167,14 @@ def rows() -> dict[str, list[dict[str, Any]]]:
             _aggregate(SOURCE, READING, 2, "2021-11-05T16:20:00", []),
             _aggregate(TARGET, MATHS, 1, "2022-03-20T07:30:00", []),
         ],
-        "assessment_aggregator": [*old_tries, *new_tries],
+        "sunbird_courses.assessment_aggregator": [*old_tries, *new_tries],
+        **_memberships(),
     }  # fmt: skip
 
 
-def load(session: Session, keyspace: str) -> bool:
+def load(session: Session) -> bool:
     """Write the sample rows unless the accounts have a history already; say whether they were written."""
-    query = f"SELECT userid FROM {keyspace}.user_enrolments WHERE userid = %s LIMIT 1"  # noqa: S608 - our own name
+    query = "SELECT userid FROM sunbird_courses.user_enrolments WHERE userid = %s LIMIT 1"
     if session.execute(query, (SOURCE,)).one():
         return False
     written = int((time.time() - 86400) * 1_000_000)
@@ -143,6 +182,6 @@ def load(session: Session, keyspace: str) -> bool:
         for row in found:
             given = {column: value for column, value in row.items() if value is not None}
             marks = ", ".join(["?"] * len(given))
-            insert = f"INSERT INTO {keyspace}.{table} ({', '.join(given)}) VALUES ({marks}) USING TIMESTAMP {written}"  # noqa: S608
+            insert = f"INSERT INTO {table} ({', '.join(given)}) VALUES ({marks}) USING TIMESTAMP {written}"  # noqa: S608
             session.execute(session.prepare(insert), list(given.values()))
     return True

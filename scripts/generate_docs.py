@@ -86,7 +86,11 @@ def events_page() -> str:
 
 
 def _row(row: Mapping[str, Any] | None) -> str:
-    return "no row" if row is None else _code(json.dumps(row, default=str, ensure_ascii=False))
+    return "no row" if row is None else _code(json.dumps(row, default=_plain, ensure_ascii=False))
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else str(value)
 
 
 def rules_page() -> str:

@@ -133,7 +133,7 @@ def environment(stack: Stack, session: Session, schema_family: str) -> Iterator[
     name = "t" + uuid.uuid4().hex[:10]
     own = stack.core_settings() | {
         "ACCOUNT_MERGE_ENV": name,
-        "ACCOUNT_MERGE_COURSES_KEYSPACE": f"{name}_courses",
+        **provision.keyspace_settings(f"{name}_courses"),
         "ACCOUNT_MERGE_JOURNAL_KEYSPACE": f"{name}_journal",
     }
     messages.create_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))

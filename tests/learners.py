@@ -11,7 +11,7 @@ from typing import Any
 from account_merge.codec import plain
 from account_merge.report import jsonable
 
-USER = {"user_activity_agg": "user_id", "assessment_aggregator": "user_id"}
+USER = dict.fromkeys(("user_activity_agg", "assessment_aggregator", "program_enrollment"), "user_id")
 COURSE, BATCH = "do_1130001", "0131001"
 
 

@@ -75,7 +75,7 @@ def _tables(service: Service) -> Check:
     present = [r.table for r in RULES if service.tables.of(r)]
     absent = [r.table for r in RULES if not service.tables.of(r)]
     detail = f"found {', '.join(present) or 'none'}" + (f"; absent: {', '.join(absent)}" if absent else "")
-    remedy = "Name the keyspace in ACCOUNT_MERGE_COURSES_KEYSPACE, other table names in ACCOUNT_MERGE_TABLE_NAMES."
+    remedy = "Name the keyspaces in ACCOUNT_MERGE_COURSES_KEYSPACE and its like, other table names in ACCOUNT_MERGE_TABLE_NAMES."
     return Check("learners' tables", bool(present), detail, remedy)
 
 

@@ -131,7 +131,10 @@ def no_less(column: str, older: str) -> Derivation:
 
 
 def best_score(column: str, older: str = "") -> Derivation:
-    """`score:X` is the best of all sides, and `max_score:X` is the one that belongs to it."""
+    """`score:X` is the best of all sides, and `max_score:X` is the one that stands beside it in the same form."""
+
+    def held(values: Values, key: str) -> Values:
+        return next((m for c in (column, older) if c and (m := values.get(c) or {}).get(key) is not None), {})
 
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
         result = dict(merged.get(column) or {})
@@ -140,7 +143,7 @@ def best_score(column: str, older: str = "") -> Derivation:
             pairs = [
                 (type(result[key])(m[key]), type(result[key])(m.get(f"max_score:{content}") or 0))
                 for s in sides
-                if (m := shown(s.values, column, older)).get(key) is not None
+                if (m := held(s.values, key))
             ]
             score, out_of = max(pairs)
             result[key] = score

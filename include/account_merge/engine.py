@@ -73,8 +73,8 @@ class TableWork(ABC):
         :param sent: seconds since the epoch; the entry's writes cannot have been seen by anybody before.
         """
 
-    def remark(self) -> str:
-        """What should be known of the table as a whole, kept with the log's end."""
+    def remark(self, changes: Iterable[Change]) -> str:
+        """What should be known of the table as a whole once these changes are done, kept with the log's end."""
         return ""
 
     def run(self) -> dict[str, int]:
@@ -136,7 +136,8 @@ class TableWork(ABC):
     ) -> tuple[Entry, bool]:
         """The entry behind `last` and whether it is ours; another worker's when it was faster."""
         seq = last.seq + 1 if last else 0
-        note = self.remark() if kind == "end" else ""
+        logged = (change for entry in self.log.entries() for change in entry.changes)
+        note = self.remark(logged) if kind == "end" else ""
         if self.log.append(seq, kind, key, base, packed, counts_of(kind, changes), note):
             return Entry(seq, kind, key, base, tuple(changes), 0, now()), True
         winner = self.log.last()

@@ -27,35 +27,41 @@ class Looks:
 
     :param found: finds the rows of the accounts.
     :param merges_into: account -> merges that moved rows to it, undone ones left out.
+    :param kept: places whose rows stay as the target has them; the evidence `kept` names them.
     """
 
     def __init__(
-        self, found: Sources, cas: Cas, tables: Tables, rule: TableRule, merges_into: Mapping[str, Iterable[uuid.UUID]]
+        self,
+        found: Sources,
+        cas: Cas,
+        tables: Tables,
+        rule: TableRule,
+        merges_into: Mapping[str, Iterable[uuid.UUID]],
+        kept: frozenset[Place] = frozenset(),
     ) -> None:
         self._found, self._cas, self._rule, self._merges_into = found, cas, rule, merges_into
         others = ((look, rule_for(look.table)) for look in rule.looks)
         self._looks = [(look, other, schema) for look, other in others if (schema := tables.of(other)) is not None]
+        self._kept = kept
         self._place: Place | None = None
-        self._shown: Evidence = {}
+        self._shown: Evidence | None = None
         self._streams: dict[tuple[str, str], _Ahead] = {}
 
     def __call__(self, key: Key) -> Evidence:
         """The evidence for the row with this key: `<look>` and `<look>: brought`, account -> values."""
         if not self._looks:
             return {}
-        place = self._rule.place(key)
-        if place != self._place:
-            self._place, self._shown = place, dict(self._at(place))
+        place = None if self._rule.collects else self._rule.place(key)
+        if self._shown is None or place != self._place:
+            self._place, self._shown = place, {**dict(self._at(place)), "kept": {"places": self._kept}}
         return self._shown
 
-    def _at(self, place: Place) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    def _at(self, place: Place | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for look, other, schema in self._looks:
             yield look.name, self._found.look(look, place)
-            if look.where is not None:
-                yield (
-                    f"{look.name}: brought",
-                    {account: self._ahead(look, other, schema, account).at(place) for account in self._merges_into},
-                )
+            if place is not None and look.where is not None:
+                streams = {account: self._ahead(look, other, schema, account) for account in self._merges_into}
+                yield f"{look.name}: brought", {account: ahead.at(place) for account, ahead in streams.items()}
 
     def _ahead(self, look: Look, other: TableRule, schema: TableSchema, account: str) -> _Ahead:
         if (look.name, account) not in self._streams:

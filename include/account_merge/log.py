@@ -62,13 +62,13 @@ class Log:
                 return
             bucket += 1
 
-    def keys(self, seq: int) -> list[Key]:
-        """The keys of an entry whose payload holds keys instead of changes."""
+    def payload(self, seq: int) -> list[bytes]:
+        """What an entry holds, not decoded."""
         rows = self._cas.read(
             "SELECT payload FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ?",
             [*self._place(seq), seq],
         )
-        return [self.codec.unkey(key) for key in unpayload(rows[0].payload)] if rows else []
+        return unpayload(rows[0].payload) if rows else []
 
     def counts(self) -> dict[str, int]:
         """Rows by what happened to them, added up over the entries without reading their payload."""

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from datetime import UTC
 from typing import Any
 
+import msgspec
+
 from account_merge import leases
 from account_merge.codec import Codec
 from account_merge.engine import Progress
@@ -16,7 +18,7 @@ from account_merge.events import sync_events
 from account_merge.failures import Failures, next_failure
 from account_merge.journal import Journal
 from account_merge.log import Log
-from account_merge.model import Key, Merge, Row
+from account_merge.model import Merge, Row
 from account_merge.rules import RULES, TABLES, TableRule, rule_for, rules_hash
 from account_merge.schema import Tables
 from account_merge.settings import Settings
@@ -133,26 +135,32 @@ class Merging:
 
     # --- on_conflict: skip ----------------------------------------------------------------------------------------
     def _skip_log(self, merge: Merge) -> Log | None:
-        rule = next(r for r in RULES if r.enrolments)
-        schema = self.tables.of(rule)
+        schema = next(iter(self.tables.schemas.values()), None)  # the entry holds places: any table's codec will do
         return None if schema is None else Log(self.journal, merge.merge_id, "skip", Codec(schema))
 
     def _skip_entry(self, merge: Merge) -> None:
-        """With `skip`: the courses and batches that the target already had, written once; every table obeys it."""
+        """With `skip`: the places that the target already had, written once; every table obeys it."""
         log = self._skip_log(merge) if merge.request.on_conflict == "skip" else None
         if log is None or log.last() is not None:
             return
-        rule = next(r for r in RULES if r.enrolments)
-        codec = Codec(self.tables.schemas[rule.table])
-        keys = [row.key for row in self._target_rows(merge, rule)]
-        log.append(0, "skip", None, 0, [codec.key(key) for key in keys], {"pairs": len(keys)})
+        places = [msgspec.msgpack.encode(place) for place in self._had(merge)]
+        log.append(0, "skip", None, 0, places, {"places": len(places)})
 
-    def _skip(self, merge: Merge, rule: TableRule) -> Callable[[Key], bool]:
-        if merge.request.on_conflict != "skip":
-            return lambda key: False
-        log = self._skip_log(merge)
-        pairs = frozenset(log.keys(0)) if log else frozenset()
-        return lambda key: rule.place(key) in pairs
+    def _had(self, merge: Merge) -> Iterator[tuple[Any, ...]]:
+        """(kind, *place) of each course and batch, group, program and event that the target has a row of."""
+        kinds = {rule_for(table).belongs.kind for table in merge.request.tables or TABLES}
+        for rule in RULES:
+            if rule.decides and rule.belongs.kind in kinds and self.tables.of(rule):
+                yield from ((rule.belongs.kind, *rule.place(row.key)) for row in self._target_rows(merge, rule))
+
+    def _kept(self, merge: Merge, rule: TableRule) -> frozenset[tuple[Any, ...]]:
+        """Places of the rule's kind whose rows stay; a preview, which writes no entry, looks for itself."""
+        log = self._skip_log(merge) if merge.request.on_conflict == "skip" else None
+        if log is None:
+            return frozenset()
+        written = (tuple(msgspec.msgpack.decode(place)) for place in log.payload(0))
+        places = self._had(merge) if merge.state == "preview" else written
+        return frozenset(place[1:] for place in places if place[0] == rule.belongs.kind)
 
     def standing(self, merge_ids: Iterable[uuid.UUID]) -> frozenset[uuid.UUID]:
         """Those of the merges that were not undone."""
@@ -191,7 +199,7 @@ class Merging:
             merge,
             history,
             guard or running,
-            self._skip(merge, rule),
+            self._kept(merge, rule),
             progress,
         )
 
@@ -315,7 +323,9 @@ class Merging:
 
     def _target_rows(self, merge: Merge, rule: TableRule) -> Iterator[Row]:
         target = merge.survivor or merge.request.target
-        return Sources(self.store, self.tables, self.settings, (target,)).rows(rule, target)
+        # What leads to the target's rows may be the source's: a group that the target has left is not in its own list.
+        found = Sources(self.store, self.tables, self.settings, (*sorted(merge.request.sources), target))
+        return found.rows(rule, target)
 
     def enrolments(self, merge: Merge, operation: str = "") -> Iterator[tuple[Any, ...]]:
         """The places that sync events are for: the target's enrolments, or by setting those that were touched.

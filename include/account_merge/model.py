@@ -123,7 +123,8 @@ class MergeRequest:
     """What somebody asks for: one or more source accounts into one target account.
 
     :param tables: logical table names; empty means every rule's table.
-    :param on_conflict: `combine`, or `skip`: where both accounts have a course and batch, the target's rows stay.
+    :param on_conflict: `combine`, or `skip`: where both accounts have a course and batch, a group, a program or an
+        event, the target's rows stay.
     :param source_rows: `keep`, or `deactivate`: the source's enrolments become inactive.
     :param dry_run: plan and report; nothing is written to learners' tables.
     :param origin: `event`, `ui`, `api` or `cli`.

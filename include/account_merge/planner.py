@@ -89,19 +89,21 @@ def plan_row(
             led[column] = f"{led[column]}; {derivation.why}" if column in led else derivation.why
     for column, value in merged.items():
         old = (before or {}).get(column)
-        if value == old:
+        if value == old or (old is None and value in (set(), {}, [])):  # an empty collection is a null
             continue
         seen = target.written.get(column, 0) if target else 0
         writes[column] = Write(written_part(old, value), max(base, seen + 1))
         why[column] = (
             "only the source has this row: it moves whole"
-            if before is None
+            if before is None and any(values.get(column) == value for values in sources.values())
             else led.get(column, rule.strategy(column).why)
         )
     remarks = [
         words for r in rule.remarks if r.column in writes and before is not None for words in r.apply(merged[r.column])
     ]
-    return Change(key, dict(sources), before, writes, 0 if target else base, why, handed, (*notes, *remarks))
+    # A row that is nothing but a set of places exists only with one.
+    create = base if target is None and (writes or not rule.collects) else 0
+    return Change(key, dict(sources), before, writes, create, why, handed, (*notes, *remarks))
 
 
 def plan(

@@ -69,7 +69,9 @@ def without(
             s: {**handed.get(s, {}), **{c: before[s].get(c, 0) for c in step.change.unseen}}
             for s in step.change.sources
         }
-        row, new = merge_values(rule, step.change.sources, row, account, known, evidence)
+        brought, new = merge_values(rule, step.change.sources, row, account, known, evidence)
+        # A row that is nothing but a set of places exists only with one.
+        row = None if row is None and rule.collects and not any(brought.values()) else brought
         for source, totals in new.items():
             mine = handed.setdefault(source, {})
             for column, (_, after) in totals.items():

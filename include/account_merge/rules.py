@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
 from typing import Any
 
 from account_merge.derive import (
@@ -24,12 +24,16 @@ from account_merge.derive import (
     union_count,
 )
 from account_merge.model import Key
+from account_merge.standing import best_of_standing, of_standing, only_where
 from account_merge.strategies import (
     Strategy,
+    consent,
     earliest,
     earliest_text,
     either,
     follows,
+    goes_with,
+    highest,
     keep_target,
     keep_target_fill_gaps,
     latest,
@@ -37,6 +41,7 @@ from account_merge.strategies import (
     maximum,
     per_key,
     total,
+    union,
     union_by,
     union_of_attempts,
 )
@@ -61,6 +66,7 @@ class Place:
     :param prefix: what stands before the value in the last of the columns.
     :param parts: the setting whose file lists the parts of what the first column names (a course's units); a row may
         name a part instead.
+    :param listed: the setting that lists the places themselves.
     """
 
     kind: str
@@ -68,6 +74,7 @@ class Place:
     constants: Mapping[str, str] = field(default_factory=dict)
     prefix: str = ""
     parts: str = ""
+    listed: str = ""
 
     def bind(self, values: tuple[Any, ...]) -> dict[str, Any]:
         """The key columns that a place decides, with their values."""
@@ -95,6 +102,21 @@ class Look:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """A limit of the platform that a merge may pass: it is said, and nothing is held back.
+
+    :param words: what is counted.
+    :param column: the set whose elements count; without it the rows of a place count.
+    :param where: only rows with this value in this column count.
+    """
+
+    most: int
+    words: str
+    column: str = ""
+    where: tuple[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class TableRule:
     """What a merge does with one table.
 
@@ -102,10 +124,13 @@ class TableRule:
     :param key: the rest of the primary key, in clustering order.
     :param columns: column -> strategy; a column that is not listed keeps the target's value and fills gaps.
     :param derive: what follows from several columns, applied in this order.
-    :param belongs: the place of each row.
+    :param belongs: the place of each row; its columns may also be one set column, a row then holds many places.
     :param gives: the account's rows tell which places of that kind it touched; other tables' rows are found through them.
     :param unseen: in words, the rows of an account that no such place leads to; empty where the places lead to all.
     :param looks: other tables' rows that the derivations need.
+    :param decides: under `skip`, where the target has a row here, every table's rows of that place stay.
+    :param limits: limits of the platform that are reported when a merge passes them.
+    :param keyspace: role of the keyspace: the setting `<role>_keyspace` names it.
     :param enrolments: each row is one enrolment: the sync events are made from these.
     :param deactivated: what an inactive row shows, for `source_rows: deactivate`; empty where rows have no such state.
     :param remarks: what people should know of a merged row.
@@ -122,6 +147,9 @@ class TableRule:
     gives: bool = False
     unseen: str = ""
     looks: tuple[Look, ...] = ()
+    decides: bool = False
+    limits: tuple[Limit, ...] = ()
+    keyspace: str = "courses"
     enrolments: bool = False
     deactivated: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[Remark, ...] = ()
@@ -132,6 +160,11 @@ class TableRule:
         """The strategy of a column, also of one that no rule knows."""
         return self.columns.get(column, keep_target_fill_gaps)
 
+    @property
+    def collects(self) -> bool:
+        """A row holds a set of places; its key names none."""
+        return not set(self.belongs.columns) <= set(self.key)
+
     def place(self, key: Key) -> tuple[Any, ...]:
         """The place that a key belongs to."""
         return self.belongs.of(dict(zip(self.key, key, strict=True)))
@@ -139,6 +172,8 @@ class TableRule:
 
 _DAY1, _DAY2 = datetime(2022, 3, 1, 10, 15, 30), datetime(2022, 3, 5, 10, 15, 30)
 _certificates = union_by("identifier", "token", newer="lastIssuedOn")
+_membership = highest("inactive", "active")
+_role = replace(highest("member", "admin"), gap=goes_with.gap)  # nobody becomes an admin by a membership that ended
 _numbers = per_key(
     {"completedCount": maximum, "score:*": maximum, "max_score:*": maximum, "attempts_count:*": maximum, "*": maximum}
 )
@@ -216,6 +251,7 @@ RULES: tuple[TableRule, ...] = (
         ),
         belongs=Place("course", ("courseid", "batchid")),
         gives=True,
+        decides=True,
         enrolments=True,
         deactivated={"active": False},
         remarks=(same_name("certificates"), same_name("issued_certificates")),
@@ -265,6 +301,132 @@ RULES: tuple[TableRule, ...] = (
                 source={"last_attempted_on": _DAY2, "total_score": 4.0},
                 target={"last_attempted_on": _DAY1, "total_score": 9.0},
                 merged={"last_attempted_on": _DAY2, "total_score": 4.0},
+            ),
+        ),
+    ),
+    TableRule(
+        "user_entity_enrolments",
+        user="userid",
+        key=("contentid", "contextid", "batchid"),
+        why="Event subscriptions, where the platform has them: merged as course enrolments are.",
+        columns={
+            "active": either,
+            "addedby": follows,
+            "completedon": earliest,
+            "datetime": latest,
+            "enrolled_date": earliest,
+            "issued_certificates": _certificates,
+            "lastreadcontentid": follows,
+            "lastreadcontentstatus": follows,
+            "progress": maximum,
+            "status": maximum,
+        },
+        belongs=Place("event", ("contentid", "contextid", "batchid")),
+        decides=True,
+        derive=(
+            follow("enrolled_date", ("addedby",), first=True),
+            follow("datetime", ("lastreadcontentid", "lastreadcontentstatus")),
+        ),
+        deactivated={"active": False},
+        examples=(
+            Example(
+                source={"status": 2, "completedon": _DAY2, "active": False},
+                target={"status": 1, "active": True},
+                merged={"status": 2, "completedon": _DAY2, "active": True},
+            ),
+        ),
+    ),
+    TableRule(
+        "user_group",
+        user="userid",
+        key=(),
+        why="The groups of an account: the target's own, and each in which either account is an active member, so that "
+        "this list and the memberships agree.",
+        columns={"groupid": union},
+        belongs=Place("group", ("groupid",)),
+        gives=True,
+        looks=(Look("memberships", "group_member", ("groupid",), where=("status", "active")),),
+        derive=(only_where("groupid", "memberships", "every group in which either account is an active member"),),
+        limits=(Limit(50, "groups of one account", column="groupid"),),
+        keyspace="groups",
+        examples=(
+            Example(source={"groupid": {"g1", "g2"}}, target={"groupid": {"g2"}}, merged={"groupid": {"g1", "g2"}}),
+        ),
+    ),
+    TableRule(
+        "group_member",
+        user="userid",
+        key=("groupid",),
+        why="Group memberships: one that has ended never ends one that is active, and who left as an admin does not come "
+        "back as one. Groups are found through user_group of either account, which does not list inactive memberships.",
+        columns={
+            "createdby": follows,
+            "createdon": earliest,
+            "removedby": goes_with,
+            "removedon": goes_with,
+            "role": _role,
+            "status": _membership,
+            "updatedby": follows,
+            "updatedon": latest,
+            "visited": either,
+        },
+        belongs=Place("group", ("groupid",)),
+        unseen="inactive memberships",
+        decides=True,
+        derive=(
+            of_standing("status", ("removedby", "removedon"), latest="removedon"),
+            best_of_standing("status", "role", _role),
+            follow("createdon", ("createdby",), first=True),
+            follow("updatedon", ("updatedby",)),
+        ),
+        limits=(Limit(150, "active members of group", where=("status", "active")),),
+        keyspace="groups",
+        examples=(
+            Example(
+                source={"role": "admin", "status": "active", "createdon": _DAY2},
+                target={"role": "member", "status": "active", "createdon": _DAY1},
+                merged={"role": "admin", "status": "active", "createdon": _DAY1},
+            ),
+            Example(
+                source={"role": "admin", "status": "inactive", "removedby": "r", "removedon": _DAY2},
+                target={"role": "member", "status": "active"},
+                merged={"role": "member", "status": "active"},
+            ),
+        ),
+    ),
+    TableRule(
+        "program_enrollment",
+        user="user_id",
+        key=("program_id",),
+        why="Program enrolments: one that only the source has moves. Consent is never switched on by a merge: where the "
+        "target is enrolled its own stays, and an enrolment that moves comes with consent switched off, because it was "
+        "given under another account.",
+        columns={
+            "created_at": earliest,
+            "organisation_id": keep_target,
+            "organisation_name": keep_target,
+            "pii_consent_required": consent,
+            "program_externalid": keep_target,
+            "program_name": keep_target,
+            "updated_at": latest,
+            "user_locations": keep_target,
+            "user_sub_type": keep_target,
+            "user_type": keep_target,
+        },
+        belongs=Place("program", ("program_id",), listed="program_ids"),
+        unseen="program enrolments",
+        decides=True,
+        keyspace="programs",
+        examples=(
+            Example(
+                source={"created_at": date(2022, 3, 1), "pii_consent_required": True, "user_type": "teacher"},
+                target={"created_at": date(2022, 3, 5), "pii_consent_required": False, "user_type": "administrator"},
+                merged={"created_at": date(2022, 3, 1), "pii_consent_required": False, "user_type": "administrator"},
+            ),
+            Example(
+                source={"program_name": "p", "pii_consent_required": True},
+                target=None,
+                merged={"program_name": "p", "pii_consent_required": False},
             ),
         ),
     ),
@@ -331,11 +493,11 @@ def _check(rules: tuple[TableRule, ...]) -> None:
     for rule in rules:
         led = {column for derivation in rule.derive for column in derivation.columns}
         for column, strategy in rule.columns.items():
-            if strategy is follows and column not in led:
+            if strategy in (follows, goes_with) and column not in led:
                 raise ValueError(f"{rule.table}.{column} follows a column, but no derivation leads it")
-        unknown = {*rule.belongs.columns, *rule.belongs.constants} - {*rule.key}
+        unknown = {*rule.belongs.columns, *rule.belongs.constants} - {*rule.key, *rule.columns}
         if unknown:
-            raise ValueError(f"{rule.table} belongs to a place by {', '.join(sorted(unknown))}, which its key lacks")
+            raise ValueError(f"{rule.table} belongs to a place by {', '.join(sorted(unknown))}, which it lacks")
 
 
 _check(RULES)

@@ -102,9 +102,11 @@ class Service:
     @cached_property
     def tables(self) -> Tables:
         """The rules' tables as this cluster has them."""
-        session, keyspace, can = self._connection[1], self.settings.courses_keyspace, self.capabilities
+        session, settings, can = self._connection[1], self.settings, self.capabilities
         with self._asking("show its schema"):
-            found = {r.table: detect(session, r, keyspace, self.settings.table(r.table), can) for r in RULES}
+            found = {
+                r.table: detect(session, r, settings.keyspace(r.keyspace), settings.table(r.table), can) for r in RULES
+            }
         return Tables({table: schema for table, schema in found.items() if schema is not None})
 
     @cached_property
@@ -223,7 +225,8 @@ class Service:
                 rule.table, "not among the tables of this merge" if schema else "this cluster has no such table"
             )
         work = self.merging.work(merge, rule)
-        return TableReport(rule.table, work.found.note(rule), {}, (row_of(change, schema) for change, _ in work.plan()))
+        note = work.remark(change for change, _ in work.plan())
+        return TableReport(rule.table, note, {}, (row_of(change, schema) for change, _ in work.plan()))
 
     def preview_undo(self, merge_id: uuid.UUID, action: str = "undo") -> Report:
         """What an undo (or redo) would do; nothing is written anywhere.

@@ -144,6 +144,7 @@ KINDS: dict[str, Kind] = {
     "hosts": Kind("tuple[str, ...]", "hosts, comma separated", _split, _hosts),
     "kafka options": Kind("dict[str, Any]", "JSON object", json.loads, _kafka_options),
     "table names": Kind("dict[str, str]", "JSON object", json.loads, _table_names),
+    "ids": Kind("tuple[str, ...]", "ids, comma separated", _split, lambda value, row: None),
     "tables": Kind("tuple[str, ...]", "tables of docs/rules.md, comma separated", _split, _rule_tables),
     "replication": Kind("dict[str, Any]", "JSON object", json.loads, _replication),
 }
@@ -188,12 +189,18 @@ SETTINGS: tuple[Setting, ...] = (
             "How long one request to Cassandra may take.", least=0.5, most=600),
     Setting("courses_keyspace", "ACCOUNT_MERGE_COURSES_KEYSPACE", "sunbird_courses", "name",
             "Keyspace of the learners' tables (lms-cassandra.keyspace)."),
+    Setting("groups_keyspace", "ACCOUNT_MERGE_GROUPS_KEYSPACE", "sunbird_groups", "name",
+            "Keyspace of the group memberships."),
+    Setting("programs_keyspace", "ACCOUNT_MERGE_PROGRAMS_KEYSPACE", "sunbird_programs", "name",
+            "Keyspace of the program enrolments."),
     Setting("tables", "ACCOUNT_MERGE_TABLE_NAMES", "{}", "table names",
             'Real names of tables that are called otherwise here: {"user_enrolments": "user_enrolments_v2"} '
             "(lms-cassandra.*.table)."),
     Setting("course_hierarchy", "ACCOUNT_MERGE_COURSE_HIERARCHY", "", "text",
             "Path of a JSON file, {course id: [unit ids]}: leads to the progress of units where user_activity_agg has no "
             "index on user_id."),
+    Setting("program_ids", "ACCOUNT_MERGE_PROGRAM_IDS", "", "ids",
+            "Every program of the platform: leads to enrolments where program_enrollment has no index on user_id."),
     Setting("scan_tables", "ACCOUNT_MERGE_SCAN_TABLES", "", "tables",
             "Tables that may be read as a whole to find an account's rows, where nothing else leads to them all. The keys "
             "of the whole table are read once for each merge: give it for tables that are small or indexed nowhere."),
@@ -243,8 +250,11 @@ class Settings:
     cassandra_local_dc: str
     cassandra_request_timeout_seconds: float
     courses_keyspace: str
+    groups_keyspace: str
+    programs_keyspace: str
     tables: dict[str, str] = field(hash=False)
     course_hierarchy: str
+    program_ids: tuple[str, ...]
     scan_tables: tuple[str, ...]
     journal_keyspace: str
     journal_replication: dict[str, Any] = field(hash=False)
@@ -260,7 +270,7 @@ class Settings:
             problem = KINDS[row.kind].problem(getattr(self, row.field), row)
             if problem:
                 raise _bad(row, getattr(self, row.field), problem)
-        if self.courses_keyspace == self.journal_keyspace:
+        if self.journal_keyspace in (self.courses_keyspace, self.groups_keyspace, self.programs_keyspace):
             row = next(row for row in SETTINGS if row.field == "journal_keyspace")
             raise _bad(row, self.journal_keyspace, "is the keyspace of the learners' tables")
 
@@ -288,6 +298,10 @@ class Settings:
         batch = (self.sync_topic,) if self.sync_dialect != "user-enrolment-sync" else ()
         user = (self.user_sync_topic,) if self.sync_dialect != "batch-enrolment-sync" else ()
         return self.merge_topic, self.failed_topic, *batch, *user
+
+    def keyspace(self, role: str) -> str:
+        """Return the keyspace of a rule's role: courses, groups or programs."""
+        return str(getattr(self, f"{role}_keyspace"))
 
     def table(self, logical: str) -> str:
         """Return the name that a table of ours has in this cluster."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -70,7 +70,7 @@ class Sources:
         if not words or schema is None:
             return ""
         options = [f"an index on {schema.name} ({schema.user.actual})"]
-        options += [_variable(name) for name in (rule.belongs.parts,) if name]
+        options += [_variable(name) for name in (rule.belongs.parts, rule.belongs.listed) if name]
         options.append(f"{rule.table} in {_variable('scan_tables')}")
         return f"not looked for: {words} (what leads to them: {', '.join(options[:-1])} or {options[-1]})"
 
@@ -81,6 +81,8 @@ class Sources:
         return self._unseen[rule.table]
 
     def _beyond_the_list(self, rule: TableRule) -> str:
+        if self._listed(rule.belongs):
+            return ""
         parts = self._parts(rule.belongs)
         if not rule.unseen or parts is None:
             return rule.unseen
@@ -107,11 +109,19 @@ class Sources:
             if rule.gives and rule.belongs.kind == place.kind and (schema := self._tables.of(rule)) is not None
             for account in self._accounts
         ]
-        for values, _ in groupby(heapq.merge(*streams)):
+        for values, _ in groupby(heapq.merge(self._listed(place), *streams)):
             yield values
 
     def _given(self, rule: TableRule, schema: TableSchema, account: str) -> Iterator[Values]:
-        yield from self._store.values(schema, rule.belongs.columns, {schema.user.logical: account})
+        found = self._store.values(schema, rule.belongs.columns, {schema.user.logical: account})
+        if not rule.collects:
+            yield from found
+            return
+        for (held,) in found:
+            yield from ((value,) for value in sorted(held or ()))
+
+    def _listed(self, place: Place) -> list[Values]:
+        return sorted({(value,) for value in getattr(self._settings, place.listed)}) if place.listed else []
 
     def _with_parts(self, place: Place) -> Iterator[Values]:
         parts = self._parts(place)
@@ -143,24 +153,49 @@ class Sources:
         path = getattr(self._settings, place.parts) if place.parts else ""
         return _read_parts(path, _variable(place.parts), _changed(path, _variable(place.parts))) if path else None
 
+    # --- under `skip` -----------------------------------------------------------------------------------------------
+    def stays(self, rule: TableRule, kept: frozenset[Values]) -> Callable[[Key], bool]:
+        """Whether a key's row stays as the target has it, because it belongs to one of the places `kept`."""
+        if not kept or rule.collects:
+            return lambda key: False
+        if not rule.belongs.parts:
+            return lambda key: rule.place(key) in kept
+        # A part belongs to its whole, which the rest of the place tells: a unit's row names the course's batch.
+        wholes, rests = frozenset(self.places(rule.belongs)), {place[1:] for place in kept}
+
+        def stays(key: Key) -> bool:
+            place = rule.place(key)
+            return place in kept or (place not in wholes and place[1:] in rests)
+
+        return stays
+
     # --- looking at other tables ------------------------------------------------------------------------------------
-    def look(self, look: Look, place: Values) -> dict[str, set[Any]]:
-        """What each account's rows of another table show in one place."""
+    def look(self, look: Look, place: Values | None) -> dict[str, set[Any]]:
+        """What each account's rows of another table show, in one place or (None) in all."""
         other = next(rule for rule in RULES if rule.table == look.table)
         schema = self._tables.of(other)
         if schema is None:
             return {}
-        bound = other.belongs.bind(place)
-        found: dict[str, set[Any]] = {}
         names = [*look.collect, *([look.where[0]] if look.where else [])]
         width = len(look.collect)
+        found: dict[str, set[Any]] = {}
         for account in self._accounts:
-            known = {**bound, schema.user.logical: account}
-            leading = {c: known[c] for c in (*schema.partition, *schema.clustering) if c in known}
-            rows = self._store.values(schema, names, leading)
+            rows = self._shown(other, schema, account, names, place)
             kept = (row[:width] for row in rows if look.where is None or row[width] == look.where[1])
             found[account] = {row[0] if width == 1 else row for row in kept}
         return found
+
+    def _shown(
+        self, rule: TableRule, schema: TableSchema, account: str, names: Sequence[str], place: Values | None
+    ) -> Iterator[Values]:
+        if place is None:
+            for row in self.rows(rule, account):
+                shown = {**dict(zip(rule.key, row.key, strict=True)), **row.values}
+                yield tuple(shown.get(name) for name in names)
+            return
+        known = {**rule.belongs.bind(place), schema.user.logical: account}
+        leading = {c: known[c] for c in (*schema.partition, *schema.clustering) if c in known}
+        yield from self._store.values(schema, names, leading)
 
 
 def _variable(name: str) -> str:

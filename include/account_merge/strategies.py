@@ -58,6 +58,7 @@ class Strategy:
     :param combine: of two non-null values; the first is the target's (or what came before).
     :param commutative: the order of the rows does not matter.
     :param ledger: a total: the source's value is not combined but only what the source has not yet given is added.
+    :param gap: what becomes of the other row's value where the first has none; by default it fills the gap.
     """
 
     name: str
@@ -66,13 +67,14 @@ class Strategy:
     commutative: bool = True
     ledger: bool = False
     revert: Revert = field(default=revert_value, repr=False)
+    gap: Callable[[Any], Any] = field(default=lambda other: other, repr=False)
 
     def merge(self, mine: Any, other: Any) -> Any:
-        """Both values' result; a null (or an empty collection) gives way."""
+        """Both values' result; a null (or an empty collection) gives way, as far as `gap` lets it."""
         if other is None or other == {} or other == []:
             return mine
         if mine is None or mine == {} or mine == []:
-            return other
+            return self.gap(other)
         return self.combine(mine, other)
 
 
@@ -94,6 +96,21 @@ total = Strategy(
     lambda a, b: a + b,
     ledger=True,
     revert=revert_total,
+)
+union = Strategy("union", "every element of either account", lambda a, b: set(a) | set(b), revert=revert_elements)
+consent = Strategy(
+    "consent",
+    "consent is never switched on by a merge: the target's stays, and what moves is off",
+    lambda a, b: a,
+    commutative=False,
+    gap=lambda other: False,
+)
+goes_with = Strategy(
+    "goes_with",
+    "belongs to the row that stands, and fills no gap of another",
+    lambda a, b: a,
+    commutative=False,
+    gap=lambda other: None,
 )
 follows = Strategy("follows", "comes with the row whose leading column won", lambda a, b: a, commutative=False)
 
@@ -144,6 +161,16 @@ latest_text = Strategy("latest_text", "the later moment stands, as it was writte
 earliest_text = Strategy(
     "earliest_text", "the earlier moment stands, as it was written", _pick_text(lambda a, b: a < b)
 )
+
+
+def highest(*ranks: str) -> Strategy:
+    """The word that comes later in `ranks` stands; a word that is none of them is below all."""
+
+    def rank(word: str) -> tuple[int, str]:
+        return (ranks.index(word) if word in ranks else -1, word)
+
+    words = " over ".join(reversed(ranks))
+    return Strategy(f"highest({words})", words, lambda a, b: max(a, b, key=rank))
 
 
 def union_by(*keys: str, newer: str = "") -> Strategy:

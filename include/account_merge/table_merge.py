@@ -11,6 +11,7 @@ from typing import Any
 from account_merge.engine import Planned, Progress, TableWork
 from account_merge.evidence import Looks
 from account_merge.journal import Cas
+from account_merge.limits import passed
 from account_merge.log import Log, ledger
 from account_merge.model import Change, Entry, Key, Merge, Row, Values, Write
 from account_merge.planner import plan
@@ -37,7 +38,7 @@ class History:
 class TableMerge(TableWork):
     """Merges one table.
 
-    :param skip: keys whose rows stay as the target has them.
+    :param kept: places whose rows stay as the target has them (`on_conflict: skip`).
     """
 
     def __init__(
@@ -50,18 +51,19 @@ class TableMerge(TableWork):
         merge: Merge,
         history: History,
         guard: Callable[[], None] = lambda: None,
-        skip: Callable[[Key], bool] = lambda key: False,
+        kept: frozenset[tuple[Any, ...]] = frozenset(),
         progress: Progress | None = None,
     ) -> None:
         target = merge.survivor or merge.request.target
         super().__init__(store, cas, settings, tables, rule, merge, target, rule.table, guard, progress)
-        self._history, self._skip = history, skip
+        self._history, self._kept = history, kept
         self.sources = tuple(sorted(merge.request.sources))
         self.found = Sources(store, tables, settings, (*self.sources, target))
 
-    def remark(self) -> str:
-        """What of the table is not looked for."""
-        return self.found.note(self._rule)
+    def remark(self, changes: Iterable[Change]) -> str:
+        """What of the table is not looked for, and which limits of the platform these changes pass."""
+        limits = passed(self._rule, self._schema, self._store, self.account, changes)
+        return "; ".join(filter(None, dict.fromkeys((self.found.note(self._rule), *limits))))
 
     def _source_rows(self, account: str) -> Iterator[Row]:
         """A source's rows; what an earlier merge only deactivated shows the value that it had before."""
@@ -72,7 +74,7 @@ class TableMerge(TableWork):
         return reactivated(rows, [Log(self._cas, m, name, self._codec) for m in earlier], self._rule.deactivated)
 
     def _evidence(self) -> Looks:
-        return Looks(self.found, self._cas, self._tables, self._rule, self._history.merges_into)
+        return Looks(self.found, self._cas, self._tables, self._rule, self._history.merges_into, self._kept)
 
     def _given(self) -> Iterator[tuple[Key, str, dict[str, int]]]:
         earlier = sorted(self._history.merges_from - {self._merge.merge_id})
@@ -92,7 +94,7 @@ class TableMerge(TableWork):
             behind(self.found.rows(self._rule, self.account)),
             self._given(),
             self._evidence(),
-            self._skip,
+            self.found.stays(self._rule, self._kept),
         )
 
     def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:

@@ -12,6 +12,7 @@ from platform_world import Learner
 
 MERGE, POLL = "account_merge", "account_merge_poll"
 ALL_TASKS = {"admit", "merge_user_activity_agg", "merge_user_enrolments", "merge_assessment_aggregator",
+             "merge_user_entity_enrolments", "merge_user_group", "merge_group_member", "merge_program_enrollment",
              "merge_user_content_consumption", "publish_sync_events"}  # fmt: skip
 
 

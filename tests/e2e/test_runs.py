@@ -13,6 +13,7 @@ from steps import LESSONS, big_pair, conf_of, finish, one_failed_event, running
 
 MERGE = "account_merge"
 TASKS = ["admit", "merge_user_activity_agg", "merge_user_enrolments", "merge_assessment_aggregator",
+         "merge_user_entity_enrolments", "merge_user_group", "merge_group_member", "merge_program_enrollment",
          "merge_user_content_consumption", "publish_sync_events"]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import pytest
 from account_merge.cli import run_merge
 from account_merge.errors import InvalidRequest
 from account_merge.model import MergeRequest
+from account_merge.rules import TABLES
 from account_merge.service import Service
 from account_merge.store import Store
 from tests.learners import BATCH, COURSE, account, aggregate, enrolment, lesson, put, rows
@@ -225,7 +226,7 @@ def test_clearing_any_task_later_changes_nothing(session, keyspace, service):
     put(session, keyspace, CC, lesson(target, viewcount=9))
     state = [rows(session, keyspace, t, target) for t in (CC, ENR)]
     assert service.admit(merge_id)["proceed"]
-    for table in (AGG, ENR, ASM, CC):
+    for table in TABLES:
         service.merge_table(merge_id, table)
     assert [rows(session, keyspace, t, target) for t in (CC, ENR)] == state
 
@@ -288,7 +289,7 @@ def test_lists_are_not_doubled_by_a_second_writer(session, keyspace, service):
         with Service(service.settings) as one, Service(service.settings) as two, ThreadPoolExecutor(2) as pool:
             return [f.result() for f in [pool.submit(s.merge_table, merge_id, table) for s in (one, two)]]
 
-    for table in (AGG, ENR, ASM, CC):
+    for table in TABLES:
         both(table)
     service.publish_sync(merge_id, publish=False)
     enrolled = session.execute(f"SELECT issued_certificates FROM {keyspace}.{ENR} WHERE userid=%s", [target]).one()

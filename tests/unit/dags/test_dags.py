@@ -21,18 +21,18 @@ POLL_EDGES = {
     "start_merges": set(),
     "report_failures": set(),
 }
+FIRST = ["user_activity_agg", "user_enrolments", "assessment_aggregator", "user_entity_enrolments", "user_group",
+         "group_member", "program_enrollment"]  # fmt: skip
 MERGE_EDGES = {
-    "admit": {"merge_user_activity_agg", "merge_user_enrolments", "merge_assessment_aggregator"},
-    "merge_user_activity_agg": {"merge_user_content_consumption"},
-    "merge_user_enrolments": {"merge_user_content_consumption"},
-    "merge_assessment_aggregator": {"merge_user_content_consumption"},
+    "admit": {f"merge_{table}" for table in FIRST},
+    **{f"merge_{table}": {"merge_user_content_consumption"} for table in FIRST},
     "merge_user_content_consumption": {"publish_sync_events"},
     "publish_sync_events": set(),
 }
 DAGS = ["account_merge", "account_merge_poll", "account_merge_switch"]
 #: What operators trigger by hand, to act on merges that there are.
 BY_HAND = {"account_merge_switch": "turn_switch"}
-TABLES = ["user_activity_agg", "user_enrolments", "assessment_aggregator", "user_content_consumption"]
+TABLES = [*FIRST, "user_content_consumption"]
 GOOD = {"source_accounts": ["a"], "target_account": "b"}
 
 

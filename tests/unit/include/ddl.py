@@ -32,7 +32,10 @@ def tables(text: str) -> dict[str, Table]:
     return found
 
 
+_BOTH = tables((LOCAL / "schema-groups.cql").read_text()) | tables((LOCAL / "schema-programs.cql").read_text())
 FAMILIES = {
-    "cassandra": tables((LOCAL / "schema.cql").read_text()),
-    "spark": tables((LOCAL / "schema-spark.cql").read_text()),
+    "cassandra": tables((LOCAL / "schema.cql").read_text()) | _BOTH,
+    "spark": tables((LOCAL / "schema-spark.cql").read_text()) | _BOTH,
 }
+#: What no official migration has.
+EVENTS = tables((LOCAL.parent / "tests" / "schema-events.cql").read_text())

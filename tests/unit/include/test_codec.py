@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from cassandra.cqltypes import UserType, lookup_casstype
-from cassandra.util import OrderedMapSerializedKey, SortedSet
+from cassandra.util import Date, OrderedMapSerializedKey, SortedSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,6 +50,7 @@ TYPES: dict[str, tuple[str, Any, st.SearchStrategy[Any]]] = {
     "decimal": ("scalar", "DecimalType", st.decimals(allow_nan=False, allow_infinity=False, places=4)),
     "uuid": ("scalar", "UUIDType", st.uuids()),
     "timestamp": ("scalar", "TimestampType", MOMENTS),
+    "date": ("scalar", "SimpleDateType", st.dates().map(Date)),
     "map_int": ("map", "MapType(UTF8Type, Int32Type)", st.dictionaries(st.text(), INTS, min_size=1)),
     "map_double": ("map", "MapType(UTF8Type, DoubleType)", st.dictionaries(st.text(), FINITE, min_size=1)),
     "map_timestamp": ("map", "MapType(UTF8Type, TimestampType)", st.dictionaries(st.text(), MOMENTS, min_size=1)),

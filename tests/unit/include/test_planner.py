@@ -107,6 +107,25 @@ def test_a_ledger_of_several_entries_counts_the_highest_value_handed_on() -> Non
     assert change.given == {"s": {"viewcount": (5, 6)}}
 
 
+def test_a_row_of_places_exists_only_with_one() -> None:
+    groups = rule_for("user_group")
+    nothing = {"memberships": {"s": set()}}
+    rows = {"s": [Row((), {"groupid": {"g"}}, {}, 70)]}
+    ((change, _),) = plan(groups, "t", rows, [], [], lambda key: nothing)
+    assert (change.create, change.writes) == (0, {})
+    ((change, _),) = plan(groups, "t", rows, [], [], lambda key: {"memberships": {"s": {"g"}}})
+    assert (change.create, change.writes["groupid"].value) == (70, {"g"})
+
+
+def test_a_value_that_does_not_move_as_it_is_says_why() -> None:
+    program = rule_for("program_enrollment")
+    rows = {"s": [Row(("p",), {"pii_consent_required": True, "user_type": "teacher"}, {}, 70)]}
+    ((change, _),) = plan(program, "t", rows, [], [])
+    assert change.writes["pii_consent_required"].value is False
+    assert "never switched on" in change.why["pii_consent_required"]
+    assert "moves whole" in change.why["user_type"]
+
+
 def test_the_base_is_the_lowest_clock_of_the_rows_at_hand() -> None:
     key = ("a", "1", "x")
     rows = {"s1": [Row(key, {"status": 2}, {}, 70)], "s2": [Row(key, {"status": 1}, {}, 90)]}

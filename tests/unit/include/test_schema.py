@@ -11,7 +11,7 @@ import pytest
 from account_merge.errors import NeedsAttention
 from account_merge.rules import RULES, rule_for
 from account_merge.schema import detect, kind_of, real_name
-from tests.unit.include.ddl import FAMILIES, Table
+from tests.unit.include.ddl import EVENTS, FAMILIES, Table
 
 SystemColumn = namedtuple("SystemColumn", "column_name kind position type")
 
@@ -47,7 +47,7 @@ EACH = [(family, rule.table) for family in FAMILIES for rule in RULES]
 
 @pytest.mark.parametrize(("family", "table"), EACH)
 def test_both_families_are_recognised(family: str, table: str) -> None:
-    rule, real = rule_for(table), FAMILIES[family][table]
+    rule, real = rule_for(table), (FAMILIES[family] | EVENTS)[table]
     found = detect(Answers(real), rule, "sunbird_courses", table)
     assert found is not None
     assert {c.actual for c in (found.user, *found.key.values())} == {*real.partition, *real.clustering}
