@@ -10,6 +10,7 @@ import heapq
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC
 from itertools import groupby
 from typing import Any
 
@@ -211,12 +212,14 @@ class TableMerge:
         if entry.kind == "end":
             return entry
         pending, newest = [entry], entry
-        for _ in range(_ROUNDS):
+        for number in range(_ROUNDS):
             if not pending:
                 return newest
             current = pending[-1]
             sent = time.time() if not again else _seconds(current.created_at)
             self._write(current, again)
+            if number > 1:  # what no read shows stands above: a deletion, newer than our clocks less the margin
+                time.sleep((self._settings.clock_margin_seconds + self._settings.max_clock_skew_seconds) / 4)
             folds, base = refold(self._store, self._schema, self._rule, self.target, current, sent, self._settings)
             if not folds:
                 pending.pop()
@@ -283,8 +286,6 @@ class SourceRows(TableMerge):
 
 
 def _seconds(moment: Any) -> float:
-    from datetime import UTC
-
     return float(moment.replace(tzinfo=UTC).timestamp()) if moment else time.time()
 
 
@@ -296,6 +297,3 @@ def _counts(kind: str, changes: Iterable[Change]) -> dict[str, int]:
         if change.notes:
             counts["ambiguous"] = counts.get("ambiguous", 0) + 1
     return counts
-
-
-__all__ = ["SourceRows", "TableMerge", "Tables"]
