@@ -152,7 +152,7 @@ class Store:
         """Rows page by page; each page's rows carry a clock taken before the page was asked for."""
         wide = any(c.kind != "scalar" for c in schema.columns.values())
         bound = statement.bind(values)
-        bound.fetch_size = self._settings.page_rows // 5 if wide else self._settings.page_rows
+        bound.fetch_size = max(1, self._settings.page_rows // 5) if wide else self._settings.page_rows
         state = None
         while True:
             base = self.base()
