@@ -142,7 +142,7 @@ class Topics:
                     if left <= 0:
                         break
                     room = 1000 if limit is None else min(1000, limit - len(messages))
-                    for got in consumer.consume(room, timeout=min(left, 0.5)):
+                    for got in consumer.consume(room, timeout=min(left, 0.05)):
                         error, partition = got.error(), got.partition()
                         if error is not None and error.code() == KafkaError._PARTITION_EOF:
                             open_.discard(partition or 0)
