@@ -125,11 +125,11 @@ def union_count(column: str, key: str, evidence_name: str) -> Derivation:
 
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
         result = merged.get(column) or {}
-        known = [s for s in sides if (s.values.get(column) or {}).get(key) is not None]
         finished, brought = evidence.get(evidence_name, {}), evidence.get("brought", {})
-        own = {s.account: frozenset(finished.get(s.account, ())) for s in known}
-        stored = {s.account: s.values[column][key] for s in known}
-        if not known or not all(proved(stored[a], own[a], frozenset(brought.get(a, ()))) for a in own):
+        stored = {s.account: number for s in sides if (number := (s.values.get(column) or {}).get(key)) is not None}
+        # A target without a number has finished lessons all the same: left out, the next merge would add them.
+        own = {s.account: frozenset(finished.get(s.account, ())) for s in sides if s.account in stored or s.target}
+        if not stored or not all(proved(stored[a], own[a], frozenset(brought.get(a, ()))) for a in stored):
             return {}
         union = frozenset().union(*own.values())
         return {column: {**result, key: type(result[key])(max(len(union), *stored.values()))}}

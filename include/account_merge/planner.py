@@ -49,8 +49,7 @@ def merge_values(
         if value is not None:
             merged[column] = value
     sides = [Side(account, sources[account]) for account in accounts]
-    if target is not None:
-        sides.append(Side(target_account, target, target=True))
+    sides.append(Side(target_account, target or {}, target=True))
     for derivation in rule.derive:
         present = {c for side in sides for c in side.values}
         merged.update(
@@ -95,7 +94,7 @@ def plan_row(
         writes[column] = Write(written_part(old, value), max(base, seen + 1))
         why[column] = (
             "only the source has this row: it moves whole"
-            if before is None
+            if before is None and any(row.get(column) == value for row in sources.values())
             else led.get(column, rule.strategy(column).why)
         )
     return Change(key, dict(sources), before, writes, before is None, why, handed, notes)
