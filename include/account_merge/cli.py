@@ -150,13 +150,23 @@ def run_merge(service: Service, merge_id: uuid.UUID, publish: bool, progress: bo
                 answer["counts"][rule.table] = {k: done[k] for k in ("created", "changed", "same", "folded")}
             service.publish_sync(merge_id, publish)
     except MergeError as error:
-        answer["error"] = {"code": error.code, "message": error.message, "remedy": error.remedy}
+        answer["error"] = _told(error)
+        failed = error
+    else:
+        failed = None
+    try:
         merge = service.journal.need(merge_id)
-        if merge.state in ("running", "started"):
-            service.failures.record(merge, error, "failed")
-    answer["state"] = service.journal.need(merge_id).state
+        if failed and merge.state in ("running", "started"):
+            service.failures.record(merge, failed, "failed")
+        answer["state"] = service.journal.need(merge_id).state
+    except MergeError as error:  # the journal does not answer: what the merge came to is not known here
+        answer |= {"state": "unknown", "error": answer["error"] or _told(error)}
     answer["seconds"] = round(time.monotonic() - begun, 3)
     return answer
+
+
+def _told(error: MergeError) -> dict[str, str]:
+    return {"code": error.code, "message": error.message, "remedy": error.remedy}
 
 
 class _Progress:
@@ -195,8 +205,7 @@ def _merge_events(service: Service, name: str, publish: bool, out: IO[str]) -> i
                 )
                 answer = run_merge(service, merge_id, publish)
         except (InvalidEvent, InvalidRequest) as error:
-            known = {"code": error.code, "message": error.message, "remedy": error.remedy}
-            answer = {"id": None, "state": "refused", "seconds": 0.0, "counts": {}, "error": known}
+            answer = {"id": None, "state": "refused", "seconds": 0.0, "counts": {}, "error": _told(error)}
         print(json.dumps(answer), file=out, flush=True)
         worst = max(worst, 0 if answer["error"] is None else 1)
     return worst

@@ -25,7 +25,7 @@ from account_merge.requests import check_request
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
 from account_merge.schema import detect
 from account_merge.settings import Settings
-from account_merge.store import Store, connect
+from account_merge.store import DRIVER_ERRORS, Store, connect, unavailable
 from account_merge.topics import Topics
 
 NAMESPACE = uuid.UUID("6f0a7f0e-5b0d-5c33-9f3e-2f1c8f0c9d11")
@@ -84,7 +84,10 @@ class Service:
     def tables(self) -> Tables:
         """The rules' tables as this cluster has them."""
         session, keyspace = self._connection[1], self.settings.courses_keyspace
-        found = {r.table: detect(session, r, keyspace, self.settings.table(r.table)) for r in RULES}
+        try:
+            found = {r.table: detect(session, r, keyspace, self.settings.table(r.table)) for r in RULES}
+        except DRIVER_ERRORS as error:
+            raise unavailable("describe its tables", error, self.settings) from error
         return Tables({table: schema for table, schema in found.items() if schema is not None})
 
     @cached_property

@@ -20,6 +20,7 @@ from cassandra.cluster import (
     NoHostAvailable,
     Session,
 )
+from cassandra.connection import ConnectionException
 from cassandra.policies import DCAwareRoundRobinPolicy, FallthroughRetryPolicy, RoundRobinPolicy, TokenAwarePolicy
 from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, PreparedStatement
 
@@ -30,7 +31,7 @@ from account_merge.rules import Scope
 from account_merge.schema import TableSchema
 from account_merge.settings import Settings
 
-DRIVER_ERRORS = (DriverException, RequestExecutionException, NoHostAvailable, OSError)
+DRIVER_ERRORS = (DriverException, RequestExecutionException, NoHostAvailable, ConnectionException, OSError)
 T = TypeVar("T")
 _WINDOW = 16  # requests in flight: measured best for small batches on two cores
 
@@ -99,7 +100,10 @@ class Store:
     def prepare(self, cql: str) -> PreparedStatement:
         """A prepared statement, made once for this session."""
         if cql not in self._prepared:
-            self._prepared[cql] = self._session.prepare(cql)
+            try:
+                self._prepared[cql] = self._session.prepare(cql)
+            except DRIVER_ERRORS as error:
+                raise unavailable("prepare a statement", error, self._settings) from error
         return self._prepared[cql]
 
     def base(self) -> int:
