@@ -146,6 +146,7 @@ def _merge(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int
 def run_merge(service: Service, merge_id: uuid.UUID, publish: bool, progress: bool = False) -> dict[str, Any]:
     """One merge from admission to completion, as the per-merge DAG does it; never raises, the answer has the error."""
     begun = time.monotonic()
+    failed: MergeError | None = None
     answer: dict[str, Any] = {"id": str(merge_id), "state": "", "seconds": 0.0, "counts": {}, "error": None}
     try:
         admitted = service.admit(merge_id, run_id=f"cli__{merge_id}")
@@ -161,13 +162,21 @@ def run_merge(service: Service, merge_id: uuid.UUID, publish: bool, progress: bo
                 published = service.publish_sync(merge_id, publish)
                 answer["note"] = answer["note"] if published["proceed"] else published["note"]
     except MergeError as error:
-        answer["error"] = {"code": error.code, "message": error.message, "remedy": error.remedy}
+        answer["error"] = _told(error)
+        failed = error
+    try:
         merge = service.journal.need(merge_id)
-        if merge.state in ("running", "started"):
-            service.failures.record(merge, error, "failed")
-    answer["state"] = service.journal.need(merge_id).state
+        if failed and merge.state in ("running", "started"):
+            service.failures.record(merge, failed, "failed")
+        answer["state"] = service.journal.need(merge_id).state
+    except MergeError as error:  # the journal does not answer: what the merge came to is not known here
+        answer |= {"state": "unknown", "error": answer["error"] or _told(error)}
     answer["seconds"] = round(time.monotonic() - begun, 3)
     return answer
+
+
+def _told(error: MergeError) -> dict[str, str]:
+    return {"code": error.code, "message": error.message, "remedy": error.remedy}
 
 
 class _Progress:
@@ -218,9 +227,7 @@ def _merge_event(service: Service, raw: bytes, position: Position, publish: bool
         service.open_merge(request, merge_id)
         return run_merge(service, merge_id, publish)
     except MergeError as error:
-        known = {"code": error.code, "message": error.message, "remedy": error.remedy}
-        state = "refused" if isinstance(error, InvalidRequest) else "failed"
-        return {**answer, "state": state, "error": known}
+        return {**answer, "state": "refused" if isinstance(error, InvalidRequest) else "failed", "error": _told(error)}
 
 
 _COMMANDS = {

@@ -49,8 +49,7 @@ def merge_values(
         if value is not None:
             merged[column] = value
     sides = [Side(account, sources[account]) for account in accounts]
-    if target is not None:
-        sides.append(Side(target_account, target, target=True))
+    sides.append(Side(target_account, target or {}, target=True))
     for derivation in rule.derive:
         present = {c for side in sides for c in side.values}
         merged.update(

@@ -12,7 +12,7 @@ from account_merge.strategies import Strategy
 
 def _standing(sides: Sequence[Side], merged: Values, lead: str) -> list[Side]:
     """The rows that show the merged `lead`: the target's first, then by account."""
-    stand = [side for side in sides if side.values.get(lead) == merged.get(lead)]
+    stand = [side for side in sides if side.values and side.values.get(lead) == merged.get(lead)]
     return sorted(stand, key=lambda side: (not side.target, side.account))
 
 

@@ -20,6 +20,7 @@ from cassandra.cluster import (
     NoHostAvailable,
     Session,
 )
+from cassandra.connection import ConnectionException
 from cassandra.policies import DCAwareRoundRobinPolicy, FallthroughRetryPolicy, RoundRobinPolicy, TokenAwarePolicy
 from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
@@ -29,7 +30,7 @@ from account_merge.model import Change, Key, Row, Write
 from account_merge.schema import TableSchema
 from account_merge.settings import Settings
 
-DRIVER_ERRORS = (DriverException, RequestExecutionException, NoHostAvailable, OSError)
+DRIVER_ERRORS = (DriverException, RequestExecutionException, NoHostAvailable, ConnectionException, OSError)
 T = TypeVar("T")
 _NARROW_PAGE = 5000  # rows of a page without wide columns: measured best for reading
 _WINDOW = 16  # requests in flight: measured best for small batches on two cores

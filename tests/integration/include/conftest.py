@@ -19,7 +19,10 @@ def shared_environment(stack, session):
     }
     messages.create_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
     provision.create_tables(session, "cassandra", f"{name}_courses")
-    return own
+    yield own
+    for keyspace in (f"{name}_courses", f"{name}_journal"):  # a stack that is kept would fill up with them
+        session.execute(f"DROP KEYSPACE IF EXISTS {keyspace}", timeout=60)
+    messages.delete_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
 
 
 @pytest.fixture(scope="module")
