@@ -145,6 +145,16 @@ def test_a_merge_that_would_go_in_a_circle_stays_refused(service):
     assert one(service, circle) == ("INTO_ITSELF", "refused", "refused")
 
 
+def test_a_reopened_event_that_is_refused_again_has_its_next_failed_event(service):
+    a, b = account(), account()
+    (merge,) = refused(service, event(b, a, "m1"))
+    assert one(service, merge.merge_id)[0] == "REOPENED"
+    run_merge(service, service.open_merge(MergeRequest((a,), b)), publish=False)
+    assert run_merge(service, merge.merge_id, publish=False)["state"] == "refused"
+    report(service)
+    assert [i for i in failed_ids(service) if str(merge.merge_id) in i] == [f"{merge.merge_id}.{n}" for n in (1, 2)]
+
+
 def test_a_failed_merge_goes_on_in_its_next_run(session, keyspace, service):
     source, target = account(), account()
     put(session, keyspace, CC, lesson(source, viewcount=3))
@@ -313,8 +323,10 @@ def test_a_replayed_merge_waits_for_the_account_that_another_took_meanwhile(serv
     target = account()
     merge_id = failed(service, target=target)
     other = service.open_merge(MergeRequest((account(),), target))
-    service.admit(other)
+    service.admit(other, "by-hand")
     assert one(service, merge_id)[0] == "RESUMED"
+    assert started(service) == []
+    service.fail(other, "by-hand", "killed")  # it keeps its accounts
     assert started(service) == []
     assert run_merge(service, other, publish=False)["state"] == "completed"
     assert started(service) == [f"merge__{merge_id}__2"]
