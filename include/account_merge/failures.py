@@ -71,6 +71,8 @@ class Failures:
         A cause that a task left in the journal is what the failed event tells.
         """
         merge = self._journal.need(merge_id)
+        if run_id in merge.run_ids[:-1]:  # the merge goes on in a later run: this one's end says nothing of it any more
+            return {"merge_id": str(merge_id), "failed_event": self.send(merge_id)}
         merge = self._resumed_in_vain(merge, run_id)
         if merge.state == "requested":  # the run ended before `admit` could move it on
             self._journal.move(merge, "started", attempt=merge.attempt + 1, run_ids=[*merge.run_ids, run_id])
@@ -84,7 +86,9 @@ class Failures:
         """The run that should have resumed the merge ended before `admit` could: a failure with an event of its own."""
         if merge.resume != "started" or merge.state not in RESUMABLE or merge.run_ids[-1:] != (run_id,):
             return merge
-        self._journal.move(merge, "running", resume=None, **next_failure(merge))
+        self._journal.move(
+            merge, "running", resume=None, error_code=None, error=None, remedy=None, **next_failure(merge)
+        )
         return self._journal.need(merge.merge_id)
 
     def send(self, merge_id: uuid.UUID) -> str:

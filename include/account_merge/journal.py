@@ -198,7 +198,8 @@ class Journal(Cas):
     def hints(self, column: str, value: Any) -> Iterator[Any]:
         """Merges by an index (see `find`), page by page and unconfirmed: enough to count them or to sort some out."""
         test = "CONTAINS" if column == "accounts" else "="
-        cql = f"SELECT merge_id, options FROM {{ks}}.merges WHERE {column} {test} ?"
+        columns = "merge_id, options, accounts, error_code, failed_at, updated_at, resume, replayed_as"
+        cql = f"SELECT {columns} FROM {{ks}}.merges WHERE {column} {test} ?"
         yield from self.stream(cql, [value], serial=False)
 
     def find(self, column: str, value: Any, limit: int = 2000, but: Collection[str] = ()) -> list[Merge]:
@@ -366,4 +367,5 @@ def _merge(row: Any) -> Merge:
         row.resume,
         row.operation,
         row.parent,
+        row.replayed_as,
     )

@@ -65,7 +65,8 @@ class Merging:
                 return self._answer(merge, proceed=False, note=f"the merge is {merge.state}: nothing to do here")
             if halted := self.switch.halt(merge, asked=True):
                 return self._answer(self.journal.need(merge_id), proceed=False, note=halted)
-            runs = {"run_ids": [*merge.run_ids, run_id]} if run_id and run_id not in merge.run_ids else {}
+            others = [known for known in merge.run_ids if known != run_id]
+            runs = {"run_ids": [*others, run_id]} if run_id and run_id != (merge.run_ids or [""])[-1] else {}
             if merge.state in ("requested", "waiting"):
                 self.journal.move(merge, "started", attempt=merge.attempt + 1, **runs)
                 continue

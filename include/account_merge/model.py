@@ -153,6 +153,7 @@ class Merge:
         not reached yet.
     :param operation: the last undo or redo, `undo-1` say; its logs are named so.
     :param parent: the merge that this one repairs.
+    :param replayed_as: the merge that a refused event became after it was corrected.
     """
 
     merge_id: uuid.UUID
@@ -178,6 +179,7 @@ class Merge:
     resume: str | None = None
     operation: str | None = None
     parent: uuid.UUID | None = None
+    replayed_as: uuid.UUID | None = None
 
     @property
     def accounts(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The operator's commands: pause, resume, status. `cli` adds them to its own."""
+"""The operator's commands: pause, resume, status, failed, replay. `cli` adds them to its own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import argparse
 import json
 import os
 from collections.abc import Callable
-from typing import IO
+from pathlib import Path
+from typing import IO, Any
 
-from account_merge.render import print_status
+from account_merge.errors import InvalidRequest
+from account_merge.render import print_failed, print_replay, print_status
+from account_merge.search import KINDS, MOST, Search
 from account_merge.service import Service
 
 
@@ -22,6 +25,27 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
         made.add_argument("--tenant", default="", metavar="ROOT_ORG_ID", help="only merges that came for this tenant")
         made.add_argument("--reason", required=name == "pause", default="", help="why; the notes show it")
     command("status", "show switches, how many merges are in which state, and what waits for whom")
+    for name, words in (
+        ("failed", "list failed merges, refused events and undeliverable failed events, oldest first"),
+        ("replay", "open them again: the next poll starts them"),
+    ):
+        _add_search(command(name, words), name)
+
+
+def _add_search(made: argparse.ArgumentParser, name: str) -> None:
+    made.add_argument("--state", action="append", default=[], choices=KINDS, help="only these; may be repeated")
+    made.add_argument("--code", action="append", default=[], help="only with this error code; may be repeated")
+    made.add_argument("--account", default="", help="only merges with this account")
+    made.add_argument("--since", metavar="TIME", help="failed at or after this time (UTC)")
+    made.add_argument("--until", metavar="TIME", help="failed before this time (UTC)")
+    made.add_argument("--limit", type=int, default=100, help=f"at most so many (100), up to {MOST}")
+    if name == "replay":
+        made.add_argument("merge_id", nargs="*", help="these merges, whatever the filters say")
+        made.add_argument(
+            "--corrected", metavar="FILE", help="JSON object: merge id -> the event as it should have been"
+        )
+        made.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
+        made.add_argument("--reason", default="", help="why; kept in the notes")
 
 
 def _pause(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
@@ -50,4 +74,41 @@ def _status(service: Service, arguments: argparse.Namespace, out: IO[str]) -> in
     return 0
 
 
-COMMANDS = {"pause": _pause, "resume": _resume, "status": _status}
+def _search(arguments: argparse.Namespace) -> Search:
+    kinds = arguments.state or (KINDS if arguments.command == "failed" else None)
+    return Search.of(
+        merge_ids=getattr(arguments, "merge_id", ()), kinds=kinds, codes=arguments.code, account=arguments.account,
+        since=arguments.since, until=arguments.until, limit=arguments.limit,
+    )  # fmt: skip
+
+
+def _failed(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    print_failed(service.failed(_search(arguments)), arguments.json, out)
+    return 0
+
+
+def _corrected(name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(Path(name).read_text())
+        if isinstance(found, dict):
+            return found
+        problem = "is no JSON object"
+    except (OSError, ValueError) as error:
+        problem = str(error)
+    raise InvalidRequest("BAD_FILE", f"{name}: {problem}", "Write {merge id: event, …} into it.")
+
+
+def _replay(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    """1 when something was left alone."""
+    corrected = _corrected(arguments.corrected) if arguments.corrected else {}
+    filters = (arguments.state, arguments.code, arguments.account, arguments.since, arguments.until)
+    if not (arguments.merge_id or corrected or any(filters)):
+        raise InvalidRequest("NOTHING_NAMED", "a replay names merges or filters", "All failed ones: --state failed.")
+    answer = service.replay(
+        _search(arguments), os.environ.get("USER", ""), arguments.reason, arguments.dry_run, corrected
+    )
+    print_replay(answer, arguments.json, out)
+    return 1 if answer["left_alone"] else 0
+
+
+COMMANDS = {"pause": _pause, "resume": _resume, "status": _status, "failed": _failed, "replay": _replay}

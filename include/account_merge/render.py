@@ -140,3 +140,37 @@ def print_status(status: dict[str, Any], as_json: bool, out: IO[str]) -> None:
         console.print(f"  {one['merge_id']} waits for account {escape(one['account'] or '')}: {holder}")
     if status["waiting_more"]:
         console.print(f"  … and {status['waiting_more']} more: list --state waiting")
+
+
+def print_failed(merges: Sequence[Merge], as_json: bool, out: IO[str]) -> None:
+    """What a person has to look at, with the remedy."""
+    if as_json:
+        print_list(merges, True, out)
+        return
+    console = _console(out)
+    for m in merges:
+        since = str(m.failed_at or m.updated_at).split(".")[0]
+        console.print(f"[bold]{m.merge_id}[/] {m.state} {m.error_code or ''} since {since}", soft_wrap=True)
+        sources, target = ", ".join(m.request.sources), m.survivor or m.request.target
+        for words in (f"{sources} → {target}" if target else "", m.error, m.remedy, m.note):
+            if words:
+                console.print(f"  {escape(words)}", soft_wrap=True)
+        if m.failed_event != "sent":
+            console.print(f"  its failed event is {m.failed_event}")
+    if not merges:
+        console.print("nothing has failed")
+
+
+def print_replay(answer: dict[str, Any], as_json: bool, out: IO[str]) -> None:
+    """What became of each item."""
+    if as_json:
+        print(json.dumps(answer), file=out)
+        return
+    console = _console(out)
+    for item in answer["items"]:
+        moved = item["before"] or "unknown"
+        moved += "" if item["after"] == item["before"] else f" → {item['after']}"
+        words = f"[bold]{item['merge_id']}[/] {moved} {item['code']}: {escape(item['note'])}"
+        console.print(words, soft_wrap=True)
+    verb = "would be replayed" if answer["dry_run"] else "replayed"
+    console.print(f"{answer['replayed']} {verb}, {answer['left_alone']} left alone")

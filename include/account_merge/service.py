@@ -6,7 +6,7 @@ Airflow's tasks, the command line and the tests all call these; each may be call
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any
@@ -19,10 +19,12 @@ from account_merge.inbox import Inbox
 from account_merge.journal import Journal
 from account_merge.merging import Merging, table_answer
 from account_merge.model import Merge, MergeRequest
+from account_merge.replay import Replay, find, summary
 from account_merge.report import Report, TableReport, row_of, rows_of
 from account_merge.requests import check_request
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
 from account_merge.schema import Capabilities, Tables, capabilities, detect
+from account_merge.search import Search
 from account_merge.settings import Settings
 from account_merge.status import status_of
 from account_merge.store import DRIVER_ERRORS, Store, connect, unavailable
@@ -192,6 +194,22 @@ class Service:
     def status(self) -> dict[str, Any]:
         """Which switches are on, how many merges are in which state, and what waits for whom."""
         return status_of(self.journal, self.switch)
+
+    # --- failed events --------------------------------------------------------------------------------------------
+    def failed(self, search: Search) -> list[Merge]:
+        """Failed merges, refused events and undeliverable failed events: what a person has to look at."""
+        return find(self.journal, search)
+
+    def replay(
+        self,
+        search: Search,
+        by: str,
+        reason: str = "",
+        dry_run: bool = True,
+        corrected: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Opens failed merges and refused events again; answers for each what was done, or why it was left alone."""
+        return summary(Replay(self.journal, self.settings, by, reason, corrected, dry_run).run(search), dry_run)
 
     # --- looking --------------------------------------------------------------------------------------------------
     def _previewed(self, request: MergeRequest) -> Merge:

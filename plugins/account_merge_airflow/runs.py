@@ -89,6 +89,23 @@ def open_or_confirm(context: Context, service: Service) -> uuid.UUID:
     return merge_id
 
 
+def replay_of(params: Mapping[str, Any], service: Service, person: str) -> dict[str, Any]:
+    """Replay what a run's params name or find; the log has a line for each merge."""
+    from account_merge.search import Search
+
+    search = Search.of(
+        merge_ids=[merge_id.strip() for merge_id in params["merge_ids"] or ()], kinds=params["states"],
+        codes=params["codes"], account=params["account"], since=params["since"], until=params["until"],
+        limit=params["limit"],
+    )  # fmt: skip
+    answer = service.replay(search, person, params["reason"] or "", params["dry_run"], params["corrected"])
+    for item in answer["items"]:
+        log.info("Merge %s (%s): %s. %s", item["merge_id"], item["before"], item["code"], item["note"])
+    log.info("%d replayed, %d left alone.%s", answer["replayed"], answer["left_alone"],
+             " Nothing was written: dry_run." if params["dry_run"] else "")  # fmt: skip
+    return answer
+
+
 def run_state(context: Context, run_id: str) -> str | None:
     """Return the state of a run of `account_merge`; None when Airflow knows no such run.
 

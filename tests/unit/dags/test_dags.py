@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import subprocess
 import sys
@@ -29,17 +30,18 @@ MERGE_EDGES = {
     "merge_user_content_consumption": {"publish_sync_events"},
     "publish_sync_events": set(),
 }
-DAGS = ["account_merge", "account_merge_poll", "account_merge_switch"]
+DAGS = ["account_merge", "account_merge_poll", "account_merge_replay", "account_merge_switch"]
 #: What operators trigger by hand, to act on merges that there are.
-BY_HAND = {"account_merge_switch": "turn_switch"}
+BY_HAND = {"account_merge_switch": "turn_switch", "account_merge_replay": "replay_events"}
 TABLES = [*FIRST, "user_content_consumption"]
+MERGE_ID = "f9f25bc9-fb1d-5408-bcbd-b2003dcbcd4e"
 GOOD = {"source_accounts": ["a"], "target_account": "b"}
 
 
 def resolve(dag, conf):
     """Check conf as Airflow does when a run is triggered."""
     for name in dag.params:
-        param = dag.params.get_param(name)
+        param = copy.copy(dag.params.get_param(name))  # resolving leaves its value in the param
         param.resolve(value=conf[name]) if name in conf else param.resolve()
 
 
@@ -179,6 +181,28 @@ def test_the_switch_takes_good_params_only(dagbag, conf, good):
 
     with contextlib.nullcontext() if good else pytest.raises(ParamValidationError):
         resolve(dagbag.dags["account_merge_switch"], conf)
+
+
+@pytest.mark.parametrize(("conf", "good"), [
+    ({}, True), ({"merge_ids": [MERGE_ID], "dry_run": False, "reason": "repaired"}, True),
+    ({"states": ["undeliverable"], "since": "2026-03-01T10:00:00Z", "until": None, "limit": 1000}, True),
+    ({"corrected": {MERGE_ID: {"edata": {}}}, "codes": ["RUN_FAILED"], "account": "a"}, True),
+    ({"merge_ids": ["x"]}, False), ({"states": []}, False), ({"states": ["completed"]}, False),
+    ({"since": 5}, False), ({"limit": 0}, False), ({"limit": 1001}, False), ({"corrected": []}, False),
+    ({"dry_run": "no"}, False),
+])  # fmt: skip
+def test_the_replay_takes_good_params_only(dagbag, conf, good):
+    from airflow.sdk.exceptions import ParamValidationError
+
+    with contextlib.nullcontext() if good else pytest.raises(ParamValidationError):
+        resolve(dagbag.dags["account_merge_replay"], conf)
+
+
+def test_a_replay_only_says_what_it_would_do_unless_told(dagbag):
+    """The default also leaves out failed events: they are replayed on demand, not with their merges."""
+    params = dagbag.dags["account_merge_replay"].params
+    assert params.get_param("dry_run").value is True
+    assert params.get_param("states").value == ["refused", "failed", "needs_attention"]
 
 
 @pytest.mark.parametrize("conf", [

@@ -1,0 +1,86 @@
+"""What a person looks for among failed merges: filters as they are typed, checked before anything is read."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from account_merge.errors import InvalidRequest
+
+#: What a search may ask for: merges by state, and `undeliverable`: failed events that could not be published.
+KINDS = ("refused", "failed", "needs_attention", "undeliverable")
+#: Merges of one search or replay, at most.
+MOST = 1000
+
+
+@dataclass(frozen=True)
+class Search:
+    """What to look for: the merges named, whatever else is said, or all that fit; oldest failure first.
+
+    :param kinds: of `KINDS`; with `undeliverable`, a merge whose failed event could not be published is chosen for
+        that event, not for itself.
+    :param codes: error codes; none means any.
+    :param since: failed at or after this time (UTC), and before `until`.
+    :param limit: at most so many, up to `MOST`.
+    """
+
+    merge_ids: tuple[uuid.UUID, ...] = ()
+    kinds: tuple[str, ...] = KINDS[:3]
+    codes: tuple[str, ...] = ()
+    account: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    limit: int = 100
+
+    @classmethod
+    def of(cls, **given: Any) -> Search:
+        """A search of what people type: ids and times as text, absent values as None.
+
+        :raises InvalidRequest: which of them cannot be read.
+        """
+        kinds = tuple(given.get("kinds") or KINDS[:3])
+        limit = int(given.get("limit") or 100)
+        if unknown := sorted(set(kinds) - set(KINDS)):
+            raise InvalidRequest("BAD_FILTER", f"nothing is {', '.join(unknown)}", f"Choose from {', '.join(KINDS)}.")
+        if not 1 <= limit <= MOST:
+            raise InvalidRequest("BAD_FILTER", f"limit is {limit}", f"Choose 1 to {MOST}, and repeat the replay.")
+        return cls(tuple(map(merge_id_of, given.get("merge_ids") or ())), kinds, tuple(given.get("codes") or ()),
+                   given.get("account") or "", _moment(given.get("since")), _moment(given.get("until")), limit)  # fmt: skip
+
+    def fits(self, row: Any) -> bool:
+        """Whether the merge of a hint is looked for; what is settled or goes on by itself never is."""
+        failed_at = row.failed_at or row.updated_at
+        return (
+            not row.resume
+            and not row.replayed_as
+            and (not self.codes or row.error_code in self.codes)
+            and (not self.account or self.account in (row.accounts or ()))
+            and (self.since is None or failed_at >= self.since)
+            and (self.until is None or failed_at < self.until)
+        )
+
+
+def merge_id_of(text: Any) -> uuid.UUID:
+    """A merge id as it is typed.
+
+    :raises InvalidRequest: it is none.
+    """
+    try:
+        return uuid.UUID(str(text))
+    except ValueError:
+        raise InvalidRequest("BAD_MERGE_ID", f"{str(text)[:60]!r} is no merge id", "Find it with `failed`.") from None
+
+
+def _moment(text: Any) -> datetime | None:
+    """A time as the journal keeps it: UTC without a zone."""
+    if text in (None, ""):
+        return None
+    try:
+        found = text if isinstance(text, datetime) else datetime.fromisoformat(str(text))
+    except ValueError:
+        raise InvalidRequest(
+            "BAD_FILTER", f"{str(text)[:60]!r} is no time", "Write it as 2026-03-01T10:15:00Z."
+        ) from None
+    return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
