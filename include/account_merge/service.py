@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
 
-from account_merge import leases
+from account_merge import coverage, leases
 from account_merge.codec import Codec
+from account_merge.coverage import Coverage
 from account_merge.engine import Progress, Tables
 from account_merge.errors import InvalidRequest
 from account_merge.failures import Failures
@@ -90,7 +91,12 @@ class Service:
     @cached_property
     def merging(self) -> Merging:
         """The steps of a merge."""
-        return Merging(self.store, self.journal, self.tables, self.failures, lambda: self.topics, self.settings)
+        gate = (lambda: self.coverage().need_known()) if self.settings.unknown_tables == "block" else (lambda: None)
+        return Merging(self.store, self.journal, self.tables, self.failures, lambda: self.topics, self.settings, gate)
+
+    def coverage(self) -> Coverage:
+        """Which tables with user ids the rules know."""
+        return coverage.look(self._connection[1], self.settings, self.tables)
 
     # --- opening --------------------------------------------------------------------------------------------------
     def create_journal(self) -> None:
@@ -174,7 +180,7 @@ class Service:
     def preview(self, request: MergeRequest) -> Report:
         """What a merge would do; nothing is written anywhere."""
         merge = self._previewed(request)
-        return Report(merge, tuple(self._preview(merge, rule) for rule in RULES), preview=True)
+        return Report(merge, tuple(self._preview(merge, rule) for rule in RULES), True, self.coverage().summary())
 
     def _preview(self, merge: Merge, rule: TableRule) -> TableReport:
         schema = self.tables.of(rule)
@@ -198,4 +204,4 @@ class Service:
             log = Log(self.journal, merge_id, rule.table, Codec(schema))
             counts, note = log.summary()
             tables.append(TableReport(rule.table, note, counts, rows_of(log.entries(), schema)))
-        return Report(merge, tuple(tables))
+        return Report(merge, tuple(tables), coverage=self.coverage().summary())
