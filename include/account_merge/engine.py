@@ -202,7 +202,9 @@ class TableMerge:
             current = pending[-1]
             sent = time.time() if not again else _seconds(current.created_at)
             self._write(current, again)
-            folds, base = refold(self._store, self._schema, self._rule, self.target, current, sent, self._settings)
+            folds, base = refold(
+                self._store, self._schema, self._rule, self.target, current, sent, self._settings, self._evidence()
+            )
             if not folds:
                 pending.pop()
                 again = True

@@ -9,7 +9,7 @@ from typing import Any
 
 from account_merge.log import LIST_ATTEMPTS
 from account_merge.model import Change, Entry, Row
-from account_merge.planner import plan_row
+from account_merge.planner import EvidenceFor, no_evidence, plan_row
 from account_merge.rules import TableRule
 from account_merge.schema import TableSchema
 from account_merge.settings import Settings
@@ -26,7 +26,14 @@ def holds(now: Any, put: Any) -> bool:
 
 
 def refold(
-    store: Store, schema: TableSchema, rule: TableRule, target: str, entry: Entry, sent: float, settings: Settings
+    store: Store,
+    schema: TableSchema,
+    rule: TableRule,
+    target: str,
+    entry: Entry,
+    sent: float,
+    settings: Settings,
+    evidence_for: EvidenceFor = no_evidence,
 ) -> tuple[list[Change], int]:
     """The changes that bring rows written since back to nothing lost, and their base (µs); empty when all is well.
 
@@ -45,7 +52,8 @@ def refold(
         if not _dirty(rule, change, row):
             continue
         given, notes = _given(rule, change, row, sent, acknowledged, settings)
-        again = plan_row(rule, change.key, change.sources, row, target, base, given, {}, notes)
+        evidence = evidence_for(change.key)
+        again = plan_row(rule, change.key, change.sources, row, target, base, given, evidence, notes)
         if again.writes or again.create or notes:
             folds.append(_keeping_ledger(again, change))
     return folds, base

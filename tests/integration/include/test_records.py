@@ -10,6 +10,7 @@ import pytest
 from account_merge.cli import run_merge
 from account_merge.model import MergeRequest
 from account_merge.service import Service
+from account_merge.store import Store
 from local import cql
 from tests.learners import BATCH, COURSE, account, aggregate, enrolment, put, rows
 
@@ -310,6 +311,22 @@ def test_skip_leaves_the_groups_and_programs_that_the_target_had(session, keyspa
     assert [row["key"] for row in planned[MEMBER]] == [{"groupid": "g-source"}]
     assert [row["key"] for row in planned[PROGRAM]] == [{"program_id": "p-source"}]
     assert planned[USER_GROUP][0]["after"] == {"groupid": ["g-both", "g-source"]}
+
+
+def test_a_list_that_the_group_service_replaces_meanwhile_is_folded_in(session, keyspace, scanning, monkeypatch):
+    """It writes the whole set that it read before: the groups that the merge gave come back, and only those."""
+    source, target = mixed(session, keyspace)
+    original, done = Store.write, []
+
+    def racing(self, schema, account, *rest, **named):
+        original(self, schema, account, *rest, **named)
+        if schema.name == USER_GROUP and not done:
+            done.append(put(session, keyspace, USER_GROUP, {"userid": target, "groupid": {"g-both", "g-late"}}))
+
+    monkeypatch.setattr(Store, "write", racing)
+    merge(scanning, source, target, on_conflict="skip")
+    assert done
+    assert groups(session, keyspace, target) == {"g-both", "g-late", "g-source"}
 
 
 def test_skip_leaves_the_units_of_a_course_that_the_target_had(session, keyspace, with_settings):
