@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from account_merge.checks import run_checks
 from account_merge.cli import run_merge
 from account_merge.model import MergeRequest
 from account_merge.service import Service
@@ -377,6 +378,31 @@ def test_each_kind_has_a_keyspace_of_its_own(session, service, environment, sett
     finally:
         for role in ("groups", "programs"):
             session.execute(f"DROP KEYSPACE IF EXISTS {name}_{role}", timeout=60)
+
+
+def test_the_indexes_that_check_offers_lead_to_every_row(session, settings, service):
+    keyspace = settings.courses_keyspace
+    offered = next(c.detail for c in run_checks(service) if c.name == "finding rows").split("For an index: ")[1]
+    for statement in offered.split("; "):
+        session.execute(statement, timeout=60)
+    source, target = mixed(session, keyspace)
+    join(session, keyspace, source, "g-left", status="inactive")
+    put(session, keyspace, AGG, aggregate(source, aggregates={"completedCount": 2.0}) | {"activity_id": "unit"})
+    with Service(settings) as indexed:
+        merge_id, _ = merge(indexed, source, target)
+        assert {t["note"] for t in indexed.report(merge_id).to_dict()["tables"]} == {
+            "",
+            "this cluster has no such table",
+        }
+        assert (
+            next(c.detail for c in run_checks(indexed) if c.name == "finding rows")
+            == "every row of an account is found"
+        )
+    listed, memberships, enrolled = history(session, keyspace, target)
+    assert listed == {"g-both", "g-source", "g-back"}
+    assert set(memberships) == {*listed, "g-left"}
+    assert set(enrolled) == {"p-both", "p-source"}
+    assert [row["activity_id"] for row in rows(session, keyspace, AGG, target)] == ["unit"]
 
 
 @pytest.mark.parametrize("schema_family", ["spark"], indirect=True)
