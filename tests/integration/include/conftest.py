@@ -1,4 +1,4 @@
-"""One pair of keyspaces for all tests here: accounts are new in each test, so they never meet."""
+"""One pair of keyspaces for all tests here, dropped at the end: accounts are new in each test, so they never meet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ def shared_environment(stack, session):
     }
     messages.create_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
     provision.create_tables(session, "cassandra", f"{name}_courses")
-    return own
+    yield own
+    for keyspace in (f"{name}_courses", f"{name}_journal"):
+        session.execute(f"DROP KEYSPACE IF EXISTS {keyspace}", timeout=60)
+    messages.delete_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
 
 
 @pytest.fixture(scope="session")
