@@ -72,15 +72,18 @@ def _lines(row: Mapping[str, Any]) -> list[tuple[str, str, str, str, str, str]]:
     label = "\n".join(str(value) for value in row["key"].values())
     sources = [source for source in row["sources"].values() if source]
     if row["before"] is None:
+        after = row["after"]
+        # What does not move as it is (consent, a total handed on before) has a line of its own.
+        other = [name for name in row["columns"] if all(source.get(name) != after[name] for source in sources)]
         told = ", ".join(
-            f"{name} {_short(row['after'][name])}" for name in TELLING if row["after"].get(name) is not None
+            f"{name} {_short(after[name])}" for name in TELLING if after.get(name) is not None and name not in other
         )
-        why = next(iter(row["why"].values()), "")
-        return [(label, "(whole row)", "–", told, "the same", why)]
+        why = next((row["why"][name] for name in row["columns"] if name not in other), "")
+        rest = [("", name, "–", _short(_one(sources, name)), _short(after[name]), row["why"][name]) for name in other]
+        return [(label, "(whole row)", "–", told, "the same", why), *rest]
     found = []
     for column in row["columns"]:
-        values = [source.get(column) for source in sources if source.get(column) is not None]
-        source = values[0] if len(values) == 1 else values or None
+        source = _one(sources, column)
         before, after = row["before"].get(column), row["after"].get(column)
         keys = _differing(before, after)
         texts = (_short(before, keys), _short(source, keys), _short(after, keys))
@@ -88,6 +91,12 @@ def _lines(row: Mapping[str, Any]) -> list[tuple[str, str, str, str, str, str]]:
         label = ""
     found += [("", "either way", "", "", "", note) for note in row["notes"]]
     return found
+
+
+def _one(sources: list[Mapping[str, Any]], column: str) -> Any:
+    """The sources' value of a column; a list when several have one."""
+    values = [source.get(column) for source in sources if source.get(column) is not None]
+    return values[0] if len(values) == 1 else values or None
 
 
 def _differing(before: Any, after: Any) -> set[str] | None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "include"))
 
 from account_merge.events import ACCEPTED, VALIDITY  # noqa: E402
-from account_merge.rules import RULES  # noqa: E402
+from account_merge.rules import LEFT_ALONE, RULES  # noqa: E402
 from account_merge.settings import KINDS, SETTINGS, Setting  # noqa: E402
 
 NOTICE = "<!-- Written by scripts/generate_docs.py: run `make docs` instead of editing. -->"
@@ -103,6 +103,10 @@ def rules_page() -> str:
             [f"## {rule.table}", "", rule.why, "", *_table(["column", "strategy", "why"], columns)],
             ["Examples:", "", *_table(["source account", "target account", "target after the merge"], examples)],
         ]
+    left = ([_code(table), _cell(why)] for table, why in LEFT_ALONE.items())
+    words = "These have a column that looks like a user id, and no merge touches them. Any other such table is unknown:"
+    blocks += [["## Tables that are left alone", "", f"{words} `python -m account_merge coverage` names it.", "",
+                *_table(["table", "why"], left)]]  # fmt: skip
     return _page("Rules", "What becomes of each column when a source account is merged into a target account.", *blocks)
 
 

@@ -33,6 +33,7 @@ def run_checks(service: Service) -> list[Check]:
         ("journal", _journal),
         ("learners' tables", _tables),
         ("finding rows", _sources),
+        ("coverage", _coverage),
         ("Kafka", _kafka),
     )
     found = []
@@ -91,6 +92,17 @@ def _sources(service: Service) -> Check:
     if not notes:
         return Check("finding rows", True, "every row of an account is found")
     return Check("finding rows", True, f"{'; '.join(notes)}. For an index: {'; '.join(offers)}")
+
+
+def _coverage(service: Service) -> Check:
+    found = service.coverage().summary()
+    unknown = ", ".join(found["unknown"])
+    detail = (
+        f"tables with user ids: {found['covered']} merged, {found['ignored']} left alone, unknown: {unknown or 'none'}"
+    )
+    blocked = bool(unknown) and service.settings.unknown_tables == "block"
+    remedy = "No merge is admitted: give them a rule, or name them with a reason in ACCOUNT_MERGE_IGNORED_TABLES."
+    return Check("coverage", not blocked, detail, remedy if blocked else "")
 
 
 def _kafka(service: Service) -> Check:

@@ -1,4 +1,4 @@
-"""The command line: preview, merge, show, list, check, create-journal, from the same service functions as the DAGs.
+"""The command line: preview, merge, show, list, check, coverage, create-journal, from the same service functions as the DAGs.
 
 What operators do to merges that there are is in `operate`. Exit status: 0 done (also "nothing to merge"), 1 a merge or
 check failed, 2 the call itself was wrong, 3 it waits.
@@ -19,7 +19,7 @@ from account_merge import operate
 from account_merge.errors import InvalidRequest, MergeError
 from account_merge.events import Position, merge_id_for, parse
 from account_merge.model import MergeRequest
-from account_merge.render import print_check, print_list, print_report
+from account_merge.render import print_check, print_coverage, print_list, print_report
 from account_merge.rules import RULES, TABLES
 from account_merge.service import Service
 from account_merge.settings import Settings
@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
 
     command("create-journal", "create our keyspace and tables where they are missing")
     command("check", "check connections, topics and what this Cassandra can do")
+    command("coverage", "list the tables with user ids: merged, left alone, or unknown (exit status 1)")
     listed = command("list", "list merges, oldest first")
     listed.add_argument("--state", help="only merges in this state")
     listed.add_argument("--account", help="only merges with this account")
@@ -94,6 +95,12 @@ def _check(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int
     found = run_checks(service)
     print_check(found, arguments.json, out)
     return 0 if all(c.ok for c in found) else 1
+
+
+def _coverage(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    found = service.coverage()
+    print_coverage(found, arguments.json, out)
+    return 1 if found.names("unknown") else 0
 
 
 def _list(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
@@ -233,6 +240,7 @@ def _merge_event(service: Service, raw: bytes, position: Position, publish: bool
 _COMMANDS = {
     "create-journal": _create_journal,
     "check": _check,
+    "coverage": _coverage,
     "list": _list,
     "show": _show,
     "preview": _preview,

@@ -41,9 +41,10 @@ class Merging:
         failures: Failures,
         topics: Callable[[], Topics],
         settings: Settings,
+        gate: Callable[[], None] = lambda: None,
     ) -> None:
         self.store, self.journal, self.tables = store, journal, tables
-        self.failures, self._topics, self.settings = failures, topics, settings
+        self.failures, self._topics, self.settings, self._gate = failures, topics, settings, gate
         self.switch = Switch(journal)
 
     @property
@@ -55,6 +56,7 @@ class Merging:
         """Takes the leases and moves the merge to running, or says why it cannot be merged now.
 
         :raises InvalidRequest: the merge can never be done as asked; it is refused in the journal.
+        :raises NeedsAttention: another merge took its accounts, or an unknown table keeps merges from being admitted.
         """
         for _ in range(10):
             merge = self.journal.need(merge_id)
@@ -76,6 +78,9 @@ class Merging:
         raise TransientError("BUSY", f"merge {merge_id} changes state too often", "The task is tried again.")
 
     def _admit(self, merge: Merge, runs: dict[str, Any]) -> dict[str, Any] | None:
+        if merge.rules_hash is None:  # never admitted: nothing of it is written yet
+            with self._recording(merge):
+                self._gate()
         try:
             admission = leases.take(self.journal, merge)
         except InvalidRequest as error:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from account_merge.coverage import Coverage
 from account_merge.model import Merge
 from account_merge.report import Report
 
@@ -45,6 +46,8 @@ def print_report(report: Report, as_json: bool, out: IO[str]) -> None:
             console.print(f"  {escape(words)}")
     for part in report.tables:
         _print_table(console, part.table, part.note, part.rows)
+    if unknown := report.coverage.get("unknown"):
+        console.print(f"[yellow]no rule knows {', '.join(unknown)}[/]: what an account has there stays. See: coverage")
 
 
 def _print_table(console: Console, name: str, note: str, rows: Iterable[dict[str, Any]]) -> None:
@@ -88,6 +91,23 @@ def _print_table(console: Console, name: str, note: str, rows: Iterable[dict[str
         console.print(f"[bold]{name}[/]: {words or 'nothing to merge'}")
     elif words:
         console.print(f"  {words}")
+
+
+def print_coverage(coverage: Coverage, as_json: bool, out: IO[str]) -> None:
+    """Every table with something like a user id: unknown ones first."""
+    states = ("unknown", "covered", "ignored")
+    if as_json:
+        rows = [{**vars(t), "columns": list(t.columns)} for t in coverage.tables]
+        print(json.dumps({**coverage.summary(), "tables": rows}), file=out)
+        return
+    table = Table()
+    for column in ("table", "columns like a user id", "state", "why"):
+        table.add_column(column, overflow="fold", no_wrap=column == "table")
+    for part in sorted(coverage.tables, key=lambda t: (states.index(t.state), t.name)):
+        mark = "[red]unknown[/]" if part.state == "unknown" else part.state
+        why = f"by the rule of {part.why}" if part.state == "covered" else part.why
+        table.add_row(part.name, ", ".join(part.columns), mark, escape(why))
+    _console(out).print(table)
 
 
 def print_list(merges: Sequence[Merge], as_json: bool, out: IO[str]) -> None:

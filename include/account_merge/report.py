@@ -58,11 +58,15 @@ class TableReport:
 
 @dataclass(frozen=True)
 class Report:
-    """A merge with its tables."""
+    """A merge with its tables.
+
+    :param coverage: counts of tables that rules know, and the unknown ones by name.
+    """
 
     merge: Merge
     tables: tuple[TableReport, ...]
     preview: bool = False
+    coverage: Mapping[str, Any] = field(default_factory=dict)
 
     def head(self) -> dict[str, Any]:
         """The merge without its rows: ids, state, error; safe for logs but for the reason people typed."""
@@ -94,6 +98,7 @@ class Report:
         """The whole report; reads every table's rows."""
         return {
             **self.head(),
+            "coverage": dict(self.coverage),
             "tables": [
                 {"table": t.table, "note": t.note, "counts": dict(t.counts), "rows": list(t.rows)} for t in self.tables
             ],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from account_merge.errors import InvalidRequest
@@ -12,6 +13,13 @@ from account_merge.rules import TABLES
 from account_merge.settings import Settings
 
 MAX_SOURCES = 20
+#: Ids of merges that people ask for are uuid5 below this: altering it would make every cleared run a new merge.
+_NAMESPACE = uuid.UUID("6f0a7f0e-5b0d-5c33-9f3e-2f1c8f0c9d11")
+
+
+def request_id(run_id: str, sources: Iterable[str], target: str) -> uuid.UUID:
+    """The merge id of a run that a person triggered: the same for the same run, however often it is cleared."""
+    return uuid.uuid5(_NAMESPACE, "\n".join([run_id, *sorted(sources), target]))
 
 
 def check_request(request: MergeRequest, settings: Settings) -> MergeRequest:

@@ -471,6 +471,32 @@ RULES: tuple[TableRule, ...] = (
 
 TABLES: tuple[str, ...] = tuple(rule.table for rule in RULES)
 
+_ASSET = "names who made or runs it; the platform hands assets over by its user-ownership-transfer"
+_PERSON = "the account itself, not what was learned with it: the user service sees to it"
+#: Tables with a column that looks like a user id which no rule merges, and why.
+LEFT_ALONE: Mapping[str, str] = {
+    "course_batch": _ASSET,
+    "event_batch": _ASSET,
+    "group": _ASSET,
+    "bulk_upload_process": "an administrator's uploads, done and over",
+    "report_user_enrolments": "a reporting copy of the enrolments, which nothing keeps up to date",
+    "user_courses": "enrolments as the platform had them before user_enrolments; nothing reads it",
+    "content_consumption": "lessons as the platform had them before user_content_consumption; nothing reads it",
+    "user": _PERSON,
+    "user_lookup": _PERSON,
+    "usr_external_identity": _PERSON,
+    "user_external_identity": _PERSON,
+    "user_organisation": "belongs to an organisation's own account of its member: a merge gives nobody a place there",
+    "user_roles": "rights are given to an account by an administrator, never by a merge",
+    "user_consent": "consent was given by one account to one consumer: it is never switched on by a merge",
+    "user_declarations": "declared by one account to one organisation, which has to confirm it",
+    "user_feed": "notices to one account, of passing interest",
+    "notification_feed": "notices to one account, of passing interest",
+    "user_notes": "private notes of the account that wrote them",
+    "cert_registry": "a certificate names the account that earned it; its id moves with the enrolment",
+    "user_cert": "certificates in an older form; the platform itself has merged none since its release 3.6",
+}
+
 
 def rule_for(table: str) -> TableRule:
     """The rule of a logical table; a KeyError names the tables that have one."""
@@ -501,4 +527,15 @@ def _check(rules: tuple[TableRule, ...]) -> None:
 
 
 _check(RULES)
-__all__ = ["RULES", "TABLES", "Example", "Look", "Place", "TableRule", "keep_target", "rule_for", "rules_hash"]
+__all__ = [
+    "LEFT_ALONE",
+    "RULES",
+    "TABLES",
+    "Example",
+    "Look",
+    "Place",
+    "TableRule",
+    "keep_target",
+    "rule_for",
+    "rules_hash",
+]

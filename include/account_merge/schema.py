@@ -138,6 +138,19 @@ def capabilities(session: Any) -> Capabilities:
     )
 
 
+def columns_of(session: Any, keyspace: str) -> dict[str, list[str]]:
+    """The columns of every table of a keyspace, sorted; none when there is no such keyspace."""
+    tables = session.execute("SELECT table_name FROM system_schema.tables WHERE keyspace_name=%s", (keyspace,))
+    found: dict[str, list[str]] = {row.table_name: [] for row in tables}
+    columns = session.execute(
+        "SELECT table_name, column_name FROM system_schema.columns WHERE keyspace_name=%s", (keyspace,)
+    )
+    for row in columns:
+        if row.table_name in found:  # a view shows what its table holds
+            found[row.table_name].append(row.column_name)
+    return {table: sorted(names) for table, names in sorted(found.items())}
+
+
 def detect(
     session: Any, rule: TableRule, keyspace: str, name: str, can: Capabilities | None = None
 ) -> TableSchema | None:

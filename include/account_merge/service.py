@@ -6,23 +6,25 @@ Airflow's tasks, the command line and the tests all call these; each may be call
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
-from account_merge import leases
+from account_merge import coverage
+from account_merge.coverage import Coverage
 from account_merge.engine import Progress
 from account_merge.errors import InvalidRequest
 from account_merge.failures import Failures
 from account_merge.inbox import Inbox
 from account_merge.journal import Journal
-from account_merge.merging import Merging, table_answer
+from account_merge.looking import Looking
+from account_merge.merging import Merging
 from account_merge.model import Merge, MergeRequest
 from account_merge.replay import Replay, find, summary
-from account_merge.report import Report, TableReport, row_of, rows_of
-from account_merge.requests import check_request
-from account_merge.rules import RULES, TABLES, TableRule, rule_for
+from account_merge.report import Report
+from account_merge.requests import check_request, request_id
+from account_merge.rules import RULES
 from account_merge.schema import Capabilities, Tables, capabilities, detect
 from account_merge.search import Search
 from account_merge.settings import Settings
@@ -31,8 +33,6 @@ from account_merge.store import DRIVER_ERRORS, Store, connect, unavailable
 from account_merge.switch import Switch
 from account_merge.topics import Topics
 from account_merge.undoing import Undoing
-
-NAMESPACE = uuid.UUID("6f0a7f0e-5b0d-5c33-9f3e-2f1c8f0c9d11")
 
 
 class Service:
@@ -114,22 +114,30 @@ class Service:
     @cached_property
     def merging(self) -> Merging:
         """The steps of a merge."""
-        return Merging(self.store, self.journal, self.tables, self.failures, lambda: self.topics, self.settings)
+        gate = (lambda: self.coverage().need_known()) if self.settings.unknown_tables == "block" else (lambda: None)
+        return Merging(self.store, self.journal, self.tables, self.failures, lambda: self.topics, self.settings, gate)
+
+    def coverage(self) -> Coverage:
+        """Which tables with user ids the rules know."""
+        return coverage.look(self._connection[1], self.settings, self.tables)
 
     @cached_property
     def undoing(self) -> Undoing:
         """Undo, redo, abandon and repair."""
         return Undoing(self.merging)
 
+    @cached_property
+    def looking(self) -> Looking:
+        """Previews and reports."""
+        return Looking(self.merging, self.undoing, lambda: self.coverage().summary())
+
     # --- opening --------------------------------------------------------------------------------------------------
     def create_journal(self) -> None:
         """Makes our keyspace and tables where they are missing."""
         self.journal.create()
 
-    @staticmethod
-    def request_id(run_id: str, sources: Iterable[str], target: str) -> uuid.UUID:
-        """The merge id of a run that a person triggered: the same for the same run, however often it is cleared."""
-        return uuid.uuid5(NAMESPACE, "\n".join([run_id, *sorted(sources), target]))
+    #: The merge id of a run that a person triggered.
+    request_id = staticmethod(request_id)
 
     def open_merge(self, request: MergeRequest, merge_id: uuid.UUID | None = None, position: str = "") -> uuid.UUID:
         """Writes the merge into the journal, once.
@@ -212,71 +220,26 @@ class Service:
         return summary(Replay(self.journal, self.settings, by, reason, corrected, dry_run).run(search), dry_run)
 
     # --- looking --------------------------------------------------------------------------------------------------
-    def _previewed(self, request: MergeRequest) -> Merge:
-        request = check_request(request, self.settings)
-        merge_id = self.request_id("preview", request.sources, request.target)
-        merge = Merge(
-            merge_id, "preview", 0, request, None, None, None, None, None, None, "none", 1, None, {}, (), None, None, None, None
-        )  # fmt: skip
-        from dataclasses import replace
-
-        return replace(merge, survivor=leases.check_survivors(self.journal, merge))
+    def preview(self, request: MergeRequest) -> Report:
+        """What a merge would do; nothing is written anywhere."""
+        return self.looking.preview(request)
 
     def preview_table(self, request: MergeRequest, table: str) -> dict[str, Any]:
         """Counts of what a merge would do in one table; nothing is written."""
-        report = self._preview(self._previewed(request), rule_for(table))
-        counts: dict[str, int] = {}
-        for row in report.rows:
-            counts[row["what"]] = counts.get(row["what"], 0) + 1
-        note = "; ".join(filter(None, ("preview: nothing was written", report.note)))
-        return table_answer(self._previewed(request), table, counts, note)
-
-    def preview(self, request: MergeRequest) -> Report:
-        """What a merge would do; nothing is written anywhere."""
-        merge = self._previewed(request)
-        return Report(merge, tuple(self._preview(merge, rule) for rule in RULES), preview=True)
-
-    def _preview(self, merge: Merge, rule: TableRule) -> TableReport:
-        schema = self.tables.of(rule)
-        if schema is None or rule.table not in (merge.request.tables or TABLES):
-            return TableReport(
-                rule.table, "not among the tables of this merge" if schema else "this cluster has no such table"
-            )
-        work = self.merging.work(merge, rule)
-        note = work.remark(change for change, _ in work.plan())
-        return TableReport(rule.table, note, {}, (row_of(change, schema) for change, _ in work.plan()))
+        return self.looking.preview_table(request, table)
 
     def preview_undo(self, merge_id: uuid.UUID, action: str = "undo") -> Report:
-        """What an undo (or redo) would do; nothing is written anywhere.
+        """What an undo (or redo) would do; nothing is written anywhere."""
+        return self.looking.preview_undo(merge_id, action)
 
-        :raises InvalidRequest: it makes no sense now; the remedy names what to do first.
-        """
-        merge = self.journal.need(merge_id)
-        self.undoing.check(merge, action)
-        tables = [
-            TableReport(name, "", {}, map(partial(row_of, schema=self.tables.schemas[rule.table]), changes))
-            for rule in self.undoing.rules(merge)
-            for name, changes in self.undoing.preview(merge, action, rule)
-        ]
-        return Report(merge, tuple(tables), preview=True)
+    def report(self, merge_id: uuid.UUID) -> Report:
+        """What a merge did, and its undos, from their logs."""
+        return self.looking.report(merge_id)
 
+    # --- undoing --------------------------------------------------------------------------------------------------
     def undo(self, merge_id: uuid.UUID, action: str = "undo", publish: bool = True) -> dict[str, Any]:
         """Undo (or redo) from beginning to end, as the DAG does it task by task; calling again goes on."""
         answer = self.undoing.begin(merge_id, action)
         for rule in self.undoing.rules(self.journal.need(merge_id)):
             self.undoing.table(merge_id, rule.table)
         return {**answer, **self.undoing.finish(merge_id, publish)}
-
-    def report(self, merge_id: uuid.UUID) -> Report:
-        """What a merge did, from its log."""
-        merge = self.journal.need(merge_id)
-        tables = []
-        for rule in RULES:
-            schema = self.tables.of(rule)
-            if schema is None:
-                tables.append(TableReport(rule.table, "this cluster has no such table"))
-                continue
-            for log in (*self.merging.logs(merge, rule), *self.undoing.logs(merge, rule)):
-                counts, note = log.summary()
-                tables.append(TableReport(log.table, note, counts, rows_of(log.entries(), schema)))
-        return Report(merge, tuple(tables))

@@ -121,6 +121,11 @@ def _rule_tables(value: Any, row: Setting) -> str | None:
     return f"names {unknown[0][:60]!r}, which is none of {', '.join(TABLES)}" if unknown else None
 
 
+def _reasons(value: Any, row: Setting) -> str | None:
+    good = isinstance(value, dict) and all(isinstance(why, str) and why.strip() for why in value.values())
+    return None if good else "is not a JSON object that gives each table a reason"
+
+
 def _replication(value: Any, row: Setting) -> str | None:
     if not isinstance(value, dict) or not isinstance(value.get("class"), str):
         return 'is not a JSON object with a "class"'
@@ -144,6 +149,7 @@ KINDS: dict[str, Kind] = {
     "hosts": Kind("tuple[str, ...]", "hosts, comma separated", _split, _hosts),
     "kafka options": Kind("dict[str, Any]", "JSON object", json.loads, _kafka_options),
     "table names": Kind("dict[str, str]", "JSON object", json.loads, _table_names),
+    "reasons": Kind("dict[str, str]", "JSON object", json.loads, _reasons),
     "ids": Kind("tuple[str, ...]", "ids, comma separated", _split, lambda value, row: None),
     "tables": Kind("tuple[str, ...]", "tables of docs/rules.md, comma separated", _split, _rule_tables),
     "replication": Kind("dict[str, Any]", "JSON object", json.loads, _replication),
@@ -204,6 +210,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("scan_tables", "ACCOUNT_MERGE_SCAN_TABLES", "", "tables",
             "Tables that may be read as a whole to find an account's rows, where nothing else leads to them all. The keys "
             "of the whole table are read once for each merge: give it for tables that are small or indexed nowhere."),
+    Setting("unknown_tables", "ACCOUNT_MERGE_UNKNOWN_TABLES", "report", "choice",
+            "What a table with a user id that no rule knows means: it is named in reports, or no merge is admitted.",
+            choices=("report", "block")),
+    Setting("ignored_tables", "ACCOUNT_MERGE_IGNORED_TABLES", "{}", "reasons",
+            'Tables of your own that no merge needs to touch, and why: {"site_badges": "made again every night"}.'),
     Setting("journal_keyspace", "ACCOUNT_MERGE_JOURNAL_KEYSPACE", "account_merge", "name",
             "Keyspace of our own three tables."),
     Setting("journal_replication", "ACCOUNT_MERGE_JOURNAL_REPLICATION",
@@ -256,6 +267,8 @@ class Settings:
     course_hierarchy: str
     program_ids: tuple[str, ...]
     scan_tables: tuple[str, ...]
+    unknown_tables: str
+    ignored_tables: dict[str, str] = field(hash=False)
     journal_keyspace: str
     journal_replication: dict[str, Any] = field(hash=False)
     clock_margin_seconds: float

@@ -141,7 +141,7 @@ class Sources:
                 raise NeedsAttention(
                     "UNKNOWN_KEY",
                     f"rows of {schema.full_name} cannot be found by account: its key begins with {', '.join(needed)}",
-                    f"Create an index on {schema.user.actual}, or name {rule.table} in {_variable('scan_tables')}.",
+                    f"Create an index on its column {schema.user.actual}, then clear the task.",
                 )
             wanted = {column: known[column] for column in needed}
             if wanted != last:

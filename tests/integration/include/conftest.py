@@ -1,4 +1,4 @@
-"""One pair of keyspaces for all tests here: accounts are new in each test, so they never meet."""
+"""One pair of keyspaces for all tests here, dropped at the end: accounts are new in each test, so they never meet."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def own_environment(stack, session):
     name = "m" + uuid.uuid4().hex[:10]
     own = stack.core_settings() | {
         "ACCOUNT_MERGE_ENV": name,
-        "ACCOUNT_MERGE_COURSES_KEYSPACE": f"{name}_courses",
+        **provision.keyspace_settings(f"{name}_courses"),
         "ACCOUNT_MERGE_JOURNAL_KEYSPACE": f"{name}_journal",
     }
     messages.create_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from account_merge.checks import run_checks
 from account_merge.cli import run_merge
 from account_merge.model import MergeRequest
 from account_merge.service import Service
+from account_merge.store import Store
 from local import cql
 from tests.learners import BATCH, COURSE, account, aggregate, enrolment, put, rows
 
@@ -312,6 +314,22 @@ def test_skip_leaves_the_groups_and_programs_that_the_target_had(session, keyspa
     assert planned[USER_GROUP][0]["after"] == {"groupid": ["g-both", "g-source"]}
 
 
+def test_a_list_that_the_group_service_replaces_meanwhile_is_folded_in(session, keyspace, scanning, monkeypatch):
+    """It writes the whole set that it read before: the groups that the merge gave come back, and only those."""
+    source, target = mixed(session, keyspace)
+    original, done = Store.write, []
+
+    def racing(self, schema, account, *rest, **named):
+        original(self, schema, account, *rest, **named)
+        if schema.name == USER_GROUP and not done:
+            done.append(put(session, keyspace, USER_GROUP, {"userid": target, "groupid": {"g-both", "g-late"}}))
+
+    monkeypatch.setattr(Store, "write", racing)
+    merge(scanning, source, target, on_conflict="skip")
+    assert done
+    assert groups(session, keyspace, target) == {"g-both", "g-late", "g-source"}
+
+
 def test_skip_leaves_the_units_of_a_course_that_the_target_had(session, keyspace, with_settings):
     service = with_settings(scan_tables=(AGG,))
     source, target = account(), account()
@@ -360,6 +378,31 @@ def test_each_kind_has_a_keyspace_of_its_own(session, service, environment, sett
     finally:
         for role in ("groups", "programs"):
             session.execute(f"DROP KEYSPACE IF EXISTS {name}_{role}", timeout=60)
+
+
+def test_the_indexes_that_check_offers_lead_to_every_row(session, settings, service):
+    keyspace = settings.courses_keyspace
+    offered = next(c.detail for c in run_checks(service) if c.name == "finding rows").split("For an index: ")[1]
+    for statement in offered.split("; "):
+        session.execute(statement, timeout=60)
+    source, target = mixed(session, keyspace)
+    join(session, keyspace, source, "g-left", status="inactive")
+    put(session, keyspace, AGG, aggregate(source, aggregates={"completedCount": 2.0}) | {"activity_id": "unit"})
+    with Service(settings) as indexed:
+        merge_id, _ = merge(indexed, source, target)
+        assert {t["note"] for t in indexed.report(merge_id).to_dict()["tables"]} == {
+            "",
+            "this cluster has no such table",
+        }
+        assert (
+            next(c.detail for c in run_checks(indexed) if c.name == "finding rows")
+            == "every row of an account is found"
+        )
+    listed, memberships, enrolled = history(session, keyspace, target)
+    assert listed == {"g-both", "g-source", "g-back"}
+    assert set(memberships) == {*listed, "g-left"}
+    assert set(enrolled) == {"p-both", "p-source"}
+    assert [row["activity_id"] for row in rows(session, keyspace, AGG, target)] == ["unit"]
 
 
 @pytest.mark.parametrize("schema_family", ["spark"], indirect=True)

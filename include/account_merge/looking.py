@@ -1,0 +1,89 @@
+"""What a merge would do and what it did, as reports; nothing is written anywhere."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from account_merge import leases
+from account_merge.merging import Merging, table_answer
+from account_merge.model import Merge, MergeRequest
+from account_merge.report import Report, TableReport, row_of, rows_of
+from account_merge.requests import check_request, request_id
+from account_merge.rules import RULES, TABLES, TableRule, rule_for
+from account_merge.undoing import Undoing
+
+
+class Looking:
+    """Previews and reports, over the connections of `merging`.
+
+    :param coverage: a summary of which tables the rules know.
+    """
+
+    def __init__(self, merging: Merging, undoing: Undoing, coverage: Callable[[], Mapping[str, Any]]) -> None:
+        self._merging, self._undoing, self._coverage = merging, undoing, coverage
+        self._journal, self._tables = merging.journal, merging.tables
+
+    def _previewed(self, request: MergeRequest) -> Merge:
+        request = check_request(request, self._merging.settings)
+        merge_id = request_id("preview", request.sources, request.target)
+        merge = Merge(
+            merge_id, "preview", 0, request, None, None, None, None, None, None, "none", 1, None, {}, (), None, None, None, None
+        )  # fmt: skip
+        return replace(merge, survivor=leases.check_survivors(self._journal, merge))
+
+    def preview_table(self, request: MergeRequest, table: str) -> dict[str, Any]:
+        """Counts of what a merge would do in one table."""
+        merge = self._previewed(request)
+        report = self._preview(merge, rule_for(table))
+        counts: dict[str, int] = {}
+        for row in report.rows:
+            counts[row["what"]] = counts.get(row["what"], 0) + 1
+        note = "; ".join(filter(None, ("preview: nothing was written", report.note)))
+        return table_answer(merge, table, counts, note)
+
+    def preview(self, request: MergeRequest) -> Report:
+        """What a merge would do."""
+        merge = self._previewed(request)
+        return Report(merge, tuple(self._preview(merge, rule) for rule in RULES), True, self._coverage())
+
+    def _preview(self, merge: Merge, rule: TableRule) -> TableReport:
+        schema = self._tables.of(rule)
+        if schema is None or rule.table not in (merge.request.tables or TABLES):
+            return TableReport(
+                rule.table, "not among the tables of this merge" if schema else "this cluster has no such table"
+            )
+        work = self._merging.work(merge, rule)
+        note = work.remark(change for change, _ in work.plan())
+        return TableReport(rule.table, note, {}, (row_of(change, schema) for change, _ in work.plan()))
+
+    def preview_undo(self, merge_id: uuid.UUID, action: str = "undo") -> Report:
+        """What an undo (or redo) would do.
+
+        :raises InvalidRequest: it makes no sense now; the remedy names what to do first.
+        """
+        merge = self._journal.need(merge_id)
+        self._undoing.check(merge, action)
+        tables = [
+            TableReport(name, "", {}, map(partial(row_of, schema=self._tables.schemas[rule.table]), changes))
+            for rule in self._undoing.rules(merge)
+            for name, changes in self._undoing.preview(merge, action, rule)
+        ]
+        return Report(merge, tuple(tables), preview=True)
+
+    def report(self, merge_id: uuid.UUID) -> Report:
+        """What a merge did, and its undos, from their logs."""
+        merge = self._journal.need(merge_id)
+        tables = []
+        for rule in RULES:
+            schema = self._tables.of(rule)
+            if schema is None:
+                tables.append(TableReport(rule.table, "this cluster has no such table"))
+                continue
+            for log in (*self._merging.logs(merge, rule), *self._undoing.logs(merge, rule)):
+                counts, note = log.summary()
+                tables.append(TableReport(log.table, note, counts, rows_of(log.entries(), schema)))
+        return Report(merge, tuple(tables), coverage=self._coverage())
