@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from account_merge import leases
+from account_merge.engine import counts_of
 from account_merge.merging import Merging, table_answer
 from account_merge.model import Merge, MergeRequest
 from account_merge.report import Report, TableReport, row_of, rows_of
@@ -73,6 +74,14 @@ class Looking:
             for name, changes in self._undoing.preview(merge, action, rule)
         ]
         return Report(merge, tuple(tables), preview=True)
+
+    def preview_undo_table(self, merge_id: uuid.UUID, action: str, table: str) -> dict[str, Any]:
+        """Counts of what an undo (or redo) would do in one table."""
+        merge, rule = self._journal.need(merge_id), rule_for(table)
+        self._undoing.check(merge, action)
+        found = self._undoing.preview(merge, action, rule) if rule in self._undoing.rules(merge) else ()
+        counts = counts_of("changes", (change for _, changes in found for change in changes))
+        return table_answer(merge, table, counts, "preview: nothing was written")
 
     def report(self, merge_id: uuid.UUID) -> Report:
         """What a merge did, and its undos, from their logs."""

@@ -1,18 +1,20 @@
-"""The operator's commands: pause, resume, status, failed, replay. `cli` adds them to its own."""
+"""The operator's commands on merges that there are: stop, look, replay, undo. `cli` adds them to its own."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 from account_merge.errors import InvalidRequest
-from account_merge.render import print_failed, print_replay, print_status
+from account_merge.render import print_failed, print_replay, print_report, print_status
 from account_merge.search import KINDS, MOST, Search
 from account_merge.service import Service
+from account_merge.undoing import ACTIONS
 
 
 def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -30,6 +32,18 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
         ("replay", "open them again: the next poll starts them"),
     ):
         _add_search(command(name, words), name)
+    for name, words in (
+        ("undo", "bring every row back to what it is without the merge; what came later stays"),
+        ("redo", "let an undone merge stand again"),
+        ("abandon", "give a merge up without restoring: its rows stay, its accounts are free"),
+        ("repair", "open a merge of the same accounts that moves what came since"),
+    ):
+        made = command(name, words)
+        made.add_argument("merge_id", type=uuid.UUID)
+        made.add_argument("--dry-run", action="store_true", help="show what would be done; write nothing")
+        made.add_argument("--reason", default="", help="why; kept in the journal")
+        if name in ACTIONS:
+            made.add_argument("--no-publish", action="store_true", help="do not publish sync events")
 
 
 def _add_search(made: argparse.ArgumentParser, name: str) -> None:
@@ -111,4 +125,34 @@ def _replay(service: Service, arguments: argparse.Namespace, out: IO[str]) -> in
     return 1 if answer["left_alone"] else 0
 
 
-COMMANDS = {"pause": _pause, "resume": _resume, "status": _status, "failed": _failed, "replay": _replay}
+def _undo(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    merge_id, action, by = arguments.merge_id, arguments.command, os.environ.get("USER", "")
+    if action in ACTIONS and arguments.dry_run:
+        print_report(service.preview_undo(merge_id, action), arguments.json, out)
+        return 0
+    if arguments.dry_run:
+        service.undoing.check(service.journal.need(merge_id), action)
+        answer: dict[str, Any] = {"merge_id": str(merge_id), "note": f"{action} is possible; nothing was written"}
+    elif action in ACTIONS:
+        answer = service.undo(merge_id, action, not arguments.no_publish, by, arguments.reason)
+    elif action == "abandon":
+        answer = service.undoing.abandon(merge_id, arguments.reason)
+    else:
+        answer = service.undoing.repair(merge_id, by, arguments.reason)
+    if arguments.json:
+        print(json.dumps(answer), file=out)
+    elif action in ACTIONS:
+        print_report(service.report(merge_id), False, out)
+    else:
+        print(f"merge {answer['merge_id']}: {answer.get('state', '')} {answer['note']}".rstrip(), file=out)
+    return 0
+
+
+COMMANDS = {
+    "pause": _pause,
+    "resume": _resume,
+    "status": _status,
+    "failed": _failed,
+    "replay": _replay,
+    **dict.fromkeys(("undo", "redo", "abandon", "repair"), _undo),
+}

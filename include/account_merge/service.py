@@ -237,9 +237,11 @@ class Service:
         return self.looking.report(merge_id)
 
     # --- undoing --------------------------------------------------------------------------------------------------
-    def undo(self, merge_id: uuid.UUID, action: str = "undo", publish: bool = True) -> dict[str, Any]:
+    def undo(
+        self, merge_id: uuid.UUID, action: str = "undo", publish: bool = True, by: str = "", reason: str = ""
+    ) -> dict[str, Any]:
         """Undo (or redo) from beginning to end, as the DAG does it task by task; calling again goes on."""
-        answer = self.undoing.begin(merge_id, action)
+        answer = self.undoing.begin(merge_id, action, by, reason)
         for rule in self.undoing.rules(self.journal.need(merge_id)):
             self.undoing.table(merge_id, rule.table)
         return {**answer, **self.undoing.finish(merge_id, publish)}

@@ -24,6 +24,20 @@ ACTIONS = {
     "undo": ("undoing", "undone", frozenset({"completed", "abandoned"}) | RESUMABLE),
     "redo": ("redoing", "completed", frozenset({"undone"})),
 }
+#: From which states the actions of one step may begin, and what else helps.
+AT_ONCE = {
+    "abandon": (
+        frozenset({"requested", "waiting"}) | RESUMABLE,
+        "A merge that is under way is paused or failed first; one that is completed can be undone.",
+    ),
+    "repair": (frozenset({"completed"}), "Only a completed merge can be repaired; a failed one is replayed."),
+}
+REFUSALS = {
+    "undo": "CANNOT_UNDO",
+    "redo": "CANNOT_REDO",
+    "abandon": "CANNOT_ABANDON",
+    "repair": "CANNOT_REPAIR",
+}
 
 
 class Undoing:
@@ -39,12 +53,20 @@ class Undoing:
 
         :raises InvalidRequest: it does not; the remedy names what to do first.
         """
-        under_way, _, begin = ACTIONS[action]
+        if action in AT_ONCE:
+            begin, remedy = AT_ONCE[action]
+            under_way = ""
+        else:
+            under_way, _, begin = ACTIONS[action]
+            remedy = f"That can be done when it is {', '.join(sorted(begin))}."
         if merge.state not in {under_way, *begin}:
             raise InvalidRequest(
-                "CANNOT_" + action.upper(), f"merge {merge.merge_id} is {merge.state}: there is nothing to {action}",
-                f"A merge can be {'undone' if action == 'undo' else 'redone'} when it is {', '.join(sorted(begin))}.",
-            )  # fmt: skip
+                REFUSALS[action], f"merge {merge.merge_id} is {merge.state}: no {action} of it", remedy
+            )
+        if action in ACTIONS:
+            self._check_order(merge, action)
+
+    def _check_order(self, merge: Merge, action: str) -> None:
         target = merge.survivor or merge.request.target
         onward = self._journal.merged_by(target)
         if onward is not None and onward.merge_id != merge.merge_id:
@@ -77,9 +99,10 @@ class Undoing:
         )
 
     # --- the steps ----------------------------------------------------------------------------------------------------
-    def begin(self, merge_id: uuid.UUID, action: str) -> dict[str, Any]:
+    def begin(self, merge_id: uuid.UUID, action: str, by: str = "", reason: str = "") -> dict[str, Any]:
         """Takes the accounts and closes the merge's logs, so that no writer of its own can go on; may be repeated.
 
+        :param by: who wants it, and why: the merge's note.
         :raises InvalidRequest: see `check`; or another open merge holds an account. Nothing was changed.
         """
         under_way, ends, _ = ACTIONS[action]
@@ -89,9 +112,10 @@ class Undoing:
         self.check(merge, action)
         self._take(merge)
         if merge.state != under_way:
+            note = f"{action} by {by or 'somebody'}" + (f": {reason}" if reason else "")
             number = int((merge.operation or "-0").rsplit("-", 1)[1]) + 1
-            if not self._journal.move(merge, under_way, operation=f"{action}-{number}", error_code=None, error=None,
-                                      remedy=None, resume=None):  # fmt: skip
+            clean = dict.fromkeys(("error_code", "error", "remedy", "resume"))
+            if not self._journal.move(merge, under_way, operation=f"{action}-{number}", note=note[:1000], **clean):
                 raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
             merge = self._journal.need(merge_id)
         # The lease of a closed merge is free to take: only now that this one is open again do they hold.
@@ -234,11 +258,7 @@ class Undoing:
         merge = self._journal.need(merge_id)
         if merge.state == "abandoned":
             return self._answer(merge, "the merge is abandoned already", proceed=False)
-        if merge.state not in {"requested", "waiting", *RESUMABLE}:
-            raise InvalidRequest(
-                "CANNOT_ABANDON", f"merge {merge_id} is {merge.state}",
-                "A merge that is under way is paused or failed first; one that is completed can be undone.",
-            )  # fmt: skip
+        self.check(merge, "abandon")
         if merge.state in RESUMABLE:
             for rule in self.rules(merge):
                 work = self._merging.work(merge, rule, guard=self._guard(merge))
@@ -258,10 +278,7 @@ class Undoing:
         :raises InvalidRequest: the merge is not completed.
         """
         merge = self._journal.need(merge_id)
-        if merge.state != "completed":
-            raise InvalidRequest(
-                "CANNOT_REPAIR", f"merge {merge_id} is {merge.state}", "Only a completed merge can be repaired."
-            )
+        self.check(merge, "repair")
         request = replace(merge.request, origin="repair", mid=None, raw=None, requested_by=by, reason=reason)
         for number in range(1, 1000):
             new = uuid.uuid5(merge_id, f"repair-{number}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from account_merge.errors import InvalidRequest
 
@@ -106,6 +106,32 @@ def replay_of(params: Mapping[str, Any], service: Service, person: str) -> dict[
     return answer
 
 
+def begin_undo(context: Context, service: Service) -> dict[str, Any]:
+    """Begin what a run of `account_merge_undo` asks for; what is done in one step ends the run green.
+
+    A preview only says whether the action makes sense; the table tasks count what it would do.
+    """
+    from account_merge.undoing import ACTIONS
+
+    params, person = context["params"], person_of(context)
+    merge_id, action, reason = undo_of(params), params["action"], params["reason"] or ""
+    if params["dry_run"]:
+        merge = service.journal.need(merge_id)
+        service.undoing.check(merge, action)
+        answer = {"merge_id": str(merge_id), "state": merge.state, "note": f"dry_run: {action} is possible."}
+        return answer if action in ACTIONS else end_here(context, answer, "it is done in one step")
+    if action in ACTIONS:
+        return service.undoing.begin(merge_id, action, person, reason)
+    undoing = service.undoing
+    answer = undoing.abandon(merge_id, reason) if action == "abandon" else undoing.repair(merge_id, person, reason)
+    end_here(context, answer, "it is done in one step")
+
+
+def undo_of(params: Mapping[str, Any]) -> uuid.UUID:
+    """Return the merge id of a run of `account_merge_undo`."""
+    return uuid.UUID(params["merge_id"].strip())
+
+
 def run_state(context: Context, run_id: str) -> str | None:
     """Return the state of a run of `account_merge`; None when Airflow knows no such run.
 
@@ -137,11 +163,16 @@ def go_on(context: Context, answer: dict[str, Any]) -> dict[str, Any]:
     """
     if answer["proceed"] or answer["state"] == "completed":
         return answer
+    end_here(context, answer, "the poll starts the merge again when it can go on")
+
+
+def end_here(context: Context, answer: Mapping[str, Any], words: str) -> NoReturn:
+    """End this run green: nothing follows, and the task's XCom and log say why."""
     from airflow.sdk.exceptions import DownstreamTasksSkipped
 
     log.info(
-        "Merge %s is %s: %s The rest of this run is skipped; the poll starts the merge again when it can go on.",
-        answer.get("merge_id"), answer.get("state"), answer.get("note") or "",
+        "Merge %s is %s: %s The rest of this run is skipped: %s.",
+        answer.get("merge_id"), answer.get("state"), answer.get("note") or "", words,
     )  # fmt: skip
     context["ti"].xcom_push(key="return_value", value=dict(answer))
     raise DownstreamTasksSkipped(tasks=sorted(context["task"].get_flat_relative_ids(upstream=False)))  # type: ignore[no-untyped-call]

@@ -30,7 +30,7 @@ MERGE_EDGES = {
     "merge_user_content_consumption": {"publish_sync_events"},
     "publish_sync_events": set(),
 }
-DAGS = ["account_merge", "account_merge_poll", "account_merge_replay", "account_merge_switch"]
+DAGS = ["account_merge", "account_merge_poll", "account_merge_replay", "account_merge_switch", "account_merge_undo"]
 #: What operators trigger by hand, to act on merges that there are.
 BY_HAND = {"account_merge_switch": "turn_switch", "account_merge_replay": "replay_events"}
 TABLES = [*FIRST, "user_content_consumption"]
@@ -170,6 +170,31 @@ def test_what_operators_trigger_acts_while_merges_fill_their_pool(dagbag, name, 
         assert param.schema.get("type")
         assert param.schema.get("title")
         assert param.description
+
+
+def test_an_undo_goes_through_the_tables_in_reverse_order_aggregates_last(dagbag):
+    order = ["begin", *(f"undo_{table}" for table in reversed(TABLES)), "end"]
+    assert order[-2] == "undo_user_activity_agg"
+    dag = dagbag.dags["account_merge_undo"]
+    assert edges(dag) == {task: {following} for task, following in zip(order, order[1:], strict=False)} | {"end": set()}
+    assert dag.schedule is None
+    for task in dag.tasks:
+        assert (task.pool, task.retries) == ("account_merge", 3)
+        assert task.retry_policy is not None
+        assert task.execution_timeout
+
+
+@pytest.mark.parametrize(("conf", "good"), [
+    ({"merge_id": MERGE_ID}, True), ({"merge_id": f" {MERGE_ID}\n", "action": "redo", "dry_run": False}, True),
+    ({}, False), ({"merge_id": "all"}, False), ({"merge_id": MERGE_ID, "action": "erase"}, False),
+    ({"merge_id": MERGE_ID, "dry_run": "no"}, False),
+])  # fmt: skip
+def test_an_undo_takes_good_params_only(dagbag, conf, good):
+    from airflow.sdk.exceptions import ParamValidationError
+
+    with contextlib.nullcontext() if good else pytest.raises(ParamValidationError):
+        resolve(dagbag.dags["account_merge_undo"], conf)
+    assert dagbag.dags["account_merge_undo"].params["dry_run"] is True
 
 
 @pytest.mark.parametrize(("conf", "good"), [
