@@ -16,7 +16,7 @@ from typing import NoReturn
 from account_merge.codec import Codec
 from account_merge.errors import NeedsAttention
 from account_merge.journal import Cas, now
-from account_merge.log import LIST_ATTEMPTS, Log
+from account_merge.journal.log import LIST_ATTEMPTS, Log
 from account_merge.model import Change, Entry, Key, Merge, what
 from account_merge.rules import TableRule
 from account_merge.schema import Tables

@@ -13,7 +13,7 @@ from typing import Any
 from account_merge.codec import Codec
 from account_merge.derive import Evidence
 from account_merge.journal import Cas
-from account_merge.log import Log
+from account_merge.journal.log import Log
 from account_merge.model import Key
 from account_merge.rules import Look, TableRule, rule_for
 from account_merge.schema import Tables, TableSchema

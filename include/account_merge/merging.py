@@ -5,10 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC
 from typing import Any
-
-import msgspec
 
 from account_merge import leases
 from account_merge.codec import Codec
@@ -17,12 +14,12 @@ from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, Tra
 from account_merge.events import sync_events
 from account_merge.failures import Failures, next_failure
 from account_merge.journal import Journal
-from account_merge.log import Log
-from account_merge.model import Merge, Row
+from account_merge.journal.log import Log
+from account_merge.model import Merge
+from account_merge.places import Places, opened_ms
 from account_merge.rules import RULES, TABLES, TableRule, rule_for, rules_hash
 from account_merge.schema import Tables
 from account_merge.settings import Settings
-from account_merge.sources import Sources
 from account_merge.states import CLOSED, RESUMABLE
 from account_merge.store import Store
 from account_merge.switch import Paused, Switch
@@ -45,7 +42,7 @@ class Merging:
     ) -> None:
         self.store, self.journal, self.tables = store, journal, tables
         self.failures, self._topics, self.settings, self._gate = failures, topics, settings, gate
-        self.switch = Switch(journal)
+        self.switch, self.places = Switch(journal), Places(store, journal, tables, settings)
 
     @property
     def topics(self) -> Topics:
@@ -112,7 +109,7 @@ class Merging:
             )
         if not self._to_running(merge, **columns):
             return None
-        self._skip_entry(self.journal.need(merge.merge_id))
+        self.places.keep(self.journal.need(merge.merge_id))
         return self._answer(self.journal.need(merge.merge_id), proceed=True)
 
     def _enter(self, merge_id: uuid.UUID) -> Merge:
@@ -138,35 +135,6 @@ class Merging:
     def _answer(merge: Merge, proceed: bool, note: str = "") -> dict[str, Any]:
         note = note or merge.note or ""
         return {"merge_id": str(merge.merge_id), "state": merge.state, "note": note, "proceed": proceed}
-
-    # --- on_conflict: skip ----------------------------------------------------------------------------------------
-    def _skip_log(self, merge: Merge) -> Log | None:
-        schema = next(iter(self.tables.schemas.values()), None)  # the entry holds places: any table's codec will do
-        return None if schema is None else Log(self.journal, merge.merge_id, "skip", Codec(schema))
-
-    def _skip_entry(self, merge: Merge) -> None:
-        """With `skip`: the places that the target already had, written once; every table obeys it."""
-        log = self._skip_log(merge) if merge.request.on_conflict == "skip" else None
-        if log is None or log.last() is not None:
-            return
-        places = [msgspec.msgpack.encode(place) for place in self._had(merge)]
-        log.append(0, "skip", None, 0, places, {"places": len(places)})
-
-    def _had(self, merge: Merge) -> Iterator[tuple[Any, ...]]:
-        """(kind, *place) of each course and batch, group, program and event that the target has a row of."""
-        kinds = {rule_for(table).belongs.kind for table in merge.request.tables or TABLES}
-        for rule in RULES:
-            if rule.decides and rule.belongs.kind in kinds and self.tables.of(rule):
-                yield from ((rule.belongs.kind, *rule.place(row.key)) for row in self._target_rows(merge, rule))
-
-    def _kept(self, merge: Merge, rule: TableRule) -> frozenset[tuple[Any, ...]]:
-        """Places of the rule's kind whose rows stay; a preview, which writes no entry, looks for itself."""
-        log = self._skip_log(merge) if merge.request.on_conflict == "skip" else None
-        if log is None:
-            return frozenset()
-        written = (tuple(msgspec.msgpack.decode(place)) for place in log.payload(0))
-        places = self._had(merge) if merge.state == "preview" else written
-        return frozenset(place[1:] for place in places if place[0] == rule.belongs.kind)
 
     def standing(self, merge_ids: Iterable[uuid.UUID]) -> frozenset[uuid.UUID]:
         """Those of the merges that were not undone."""
@@ -205,7 +173,7 @@ class Merging:
             merge,
             history,
             guard or running,
-            self._kept(merge, rule),
+            self.places.kept(merge, rule),
             progress,
         )
 
@@ -307,7 +275,7 @@ class Merging:
             sent = 0
             if publish:
                 target = merge.survivor or merge.request.target
-                events = sync_events(merge_id, target, self.enrolments(merge), self.settings, opened_ms(merge))
+                events = sync_events(merge_id, target, self.places.enrolments(merge), self.settings, opened_ms(merge))
                 sent = self.topics.publish(events)
             while merge.state == "running" and not self.journal.move(merge, "completed", sync_sent=sent):
                 merge = self.journal.need(merge_id)
@@ -326,34 +294,6 @@ class Merging:
                         f"merge {merge.merge_id}: {rule.table} is not merged yet",
                         f"Clear its task merge_{rule.table}.",
                     )
-
-    def _target_rows(self, merge: Merge, rule: TableRule) -> Iterator[Row]:
-        target = merge.survivor or merge.request.target
-        # What leads to the target's rows may be the source's: a group that the target has left is not in its own list.
-        found = Sources(self.store, self.tables, self.settings, (*sorted(merge.request.sources), target))
-        return found.rows(rule, target)
-
-    def enrolments(self, merge: Merge, operation: str = "") -> Iterator[tuple[Any, ...]]:
-        """The places that sync events are for: the target's enrolments, or by setting those that were touched.
-
-        :param operation: `undo-1/`, say: touched by that undo instead of by the merge.
-        """
-        rule = next(r for r in RULES if r.enrolments)
-        schema = self.tables.of(rule)
-        if schema is None:
-            return
-        if self.settings.sync_scope == "touched":
-            log = Log(self.journal, merge.merge_id, f"{operation}{rule.table}", Codec(schema))
-            touched = {c.key for entry in log.entries() for c in entry.changes if c.writes or c.create}
-            yield from (rule.place(key) for key in sorted(touched))
-            return
-        for row in self._target_rows(merge, rule):
-            yield rule.place(row.key)
-
-
-def opened_ms(merge: Merge) -> int:
-    """When the merge was opened, in ms since the epoch: the time of its sync events, the same however often they go."""
-    return int(merge.created_at.replace(tzinfo=UTC).timestamp() * 1000) if merge.created_at else 0
 
 
 def table_answer(merge: Merge, table: str, counts: dict[str, int], note: str) -> dict[str, Any]:

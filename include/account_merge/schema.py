@@ -151,6 +151,31 @@ def columns_of(session: Any, keyspace: str) -> dict[str, list[str]]:
     return {table: sorted(names) for table, names in sorted(found.items())}
 
 
+def _key_names(rule: TableRule, primary: set[str], table: str) -> dict[str, str]:
+    """Logical key column -> the real one.
+
+    :raises NeedsAttention: one cannot be recognised, or there is one that the rule does not know.
+    """
+    names: dict[str, str] = {}
+    for logical in (rule.user, *rule.key):
+        free = primary - set(names.values())
+        actual = real_name(logical, free)
+        if actual is None:
+            raise NeedsAttention(
+                "UNKNOWN_KEY",
+                f"table {table} has no key column for {logical} (its key: {', '.join(sorted(primary))})",
+                "Name the right table in ACCOUNT_MERGE_TABLE_NAMES, or add the column's alias to schema.ALIASES.",
+            )
+        names[logical] = actual
+    if set(names.values()) != primary:
+        raise NeedsAttention(
+            "UNKNOWN_KEY",
+            f"table {table} has key columns that its rule does not know: {', '.join(sorted(primary - set(names.values())))}",
+            "Add the key variant to rules.RULES.",
+        )
+    return names
+
+
 def detect(
     session: Any, rule: TableRule, keyspace: str, name: str, can: Capabilities | None = None
 ) -> TableSchema | None:
@@ -172,23 +197,7 @@ def detect(
     }
     present = {row.column_name for row in rows}
     primary = {row.column_name for row in rows if row.kind in ("partition_key", "clustering")}
-    names: dict[str, str] = {}
-    for logical in (rule.user, *rule.key):
-        free = primary - set(names.values())
-        actual = real_name(logical, free)
-        if actual is None:
-            raise NeedsAttention(
-                "UNKNOWN_KEY",
-                f"table {keyspace}.{name} has no key column for {logical} (its key: {', '.join(sorted(primary))})",
-                "Name the right table in ACCOUNT_MERGE_TABLE_NAMES, or add the column's alias to schema.ALIASES.",
-            )
-        names[logical] = actual
-    if set(names.values()) != primary:
-        raise NeedsAttention(
-            "UNKNOWN_KEY",
-            f"table {keyspace}.{name} has key columns that its rule does not know: {', '.join(sorted(primary - set(names.values())))}",
-            "Add the key variant to rules.RULES.",
-        )
+    names = _key_names(rule, primary, f"{keyspace}.{name}")
     logical_of = {actual: logical for logical, actual in names.items()}
     kinds = {row.column_name: kind_of(row.type) for row in rows}
 

@@ -11,8 +11,8 @@ from typing import Any
 from account_merge.engine import Planned, Progress, TableWork
 from account_merge.evidence import Looks
 from account_merge.journal import Cas
+from account_merge.journal.log import Log, ledger
 from account_merge.limits import passed
-from account_merge.log import Log, ledger
 from account_merge.model import Change, Entry, Key, Merge, Row, Values, Write
 from account_merge.planner import plan
 from account_merge.rules import TableRule

@@ -16,7 +16,7 @@ from typing import Any
 from account_merge.engine import Planned, Progress, TableWork
 from account_merge.evidence import Looks
 from account_merge.journal import Cas
-from account_merge.log import LIST_ATTEMPTS, Log, ledger
+from account_merge.journal.log import LIST_ATTEMPTS, Log, ledger
 from account_merge.model import Change, Entry, Key, Merge, Row, Values
 from account_merge.rewind import Step, change_to, without
 from account_merge.rules import TableRule

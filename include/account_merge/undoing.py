@@ -11,9 +11,10 @@ from account_merge import leases
 from account_merge.engine import Progress
 from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
 from account_merge.events import sync_events
-from account_merge.log import Log
-from account_merge.merging import Merging, opened_ms, table_answer
+from account_merge.journal.log import Log
+from account_merge.merging import Merging, table_answer
 from account_merge.model import Change, Merge
+from account_merge.places import opened_ms
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
 from account_merge.states import CLOSED, RESUMABLE
 from account_merge.table_merge import SourceRows, source_log
@@ -233,7 +234,7 @@ class Undoing:
         sent = 0
         if publish:
             again, target = uuid.uuid5(merge_id, merge.operation or ""), merge.survivor or merge.request.target
-            places = self._merging.enrolments(merge, f"{merge.operation}/")
+            places = self._merging.places.enrolments(merge, f"{merge.operation}/")
             sent = self._merging.topics.publish(sync_events(again, target, places, self._settings, opened_ms(merge)))
         ends = "undone" if merge.state == "undoing" else "completed"
         if not self._journal.move(merge, ends):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from account_merge.log import LIST_ATTEMPTS
+from account_merge.journal.log import LIST_ATTEMPTS
 from account_merge.model import Change, Entry, Row, Write, put
 from account_merge.planner import EvidenceFor, plan_row
 from account_merge.rules import TableRule

@@ -10,7 +10,7 @@ from typing import Any
 
 from account_merge.codec import Codec, payload, unpayload
 from account_merge.errors import NeedsAttention
-from account_merge.journal import Cas, now
+from account_merge.journal.cas import Cas, now
 from account_merge.model import Change, Entry, Key
 
 BUCKET = 100  # entries in a partition: at most 100 MiB of payload, 2 MB in the usual case

@@ -1,0 +1,47 @@
+"""Our three tables: accounts (leases and survivors), merges (what was asked, and how far it is), log (every change).
+
+Rows of the first two are written by conditional writes only, read with SERIAL consistency; every method may be repeated.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+
+from cassandra import InvalidRequest
+from cassandra.protocol import ConfigurationException, SyntaxException
+
+from account_merge.journal.accounts import Accounts
+from account_merge.journal.cas import Cas, now
+from account_merge.store import DRIVER_ERRORS
+
+__all__ = ["Cas", "Journal", "now"]
+
+SAI = " USING 'sai'"
+
+
+class Journal(Accounts):
+    """Merges, leases and survivors, and the making of the tables."""
+
+    def create(self) -> None:
+        """Makes the keyspace and the tables where they do not exist; changes nothing that exists.
+
+        Where the server knows no storage-attached index, a secondary one serves the searches.
+        """
+        options = json.dumps(dict(self.settings.journal_replication)).replace('"', "'")
+        statements = [f"CREATE KEYSPACE IF NOT EXISTS {self.keyspace} WITH replication = {options}"]
+        ddl = files("account_merge.journal").joinpath("journal.cql").read_text().replace("{keyspace}", self.keyspace)
+        statements += [s.strip() for s in ddl.split(";\n") if s.strip()]
+        for statement in statements:
+            try:
+                self._define(statement)
+            except DRIVER_ERRORS as error:
+                raise self.missing(error) from error
+
+    def _define(self, statement: str) -> None:
+        try:
+            self.session.execute(statement, timeout=60)
+        except (InvalidRequest, ConfigurationException, SyntaxException):
+            if not statement.endswith(SAI):
+                raise
+            self.session.execute(statement.removesuffix(SAI), timeout=60)

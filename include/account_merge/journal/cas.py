@@ -1,0 +1,74 @@
+"""Statements on the journal's keyspace: conditional writes, and SERIAL reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from cassandra import ConsistencyLevel
+from cassandra.query import PreparedStatement
+
+from account_merge.errors import MergeError, NeedsAttention
+from account_merge.settings import Settings
+from account_merge.store import DRIVER_ERRORS, unavailable
+
+
+class Cas:
+    """Prepared statements on the journal's keyspace: conditional writes and SERIAL reads."""
+
+    def __init__(self, session: Any, settings: Settings) -> None:
+        self.session = session
+        self.settings = settings
+        self.keyspace = f'"{settings.journal_keyspace}"'
+        self._prepared: dict[tuple[str, bool], PreparedStatement] = {}
+
+    def _prepare(self, cql: str, serial: bool) -> PreparedStatement:
+        if (cql, serial) not in self._prepared:
+            try:
+                statement = self.session.prepare(cql.replace("{ks}", self.keyspace))
+            except DRIVER_ERRORS as error:
+                raise self.missing(error) from error
+            statement.consistency_level = ConsistencyLevel.SERIAL if serial else ConsistencyLevel.QUORUM
+            statement.serial_consistency_level = ConsistencyLevel.SERIAL
+            self._prepared[cql, serial] = statement
+        return self._prepared[cql, serial]
+
+    def missing(self, error: BaseException) -> MergeError:
+        """A journal that was never created has its own error; anything else is transient."""
+        if type(error).__name__ == "InvalidRequest":
+            return NeedsAttention(
+                "NO_JOURNAL",
+                f"the journal in keyspace {self.settings.journal_keyspace} does not exist or is older than this program",
+                "Run `python -m account_merge create-journal` with this program's version.",
+            )
+        return unavailable("answer the journal", error, self.settings)
+
+    def read(self, cql: str, values: Sequence[Any] = (), serial: bool = True) -> list[Any]:
+        """Rows of a SERIAL read of one partition, or (`serial` false) of a QUORUM read."""
+        return list(self.stream(cql, values, serial))
+
+    def stream(self, cql: str, values: Sequence[Any] = (), serial: bool = True, fetch_size: int = 500) -> Iterator[Any]:
+        """The same, page by page."""
+        bound = self._prepare(cql, serial).bind(values)
+        bound.fetch_size = fetch_size
+        try:
+            yield from self.session.execute(bound)
+        except DRIVER_ERRORS as error:
+            raise self.missing(error) from error
+
+    def write(self, cql: str, values: Sequence[Any]) -> bool:
+        """Whether a conditional write applied.
+
+        :raises TransientError: the outcome is unknown; read again and repeat.
+        """
+        try:
+            return bool(self.session.execute(self._prepare(cql, False), values).was_applied)
+        except DRIVER_ERRORS as error:
+            raise self.missing(error) from error
+
+
+def now() -> datetime:
+    """The present, as the driver wants it (naive UTC, whole milliseconds)."""
+    moment = datetime.now(UTC).replace(tzinfo=None)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

@@ -1,0 +1,165 @@
+"""The table merges: what was asked, and how far it is. Searches are by index: a hint, confirmed by key."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from account_merge.errors import MergeError, NeedsAttention
+from account_merge.journal.cas import Cas, now
+from account_merge.model import Merge, MergeRequest
+from account_merge.requests import options_of, tenant_of
+from account_merge.states import allowed
+
+
+class Merges(Cas):
+    """Merges and their states."""
+
+    def open(
+        self,
+        merge_id: uuid.UUID,
+        request: MergeRequest,
+        position: str = "",
+        state: str = "requested",
+        error: MergeError | None = None,
+        parent: uuid.UUID | None = None,
+    ) -> bool:
+        """Writes a merge once; False when it is already there (a redelivered event, a cleared run).
+
+        :param parent: the merge that this one repairs.
+        """
+        moment = now()
+        return self.write(
+            "INSERT INTO {ks}.merges (merge_id, state, attempt, accounts, sources, target, tables, options, reason, "
+            "requested_by, origin, mid, topic_position, raw, failed_event, failed_number, error_code, error, remedy, "
+            "run_ids, parent, day, created_at, updated_at) VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, "
+            "?, [], ?, ?, ?, ?) IF NOT EXISTS",
+            [
+                merge_id,
+                state,
+                {*request.sources, request.target} - {""},
+                list(request.sources),
+                request.target,
+                list(request.tables),
+                options_of(request),
+                request.reason,
+                request.requested_by,
+                request.origin,
+                request.mid,
+                position,
+                request.raw,
+                "due" if error else "none",
+                error.code if error else None,
+                error.message if error else None,
+                error.remedy if error else None,
+                parent,
+                moment.date(),
+                moment,
+                moment,
+            ],
+        )
+
+    def get(self, merge_id: uuid.UUID) -> Merge | None:
+        """A merge as it is now (SERIAL), or None."""
+        rows = self.read("SELECT * FROM {ks}.merges WHERE merge_id = ?", [merge_id])
+        return _merge(rows[0]) if rows and rows[0].state else None
+
+    def need(self, merge_id: uuid.UUID) -> Merge:
+        """A merge that must exist."""
+        merge = self.get(merge_id)
+        if merge is None:
+            raise NeedsAttention(
+                "UNKNOWN_MERGE",
+                f"the journal has no merge {merge_id}",
+                "Check the id with `python -m account_merge list`.",
+            )
+        return merge
+
+    def move(self, merge: Merge, state: str, **columns: Any) -> bool:
+        """One conditional write from the state that was read to another; False when somebody else was faster."""
+        if state != merge.state and not allowed(merge.state, state):
+            raise NeedsAttention(
+                "WRONG_STATE",
+                f"merge {merge.merge_id} is {merge.state} and cannot become {state}",
+                "Look at the merge's report: python -m account_merge show " + str(merge.merge_id),
+            )
+        return self.change(merge, state=state, **columns)
+
+    def change(self, merge: Merge, **columns: Any) -> bool:
+        """Sets columns of a merge's row if its state, attempt and failed event are still those that were read."""
+        columns["updated_at"] = now()
+        sets = ", ".join(f"{name} = ?" for name in columns)
+        return self.write(
+            f"UPDATE {{ks}}.merges SET {sets} WHERE merge_id = ? IF state = ? AND attempt = ? AND failed_event = ? "
+            "AND failed_number = ?",
+            [*columns.values(), merge.merge_id, merge.state, merge.attempt, merge.failed_event, merge.failed_number],
+        )
+
+    def hints(self, column: str, value: Any) -> Iterator[Any]:
+        """Merges by an index (see `find`), page by page and unconfirmed: enough to count them or to sort some out."""
+        test = "CONTAINS" if column == "accounts" else "="
+        columns = "merge_id, options, accounts, error_code, failed_at, updated_at, resume, replayed_as"
+        cql = f"SELECT {columns} FROM {{ks}}.merges WHERE {column} {test} ?"
+        yield from self.stream(cql, [value], serial=False)
+
+    def find(self, column: str, value: Any, limit: int = 2000, but: Collection[str] = ()) -> list[Merge]:
+        """Merges by `state`, `failed_event`, `resume`, `day` or `accounts`: hints, each confirmed by key (SERIAL).
+
+        :param but: tenants whose merges are left out before they count towards `limit`.
+        """
+        rows = (row for row in self.hints(column, value) if not but or tenant_of(row.options) not in but)
+        found = [m for row in islice(rows, limit) if (m := self.get(row.merge_id)) is not None]
+        kept = [m for m in found if column not in ("state", "failed_event", "resume") or getattr(m, column) == value]
+        return sorted(kept, key=lambda m: (m.created_at or datetime.min, str(m.merge_id)))
+
+    def all(self, limit: int = 1000) -> list[Merge]:
+        """Merges in no promised order, for listings."""
+        rows = self.read(f"SELECT * FROM {{ks}}.merges LIMIT {limit}", serial=False)
+        return sorted((_merge(r) for r in rows if r.state), key=lambda m: m.created_at or datetime.min)
+
+
+def _merge(row: Any) -> Merge:
+    options: Mapping[str, str] = row.options or {}
+    request = MergeRequest(
+        tuple(row.sources or ()),
+        row.target or "",
+        tuple(row.tables or ()),
+        options.get("on_conflict", "combine"),
+        options.get("source_rows", "keep"),
+        options.get("dry_run") == "true",
+        row.reason or "",
+        row.requested_by or "",
+        row.origin or "",
+        row.mid,
+        row.raw,
+        tenant_of(options),
+    )
+    return Merge(
+        row.merge_id,
+        row.state,
+        row.attempt or 0,
+        request,
+        row.survivor,
+        row.waiting_for,
+        row.waiting_holder,
+        row.error_code,
+        row.error,
+        row.remedy,
+        row.failed_event or "none",
+        row.failed_number or 1,
+        row.failed_at,
+        dict(row.failed_offsets or {}),
+        tuple(row.run_ids or ()),
+        row.sync_sent,
+        row.rules_hash,
+        row.created_at,
+        row.updated_at,
+        row.note,
+        row.resume,
+        row.operation,
+        row.parent,
+        row.replayed_as,
+    )
