@@ -415,3 +415,32 @@ def test_the_spark_schema_family_merges_alike(session, settings, service):
     assert found == set(memberships) == {"g-both", "g-source", "g-back"}
     assert memberships["g-both"]["role"] == "admin"
     assert set(enrolled) == {"p-both", "p-source"}
+
+
+def test_groups_programs_and_events_are_undone_too(session, keyspace, scanning):
+    source, target = account(), account()
+    join(session, keyspace, source, "g1", role="admin", createdon=OLD)
+    join(session, keyspace, target, "g1", createdon=NEW)
+    join(session, keyspace, source, "g2")
+    join(session, keyspace, target, "g3")
+    enrol(session, keyspace, source, "p1", pii_consent_required=True, created_at=date(2021, 5, 1))
+    enrol(session, keyspace, target, "p1", created_at=date(2022, 5, 1))
+    enrol(session, keyspace, source, "p2", user_type="teacher")
+
+    def everything():
+        return [(groups(session, keyspace, u), members(session, keyspace, u), programs(session, keyspace, u))
+                for u in (source, target)]  # fmt: skip
+
+    before = everything()
+    merge_id, _ = merge(scanning, source, target)
+    after = everything()
+    assert groups(session, keyspace, target) == {"g1", "g2", "g3"}
+    assert scanning.undo(merge_id, publish=False)["state"] == "undone"
+    assert everything() == before
+    assert scanning.undo(merge_id, "redo", publish=False)["state"] == "completed"
+    assert everything() == after
+    # Life goes on: a group that the learner joined after the merge stays when it is undone.
+    join(session, keyspace, target, "g4")
+    scanning.undo(merge_id, publish=False)
+    assert groups(session, keyspace, target) == {"g1", "g3", "g4"}
+    assert set(members(session, keyspace, target)) == {"g1", "g3", "g4"}
