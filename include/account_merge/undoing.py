@@ -72,9 +72,14 @@ class Undoing:
         onward = self._journal.merged_by(target)
         if onward is not None and onward.merge_id != merge.merge_id:
             raise self._first(merge, action, onward, f"account {target} was itself merged on")
+        through = {i for source in merge.request.sources for i in self._journal.merges_into(source)}
         for later in self._later(merge, target):
             if later.parent != merge.merge_id and set(later.request.sources) & set(merge.request.sources):
                 raise self._first(merge, action, later, f"a later merge moved more of the same source to {target}")
+            for source in later.request.sources:
+                if through & self._merging.standing(self._journal.gave(source)):
+                    why = f"a later merge moved what account {source} had not yet handed on by way of this merge"
+                    raise self._first(merge, action, later, why)
         if action == "redo" and merge.sync_sent is None:
             raise InvalidRequest(
                 "CANNOT_REDO", f"merge {merge.merge_id} was undone before it was completed",
