@@ -19,7 +19,7 @@ from account_merge import operate
 from account_merge.errors import InvalidRequest, MergeError
 from account_merge.events import Position, merge_id_for, parse
 from account_merge.model import MergeRequest
-from account_merge.render import print_check, print_coverage, print_list, print_report
+from account_merge.render import print_check, print_coverage, print_differences, print_list, print_report
 from account_merge.rules import RULES, TABLES
 from account_merge.service import Service
 from account_merge.settings import Settings
@@ -38,7 +38,8 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     command("create-journal", "create our keyspace and tables where they are missing")
-    command("check", "check connections, topics and what this Cassandra can do")
+    checked = command("check", "check connections, topics and what this Cassandra can do; or a merge against its log")
+    checked.add_argument("merge_id", nargs="?", type=uuid.UUID, help="a merge: name each difference of log and tables")
     command("coverage", "list the tables with user ids: merged, left alone, or unknown (exit status 1)")
     listed = command("list", "list merges, oldest first")
     listed.add_argument("--state", help="only merges in this state")
@@ -92,6 +93,10 @@ def _create_journal(service: Service, arguments: argparse.Namespace, out: IO[str
 def _check(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
     from account_merge.checks import run_checks
 
+    if arguments.merge_id:
+        differences = list(service.audit(arguments.merge_id))
+        print_differences(differences, arguments.json, out)
+        return 1 if any(d.kind != "later" for d in differences) else 0
     found = run_checks(service)
     print_check(found, arguments.json, out)
     return 0 if all(c.ok for c in found) else 1

@@ -14,7 +14,7 @@ from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, Tra
 from account_merge.events import sync_events
 from account_merge.failures import Failures, next_failure
 from account_merge.journal import Journal
-from account_merge.journal.log import Log
+from account_merge.journal.log import Log, ends
 from account_merge.model import Merge
 from account_merge.places import Places, opened_ms
 from account_merge.rules import RULES, TABLES, TableRule, rule_for, rules_hash
@@ -277,7 +277,10 @@ class Merging:
                 target = merge.survivor or merge.request.target
                 events = sync_events(merge_id, target, self.places.enrolments(merge), self.settings, opened_ms(merge))
                 sent = self.topics.publish(events)
-            while merge.state == "running" and not self.journal.move(merge, "completed", sync_sent=sent):
+            digests = ends(log for rule in RULES for log in self.logs(merge, rule))
+            while merge.state == "running" and not self.journal.move(
+                merge, "completed", sync_sent=sent, digests=digests
+            ):
                 merge = self.journal.need(merge_id)
             merge = self.journal.need(merge_id)
             return {**self._answer(merge, True, "" if publish else "sync events were not published"), "sent": sent}

@@ -154,6 +154,7 @@ class Merge:
     :param operation: the last undo or redo, `undo-1` say; its logs are named so.
     :param parent: the merge that this one repairs.
     :param replayed_as: the merge that a refused event became after it was corrected.
+    :param digests: log name -> digest of its last entry, from when the merge was closed.
     """
 
     merge_id: uuid.UUID
@@ -180,6 +181,7 @@ class Merge:
     operation: str | None = None
     parent: uuid.UUID | None = None
     replayed_as: uuid.UUID | None = None
+    digests: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def accounts(self) -> tuple[str, ...]:

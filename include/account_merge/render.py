@@ -194,3 +194,17 @@ def print_replay(answer: dict[str, Any], as_json: bool, out: IO[str]) -> None:
         console.print(words, soft_wrap=True)
     verb = "would be replayed" if answer["dry_run"] else "replayed"
     console.print(f"{answer['replayed']} {verb}, {answer['left_alone']} left alone")
+
+
+def print_differences(found: Sequence[Any], as_json: bool, out: IO[str]) -> None:
+    """What of a merge is not as its log says; what was written later is no fault."""
+    if as_json:
+        print(json.dumps([{"kind": d.kind, "table": d.table, "key": d.key, "words": d.words} for d in found]), file=out)
+        return
+    console = _console(out)
+    for d in found:
+        where = " ".join(map(str, (d.key or {}).values()))
+        mark = "[yellow]later[/]" if d.kind == "later" else f"[red]{d.kind}[/] "
+        console.print(f"{mark} {escape(d.table)} {escape(where)}: {escape(d.words)}")
+    faults = sum(d.kind != "later" for d in found)
+    console.print(f"{faults} differences" if faults else "log and tables are as the merge left them")

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from account_merge import coverage
+from account_merge.audit import Audit, Difference
 from account_merge.coverage import Coverage
 from account_merge.engine import Progress
 from account_merge.errors import InvalidRequest
@@ -235,6 +236,10 @@ class Service:
     def report(self, merge_id: uuid.UUID) -> Report:
         """What a merge did, and its undos, from their logs."""
         return self.looking.report(merge_id)
+
+    def audit(self, merge_id: uuid.UUID) -> Iterator[Difference]:
+        """Each difference between a merge's log and what is in the log and in the tables."""
+        return Audit(self.merging, self.undoing).differences(self.journal.need(merge_id))
 
     # --- undoing --------------------------------------------------------------------------------------------------
     def undo(

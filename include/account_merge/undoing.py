@@ -11,7 +11,7 @@ from account_merge import leases
 from account_merge.engine import Progress
 from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
 from account_merge.events import sync_events
-from account_merge.journal.log import Log
+from account_merge.journal.log import Log, ends
 from account_merge.merging import Merging, table_answer
 from account_merge.model import Change, Merge
 from account_merge.places import opened_ms
@@ -150,6 +150,10 @@ class Undoing:
         wanted = merge.request.tables or TABLES
         return [rule for rule in reversed(RULES) if rule.table in wanted and self._tables.of(rule) is not None]
 
+    def _digests(self, merge: Merge) -> dict[str, bytes]:
+        rules = self.rules(merge)
+        return ends(log for r in rules for log in (*self._merging.logs(merge, r), *self.logs(merge, r)))
+
     def preview(self, merge: Merge, action: str, rule: TableRule) -> Iterator[tuple[str, Iterator[Change]]]:
         """(log name, changes) of what the action would do in one table; nothing is written."""
         for work in self._works(replace(merge, state=ACTIONS[action][0]), rule):
@@ -241,8 +245,8 @@ class Undoing:
             again, target = uuid.uuid5(merge_id, merge.operation or ""), merge.survivor or merge.request.target
             places = self._merging.places.enrolments(merge, f"{merge.operation}/")
             sent = self._merging.topics.publish(sync_events(again, target, places, self._settings, opened_ms(merge)))
-        ends = "undone" if merge.state == "undoing" else "completed"
-        if not self._journal.move(merge, ends):
+        state = "undone" if merge.state == "undoing" else "completed"
+        if not self._journal.move(merge, state, digests=self._digests(merge)):
             raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
         return {**self._answer(self._journal.need(merge_id), "", proceed=True), "sent": sent}
 
@@ -274,7 +278,9 @@ class Undoing:
                     if last is not None and last.kind != "closed":
                         one.finish()
                     one.log.close()
-        if not self._journal.move(merge, "abandoned", note=f"abandoned: {reason}"[:1000], resume=None):
+        if not self._journal.move(
+            merge, "abandoned", note=f"abandoned: {reason}"[:1000], resume=None, digests=self._digests(merge)
+        ):
             raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
         return self._answer(self._journal.need(merge_id), "", proceed=False)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -109,12 +110,13 @@ class Log:
 
         :raises TransientError: the outcome is unknown; `last()` tells it.
         """
-        body = payload(list(changes))
-        previous = self._digest(seq - 1) if seq else b""
-        digest = hashlib.sha256(previous + hashlib.sha256(body).digest()).digest()
+        body, salt = payload(list(changes)), os.urandom(16)
+        sealed = _sealed(salt, body)
+        digest = _chained(self.digest(seq - 1) if seq else b"", sealed)
         return self._cas.write(
             "INSERT INTO {ks}.log (merge_id, table_name, bucket, seq, kind, last_key, base, attempts, writer, counts, "
-            "payload, digest, note, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?) IF NOT EXISTS",
+            "payload, salt, sealed, digest, note, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "IF NOT EXISTS",
             [
                 *self._place(seq),
                 seq,
@@ -124,6 +126,8 @@ class Log:
                 self.writer,
                 dict(counts),
                 body,
+                salt,
+                sealed,
                 digest,
                 note or None,
                 now(),
@@ -140,13 +144,42 @@ class Log:
             if self.append(seq, "closed", key, base, [], {}):
                 return
 
-    def _digest(self, seq: int) -> bytes:
+    def digest(self, seq: int) -> bytes:
+        """The digest of entry `seq`: it covers all entries up to it. Empty when there is no such entry."""
         rows = self._cas.read(
             "SELECT digest FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ?",
             [*self._place(seq), seq],
             serial=False,
         )
         return rows[0].digest if rows and rows[0].digest else b""
+
+    def faults(self) -> Iterator[tuple[int, str]]:
+        """(entry, what is wrong) of each entry that is missing or not what was written, by the chain of digests.
+
+        A digest covers the one before and a salted digest of the payload; so it proves a payload while that is there, and
+        the order and number of entries also when payloads were erased.
+        """
+        bucket, number, previous = 0, 0, b""
+        while True:
+            rows = self._cas.stream(
+                "SELECT seq, payload, salt, sealed, digest FROM {ks}.log WHERE merge_id = ? AND table_name = ? "
+                "AND bucket = ?",
+                [self.merge_id, self.table, bucket],
+                serial=False,
+                fetch_size=8,
+            )
+            before = number
+            for row in rows:
+                if row.seq != number:
+                    yield number, f"entries {number} to {row.seq - 1} are missing"
+                elif row.digest != _chained(previous, row.sealed or b""):
+                    yield row.seq, "its digest does not follow from the entry before"
+                if row.payload is not None and row.sealed != _sealed(row.salt or b"", row.payload):
+                    yield row.seq, "its payload is not what was written"
+                number, previous = row.seq + 1, row.digest or b""
+            if number - before < BUCKET:
+                return
+            bucket += 1
 
     def next_attempt(self, entry: Entry) -> int:
         """A number for one more writing of an entry's lists, never given out before."""
@@ -174,6 +207,15 @@ class Log:
         changes: tuple[Change, ...] = tuple(self.codec.unchange(c) for c in body)
         key = None if row.last_key is None else self.codec.unkey(row.last_key)
         return Entry(row.seq, row.kind, key, row.base or 0, changes, row.attempts or 0, row.created_at)
+
+
+def _sealed(salt: bytes, body: bytes) -> bytes:
+    """A digest of a payload that tells nothing about it once the salt is gone."""
+    return hashlib.sha256(salt + body).digest()
+
+
+def _chained(previous: bytes, sealed: bytes) -> bytes:
+    return hashlib.sha256(previous + sealed).digest()
 
 
 class StateLog:
@@ -211,6 +253,11 @@ class StateLog:
             [NO_MERGE, self._name],
         )
         return [(row.created_at, row.kind, row.note) for row in rows]
+
+
+def ends(logs: Iterable[Log]) -> dict[str, bytes]:
+    """Log name -> digest of its last entry: what a merge's row remembers when the merge is closed."""
+    return {log.table: log.digest(last.seq) for log in logs if (last := log.last()) is not None}
 
 
 def ledger(logs: Sequence[Log], accounts: frozenset[str]) -> Iterator[tuple[Key, str, dict[str, int]]]:

@@ -162,4 +162,5 @@ def _merge(row: Any) -> Merge:
         row.operation,
         row.parent,
         row.replayed_as,
+        dict(row.digests or {}),
     )

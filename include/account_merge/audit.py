@@ -1,0 +1,97 @@
+"""Evidence: is what a merge's log says still what is in the log and in the tables? Names each difference; changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from account_merge.journal.log import LIST_ATTEMPTS, Log
+from account_merge.merging import Merging
+from account_merge.model import Change, Key, Merge, Row
+from account_merge.report import jsonable
+from account_merge.rules import RULES, TableRule
+from account_merge.schema import TableSchema
+from account_merge.states import CLOSED
+from account_merge.store import batched
+from account_merge.table_undo import row_steps
+from account_merge.undoing import Undoing
+from account_merge.verify import holds
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not as the log says.
+
+    :param kind: `log` (an entry was changed or is missing), `lost` (a row does not hold what was written, and no later
+        write shows) or `later` (the platform or another merge wrote since; that is no fault).
+    :param key: the row's key, None for a log.
+    """
+
+    kind: str
+    table: str
+    key: dict[str, Any] | None
+    words: str
+
+
+class Audit:
+    """Checks a merge against its log, and the log against itself."""
+
+    def __init__(self, merging: Merging, undoing: Undoing) -> None:
+        self._merging, self._undoing = merging, undoing
+
+    def differences(self, merge: Merge) -> Iterator[Difference]:
+        """Every difference of a merge, table by table. Rows are compared with the last that was written to them."""
+        for rule in RULES:
+            schema = self._merging.tables.of(rule)
+            if schema is None:
+                continue
+            logs = [*self._merging.logs(merge, rule), *self._undoing.logs(merge, rule)]
+            for log in logs:
+                yield from self._log(merge, log)
+            prefix = f"{merge.operation}/" if merge.operation else ""
+            newest = next((log for log in logs if log.table == f"{prefix}{rule.table}"), None)
+            if newest is not None and merge.state in ("completed", "undone"):
+                yield from self._rows(merge, rule, schema, newest)
+
+    @staticmethod
+    def _log(merge: Merge, log: Log) -> Iterator[Difference]:
+        for number, words in log.faults():
+            yield Difference("log", log.table, None, f"entry {number}: {words}")
+        kept, last = merge.digests.get(log.table), log.last()
+        closed = merge.state in CLOSED and kept is not None
+        if closed and (last is None or log.digest(last.seq) != kept):
+            yield Difference("log", log.table, None, "its end is not the one that the merge's row remembers")
+
+    def _rows(self, merge: Merge, rule: TableRule, schema: TableSchema, log: Log) -> Iterator[Difference]:
+        target = merge.survivor or merge.request.target
+        for batch in batched(row_steps(log, True, 0), 100):
+            written = {key: [placed.step.change for placed in steps] for key, _, steps in batch}
+            touched = {
+                key: done for key, done in written.items() if any(c.writes or c.create or c.delete for c in done)
+            }
+            rows = self._merging.store.rows_by_key(schema, target, touched) if touched else {}
+            for key, done in touched.items():
+                for kind, words in _compared(rule, done, rows.get(key)):
+                    yield Difference(kind, rule.table, _named(schema, key), words)
+
+
+def _compared(rule: TableRule, done: Sequence[Change], row: Row | None) -> Iterator[tuple[str, str]]:
+    """(kind, words) for each column that does not hold what was written last."""
+    deleted = bool(done[-1].delete)
+    if deleted or row is None:
+        if deleted and row is not None:
+            yield "later", "the row is there again"
+        elif row is None and not deleted:
+            yield "lost", "the row is gone; no read shows who deleted it"
+        return
+    for column, write in {c: w for change in done for c, w in change.writes.items()}.items():
+        value, when = row.values.get(column), row.written.get(column, 0)
+        right = value == write.value if rule.strategy(column).ledger else holds(value, write)
+        if not right:
+            later = when > write.timestamp + LIST_ATTEMPTS
+            yield ("later", f"{column}: written later") if later else ("lost", f"{column} is not what was written")
+
+
+def _named(schema: TableSchema, key: Key) -> dict[str, Any]:
+    return dict(zip(schema.key, map(jsonable, key), strict=True))

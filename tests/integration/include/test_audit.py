@@ -1,0 +1,83 @@
+"""Evidence: a merge is checked against its log, and a changed or missing entry of the log is found."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from account_merge.cli import main, run_merge
+from account_merge.model import MergeRequest
+from tests.learners import BATCH, COURSE, account, enrolment, lesson, put
+
+CC, ENR = "user_content_consumption", "user_enrolments"
+
+
+@pytest.fixture
+def merged(session, shared_service):
+    """A completed merge of 250 lessons and an enrolment: (merge id, target)."""
+    keyspace, source, target = shared_service.settings.courses_keyspace, account(), account()
+    for number in range(250):
+        put(session, keyspace, CC, lesson(source, f"L{number:03d}", viewcount=2))
+    put(session, keyspace, CC, lesson(target, "L000", viewcount=1))
+    put(session, keyspace, ENR, enrolment(source, contentstatus={"L1": 2}, certificates=[{"identifier": "c"}]))
+    put(session, keyspace, ENR, enrolment(target, contentstatus={"L2": 2}))
+    merge_id = shared_service.open_merge(MergeRequest((source,), target))
+    assert run_merge(shared_service, merge_id, publish=False)["state"] == "completed"
+    return merge_id, target
+
+
+def kinds(service, merge_id):
+    return [(d.kind, d.table) for d in service.audit(merge_id)]
+
+
+def test_a_merge_is_as_its_log_says_also_when_it_is_undone(shared_service, merged):
+    merge_id, _ = merged
+    assert kinds(shared_service, merge_id) == []
+    assert set(shared_service.journal.need(merge_id).digests) >= {CC, ENR}
+    shared_service.undo(merge_id, publish=False)
+    assert kinds(shared_service, merge_id) == []
+    shared_service.undo(merge_id, "redo", publish=False)
+    assert kinds(shared_service, merge_id) == []
+
+
+def test_what_was_written_later_is_no_fault_and_what_was_lost_is(
+    session, shared_service, merged, monkeypatch, shared_environment
+):
+    merge_id, target = merged
+    keyspace = shared_service.settings.courses_keyspace
+    put(session, keyspace, CC, lesson(target, "L001", viewcount=9))
+    assert kinds(shared_service, merge_id) == [("later", CC)]
+    session.execute(
+        f"DELETE FROM {keyspace}.{CC} WHERE userid = %s AND courseid = %s AND batchid = %s AND contentid = 'L002'",
+        [target, COURSE, BATCH],
+    )
+    for name, value in shared_environment.items():
+        monkeypatch.setenv(name, value)
+    out = io.StringIO()
+    assert main(["check", str(merge_id), "--json"], out) == 1
+    found = {d["key"]["contentid"]: d["kind"] for d in json.loads(out.getvalue())}
+    assert found == {"L001": "later", "L002": "lost"}
+
+
+@pytest.mark.parametrize("harm", ["change", "remove", "cut"])
+def test_a_log_that_was_tampered_with_is_found(harm, session, shared_service, merged):
+    merge_id, _ = merged
+    log = f"{shared_service.settings.journal_keyspace}.log WHERE merge_id = %s AND table_name = %s AND bucket = 0 AND seq = %s"
+    rows = session.execute(f"SELECT payload FROM {log}", [merge_id, CC, 1]).all()
+    assert rows
+    if harm == "change":
+        table = log.split(" WHERE ")[0]
+        other = session.execute(f"SELECT payload FROM {log}", [merge_id, CC, 0]).one().payload
+        session.execute(
+            f"UPDATE {table} SET payload = %s WHERE merge_id = %s AND table_name = %s AND bucket = 0 AND seq = 1",
+            [other, merge_id, CC],
+        )
+    else:
+        last = max(r.seq for r in session.execute(
+            f"SELECT seq FROM {log.replace(' AND seq = %s', '')}", [merge_id, CC]))  # fmt: skip
+        session.execute(f"DELETE FROM {log}", [merge_id, CC, 1 if harm == "remove" else last])
+    found = [d for d in shared_service.audit(merge_id) if d.kind == "log"]
+    assert found
+    assert {d.table for d in found} == {CC}
