@@ -13,8 +13,9 @@ from account_merge.engine import Progress
 from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
 from account_merge.events import sync_events
 from account_merge.failures import Failures, next_failure
-from account_merge.journal import Journal
+from account_merge.journal import Journal, now
 from account_merge.journal.log import Log, ends
+from account_merge.journal.merges import CHILDREN, next_settle
 from account_merge.model import Merge
 from account_merge.places import Places, opened_ms
 from account_merge.rules import RULES, TABLES, TableRule, rule_for, rules_hash
@@ -62,6 +63,9 @@ class Merging:
                 return self._answer(merge, proceed=done, note=f"the merge is {merge.state}: nothing is written")
             if merge.state in ("proposed", "undoing", "redoing"):
                 return self._answer(merge, proceed=False, note=f"the merge is {merge.state}: nothing to do here")
+            if merge.state in ("requested", "waiting") and (gone := self._parent_gone(merge)):
+                self.journal.move(merge, "abandoned", note=gone)
+                continue
             if halted := self.switch.halt(merge, asked=True):
                 return self._answer(self.journal.need(merge_id), proceed=False, note=halted)
             others = [known for known in merge.run_ids if known != run_id]
@@ -73,6 +77,13 @@ class Merging:
             if answer is not None:
                 return answer
         raise TransientError("BUSY", f"merge {merge_id} changes state too often", "The task is tried again.")
+
+    def _parent_gone(self, merge: Merge) -> str:
+        """Why a repair or settle is not wanted any more, "" when it is: it would merge again what was undone."""
+        parent = self.journal.get(merge.parent) if merge.parent else None
+        if parent is None or parent.state == "completed":
+            return ""
+        return f"merge {parent.merge_id}, which this one mends, is {parent.state}"
 
     def _admit(self, merge: Merge, runs: dict[str, Any]) -> dict[str, Any] | None:
         if merge.rules_hash is None:  # never admitted: nothing of it is written yet
@@ -278,12 +289,16 @@ class Merging:
                 events = sync_events(merge_id, target, self.places.enrolments(merge), self.settings, opened_ms(merge))
                 sent = self.topics.publish(events)
             digests = ends(log for rule in RULES for log in self.logs(merge, rule))
-            while merge.state == "running" and not self.journal.move(
-                merge, "completed", sync_sent=sent, digests=digests
-            ):
+            columns = {"sync_sent": sent, "digests": digests, **self._first_settle(merge)}
+            while merge.state == "running" and not self.journal.move(merge, "completed", **columns):
                 merge = self.journal.need(merge_id)
             merge = self.journal.need(merge_id)
             return {**self._answer(merge, True, "" if publish else "sync events were not published"), "sent": sent}
+
+    def _first_settle(self, merge: Merge) -> dict[str, Any]:
+        if merge.request.origin in CHILDREN or not self.settings.settle_after_seconds:
+            return {}
+        return next_settle(self.settings.settle_after_seconds, 0, now())
 
     def _need_all_tables(self, merge: Merge) -> None:
         for rule in RULES:

@@ -127,7 +127,7 @@ class MergeRequest:
         event, the target's rows stay.
     :param source_rows: `keep`, or `deactivate`: the source's enrolments become inactive.
     :param dry_run: plan and report; nothing is written to learners' tables.
-    :param origin: `event`, `ui`, `api` or `cli`.
+    :param origin: `event`, `ui`, `api` or `cli`; `repair` or `settle` of a merge that its parent names.
     :param tenant: the organisation that the event came for (`edata.rootOrgId`); empty for merges by hand.
     """
 
@@ -154,6 +154,7 @@ class Merge:
     :param operation: the last undo or redo, `undo-1` say; its logs are named so.
     :param parent: the merge that this one repairs.
     :param replayed_as: the merge that a refused event became after it was corrected.
+    :param settles: how many settles were opened so far; the next is due at `settle_at`, None when none is.
     :param digests: log name -> digest of its last entry, from when the merge was closed.
     """
 
@@ -182,6 +183,8 @@ class Merge:
     parent: uuid.UUID | None = None
     replayed_as: uuid.UUID | None = None
     digests: Mapping[str, bytes] = field(default_factory=dict)
+    settles: int = 0
+    settle_at: datetime | None = None
 
     @property
     def accounts(self) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ class Places:
         return frozenset(place[1:] for place in places if place[0] == rule.belongs.kind)
 
     def enrolments(self, merge: Merge, operation: str = "") -> Iterator[tuple[Any, ...]]:
-        """The places that sync events are for: the target's enrolments, or by setting those that were touched.
+        """The places that sync events are for: the target's enrolments, or by setting, and after a settle, those touched.
 
         :param operation: `undo-1/`, say: touched by that undo instead of by the merge.
         """
@@ -51,7 +51,7 @@ class Places:
         schema = self._tables.of(rule)
         if schema is None:
             return
-        if self._settings.sync_scope == "touched":
+        if self._settings.sync_scope == "touched" or merge.request.origin == "settle":
             log = Log(self._journal, merge.merge_id, f"{operation}{rule.table}", Codec(schema))
             touched = {c.key for entry in log.entries() for c in entry.changes if c.writes or c.create}
             yield from (rule.place(key) for key in sorted(touched))

@@ -29,6 +29,7 @@ from account_merge.rules import RULES
 from account_merge.schema import Capabilities, Tables, capabilities, detect
 from account_merge.search import Search
 from account_merge.settings import Settings
+from account_merge.settling import Settling
 from account_merge.status import status_of
 from account_merge.store import DRIVER_ERRORS, Store, connect, unavailable
 from account_merge.switch import Switch
@@ -128,6 +129,11 @@ class Service:
         return Undoing(self.merging)
 
     @cached_property
+    def settling(self) -> Settling:
+        """Repairs by the clock."""
+        return Settling(self.merging)
+
+    @cached_property
     def looking(self) -> Looking:
         """Previews and reports."""
         return Looking(self.merging, self.undoing, lambda: self.coverage().summary())
@@ -184,6 +190,10 @@ class Service:
     def choose_merges(self, run_state: Callable[[str], str | None], limit: int = 1024) -> list[dict[str, Any]]:
         """The runs to start now, oldest merge first; each merge is moved to started."""
         return self.inbox.choose(run_state, limit)
+
+    def settle(self, limit: int = 200, seconds: float = 240.0) -> dict[str, int]:
+        """Moves what came to source accounts since their merges, where that is due."""
+        return self.settling.run(limit, seconds)
 
     def report_failures(self, run_state: Callable[[str], str | None]) -> dict[str, int]:
         """Publishes each failed event that is still owed."""

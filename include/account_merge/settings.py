@@ -98,6 +98,11 @@ def _hosts(value: Any, row: Setting) -> str | None:
     return None if good else "names no host"
 
 
+def _pauses(value: Any, row: Setting) -> str | None:
+    good = isinstance(value, tuple) and all(_number(v, row) is None for v in value)
+    return None if good and list(value) == sorted(set(value)) else "is not a rising list of numbers of seconds"
+
+
 def _kafka_options(value: Any, row: Setting) -> str | None:
     if not isinstance(value, dict) or not all(isinstance(v, (str, int, float)) for v in value.values()):
         return "is not a JSON object of texts and numbers"
@@ -134,6 +139,10 @@ def _replication(value: Any, row: Setting) -> str | None:
     return None if good else "has an option that is not a plain word or number"
 
 
+def _pauses_of(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in _split(text) if part != "-")
+
+
 def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -147,6 +156,7 @@ KINDS: dict[str, Kind] = {
     "integer": Kind("int", "whole number", int, _integer),
     "seconds": Kind("float", "seconds", float, _number),
     "hosts": Kind("tuple[str, ...]", "hosts, comma separated", _split, _hosts),
+    "pauses": Kind("tuple[float, ...]", "seconds, comma separated, rising", _pauses_of, _pauses),
     "kafka options": Kind("dict[str, Any]", "JSON object", json.loads, _kafka_options),
     "table names": Kind("dict[str, str]", "JSON object", json.loads, _table_names),
     "reasons": Kind("dict[str, str]", "JSON object", json.loads, _reasons),
@@ -220,6 +230,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("journal_replication", "ACCOUNT_MERGE_JOURNAL_REPLICATION",
             '{"class": "SimpleStrategy", "replication_factor": 1}', "replication",
             "How create-journal replicates that keyspace; in production NetworkTopologyStrategy with three copies."),
+    Setting("settle_after_seconds", "ACCOUNT_MERGE_SETTLE_AFTER_SECONDS", "600,86400,604800", "pauses",
+            "How long after a merge what came to its source accounts since is moved as well; - for never.", least=1),
     Setting("clock_margin_seconds", "ACCOUNT_MERGE_CLOCK_MARGIN_SECONDS", "2.0", "seconds",
             "Our writes are dated this much back, so that a platform writer whose clock lags by less wins over them.",
             least=0, most=60),
@@ -271,6 +283,7 @@ class Settings:
     ignored_tables: dict[str, str] = field(hash=False)
     journal_keyspace: str
     journal_replication: dict[str, Any] = field(hash=False)
+    settle_after_seconds: tuple[float, ...]
     clock_margin_seconds: float
     platform_write_window_seconds: float
     max_clock_skew_seconds: float

@@ -8,8 +8,8 @@ from __future__ import annotations
 import heapq
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -18,6 +18,7 @@ from account_merge.evidence import Looks
 from account_merge.journal import Cas
 from account_merge.journal.log import LIST_ATTEMPTS, Log, ledger
 from account_merge.model import Change, Entry, Key, Merge, Row, Values
+from account_merge.past import Past
 from account_merge.rewind import Step, change_to, without
 from account_merge.rules import TableRule
 from account_merge.schema import Tables
@@ -25,34 +26,6 @@ from account_merge.settings import Settings
 from account_merge.sources import Sources
 from account_merge.store import Store
 from account_merge.verify import holds, unseen
-
-
-@dataclass(frozen=True)
-class PastLog:
-    """One log of the past. :param brings: it is the merge's own log: its entries bring the sources' rows."""
-
-    merge: uuid.UUID
-    name: str
-    brings: bool
-
-
-@dataclass(frozen=True)
-class Past:
-    """All that was ever done to an account's rows, in order, and what of it counts.
-
-    :param account: whose rows are replayed.
-    :param logs: each merge's log, and those of undos, which bring no rows themselves.
-    :param standing: the merges that count in the end.
-    :param elsewhere: standing merges of the same sources into other accounts: what those handed on is not added here.
-    :param sources: the source accounts of the standing merges.
-    """
-
-    account: str
-    logs: Sequence[PastLog]
-    standing: frozenset[uuid.UUID]
-    elsewhere: frozenset[uuid.UUID] = frozenset()
-    sources: frozenset[str] = frozenset()
-    merges_into: Mapping[str, frozenset[uuid.UUID]] = field(default_factory=dict)
 
 
 class TableUndo(TableWork):
@@ -84,7 +57,7 @@ class TableUndo(TableWork):
         ]
         for key, group in groupby(heapq.merge(*streams, key=lambda item: item[:2]), key=lambda item: item[0]):
             steps = [step for _, _, done in group for step in done]
-            if any(step.of == self._merge.merge_id for step in steps):
+            if any(step.of in self._past.of for step in steps):
                 yield key, [step.step for step in steps]
 
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
@@ -149,7 +122,7 @@ class TableUndo(TableWork):
             return {}
         put: dict[str, frozenset[Any]] = {}
         for step in steps:
-            for column, write in step.change.writes.items() if step.merge == self._merge.merge_id else ():
+            for column, write in step.change.writes.items() if step.merge in self._past.of else ():
                 elements = write.value if self._schema.columns[column].kind in ("map", "set") else ()
                 put[column] = put.get(column, frozenset()) | frozenset(elements or ())
         return put

@@ -14,11 +14,12 @@ from account_merge.events import sync_events
 from account_merge.journal.log import Log, ends
 from account_merge.merging import Merging, table_answer
 from account_merge.model import Change, Merge
+from account_merge.past import Past, PastLog, past_of, settles_of
 from account_merge.places import opened_ms
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
 from account_merge.states import CLOSED, RESUMABLE
 from account_merge.table_merge import SourceRows, source_log
-from account_merge.table_undo import Past, PastLog, TableUndo
+from account_merge.table_undo import TableUndo
 
 #: What each action goes through and ends in, and from which states it may begin.
 ACTIONS = {
@@ -72,9 +73,12 @@ class Undoing:
         onward = self._journal.merged_by(target)
         if onward is not None and onward.merge_id != merge.merge_id:
             raise self._first(merge, action, onward, f"account {target} was itself merged on")
+        mine = {settle.merge_id for settle in self.settles(merge)} if action == "undo" else set()
         through = {i for source in merge.request.sources for i in self._journal.merges_into(source)}
         for later in self._later(merge, target):
-            if later.parent != merge.merge_id and set(later.request.sources) & set(merge.request.sources):
+            if later.merge_id in mine:
+                continue
+            if set(later.request.sources) & set(merge.request.sources):
                 raise self._first(merge, action, later, f"a later merge moved more of the same source to {target}")
             for source in later.request.sources:
                 if through & self._merging.standing(self._journal.gave(source)):
@@ -130,8 +134,9 @@ class Undoing:
         if not self._journal.receive(target, merge_id, f"{merge.operation}/{merge_id}"):
             raise TransientError("BUSY", f"account {target} changes hands just now", "Try again.")
         for rule in self.rules(merge):
-            for log in self._merging.logs(merge, rule):
-                log.close()
+            for one in (merge, *self.settles(merge)):
+                for log in self._merging.logs(one, rule):
+                    log.close()
         return self._answer(merge, "", proceed=True)
 
     def _take(self, merge: Merge) -> None:
@@ -175,13 +180,15 @@ class Undoing:
     def _works(self, merge: Merge, rule: TableRule, progress: Progress | None = None) -> Iterator[Any]:
         """The work on one table: the target's rows, then each source's that the merge had set inactive."""
         redo, operation = merge.state == "redoing", merge.operation or "undo-1"
-        yield self._undo(merge, rule, self.past(merge, rule, redo), f"{operation}/{rule.table}", progress)
+        yield self._undo(merge, rule, past_of(self._merging, merge, rule, redo), f"{operation}/{rule.table}", progress)
         for account in self._merging.deactivated(merge, rule):
             if redo:
                 yield SourceRows(self._merging.work(merge, rule, progress, self._guard(merge)), account, operation)
                 continue
             name = source_log(rule, account)
-            past = Past(account, [PastLog(merge.merge_id, name, brings=False)], frozenset())
+            past = Past(
+                account, [PastLog(merge.merge_id, name, brings=False)], frozenset(), of=frozenset({merge.merge_id})
+            )
             yield self._undo(merge, rule, past, f"{operation}/{name}", progress)
 
     def logs(self, merge: Merge, rule: TableRule) -> Iterator[Log]:
@@ -208,22 +215,9 @@ class Undoing:
 
         return guard
 
-    def past(self, merge: Merge, rule: TableRule, redo: bool) -> Past:
-        """All that was done to the target's rows of a table, and what of it counts in the end."""
-        target = merge.survivor or merge.request.target
-        logs, merges = [], {}
-        for name in self._journal.received(target):
-            operation, _, text = name.rpartition("/")
-            one = uuid.UUID(text)
-            logs.append(PastLog(one, f"{operation}/{rule.table}" if operation else rule.table, brings=not operation))
-            merges[one] = self._journal.need(one)
-        standing = {i for i, m in merges.items() if m.state != "undone"} - {merge.merge_id}
-        standing |= {merge.merge_id} if redo else set()
-        sources = frozenset(s for i in standing for s in merges[i].request.sources)
-        gave = {i for source in sources for i in self._merging.standing(self._journal.gave(source))}
-        into = {account: self._merging.standing(self._journal.merges_into(account)) for account in (*sources, target)}
-        into[target] |= {merge.merge_id}
-        return Past(target, logs, frozenset(standing), frozenset(gave - set(merges)), sources, into)
+    def settles(self, merge: Merge) -> list[Merge]:
+        """The settles of a merge that stand: they are taken back with it."""
+        return settles_of(self._journal, merge)
 
     def finish(self, merge_id: uuid.UUID, publish: bool = True) -> dict[str, Any]:
         """Publishes the target's sync events once more and ends the undo (or redo); may be repeated.
@@ -246,9 +240,21 @@ class Undoing:
             places = self._merging.places.enrolments(merge, f"{merge.operation}/")
             sent = self._merging.topics.publish(sync_events(again, target, places, self._settings, opened_ms(merge)))
         state = "undone" if merge.state == "undoing" else "completed"
+        if state == "undone":
+            for child in self.settles(merge):
+                self._end_with(child, merge)
         if not self._journal.move(merge, state, digests=self._digests(merge)):
             raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
         return {**self._answer(self._journal.need(merge_id), "", proceed=True), "sent": sent}
+
+    def _end_with(self, child: Merge, merge: Merge) -> None:
+        """A settle is undone with its parent, whose undo has already taken back what it brought."""
+        note = f"undone with merge {merge.merge_id}"
+        if child.state != "undoing" and not self._journal.move(child, "undoing", note=note):
+            raise TransientError("BUSY", f"merge {child.merge_id} changes state just now", "Try again.")
+        child = self._journal.need(child.merge_id)
+        if not self._journal.move(child, "undone", digests=self._digests(child)):
+            raise TransientError("BUSY", f"merge {child.merge_id} changes state just now", "Try again.")
 
     @staticmethod
     def _answer(merge: Merge, note: str, proceed: bool) -> dict[str, Any]:

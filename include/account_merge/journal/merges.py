@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -13,6 +13,9 @@ from account_merge.journal.cas import Cas, now
 from account_merge.model import Merge, MergeRequest
 from account_merge.requests import options_of, tenant_of
 from account_merge.states import allowed
+
+#: These come from a merge; they have no settles themselves.
+CHILDREN = frozenset({"repair", "settle"})
 
 
 class Merges(Cas):
@@ -121,6 +124,19 @@ class Merges(Cas):
         return sorted((_merge(r) for r in rows if r.state), key=lambda m: m.created_at or datetime.min)
 
 
+def next_settle(pauses: tuple[float, ...], done: int, since: datetime) -> dict[str, Any]:
+    """Columns of the merge's row: how many settles were opened, and when the next one is due.
+
+    :param pauses: seconds between the merge's end and each settle.
+    :param done: how many were opened, this time included.
+    :param since: the merge's end, or for a later one the time when the one before was due.
+    """
+    if done >= len(pauses):
+        return {"settles": done, "settle_at": None, "settle_day": None}
+    due = since + timedelta(seconds=pauses[done] - (pauses[done - 1] if done else 0))
+    return {"settles": done, "settle_at": due, "settle_day": due.date()}
+
+
 def _merge(row: Any) -> Merge:
     options: Mapping[str, str] = row.options or {}
     request = MergeRequest(
@@ -163,4 +179,6 @@ def _merge(row: Any) -> Merge:
         row.parent,
         row.replayed_as,
         dict(row.digests or {}),
+        row.settles or 0,
+        row.settle_at,
     )

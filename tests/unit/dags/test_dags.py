@@ -30,7 +30,14 @@ MERGE_EDGES = {
     "merge_user_content_consumption": {"publish_sync_events"},
     "publish_sync_events": set(),
 }
-DAGS = ["account_merge", "account_merge_poll", "account_merge_replay", "account_merge_switch", "account_merge_undo"]
+DAGS = [
+    "account_merge",
+    "account_merge_poll",
+    "account_merge_replay",
+    "account_merge_settle",
+    "account_merge_switch",
+    "account_merge_undo",
+]
 #: What operators trigger by hand, to act on merges that there are.
 BY_HAND = {"account_merge_switch": "turn_switch", "account_merge_replay": "replay_events"}
 TABLES = [*FIRST, "user_content_consumption"]
@@ -170,6 +177,15 @@ def test_what_operators_trigger_acts_while_merges_fill_their_pool(dagbag, name, 
         assert param.schema.get("type")
         assert param.schema.get("title")
         assert param.description
+
+
+def test_settles_run_by_the_clock_one_run_at_a_time(dagbag):
+    dag = dagbag.dags["account_merge_settle"]
+    assert edges(dag) == {"settle_merges": set()}
+    assert (dag.max_active_runs, dag.catchup, dag.timetable.expression) == (1, False, "*/5 * * * *")
+    task = dag.task_dict["settle_merges"]
+    assert (task.pool, task.retries) == ("account_merge", 0)
+    assert task.execution_timeout < dag.dagrun_timeout
 
 
 def test_an_undo_goes_through_the_tables_in_reverse_order_aggregates_last(dagbag):
