@@ -8,12 +8,16 @@ import uuid
 import pytest
 from airflow_client import wait_for
 from platform_world import Learner
-from steps import LESSONS, big_pair, running
+from steps import running
 
+from account_merge.rules import rules_hash
+from account_merge.search import Search
+
+LESSONS = 10_000  # enough that the task runs for a second or two
 MERGE, REPLAY, SWITCH = "account_merge", "account_merge_replay", "account_merge_switch"
 
 
-def replay(airflow, **conf):
+def replay(airflow, conf):
     run = airflow.trigger(REPLAY, conf)
     airflow.succeeded(REPLAY, run)
     return airflow.xcom(REPLAY, run, "replay_events")
@@ -29,54 +33,40 @@ def failed_event_of(world, before, word):
     return uuid.UUID(found["failInfo"]["mergeId"])
 
 
-def test_a_bad_event_is_corrected_and_replayed_to_completion(world, airflow, poll, in_state, core):
-    source, target = world.study(Learner()), Learner()
-    event = world.event(source.account, target.account)
-    bad = event | {"edata": event["edata"] | {"fromAccountId": " "}}
+def test_what_failed_is_replayed_to_completion(world, airflow, poll, in_state, core):
+    """A bad event with its corrected form, and a merge that was begun with other rules, in one replay."""
+    pairs = [(world.study(Learner()), Learner()) for _ in range(2)]
+    good, right = (world.event(source.account, target.account) for source, target in pairs)
+    bad = right | {"edata": right["edata"] | {"fromAccountId": " "}}
+    failed_id = world.merge_id(good)
     before = world.end_of(world.settings.failed_topic)
-    world.publish(bad)
-    poll()
-    merge_id = failed_event_of(world, before, target.account)
-    wait_for(lambda: core.journal.need(merge_id).failed_event == "sent", 30, "a failed event that is settled")
-
-    right = event | {"object": bad["object"]}
-    answer = replay(airflow, corrected={str(merge_id): right})
-    assert (answer["dry_run"], answer["replayed"], answer["items"][0]["code"]) == (True, 1, "CORRECTED")
-    assert core.journal.get(world.merge_id(right)) is None
-    answer = replay(airflow, corrected={str(merge_id): right}, dry_run=False, reason="the producer's bug")
-    assert answer["replayed"] == 1
-    poll()
-    in_state(world.merge_id(right), "completed")
-    assert world.views(target.account, source.course) == world.views(source.account, source.course)
-    (item,) = replay(airflow, merge_ids=[str(merge_id)], dry_run=False)["items"]
-    assert (item["code"], item["after"]) == ("REPLAYED_BEFORE", "refused")
-    assert core.journal.need(merge_id).replayed_as == world.merge_id(right)
-
-
-def test_a_failed_run_is_replayed_to_completion(world, airflow, poll, in_state, core):
-    source, target = world.study(Learner()), Learner()
-    event = world.event(source.account, target.account)
     airflow.set_paused(MERGE, True)
     try:
-        world.publish(event)
+        world.publish(bad, good)
         poll()
-        merge_id = world.merge_id(event)
-        in_state(merge_id, "started")
-        run = wait_for(lambda: airflow.run(MERGE, f"merge__{merge_id}__1"), 60, "the merge's run")["dag_run_id"]
-        before = world.end_of(world.settings.failed_topic)
-        airflow.mark_run_failed(MERGE, run)
-        in_state(merge_id, "failed")
-        failed_event_of(world, before, str(merge_id))
-        wait_for(lambda: core.journal.need(merge_id).failed_event == "sent", 30, "a failed event that is settled")
+        in_state(failed_id, "started")
+        assert core.journal.change(core.journal.need(failed_id), rules_hash="of another program")
     finally:
         airflow.set_paused(MERGE, False)
-    answer = replay(airflow, account=source.account, dry_run=False, reason="the cause is repaired")
-    assert [(i["merge_id"], i["code"]) for i in answer["items"]] == [(str(merge_id), "RESUMED")]
+    in_state(failed_id, "needs_attention")
+    assert airflow.ended(MERGE, f"merge__{failed_id}__1") == "failed"
+    assert failed_event_of(world, before, pairs[0][1].account) == failed_id
+    refused_id = failed_event_of(world, before, pairs[1][1].account)
+    out = lambda: {core.journal.need(one).failed_event for one in (failed_id, refused_id)} == {"sent"}  # noqa: E731
+    wait_for(out, 30, "failed events that are settled")
+    assert core.journal.change(core.journal.need(failed_id), rules_hash=rules_hash())
+    asked = {"merge_ids": [str(failed_id)], "corrected": {str(refused_id): right}}
+    answer = replay(airflow, asked)
+    assert (answer["dry_run"], [item["code"] for item in answer["items"]]) == (True, ["RESUMED", "CORRECTED"])
+    assert core.journal.get(world.merge_id(right)) is None
+    assert replay(airflow, asked | {"dry_run": False, "reason": "the producer is mended"})["replayed"] == 2
     poll()
-    in_state(merge_id, "completed")
-    airflow.succeeded(MERGE, f"merge__{merge_id}__2")
-    assert world.views(target.account, source.course) == world.views(source.account, source.course)
-    assert replay(airflow, merge_ids=[str(merge_id)], dry_run=False)["items"][0]["code"] == "NOT_FAILED"
+    for event, (source, target) in zip((good, right), pairs, strict=True):
+        in_state(world.merge_id(event), "completed")
+        assert world.views(target.account, source.course) == world.views(source.account, source.course)
+    airflow.succeeded(MERGE, f"merge__{failed_id}__2")
+    again = core.replay(Search.of(merge_ids=[failed_id, refused_id]), "ops", dry_run=False)
+    assert [item["code"] for item in again["items"]] == ["NOT_FAILED", "REPLAYED_BEFORE"]
 
 
 @pytest.fixture
@@ -96,7 +86,8 @@ def switch(airflow, core):
 
 
 def test_a_paused_merge_ends_green_and_goes_on_by_itself(world, airflow, poll, in_state, core, switch):
-    source, target = big_pair(world)
+    source = world.study(Learner(), lessons=LESSONS)
+    target = world.study(Learner(course=source.course), lessons=10)
     tenant = f"org-{uuid.uuid4()}"
     event = world.event(source.account, target.account)
     event["edata"]["rootOrgId"] = tenant
@@ -119,15 +110,13 @@ def test_a_paused_merge_ends_green_and_goes_on_by_itself(world, airflow, poll, i
     assert "courses are being restored" in airflow.xcom(MERGE, run, "merge_user_content_consumption")["note"]
     assert len(world.views(target.account, source.course)) < LESSONS
 
-    answer = switch("pause", tenant, "it takes longer")
-    assert answer["changed"] is True
-    assert any("it takes longer" in note for note in answer["stopped"])
     airflow.clear(MERGE, run)
     states = airflow.succeeded(MERGE, run)
     assert (states.pop("admit"), set(states.values())) == ("success", {"skipped"})
     assert core.journal.need(merge_id).state == "paused"
     assert [e for e in world.since(world.settings.failed_topic, before) if target.account in json.dumps(e)] == []
 
+    assert switch("pause", tenant, "it takes longer")["changed"] is True
     assert switch("resume", tenant)["stopped"] == []
     poll()
     in_state(merge_id, "completed")
