@@ -3,8 +3,11 @@
 **Moves what reached a source account after its merge: some minutes, a day and a week later.** Runs by itself.
 
 A lagging aggregator, or a device that was offline for a week, still writes to the old account. A settle is a repair by
-the clock: a merge of its own, with its own id, into the account where the history lives on that day. It moves only what is
-new; its parent's undo takes it back as well. `ACCOUNT_MERGE_SETTLE_AFTER_SECONDS` says when.
+the clock: a merge of its own, with its own id, into the account where the history lives on that day.
+`ACCOUNT_MERGE_SETTLE_AFTER_SECONDS` says when.
+
+What it guarantees: only what is new is moved, once; its parent's undo takes it back as well; it can be killed and repeated
+at any point.
 
 It has no params: `{}` is its whole conf. Triggering it by hand only looks earlier. One run does what is due for some minutes;
 the rest is due at the next. A settle whose account another merge holds waits, and the poll starts it.

@@ -21,6 +21,8 @@ from account_merge.model import MergeRequest
 from account_merge.service import Service
 from account_merge.settings import Settings
 
+#: A table with totals, one with lists and maps, one that is found through these; and two that must agree.
+TABLES = ("user_content_consumption", "user_enrolments", "user_activity_agg", "user_group", "group_member")
 NAMES = uuid.UUID("7d1c2c1e-51c0-4f4a-8a08-6c3f7b9b6d11")
 
 
@@ -42,7 +44,7 @@ def merge(label: str, kill_at: int = 0, after: bool = False) -> int:
 
     with Service(Settings.from_env(os.environ)) as service:
         merge_id = uuid.uuid5(NAMES, label)
-        service.open_merge(MergeRequest((f"source-{label}",), f"target-{label}"), merge_id)
+        service.open_merge(MergeRequest((f"source-{label}",), f"target-{label}", TABLES), merge_id)
         Connection.send_msg = counted
         answer = run_merge(service, merge_id, publish=False)
         Connection.send_msg = original
