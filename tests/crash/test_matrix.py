@@ -61,26 +61,53 @@ def run(environment, *arguments):
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
+def killed(environment, work, labels):
+    """Kill and resume at each label, by two workers; fails when they did not kill themselves."""
+    with ThreadPoolExecutor(2) as pool:
+        halves = pool.map(lambda half: run(environment, work, *half), (labels[::2], labels[1::2]))
+    died = [answer["died"] for half in halves for answer in half]
+    assert len(died) == len(labels)
+    assert died.count(9) >= 0.9 * len(labels), "the worker did not kill itself"
+
+
+def everything(session, keyspace, label):
+    """The target's rows, with the label as the uninterrupted run has it."""
+    found = {table: rows(session, keyspace, table, f"target-{label}") for table in (CC, ENR, AGG, GROUPS, MEMBER)}
+    return json.loads(json.dumps(found).replace(f"-{label}", "-whole"))
+
+
 @pytest.mark.timeout(2400)
-def test_every_request_may_be_the_last(session, environment, service):
+def test_every_request_of_a_merge_may_be_the_last(session, environment, service):
     keyspace = environment["ACCOUNT_MERGE_COURSES_KEYSPACE"]
     seed(session, keyspace, "whole")
-    requests = run(environment, "count")[0]["requests"]
+    requests = run(environment, "merge", "count")[0]["requests"]
     assert requests > 20
-    wanted = {t: rows(session, keyspace, t, "target-whole") for t in (CC, ENR, AGG, GROUPS, MEMBER)}
+    wanted = everything(session, keyspace, "whole")
     assert wanted[CC][0]["viewcount"] == 5
     labels = [f"{n}-{when}" for n in range(1, requests + 1) for when in ("before", "after")]
     for label in labels:
         seed(session, keyspace, label)
-    with ThreadPoolExecutor(2) as pool:  # two workers, each with half of the labels
-        halves = pool.map(lambda half: run(environment, *half), (labels[::2], labels[1::2]))
-    died = {a["label"]: a["died"] for half in halves for a in half}
-    assert sum(died.values()) / 9 >= 0.9 * len(labels), "the worker did not kill itself"
+    killed(environment, "merge", labels)
     for label in labels:
-        found = {t: rows(session, keyspace, t, f"target-{label}") for t in wanted}
-        assert json.loads(json.dumps(found).replace(f"-{label}", "-whole")) == wanted, (
-            f"killed {label.replace('-', ', ')} that request"
-        )
+        assert everything(session, keyspace, label) == wanted, f"killed {label.replace('-', ', ')} that request"
+        assert service.journal.holder(f"target-{label}") is None
+
+
+@pytest.mark.timeout(1200)
+def test_requests_of_an_undo_may_be_the_last(session, environment, service):
+    keyspace = environment["ACCOUNT_MERGE_COURSES_KEYSPACE"]
+    seed(session, keyspace, "whole")
+    wanted = everything(session, keyspace, "whole")
+    requests = run(environment, "undo", "count")[0]["requests"]
+    assert requests > 20
+    assert everything(session, keyspace, "whole") == wanted
+    # Every seventh, in turn before and after: all of them take as long as the merge's.
+    labels = [f"{n}-{('before', 'after')[i % 2]}" for i, n in enumerate(range(1, requests + 1, 7))]
+    for label in labels:
+        seed(session, keyspace, label)
+    killed(environment, "undo", labels)
+    for label in labels:
+        assert everything(session, keyspace, label) == wanted, f"killed {label.replace('-', ', ')} that request"
         assert service.journal.holder(f"target-{label}") is None
 
 
