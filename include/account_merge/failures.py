@@ -6,16 +6,18 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC
 from typing import Any
 
-from account_merge.errors import MergeError, TransientError
+from account_merge.errors import MergeError, NeedsAttention, TransientError
 from account_merge.events import failed_event
 from account_merge.journal import Journal, now
 from account_merge.model import Merge
 from account_merge.settings import Settings
 from account_merge.states import RESUMABLE
+from account_merge.switch import Paused
 from account_merge.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,28 @@ class Failures:
         if state == "needs_attention" and merge.state == "started":
             state = "failed"
         self._journal.move(merge, state, **columns)
+
+    @contextmanager
+    def recording(self, merge: Merge) -> Iterator[None]:
+        """Records an error in the journal before it goes on; what may pass by itself leaves the state alone."""
+        try:
+            yield
+        except Paused:
+            raise
+        except TransientError as error:
+            self.remember(merge.merge_id, error)
+            raise
+        except MergeError as error:
+            state = "needs_attention" if isinstance(error, NeedsAttention) else "failed"
+            self.record(self._journal.need(merge.merge_id), error, state)
+            raise
+        except Exception as error:
+            cause = f"merge {merge.merge_id} met an error that nobody foresaw: {type(error).__name__}"
+            remedy = "The task is tried again. If it fails again, report the traceback in its log, then clear the task."
+            self.remember(merge.merge_id, MergeError("UNEXPECTED", cause, remedy))
+            raise
+        if merge.error_code and merge.state == "running":
+            self.remember(merge.merge_id, None)
 
     def remember(self, merge_id: uuid.UUID, error: MergeError | None) -> None:
         """Keeps what went wrong last (None: nothing any more) beside a merge that goes on; its state stays.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from account_merge import leases
@@ -87,7 +86,7 @@ class Merging:
 
     def _admit(self, merge: Merge, runs: dict[str, Any]) -> dict[str, Any] | None:
         if merge.rules_hash is None:  # never admitted: nothing of it is written yet
-            with self._recording(merge):
+            with self.failures.recording(merge):
                 self._gate()
         try:
             admission = leases.take(self.journal, merge)
@@ -200,7 +199,7 @@ class Merging:
 
     def _merge_table(self, merge_id: uuid.UUID, rule: TableRule, progress: Progress | None) -> dict[str, Any]:
         merge, table = self._enter(merge_id), rule.table
-        with self._recording(merge):
+        with self.failures.recording(merge):
             note = self._why_not(merge, rule)
             if note or self.tables.of(rule) is None:
                 return table_answer(merge, table, {}, note or "this cluster has no such table: nothing to merge")
@@ -246,28 +245,6 @@ class Merging:
             return ""
         return "" if merge.state in CLOSED else f"the merge is {merge.state}: only `admit` starts it"
 
-    @contextmanager
-    def _recording(self, merge: Merge) -> Iterator[None]:
-        """Records an error in the journal before it goes on; what may pass by itself leaves the state alone."""
-        try:
-            yield
-        except Paused:
-            raise
-        except TransientError as error:
-            self.failures.remember(merge.merge_id, error)
-            raise
-        except MergeError as error:
-            state = "needs_attention" if isinstance(error, NeedsAttention) else "failed"
-            self.failures.record(self.journal.need(merge.merge_id), error, state)
-            raise
-        except Exception as error:
-            cause = f"merge {merge.merge_id} met an error that nobody foresaw: {type(error).__name__}"
-            remedy = "The task is tried again. If it fails again, report the traceback in its log, then clear the task."
-            self.failures.remember(merge.merge_id, MergeError("UNEXPECTED", cause, remedy))
-            raise
-        if merge.error_code and merge.state == "running":
-            self.failures.remember(merge.merge_id, None)
-
     def publish_sync(self, merge_id: uuid.UUID, publish: bool = True) -> dict[str, Any]:
         """Publishes the sync events, every delivery checked, and completes the merge.
 
@@ -279,7 +256,7 @@ class Merging:
             merge = self._enter(merge_id)
         except Paused as paused:
             return {**self._answer(self.journal.need(merge_id), False, str(paused)), "sent": 0}
-        with self._recording(merge):
+        with self.failures.recording(merge):
             if merge.state not in ("running", "completed"):
                 return {**self._answer(merge, False, f"the merge is {merge.state}: no events"), "sent": 0}
             self._need_all_tables(merge)

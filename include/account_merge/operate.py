@@ -14,7 +14,7 @@ from account_merge.errors import InvalidRequest
 from account_merge.render import print_failed, print_replay, print_report, print_status
 from account_merge.search import KINDS, MOST, Search
 from account_merge.service import Service
-from account_merge.undoing import ACTIONS
+from account_merge.undo_order import ACTIONS
 
 
 def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:

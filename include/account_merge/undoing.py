@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from account_merge import leases
 from account_merge.engine import Progress
 from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
 from account_merge.events import sync_events
@@ -20,93 +19,22 @@ from account_merge.rules import RULES, TABLES, TableRule, rule_for
 from account_merge.states import CLOSED, RESUMABLE
 from account_merge.table_merge import SourceRows, source_log
 from account_merge.table_undo import TableUndo
-
-#: What each action goes through and ends in, and from which states it may begin.
-ACTIONS = {
-    "undo": ("undoing", "undone", frozenset({"completed", "abandoned"}) | RESUMABLE),
-    "redo": ("redoing", "completed", frozenset({"undone"})),
-}
-#: From which states the actions of one step may begin, and what else helps.
-AT_ONCE = {
-    "abandon": (
-        frozenset({"requested", "waiting"}) | RESUMABLE,
-        "A merge that is under way is paused or failed first; one that is completed can be undone.",
-    ),
-    "repair": (frozenset({"completed"}), "Only a completed merge can be repaired; a failed one is replayed."),
-}
-REFUSALS = {
-    "undo": "CANNOT_UNDO",
-    "redo": "CANNOT_REDO",
-    "abandon": "CANNOT_ABANDON",
-    "repair": "CANNOT_REPAIR",
-}
+from account_merge.undo_order import ACTIONS, UndoOrder
 
 
 class Undoing:
     """The steps of undoing a merge, over the connections of `merging`."""
 
     def __init__(self, merging: Merging) -> None:
-        self._merging = merging
+        self._merging, self._order = merging, UndoOrder(merging)
         self._journal, self._tables, self._settings = merging.journal, merging.tables, merging.settings
 
-    # --- may it be done? --------------------------------------------------------------------------------------------
     def check(self, merge: Merge, action: str) -> None:
         """Whether the action makes sense now.
 
         :raises InvalidRequest: it does not; the remedy names what to do first.
         """
-        if action in AT_ONCE:
-            begin, remedy = AT_ONCE[action]
-            under_way = ""
-        else:
-            under_way, _, begin = ACTIONS[action]
-            remedy = f"That can be done when it is {', '.join(sorted(begin))}."
-        if merge.state not in {under_way, *begin}:
-            raise InvalidRequest(
-                REFUSALS[action], f"merge {merge.merge_id} is {merge.state}: no {action} of it", remedy
-            )
-        if action in ACTIONS:
-            self._check_order(merge, action)
-
-    def _check_order(self, merge: Merge, action: str) -> None:
-        target = merge.survivor or merge.request.target
-        onward = self._journal.merged_by(target)
-        if onward is not None and onward.merge_id != merge.merge_id:
-            raise self._first(merge, action, onward, f"account {target} was itself merged on")
-        mine = {settle.merge_id for settle in self.settles(merge)} if action == "undo" else set()
-        through = {i for source in merge.request.sources for i in self._journal.merges_into(source)}
-        for later in self._later(merge, target):
-            if later.merge_id in mine:
-                continue
-            if set(later.request.sources) & set(merge.request.sources):
-                raise self._first(merge, action, later, f"a later merge moved more of the same source to {target}")
-            for source in later.request.sources:
-                if through & self._merging.standing(self._journal.gave(source)):
-                    why = f"a later merge moved what account {source} had not yet handed on by way of this merge"
-                    raise self._first(merge, action, later, why)
-        if action == "redo" and merge.sync_sent is None:
-            raise InvalidRequest(
-                "CANNOT_REDO", f"merge {merge.merge_id} was undone before it was completed",
-                "Merge the accounts again: a new merge moves everything.",
-            )  # fmt: skip
-        if action == "redo" and merge.state == "undone":
-            leases.check_survivors(self._journal, merge)
-
-    @staticmethod
-    def _first(merge: Merge, action: str, other: Merge, why: str) -> InvalidRequest:
-        return InvalidRequest(
-            "UNDO_FIRST",
-            f"no {action} of merge {merge.merge_id} yet: {why} (merge {other.merge_id})",
-            f"Undo merge {other.merge_id} first, then this one.",
-        )
-
-    def _later(self, merge: Merge, target: str) -> Iterator[Merge]:
-        """Standing merges into the same target behind this one."""
-        ids = self._journal.merges_into(target)
-        behind = ids[ids.index(merge.merge_id) + 1 :] if merge.merge_id in ids else ()
-        yield from (
-            m for i in behind if (m := self._journal.get(i)) is not None and m.state in ("completed", "abandoned")
-        )
+        self._order.check(merge, action)
 
     # --- the steps ----------------------------------------------------------------------------------------------------
     def begin(self, merge_id: uuid.UUID, action: str, by: str = "", reason: str = "") -> dict[str, Any]:

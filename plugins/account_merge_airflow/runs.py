@@ -111,7 +111,7 @@ def begin_undo(context: Context, service: Service) -> dict[str, Any]:
 
     A preview only says whether the action makes sense; the table tasks count what it would do.
     """
-    from account_merge.undoing import ACTIONS
+    from account_merge.undo_order import ACTIONS
 
     params, person = context["params"], person_of(context)
     merge_id, action, reason = undo_of(params), params["action"], params["reason"] or ""

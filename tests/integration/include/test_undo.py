@@ -192,6 +192,25 @@ def test_a_chain_is_undone_from_its_end(session, keyspace, service):
     assert everything(session, keyspace, a, b, c) == before
 
 
+def test_a_merge_that_another_one_came_by_is_undone_after_it(session, keyspace, service):
+    a, b, c = account(), account(), account()
+    for user, lessons in ((a, ["L1"]), (b, ["L2"]), (c, ["L3"])):
+        study(session, keyspace, user, lessons)
+    before = everything(session, keyspace, a, b, c)
+    onward = merge(service, b, c)
+    by_way = merge(service, a, b)  # b lives in c
+    assert service.journal.need(by_way).survivor == c
+    with pytest.raises(InvalidRequest, match="UNDO_FIRST") as refused:
+        service.undo(onward, publish=False)
+    assert str(by_way) in refused.value.remedy
+    undo(service, by_way)
+    undo(service, onward)
+    assert everything(session, keyspace, a, b, c) == before
+    # It went to another account than its target is now.
+    with pytest.raises(InvalidRequest, match="CANNOT_REDO"):
+        service.undo(by_way, "redo", publish=False)
+
+
 def test_more_of_the_same_source_is_undone_first(session, keyspace, service):
     source, target = pair(session, keyspace)
     before = everything(session, keyspace, target)
