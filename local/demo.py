@@ -160,6 +160,7 @@ class Demo:
             "  make demo     again: the same accounts once more, nothing is counted twice\n"
             "  make env      where everything runs, for any other client\n"
             f"  env $(make -s env) PYTHONPATH=include .venv/bin/python -m account_merge show {merge_id}\n"
+            f"  the same with `undo {merge_id} --dry-run`: every row as it would be without the merge\n"
             "  open the DAG account_merge in Airflow and press Trigger: the form merges any two accounts\n"
             "  make down     stop everything, the data stays",
             highlight=False, soft_wrap=True,

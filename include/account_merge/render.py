@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from account_merge.coverage import Coverage
 from account_merge.model import Merge
@@ -116,12 +116,11 @@ def print_list(merges: Sequence[Merge], as_json: bool, out: IO[str]) -> None:
         for merge in merges:
             print(json.dumps(Report(merge, ()).head()), file=out)
         return
-    table = Table("merge id", "state", "source accounts", "target account", "since", "note")
-    for m in merges:
-        words = m.error or m.note or ""
-        table.add_row(
-            str(m.merge_id), m.state, ", ".join(m.request.sources), m.request.target, str(m.created_at), escape(words)
-        )
+    table = Table(Column("merge id", no_wrap=True, min_width=36), "state", "accounts", "since", "note")
+    for m in merges:  # an id is copied from here: it is never cut short
+        accounts = "\n".join((*m.request.sources, f"→ {m.request.target}")) if m.request.target else ""
+        since = f"{m.created_at:%Y-%m-%d %H:%M:%S}" if m.created_at else ""
+        table.add_row(str(m.merge_id), m.state, escape(accounts), since, escape(m.error or m.note or ""))
     _console(out).print(table)
 
 
