@@ -20,6 +20,11 @@ UNSETTLED = frozenset({
     "NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION",
 })  # fmt: skip
 
+#: The group's coordinator is just being made or moved: the answer changes within a moment.
+NO_COORDINATOR = frozenset({
+    "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR", "COORDINATOR_LOAD_IN_PROGRESS", "_TIMED_OUT", "_WAIT_COORD",
+})  # fmt: skip
+
 
 def away(doing: str, servers: str) -> TransientError:
     """No broker answered in time: nothing is lost, and the same call may be repeated."""

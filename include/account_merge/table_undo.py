@@ -84,12 +84,8 @@ class TableUndo(TableWork):
             blind: frozenset[str] = frozenset(), notes: tuple[str, ...] = (),
         ) -> Change:  # fmt: skip
             now, written = (row.values, row.written) if row else (None, {})
-            standing, evidence, unheard = (
-                self._past.standing.__contains__,
-                looks(key),
-                blind | self._unheard(steps, row),
-            )
-            to = without(self._rule, steps, now, self.account, standing, given.at(key), evidence, unheard)
+            standing, unheard = self._past.standing.__contains__, self._unheard(steps, row)
+            to = without(self._rule, steps, now, self.account, standing, given.at(key), looks(key), blind | unheard)
 
             def at(column: str) -> int:
                 seen = written.get(column, 0) if column else max(written.values(), default=0)
@@ -97,7 +93,7 @@ class TableUndo(TableWork):
                 return max(base, seen + 1, ours + LIST_ATTEMPTS + 1)
 
             change = change_to(key, now, to, at, self._also(steps), self._why)
-            return replace(change, notes=(*notes, *_kept(steps[-1].change.after, now, to)), unseen=blind)
+            return replace(change, notes=(*notes, *_kept(steps[-1].change.after, now, unheard)), unseen=blind)
 
         return replay
 
@@ -167,9 +163,9 @@ def _newest(change: Change, column: str) -> int:
     return max([change.create, change.delete, *writes])
 
 
-def _kept(left: Values | None, now: Values | None, to: Values | None) -> Iterator[str]:
-    """What came later and stays, for the report."""
-    for column in sorted({*(left or {}), *(now or {})}):
+def _kept(left: Values | None, now: Values | None, unheard: frozenset[str]) -> Iterator[str]:
+    """What came later and stays, for the report; a write of ours that never arrived is none."""
+    for column in sorted({*(left or {}), *(now or {})} - unheard) if now is not None else ():
         if (left or {}).get(column) != (now or {}).get(column):
             yield f"{column}: written later by the platform; what came later stays"
 

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -20,6 +21,7 @@ from account_merge import kafka_options
 from account_merge.errors import TransientError
 from account_merge.events import Message as Message
 from account_merge.kafka_errors import (
+    NO_COORDINATOR,
     NO_RIGHTS,
     PERMANENT,
     UNSETTLED,
@@ -32,6 +34,7 @@ from account_merge.kafka_errors import (
 from account_merge.settings import Settings
 
 _Client = TypeVar("_Client")
+_Answer = TypeVar("_Answer")
 
 
 class Topics:
@@ -72,8 +75,9 @@ class Topics:
         """Refuse while the group has members: the retired job still runs, and both would move the same totals."""
         group = self._settings.consumer_group
         admin = self._open(AdminClient, kafka_options.common(self._settings))
+        ask = partial(admin.describe_consumer_groups, [group], request_timeout=min(2.0, self._patience))
         try:
-            found = admin.describe_consumer_groups([group], request_timeout=self._patience)[group].result()
+            found = self._coordinated(lambda: ask()[group].result())
         except KafkaException as error:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return
@@ -168,14 +172,27 @@ class Topics:
         topic = self._settings.merge_topic
         marks = self._watermarks(topic)
         doing = f"The offsets that group {self._settings.consumer_group} committed are not to be had"
-        committed: dict[int, int | None] = {}
+
+        def ask() -> dict[int, int | None]:
+            entries = self._consuming().committed([TopicPartition(topic, p) for p in marks], timeout=self._patience)
+            if wrong := next((entry.error for entry in entries if entry.error), None):
+                raise KafkaException(wrong)
+            return {entry.partition: entry.offset if entry.offset >= 0 else None for entry in entries}
+
         with self._doing(doing):
-            places = [TopicPartition(topic, p) for p in marks]
-            for entry in self._consuming().committed(places, timeout=self._patience):
-                if entry.error:
-                    self._fail(entry.error, doing)
-                committed[entry.partition] = entry.offset if entry.offset >= 0 else None
+            committed = self._coordinated(ask)
         return {p: (committed.get(p), low, high) for p, (low, high) in marks.items()}
+
+    def _coordinated(self, ask: Callable[[], _Answer]) -> _Answer:
+        """Ask again while the group's coordinator is being made: a cluster that never had a group does so just now."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return ask()
+            except KafkaException as error:
+                if error.args[0].name() not in NO_COORDINATOR or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
 
     def _watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
         doing = f"Offsets of topic {topic} are not to be had"

@@ -16,6 +16,7 @@ from account_merge.errors import InvalidRequest, MergeError, TransientError
 from account_merge.events import Message
 from account_merge.settings import Settings
 from account_merge.topics import Topics
+from local import messages
 
 
 @pytest.fixture
@@ -124,6 +125,16 @@ def test_read_new_gives_no_aborted_message_and_positions_step_over_markers(topic
     assert values(topics.read_new(10, 10)) == [b"kept"]
     topics.commit(topics.positions())
     assert topics.lag() == 0
+
+
+def test_the_first_claim_of_a_new_cluster_finds_its_group_s_coordinator(fresh_stack, settings):
+    """A broker that never had a group makes the coordinator when it is asked for one: that is no broker that is away."""
+    own = fresh_stack("kafka")
+    there = settings.replace(kafka_bootstrap_servers=f"127.0.0.1:{own.ports()['kafka']}")
+    messages.create_topics(there.kafka_bootstrap_servers, there.topics())
+    with Topics(there) as topics:
+        topics.ensure_cutover()
+        assert topics.lag() == 0
 
 
 def test_cutover_is_refused_while_the_old_job_is_a_member_and_goes_on_at_its_offset(
