@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from datetime import datetime
 
 import pytest
@@ -389,8 +390,8 @@ def test_a_repair_moves_only_what_is_new(session, keyspace, service):
     answer = service.undoing.repair(merge_id, "operator", "the learner says that views are missing")
     new = service.undoing.repair(merge_id, "operator", "again, impatient")
     assert new["merge_id"] == answer["merge_id"]
-    repair = service.journal.find("state", "requested")[0]
-    assert (str(repair.merge_id), repair.parent, repair.request.origin) == (answer["merge_id"], merge_id, "repair")
+    repair = service.journal.need(uuid.UUID(answer["merge_id"]))
+    assert (repair.state, repair.parent, repair.request.origin) == ("requested", merge_id, "repair")
     assert run_merge(service, repair.merge_id, publish=False)["state"] == "completed"
     assert [r["viewcount"] for r in rows(session, keyspace, CC, target)] == [5]
     undo(service, repair.merge_id)
