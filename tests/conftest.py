@@ -14,7 +14,6 @@ import os
 import socket
 import sys
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,10 +30,10 @@ for _folder in (ROOT / "include", ROOT):
     if str(_folder) not in sys.path:
         sys.path.insert(0, str(_folder))
 
-from local import messages, provision  # noqa: E402
 from local.config import DEFAULT_PORTS, Config  # noqa: E402
 from local.processes import started_at, tail  # noqa: E402
 from local.stack import ALL, Stack  # noqa: E402
+from tests.keyspaces import own_keyspaces  # noqa: E402
 
 if TYPE_CHECKING:
     from cassandra.cluster import Cluster, Session
@@ -130,18 +129,8 @@ def schema_family(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def environment(stack: Stack, session: Session, schema_family: str) -> Iterator[dict[str, str]]:
     """Variables of one test: keyspaces, topics and consumer group that no other test sees; dropped at the end."""
-    name = "t" + uuid.uuid4().hex[:10]
-    own = stack.core_settings() | {
-        "ACCOUNT_MERGE_ENV": name,
-        **provision.keyspace_settings(f"{name}_courses"),
-        "ACCOUNT_MERGE_JOURNAL_KEYSPACE": f"{name}_journal",
-    }
-    messages.create_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
-    provision.create_tables(session, schema_family, f"{name}_courses")
-    yield own
-    for keyspace in (f"{name}_courses", f"{name}_journal"):
-        session.execute(f"DROP KEYSPACE IF EXISTS {keyspace}", timeout=60)
-    messages.delete_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
+    with own_keyspaces(stack, session, schema_family) as own:
+        yield own
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ class Topics:
         admin = self._open(AdminClient, kafka_options.common(self._settings))
         ask = partial(admin.describe_consumer_groups, [group], request_timeout=min(2.0, self._patience))
         try:
-            found = self._coordinated(lambda: ask()[group].result())
+            found = self._settled(lambda: ask()[group].result(), NO_COORDINATOR)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return
@@ -180,19 +180,19 @@ class Topics:
             return {entry.partition: entry.offset if entry.offset >= 0 else None for entry in entries}
 
         with self._doing(doing):
-            committed = self._coordinated(ask)
+            committed = self._settled(ask, NO_COORDINATOR)
         return {p: (committed.get(p), low, high) for p, (low, high) in marks.items()}
 
-    def _coordinated(self, ask: Callable[[], _Answer]) -> _Answer:
-        """Ask again while the group's coordinator is being made: a cluster that never had a group does so just now."""
+    def _settled(self, ask: Callable[[], _Answer], passing: frozenset[str]) -> _Answer:
+        """Ask again while the answer is an error that passes within a moment, as long as we wait for any answer."""
         deadline = time.monotonic() + self._patience
         while True:
             try:
                 return ask()
             except KafkaException as error:
-                if error.args[0].name() not in NO_COORDINATOR or time.monotonic() > deadline:
+                if error.args[0].name() not in passing or time.monotonic() > deadline:
                     raise
-            time.sleep(0.1)
+            time.sleep(0.05)
 
     def _watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
         doing = f"Offsets of topic {topic} are not to be had"
@@ -208,18 +208,11 @@ class Topics:
         return marks
 
     def _marks_of(self, place: TopicPartition, doing: str) -> tuple[int, int]:
-        deadline = time.monotonic() + self._patience
-        while True:  # a partition that is new or changes its leader answers only after a moment
-            try:
-                answer: tuple[int, int] | None = self._consuming().get_watermark_offsets(place, timeout=self._patience)
-            except KafkaException as error:
-                if error.args[0].name() not in UNSETTLED or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-                continue
-            if answer is None:
-                raise self._away(doing)
-            return answer
+        ask = partial(self._consuming().get_watermark_offsets, place, timeout=self._patience)
+        answer: tuple[int, int] | None = self._settled(ask, UNSETTLED)
+        if answer is None:
+            raise self._away(doing)
+        return answer
 
     def publish(self, messages: Iterable[tuple[str, bytes | None, bytes]]) -> int:
         """Publish all and return their number once the brokers acknowledged each one; else raise, saying how many were.

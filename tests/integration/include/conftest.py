@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import uuid
-
 import pytest
 
-from local import messages, provision
+from tests.keyspaces import own_keyspaces
 
 
 @pytest.fixture(scope="session")
 def shared_environment(stack, session):
-    name = "s" + uuid.uuid4().hex[:10]
-    own = stack.core_settings() | {
-        "ACCOUNT_MERGE_ENV": name,
-        **provision.keyspace_settings(f"{name}_courses"),
-        "ACCOUNT_MERGE_JOURNAL_KEYSPACE": f"{name}_journal",
-    }
-    messages.create_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
-    provision.create_tables(session, "cassandra", f"{name}_courses")
-    yield own
-    for keyspace in (f"{name}_courses", f"{name}_journal"):  # a stack that is kept would fill up with them
-        session.execute(f"DROP KEYSPACE IF EXISTS {keyspace}", timeout=60)
-    messages.delete_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
+    with own_keyspaces(stack, session) as own:
+        yield own
 
 
 @pytest.fixture(scope="module")
 def own_environment(stack, session):
     """A module's own keyspaces and topics."""
-    name = "m" + uuid.uuid4().hex[:10]
-    own = stack.core_settings() | {
-        "ACCOUNT_MERGE_ENV": name,
-        **provision.keyspace_settings(f"{name}_courses"),
-        "ACCOUNT_MERGE_JOURNAL_KEYSPACE": f"{name}_journal",
-    }
-    messages.create_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
-    provision.create_tables(session, "cassandra", f"{name}_courses")
-    yield own
-    for keyspace in (f"{name}_courses", f"{name}_journal"):
-        session.execute(f"DROP KEYSPACE IF EXISTS {keyspace}", timeout=60)
-    messages.delete_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
+    with own_keyspaces(stack, session) as own:
+        yield own
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +45,19 @@ def shared_service(shared_environment):
     with Service(Settings.from_env(shared_environment)) as found:
         found.create_journal()
         yield found
+
+
+@pytest.fixture
+def with_settings(shared_service):
+    """The core on the shared keyspaces under other settings."""
+    from account_merge.service import Service
+
+    opened = []
+
+    def make(**changes):
+        opened.append(Service(shared_service.settings.replace(**changes)))
+        return opened[-1]
+
+    yield make
+    for service in opened:
+        service.close()

@@ -27,20 +27,6 @@ def keyspace(shared_service):
 
 
 @pytest.fixture
-def with_settings(shared_service):
-    """The core on the shared keyspaces under other settings."""
-    opened = []
-
-    def make(**changes):
-        opened.append(Service(shared_service.settings.replace(**changes)))
-        return opened[-1]
-
-    yield make
-    for service in opened:
-        service.close()
-
-
-@pytest.fixture
 def scanning(with_settings):
     return with_settings(scan_tables=(MEMBER, PROGRAM))
 

@@ -11,7 +11,6 @@ from account_merge.cli import run_merge
 from account_merge.errors import NeedsAttention
 from account_merge.model import MergeRequest
 from account_merge.rules import rule_for
-from account_merge.service import Service
 from account_merge.sources import Sources
 from tests.learners import COURSE, account, aggregate, enrolment, put, rows
 
@@ -22,20 +21,6 @@ RULE = rule_for(AGG)
 @pytest.fixture
 def keyspace(shared_service):
     return shared_service.settings.courses_keyspace
-
-
-@pytest.fixture
-def with_settings(shared_service):
-    """The core on the shared keyspaces under other settings."""
-    opened = []
-
-    def make(**changes):
-        opened.append(Service(shared_service.settings.replace(**changes)))
-        return opened[-1]
-
-    yield make
-    for service in opened:
-        service.close()
 
 
 @pytest.fixture
