@@ -24,7 +24,9 @@ class Difference:
     """One thing that is not as the log says.
 
     :param kind: `log` (an entry was changed or is missing), `lost` (a row does not hold what was written, and no later
-        write shows) or `later` (the platform or another merge wrote since; that is no fault).
+        write shows), `report` (an exported report says otherwise than the journal) or `later` (the platform or another
+        merge wrote since; that is no fault).
+    :param table: the log's name, "" for the merge itself.
     :param key: the row's key, None for a log.
     """
 

@@ -16,6 +16,7 @@ from account_merge.audit import Audit, Difference
 from account_merge.coverage import Coverage
 from account_merge.engine import Progress
 from account_merge.errors import InvalidRequest
+from account_merge.exported import Exported
 from account_merge.failures import Failures
 from account_merge.inbox import Inbox
 from account_merge.journal import Journal
@@ -247,9 +248,15 @@ class Service:
         """What a merge did, and its undos, from their logs."""
         return self.looking.report(merge_id)
 
-    def audit(self, merge_id: uuid.UUID) -> Iterator[Difference]:
-        """Each difference between a merge's log and what is in the log and in the tables."""
-        return Audit(self.merging, self.undoing).differences(self.journal.need(merge_id))
+    def audit(self, merge_id: uuid.UUID, exported: Mapping[str, Any] | None = None) -> Iterator[Difference]:
+        """Each difference between a merge's log and what is in the log and in the tables.
+
+        :param exported: a report of the merge from earlier; what it says otherwise than the journal comes first.
+        """
+        merge, audit = self.journal.need(merge_id), Audit(self.merging, self.undoing)
+        if exported is not None:
+            yield from Exported(self.looking).differences(merge, exported)
+        yield from audit.differences(merge)
 
     # --- undoing --------------------------------------------------------------------------------------------------
     def undo(
