@@ -126,8 +126,6 @@ class Expiry:
 
     def _logs(self, merge: Merge) -> Iterator[tuple[str, Callable[[bytes], Iterable[Record]]]]:
         """(name, what stays of a change) of every log of the merge, also where the cluster lost the table since."""
-        names = self._journal.received(merge.survivor or merge.request.target) if merge.rules_hash else ()
-        operations = [o for o, _, text in (n.rpartition("/") for n in names) if o and text == str(merge.merge_id)]
         own: dict[str, Callable[[bytes], Iterable[Record]]] = {"skip": nothing}
         for rule in RULES:
             own[rule.table] = self._keep(merge, rule)
@@ -136,7 +134,7 @@ class Expiry:
         if merge.outcome == "undone":  # it counts no more, and will not stand again
             own = dict.fromkeys(own, nothing)
         # Undo and redo hand nothing on; and a rule that has gone since left its log's name in the merge's row.
-        others = [f"{operation}/{name}" for operation in operations for name in own]
+        others = [f"{operation}/{name}" for operation in self._journal.operations(merge) for name in own]
         yield from (dict.fromkeys([*others, *(n for n in merge.digests if n[:5] != "kept/")], nothing) | own).items()
 
     def _keep(self, merge: Merge, rule: TableRule) -> Callable[[bytes], Iterable[Record]]:

@@ -94,5 +94,14 @@ class Looking:
                 continue
             for log in (*self._merging.logs(merge, rule), *self._undoing.logs(merge, rule)):
                 counts, note = log.summary()
+                note = "; ".join(filter(None, (note, gone(merge) if counts else "")))
                 tables.append(TableReport(log.table, note, counts, rows_of(log.entries(), schema)))
         return Report(merge, tuple(tables), coverage=self._coverage())
+
+
+def gone(merge: Merge) -> str:
+    """What a report says of rows that are not there any more."""
+    if merge.expiry is None:
+        return ""
+    when = f" on {merge.images_gone:%Y-%m-%d}" if merge.images_gone else ""
+    return f"the images of these rows expired{when}: counts and totals handed on stay, no row can be shown"

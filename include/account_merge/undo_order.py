@@ -62,7 +62,9 @@ class UndoOrder:
     def _check_age(self, merge: Merge, action: str) -> None:
         """Refuses what has no images any more, and what is closed for longer than the undo window."""
         target, admitted = merge.survivor or merge.request.target, merge.rules_hash is not None
-        if merge.expiry or (admitted and merge.merge_id not in {m.merge_id for _, m in unexpired(self._journal, target)}):
+        if merge.expiry or (
+            admitted and merge.merge_id not in {m.merge_id for _, m in unexpired(self._journal, target)}
+        ):
             raise InvalidRequest(
                 "EXPIRED",
                 f"no {action} of merge {merge.merge_id}: its images, or of what came before it, have expired",

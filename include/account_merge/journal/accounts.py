@@ -27,6 +27,10 @@ class Accounts(Merges):
             rows = self.read(cql, [self.erased_id(account_id)])
         return rows[0] if rows else None
 
+    def plain(self, account_id: str) -> bool:
+        """Whether the account has a row under its own name (SERIAL)."""
+        return bool(self.read("SELECT account_id FROM {ks}.accounts WHERE account_id = ?", [account_id]))
+
     def holder(self, account_id: str) -> Merge | None:
         """The open merge that holds the account, or None."""
         row = self.account(account_id)
@@ -93,7 +97,9 @@ class Accounts(Merges):
             if holder and holder.merge_id != merge_id and holder.state not in CLOSED:
                 return holder
             # A completed merge that took this account away must stay known when its lease is taken over.
-            took = bool(holder and holder.outcome == "completed" and row.role == "source" and holder.merge_id != merge_id)
+            took = bool(
+                holder and holder.outcome == "completed" and row.role == "source" and holder.merge_id != merge_id
+            )
             if self.write(
                 f"UPDATE {{ks}}.accounts SET held_by = ?, role = ?, merged_by = ?, {moves} = {moves} + ? "
                 "WHERE account_id = ? IF held_by = ?",
@@ -127,6 +133,12 @@ class Accounts(Merges):
     def merges_into(self, account_id: str) -> tuple[uuid.UUID, ...]:
         """Every merge that this account was the target of, in order."""
         return tuple(uuid.UUID(name) for name in self.received(account_id) if "/" not in name)
+
+    def operations(self, merge: Merge) -> list[str]:
+        """The undos and redos of a merge, `undo-1` say, oldest first."""
+        target = merge.survivor or merge.request.target
+        names = [name.rpartition("/") for name in (self.received(target) if target else ())]
+        return [operation for operation, _, text in names if operation and text == str(merge.merge_id)]
 
     def receive(self, account_id: str, merge_id: uuid.UUID, name: str) -> bool:
         """Puts an undo behind all that the account received; False when the account is not held by this merge."""
@@ -171,7 +183,9 @@ class Accounts(Merges):
                     "IF held_by = ? AND gave = ? AND received = ?",
                     [*values, name, copies[0].held_by, copies[0].gave, copies[0].received],
                 )
-            if copied and self.write("DELETE FROM {ks}.accounts WHERE account_id = ? IF held_by = ?", [account_id, marker]):
+            if copied and self.write(
+                "DELETE FROM {ks}.accounts WHERE account_id = ? IF held_by = ?", [account_id, marker]
+            ):
                 return None
         raise NeedsAttention(
             "LEASE_CONTENDED", f"the lease of account {account_id} keeps changing hands", "Start the merge again later."

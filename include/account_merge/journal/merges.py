@@ -121,7 +121,9 @@ class Merges(Cas):
     def hints(self, column: str, value: Any) -> Iterator[Any]:
         """Merges by an index (see `find`), page by page and unconfirmed: enough to count them or to sort some out."""
         test = "CONTAINS" if column == "accounts" else "="
-        columns = "merge_id, options, accounts, error_code, failed_at, updated_at, resume, replayed_as, closed_at, expiry"
+        columns = (
+            "merge_id, options, accounts, error_code, failed_at, updated_at, resume, replayed_as, closed_at, expiry"
+        )
         cql = f"SELECT {columns} FROM {{ks}}.merges WHERE {column} {test} ?"
         yield from self.stream(cql, [value], serial=False)
 
@@ -155,10 +157,6 @@ def next_settle(pauses: tuple[float, ...], done: int, since: datetime) -> dict[s
 
 
 def _merge(row: Any) -> Merge:
-    """A merge from its row.
-
-    :raises AttributeError: the journal is older than this program.
-    """
     options: Mapping[str, str] = row.options or {}
     request = MergeRequest(
         tuple(row.sources or ()),

@@ -35,6 +35,14 @@ class StateLog:
             [NO_MERGE, self._name, seq, kind, state, note, now()],
         )
 
+    def states(self) -> list[tuple[str, bytes]]:
+        """Every entry's kind and state, oldest first."""
+        rows = self._cas.read(
+            "SELECT kind, payload FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = 0",
+            [NO_MERGE, self._name],
+        )
+        return [(row.kind, row.payload) for row in rows]
+
     def history(self) -> list[tuple[datetime, str, str]]:
         """Every entry's time, kind and note, oldest first."""
         rows = self._cas.read(
