@@ -50,7 +50,8 @@ class Looks:
         self._expired = Kept(cas)
 
     def __call__(self, key: Key) -> Evidence:
-        """The evidence for the row with this key: `<look>` and `<look>: brought`, account -> values."""
+        """The evidence for the row with this key: `<look>`, `<look>: brought` and, of that, what has not expired,
+        `<look>: lately`; each account -> values."""
         if not self._looks:
             return {}
         place = None if self._rule.collects else self._rule.place(key)
@@ -67,6 +68,7 @@ class Looks:
                 found = {account: ahead.at(place) for account, ahead in streams.items()}
                 told = {a: values | self._told(look, a, place, shown.get(a, ())) for a, values in found.items()}
                 yield f"{look.name}: brought", told
+                yield f"{look.name}: lately", found
 
     def _told(self, look: Look, account: str, place: Place, shown: Iterable[Any]) -> frozenset[Any]:
         """Those of the shown values that expired logs know as brought."""
