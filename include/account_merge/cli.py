@@ -103,7 +103,7 @@ def _check(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int
         exported = read_report(arguments.report) if arguments.report else None
         differences = list(service.audit(arguments.merge_id, exported))
         print_differences(differences, arguments.json, out)
-        return 1 if any(d.kind != "later" for d in differences) else 0
+        return 1 if any(d.fault for d in differences) else 0
     found = run_checks(service)
     print_check(found, arguments.json, out)
     return 0 if all(c.ok for c in found) else 1
@@ -117,7 +117,7 @@ def _coverage(service: Service, arguments: argparse.Namespace, out: IO[str]) -> 
 
 def _list(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
     if arguments.account:
-        merges = service.journal.find("accounts", arguments.account)
+        merges = service.journal.of_account(arguments.account)
     else:
         merges = service.journal.find("state", arguments.state) if arguments.state else service.journal.all()
     print_list([m for m in merges if arguments.state in (None, m.state)], arguments.json, out)

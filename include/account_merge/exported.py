@@ -44,7 +44,7 @@ class Exported:
         """What the report says otherwise than the journal (kind `report`; `later` for what only went on since)."""
         today = self._looking.report(merge.merge_id)
         head = today.head()
-        for name in LASTING:
+        for name in LASTING if merge.state != "erased" else ():
             if exported.get(name) != head[name]:
                 yield Difference(
                     "report", "", None, f"{name} is {exported.get(name)!r} there, {head[name]!r} in the journal"
@@ -61,7 +61,10 @@ class Exported:
             seen = int(then["entries"]) - 1
             if then["digest"] != (logs[name][0].digest(seen).hex() if name in logs and seen >= 0 else ""):
                 yield Difference("report", name, None, "the log that the report was made from was another one")
-            yield from _rows(name, then["rows"], now.rows)
+            if merge.expiry is None:
+                yield from _rows(name, then["rows"], now.rows)
+            elif then["rows"]:
+                yield Difference("expired", name, None, "the images are gone: the report's rows cannot be compared")
         for name, table in tables.items():
             if table.entries:
                 yield Difference("later", name, None, "the log came after the report")

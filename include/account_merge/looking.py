@@ -92,7 +92,7 @@ class Looking:
         for rule in RULES:
             if self._tables.of(rule) is None:
                 tables.append(TableReport(rule.table, "this cluster has no such table"))
-            tables += [logged(log, schema) for log, schema in self._logs(merge, rule)]
+            tables += [logged(log, schema, gone(merge)) for log, schema in self._logs(merge, rule)]
         return Report(merge, tuple(tables), coverage=self._coverage())
 
     def logs(self, merge: Merge) -> dict[str, tuple[Log, TableSchema]]:
@@ -105,11 +105,20 @@ class Looking:
             yield from ((log, schema) for log in (*self._merging.logs(merge, rule), *self._undoing.logs(merge, rule)))
 
 
-def logged(log: Log, schema: TableSchema) -> TableReport:
+def logged(log: Log, schema: TableSchema, gone: str) -> TableReport:
     """What a log says of its table; its rows are read when they are asked for."""
-    counts, note = log.summary()
+    counts, said = log.summary()
+    note = "; ".join(filter(None, (said, gone if counts else "")))
     last = log.last()
     rows = rows_of(log.entries(), schema)
     return TableReport(
         log.table, note, counts, rows, last.seq + 1 if last else 0, log.digest(last.seq).hex() if last else ""
     )
+
+
+def gone(merge: Merge) -> str:
+    """What a report says of rows that are not there any more."""
+    if merge.expiry is None:
+        return ""
+    when = f" on {merge.images_gone:%Y-%m-%d}" if merge.images_gone else ""
+    return f"the images of these rows expired{when}: counts and totals handed on stay, no row can be shown"

@@ -100,6 +100,9 @@ class Report:
             "replayed_as": str(m.replayed_as) if m.replayed_as else None,
             "note": m.note,
             "run_ids": list(m.run_ids),
+            "expiry": m.expiry,
+            "images_gone": jsonable(m.images_gone),
+            "state_before_erasure": m.former,
             "created_at": jsonable(m.created_at),
             "updated_at": jsonable(m.updated_at),
         }
