@@ -20,6 +20,7 @@ from account_merge.errors import InvalidRequest, MergeError
 from account_merge.events import Position, merge_id_for, parse
 from account_merge.model import MergeRequest
 from account_merge.render import print_check, print_coverage, print_differences, print_list, print_report
+from account_merge.requests import request_of
 from account_merge.rules import RULES, TABLES
 from account_merge.service import Service
 from account_merge.settings import Settings
@@ -235,8 +236,7 @@ def _merge_event(service: Service, raw: bytes, position: Position, publish: bool
             return answer
         merge_id = merge_id_for(event.sources, event.target, event.mid, position)
         answer["id"] = str(merge_id)
-        request = MergeRequest(event.sources, event.target, origin="cli", mid=event.mid, raw=raw, tenant=event.tenant)
-        service.open_merge(request, merge_id)
+        service.open_merge(request_of(event, raw, service.settings, "cli"), merge_id)
         return run_merge(service, merge_id, publish)
     except MergeError as error:
         return {**answer, "state": "refused" if isinstance(error, InvalidRequest) else "failed", "error": _told(error)}
