@@ -1,7 +1,7 @@
 """The command line: preview, merge, show, list, check, coverage, create-journal, from the same service functions as the DAGs.
 
-What operators do to merges that there are is in `operate`. Exit status: 0 done (also "nothing to merge"), 1 a merge or
-check failed, 2 the call itself was wrong, 3 it waits.
+What operators do to merges that there are is in `operate`, what belongs to the cut-over in `salvage`. Exit status: 0 done
+(also "nothing to merge"), 1 a merge or check failed, 2 the call itself was wrong, 3 it waits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from account_merge import operate
+from account_merge import operate, salvage
 from account_merge.errors import InvalidRequest, MergeError
 from account_merge.events import Position, merge_id_for, parse
 from account_merge.model import MergeRequest
@@ -67,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
             )
             made.add_argument("--no-publish", action="store_true", help="do not publish sync events")
     operate.add_commands(command)
+    salvage.add_commands(command)
     return top
 
 
@@ -251,4 +252,5 @@ _COMMANDS = {
     "preview": _preview,
     "merge": _merge,
     **operate.COMMANDS,
+    **salvage.COMMANDS,
 }

@@ -198,6 +198,20 @@ def print_replay(answer: dict[str, Any], as_json: bool, out: IO[str]) -> None:
     console.print(f"{answer['replayed']} {verb}, {answer['left_alone']} left alone")
 
 
+def print_rescued(item: dict[str, Any], as_json: bool, out: IO[str]) -> None:
+    """One line's answer, as it comes."""
+    if as_json:
+        print(json.dumps(item), file=out)
+        return
+    words = f"[bold]line {item['line']}[/] {item['code']} {item['merge_id'] or ''} {escape(item['note'])}"
+    _console(out).print(words, soft_wrap=True)
+    for table, counts in item["counts"].items():
+        numbers = ", ".join(f"{number} {kind}" for kind, number in counts.items())
+        _console(out).print(f"  {table}: {numbers}", soft_wrap=True)
+    if item["remedy"]:
+        _console(out).print(f"  {escape(item['remedy'])}", soft_wrap=True)
+
+
 def print_differences(found: Sequence[Any], as_json: bool, out: IO[str]) -> None:
     """What of a merge is not as its log says; what was written later is no fault."""
     if as_json:
