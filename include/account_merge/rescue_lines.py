@@ -222,7 +222,7 @@ def _moment(text: str) -> int | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
+        if moment.tzinfo is None or moment.timestamp() <= 0:
             raise ValueError
         return int(moment.timestamp() * 1000)
     except (ValueError, OverflowError):
