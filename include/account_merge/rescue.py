@@ -22,7 +22,7 @@ SEEDED = ("by_date", "yes", "no")
 #: Merges of one run, at most: what was told already is remembered.
 MOST = 100_000
 #: Answers that are no fault: the line is done with.
-DONE = ("WOULD_OPEN", "OPENED", "ALREADY_KNOWN", "TWICE", "OTHER_ACTION")
+DONE = ("WOULD_OPEN", "OPENED", "ALREADY_KNOWN", "TWICE", "PASSED_OVER")
 #: A pair that one of these took up needs no second merge.
 _GIVEN_UP = ("refused", "rejected", "expired", "undone", "abandoned", "erased")
 Preview = Callable[[MergeRequest, str], Mapping[str, Any]]
@@ -69,7 +69,7 @@ class Rescue:
         for item in read(stream, self._settings, form):
             answer = self._answer(item)
             if answer is None:
-                codes["OTHER_ACTION"] = codes.get("OTHER_ACTION", 0) + 1
+                codes["PASSED_OVER"] = codes.get("PASSED_OVER", 0) + 1
                 continue
             codes[answer["code"]] = codes.get(answer["code"], 0) + 1
             for counts in answer["counts"].values():

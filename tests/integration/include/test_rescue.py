@@ -190,7 +190,7 @@ def test_what_comes_to_the_source_after_the_rescue_moves_by_its_difference(sessi
     assert views(session, keyspace, target) == totals | {(COURSE, "L1"): (10, 2), (COURSE, "L9"): (4, 0)}
 
 
-@pytest.mark.parametrize("seed", (1, 3))
+@pytest.mark.parametrize("seed", [1, 3])
 def test_the_mended_rows_are_those_of_a_merge_that_was_never_spoiled(seed, session, keyspace, service):
     chance = random.Random(seed)
     source, spoilt, sound = account(), account(), account()
