@@ -66,7 +66,7 @@ class Inbox:
                 "EVENTS_LOST",
                 f"{number} messages of {self._settings.merge_topic} were deleted by retention before they were claimed "
                 f"(partitions {', '.join(str(p) for p, _, _ in lost)})",
-                "Find the pairs in the user service's log and merge them by hand; the poll goes on at the oldest message.",
+                "Rescue the pairs from the user service's log (`rescue`); the poll goes on at the oldest message.",
             )
         return counts
 
