@@ -25,6 +25,11 @@ MOST = 100_000
 DONE = ("WOULD_OPEN", "OPENED", "ALREADY_KNOWN", "TWICE", "PASSED_OVER")
 #: A pair that one of these took up needs no second merge.
 _GIVEN_UP = ("refused", "rejected", "expired", "undone", "abandoned", "erased")
+#: What helps with a merge that is known already.
+_NEXT = {
+    "completed": "Repair that merge to move what came since.", "refused": "Replay that merge.",
+    "failed": "Replay that merge.", "needs_attention": "Replay that merge.", "undone": "Redo that merge.",
+}  # fmt: skip
 Preview = Callable[[MergeRequest, str], Mapping[str, Any]]
 Told = Callable[[dict[str, Any]], None]
 
@@ -89,6 +94,8 @@ class Rescue:
                 raise item.error
             return self._merge(decided(item, self._seeded, self._settings))
         except (InvalidRequest, NeedsAttention) as error:
+            if isinstance(error, NeedsAttention) and error.code != "CIRCLE":
+                raise  # it is no trouble of this line
             merge_id = item.merge_id if isinstance(item, Found) else None
             return _told(item.line, error.code, merge_id, note=error.message, remedy=error.remedy)
 
@@ -102,7 +109,7 @@ class Rescue:
         known = self._known(found)
         if known is not None:
             words = f"it is merge {known.merge_id}, which is {known.state}"
-            remedy = "Replay it." if known.state == "refused" else "Repair that merge to move what came since."
+            remedy = _NEXT.get(known.state, "It goes on by itself.")
             return _told(found.line, "ALREADY_KNOWN", known.merge_id, known.request.seeded, words, remedy)
         why = "; ".join(filter(None, (self._reason, request.reason)))
         request = replace(request, requested_by=self._by, reason=why[:1000])

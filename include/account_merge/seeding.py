@@ -45,13 +45,20 @@ class Seeding:
                     continue
                 if rule.strategy(column).ledger:
                     beyond = value - given.get(account, {}).get(column, 0)
-                    if self.since and beyond > 0 and row.written.get(column, 0) > self.since:
+                    why = self._doubt(value, held, row.written.get(column, 0))
+                    if why and beyond > 0:
                         yield (
-                            f"{column}: source account {account} went on after the merge of the retired job; read as moved "
-                            f"by it (nothing added), otherwise up to {beyond} are missing"
+                            f"{column}: {why}; read as moved by the retired job (nothing added), otherwise up to {beyond} "
+                            f"of source account {account} are missing"
                         )
                 elif not self.since and rule.strategy(column).switch and value and not held:
                     yield (
                         f"{column}: it is off at the target and on at source account {account}; with no date of the merge "
                         "read as switched off later (stays off), otherwise it would be on"
                     )
+
+    def _doubt(self, value: int, held: int, written: int) -> str:
+        """Why a total of a source may not be in the target's; empty when nothing speaks against it."""
+        if held < value:
+            return f"the target has {held}, less than the source alone"
+        return "the source went on after that merge" if self.since and written > self.since else ""

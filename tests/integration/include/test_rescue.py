@@ -279,7 +279,7 @@ def test_both_readings_are_named_where_the_data_leaves_them_open(session, keyspa
     merge_id = rescued(service, event(source, target))
     found = [n for t in service.report(merge_id).to_dict()["tables"] for r in t["rows"] for n in r["notes"]]
     assert len(found) == 1
-    assert "up to 7 are missing" in found[0]
+    assert "up to 7 of source" in found[0]
     assert views_of(session, keyspace, target) == [3]
 
 
