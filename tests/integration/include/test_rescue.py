@@ -20,6 +20,7 @@ from account_merge.cli import main, run_merge
 from account_merge.events import merge_id_for
 from account_merge.journal.merges import Merges
 from account_merge.model import MergeRequest
+from account_merge.search import Search
 from account_merge.seeding import WORDS
 from account_merge.service import Service
 from local import cql
@@ -346,6 +347,19 @@ def test_what_the_topic_brought_is_known_and_obeys_the_same_cutover(service):
 
     print_list(found, False, listed)
     assert listed.getvalue().count("seeded") == 1
+
+
+def test_an_event_that_was_refused_obeys_the_cutover_when_it_is_opened(service):
+    raw = json.dumps(event(account(), account())).encode()
+    with Service(service.settings.replace(max_id_length=10)) as narrow:
+        narrow.topics.publish([(narrow.settings.merge_topic, None, raw)])
+        assert narrow.claim_events()["refused"] == 1
+        narrow.report_failures(lambda run: "success")
+    (refused,) = [m for m in service.journal.find("state", "refused") if m.request.raw == raw]
+    assert refused.request.dated > CUTOVER.timestamp() * 1000  # the message's time: its own was not read
+    service.replay(Search.of(merge_ids=[refused.merge_id]), "ops", dry_run=False)
+    opened = service.journal.need(refused.merge_id)
+    assert (opened.state, opened.request.dated, opened.request.seeded) == ("requested", ASKED * 1000, True)
 
 
 def test_a_merge_away_of_the_target_is_followed_and_a_circle_is_one_line_s_trouble(session, keyspace, service):
