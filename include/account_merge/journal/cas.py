@@ -16,6 +16,7 @@ from account_merge.errors import MergeError, NeedsAttention
 from account_merge.settings import Settings
 from account_merge.store import DRIVER_ERRORS, unavailable
 
+BUCKET = 100  # entries in a partition: at most 100 MiB of payload, 2 MB in the usual case
 NO_MERGE = uuid.UUID(int=0)  # the merge id of entries that belong to no merge
 #: How an account id begins that was erased; the rest is its hash.
 ERASED = "erased:"

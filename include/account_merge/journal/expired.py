@@ -14,9 +14,8 @@ from typing import Any
 import msgspec
 
 from account_merge.codec import payload, unpayload
-from account_merge.journal.cas import Cas
+from account_merge.journal.cas import BUCKET, Cas
 
-BUCKET = 100  # entries in a partition: at most 100 MiB of payload, 2 MB in the usual case
 #: One thing that is kept: the hash of what it is about, and a small map.
 Record = tuple[bytes, Mapping[str, Any]]
 

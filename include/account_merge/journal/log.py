@@ -10,8 +10,8 @@ from typing import Any
 
 from account_merge.codec import Codec, payload, unpayload
 from account_merge.errors import NeedsAttention
-from account_merge.journal.cas import Cas, now
-from account_merge.journal.expired import BUCKET, Kept
+from account_merge.journal.cas import BUCKET, Cas, now
+from account_merge.journal.expired import Kept
 from account_merge.model import Change, Entry, Key
 
 LIST_ATTEMPTS = 1000  # µs kept free above a timestamp for repeated list writes
