@@ -16,6 +16,11 @@ Given = Mapping[str, Mapping[str, int]]
 EvidenceFor = Callable[[Key], Evidence]
 
 
+def nothing(account: str, key: Key) -> Mapping[str, int]:
+    """For sources that no expired log knows."""
+    return {}
+
+
 def no_evidence(key: Key) -> Evidence:
     """For rules that look at no other table."""
     return {}
@@ -124,6 +129,7 @@ def plan(
     given: Iterable[tuple[Key, str, Mapping[str, int]]],
     evidence_for: EvidenceFor = no_evidence,
     skip: Callable[[Key], bool] = lambda key: False,
+    handed_on: Callable[[str, Key], Mapping[str, int]] = nothing,
     seeding: Seeding | None = None,
 ) -> Iterator[tuple[Change, int]]:
     """One change for each key that a source has, in key order, with the base clock that its reads allow (µs).
@@ -132,6 +138,7 @@ def plan(
 
     :param given: (key, source account, column -> highest value handed on) of earlier merges, sorted by key.
     :param skip: keys whose rows stay as the target has them.
+    :param handed_on: what of `given` is not in that stream: (source account, key) -> column -> highest value.
     :param seeding: the retired job has merged these accounts before.
     """
     streams = [_tagged(rows, 0, account) for account, rows in sorted(sources.items())]
@@ -153,6 +160,10 @@ def plan(
                     known[column] = max(value, known.get(column, value))
         if not mine or skip(key):
             continue
+        for account in mine:
+            for column, value in handed_on(account, key).items():
+                known = ledger.setdefault(account, {})
+                known[column] = max(value, known.get(column, value))
         base = min(row.base for row in (*mine.values(), *([held] if held else [])))
         values = {account: row.values for account, row in mine.items()}
         notes = tuple(seeding.notes(rule, mine, held, ledger)) if seeding else ()

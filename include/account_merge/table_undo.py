@@ -14,8 +14,10 @@ from itertools import groupby
 from typing import Any
 
 from account_merge.engine import Planned, Progress, TableWork
+from account_merge.errors import TransientError
 from account_merge.evidence import Looks
 from account_merge.journal import Cas
+from account_merge.journal.expired import Kept
 from account_merge.journal.log import LIST_ATTEMPTS, Log, ledger
 from account_merge.model import Change, Entry, Key, Merge, Row, Values
 from account_merge.past import Past
@@ -78,7 +80,8 @@ class TableUndo(TableWork):
         into, seeded = self._past.merges_into, self._past.seeded
         looks = Looks(self.found, self._cas, self._tables, self._rule, into, seeded=seeded)
         logs = [Log(self._cas, m, self._rule.table, self._codec) for m in sorted(self._past.elsewhere)]
-        given = _Given(ledger(logs, self._past.sources))
+        expired = Kept(self._cas)
+        given = _Given(ledger(logs, self._past.sources, expired))
 
         def replay(
             key: Key, steps: Sequence[Step], row: Row | None, base: int,
@@ -86,7 +89,8 @@ class TableUndo(TableWork):
         ) -> Change:  # fmt: skip
             now, written = (row.values, row.written) if row else (None, {})
             standing, unheard = self._past.standing.__contains__, self._unheard(steps, row)
-            to = without(self._rule, steps, now, self.account, standing, given.at(key), looks(key), blind | unheard)
+            handed = self._with_expired(given.at(key), key, expired)
+            to = without(self._rule, steps, now, self.account, standing, handed, looks(key), blind | unheard)
 
             def at(column: str) -> int:
                 seen = written.get(column, 0) if column else max(written.values(), default=0)
@@ -97,6 +101,14 @@ class TableUndo(TableWork):
             return replace(change, notes=(*notes, *_kept(steps[-1].change.after, now, unheard)), unseen=blind)
 
         return replay
+
+    def _with_expired(self, given: dict[str, dict[str, int]], key: Key, expired: Kept) -> dict[str, dict[str, int]]:
+        """What sources handed on elsewhere, with what expired logs know of it."""
+        for account in self._past.sources if expired else ():
+            for column, value in expired.given(self._rule.table, account, self._codec.key(key)).items():
+                mine = given.setdefault(account, {})
+                mine[column] = max(value, mine.get(column, 0))
+        return given
 
     def _unheard(self, steps: Sequence[Step], row: Row | None) -> frozenset[str]:
         """Columns whose last write of ours never reached the row: a crash between logging and writing."""
@@ -183,6 +195,10 @@ def row_steps(log: Log, brings: bool, position: int, seeded: bool = False) -> It
     """(key, position, steps) of each row in a log, in key order: a fold stands behind the entry that it mends."""
     run: dict[Key, list[_Placed]] = {}
     for entry in log.entries():
+        if entry.kept is not None:
+            raise TransientError(
+                "EXPIRED_MEANWHILE", f"the images of merge {log.merge_id} have just expired", "The task is tried again."
+            )
         if entry.kind == "changes":
             yield from ((key, position, run[key]) for key in sorted(run))
             run = {}

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from account_merge.journal.cas import Cas, now
-from account_merge.journal.log import BUCKET, NO_MERGE
+from account_merge.journal.cas import NO_MERGE, Cas, now
+
+BUCKET = 100  # entries in a partition
 
 
 class ScanLog:
