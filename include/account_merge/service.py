@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from typing import IO, Any
 
 from account_merge import coverage
@@ -40,7 +40,6 @@ from account_merge.stranded import Stranded
 from account_merge.switch import Switch
 from account_merge.topics import Topics
 from account_merge.undoing import Undoing
-from account_merge.users import Users
 
 
 class Service:
@@ -226,8 +225,7 @@ class Service:
     @cached_property
     def stranded(self) -> Stranded:
         """The search for accounts that are switched off, own learning rows and have no merge."""
-        users = partial(Users, self._connection[1], self.store, self.settings)
-        return Stranded(users, self.store, self.journal, self.tables, self.settings)
+        return Stranded(self._connection[1], self.store, self.journal, self.tables, self.settings)
 
     def report_failures(self, run_state: Callable[[str], str | None]) -> dict[str, int]:
         """Publishes each failed event that is still owed."""
