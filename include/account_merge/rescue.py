@@ -32,6 +32,7 @@ _NEXT = {
 }  # fmt: skip
 Preview = Callable[[MergeRequest, str], Mapping[str, Any]]
 Told = Callable[[dict[str, Any]], None]
+SILENT: Told = lambda item: None  # noqa: E731
 
 
 class Rescue:
@@ -61,7 +62,7 @@ class Rescue:
         self._previews = previews
         self._seen: set[bytes] = set()
 
-    def run(self, stream: IO[bytes], form: str = "auto", told: Told = lambda item: None) -> dict[str, Any]:
+    def run(self, stream: IO[bytes], form: str = "auto", told: Told = SILENT) -> dict[str, Any]:
         """Reads all lines; returns numbers only. `told` gets `{line, code, merge_id, seeded, note, remedy, counts}` of each.
 
         :raises InvalidRequest: the format is none.

@@ -51,8 +51,8 @@ class Pace:
 class Stranded:
     """The search, over open connections."""
 
-    def __init__(self, users: Callable[[], Users], store: Store, journal: Journal, tables: Tables, settings: Settings):
-        self._users, self._store, self._journal, self._tables = users, store, journal, tables
+    def __init__(self, session: Any, store: Store, journal: Journal, tables: Tables, settings: Settings) -> None:
+        self._session, self._store, self._journal, self._tables = session, store, journal, tables
         # No account is worth reading a whole table for.
         self._settings = settings.replace(scan_tables=())
         self._log = ScanLog(journal, "stranded")
@@ -74,7 +74,7 @@ class Stranded:
         seq, state = self._log.last()
         state = {"cursor": FIRST, "scanned": 0, "stranded": 0, "done": False, **state, "found": []}
         ends = time.monotonic() + pace.seconds if pace.seconds else float("inf")
-        users = self._users()
+        users = Users(self._session, self._store, self._settings)
         while not state["done"]:
             self._stretch(users, pace, state, ends)
             seq += 1
