@@ -374,25 +374,25 @@ def test_the_command_counts_first(session, keyspace, service, shared_environment
     assert "its images have expired" in out.getvalue()
 
 
-def test_a_journal_of_the_first_version_gets_what_it_lacks(session, environment):
-    from account_merge.settings import Settings
-
-    settings = Settings.from_env(environment)
-    with Service(settings) as service:
-        service.create_journal()
-        merge_id = service.open_merge(MergeRequest((account(),), account(), tables=(CC,)))
+def test_a_journal_of_the_first_version_gets_what_it_lacks(session, service):
+    settings = service.settings.replace(journal_keyspace=f"t{uuid.uuid4().hex[:10]}_journal")
+    try:
+        with Service(settings) as first:
+            first.create_journal()
+            merge_id = first.open_merge(MergeRequest((account(),), account(), tables=(CC,)))
         for table, column in (("log", "kept"), ("merges", "closed_at"), ("merges", "expiry"),
                               ("merges", "images_gone"), ("merges", "former")):  # fmt: skip
-            session.execute(f"ALTER TABLE {settings.journal_keyspace}.{table} DROP {column}")
-    with Service(settings) as service, pytest.raises(NeedsAttention, match="NO_JOURNAL"):
-        service.journal.need(merge_id)
-    with Service(settings) as service:
-        service.create_journal()
-        service.create_journal()
-    with Service(settings) as service:
-        assert run_merge(service, merge_id, publish=False)["state"] == "completed"
-        with Service(settings.replace(undo_days=0.0, retention_days=0.0)) as other:
-            assert other.expire()["expired"] == 1
+            session.execute(f"ALTER TABLE {settings.journal_keyspace}.{table} DROP {column}", timeout=60)
+        with Service(settings) as older:
+            with pytest.raises(NeedsAttention, match="NO_JOURNAL"):
+                older.journal.need(merge_id)
+            older.create_journal()
+            older.create_journal()
+        with Service(settings.replace(undo_days=0.0, retention_days=0.0)) as later:
+            assert run_merge(later, merge_id, publish=False)["state"] == "completed"
+            assert later.expire()["expired"] == 1
+    finally:
+        session.execute(f"DROP KEYSPACE IF EXISTS {settings.journal_keyspace}", timeout=60)
 
 
 def test_somebody_who_changes_the_merge_meanwhile_is_noticed(service, keyspace, session):
