@@ -68,9 +68,12 @@ class Merges(Cas):
     def get(self, merge_id: uuid.UUID) -> Merge | None:
         """A merge as it is now (SERIAL), or None."""
         rows = self.read("SELECT * FROM {ks}.merges WHERE merge_id = ?", [merge_id])
+        return self._known(rows[0]) if rows and rows[0].state else None
+
+    def _known(self, row: Any) -> Merge:
         try:
-            return _merge(rows[0]) if rows and rows[0].state else None
-        except AttributeError as error:
+            return _merge(row)
+        except AttributeError as error:  # the row lacks columns
             raise self.older() from error
 
     def need(self, merge_id: uuid.UUID) -> Merge:
@@ -140,7 +143,7 @@ class Merges(Cas):
     def all(self, limit: int = 1000) -> list[Merge]:
         """Merges in no promised order, for listings."""
         rows = self.read(f"SELECT * FROM {{ks}}.merges LIMIT {limit}", serial=False)
-        return sorted((_merge(r) for r in rows if r.state), key=lambda m: m.created_at or datetime.min)
+        return sorted((self._known(r) for r in rows if r.state), key=lambda m: m.created_at or datetime.min)
 
 
 def next_settle(pauses: tuple[float, ...], done: int, since: datetime) -> dict[str, Any]:

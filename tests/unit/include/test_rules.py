@@ -356,6 +356,17 @@ def test_union_count_only_where_it_is_proved(
     assert not found or isinstance(found["m"]["completedCount"], float)
 
 
+def test_a_union_stays_proved_when_a_lesson_came_by_a_merge_that_has_expired() -> None:
+    """The target's own two and one that an expired merge brought were counted before a later merge brought two more."""
+    rule = union_count("m", "completedCount", "finished")
+    evidence = {"finished": {"s0": set("ab"), "t": set("abcde")}, "finished: brought": {"t": set("bde")}}
+    rows = [{"m": {"completedCount": float(n)}} for n in (2, 3)]
+    merged = {"m": {"completedCount": 3.0}}
+    assert derived(rule, *rows, merged=merged, evidence=evidence) == {}
+    lately = evidence | {"finished: lately": {"t": set("de")}}
+    assert derived(rule, *rows, merged=merged, evidence=lately) == {"m": {"completedCount": 5.0}}
+
+
 def test_attempts_count_counts_each_known_attempt_once_and_never_falls() -> None:
     rule = attempts_count("m", "details", "attempts")
     texts = [json.dumps({"attempt_id": a, "content_id": c}) for a, c in (("1", "q"), ("2", "q"), ("1", "p"))]
