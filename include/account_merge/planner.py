@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -13,6 +14,25 @@ from account_merge.rules import TableRule
 
 Given = Mapping[str, Mapping[str, int]]
 EvidenceFor = Callable[[Key], Evidence]
+
+
+@dataclass(frozen=True)
+class Mend:
+    """How a row's totals count where our share of them is gone.
+
+    :param values: columns of the target that count otherwise than they show.
+    :param given: source account -> column -> what it has handed on, where that is less than the ledger says.
+    :param unseen: columns that the platform wrote without having seen what we put there.
+    :param notes: readings that stay open; each names both.
+    """
+
+    values: Values = field(default_factory=dict)
+    given: Given = field(default_factory=dict)
+    unseen: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+Mends = Callable[[Key, Row | None], Mend]
 
 
 def no_evidence(key: Key) -> Evidence:
@@ -77,10 +97,15 @@ def plan_row(
     given: Given,
     evidence: Evidence,
     notes: tuple[str, ...] = (),
+    instead: Values | None = None,
 ) -> Change:
-    """The change of one row. A cell whose write time is at or above `base` gets its write time + 1, so that it wins."""
+    """The change of one row. A cell whose write time is at or above `base` gets its write time + 1, so that it wins.
+
+    :param instead: columns of the target that count otherwise than they show.
+    """
     before = target.values if target else None
-    merged, handed = merge_values(rule, sources, before, target_account, given, evidence)
+    counts = {**before, **instead} if before is not None and instead else before
+    merged, handed = merge_values(rule, sources, counts, target_account, given, evidence)
     writes, why = {}, {}
     led: dict[str, str] = {}
     for derivation in rule.derive:
@@ -113,6 +138,7 @@ def plan(
     given: Iterable[tuple[Key, str, Mapping[str, int]]],
     evidence_for: EvidenceFor = no_evidence,
     skip: Callable[[Key], bool] = lambda key: False,
+    mends: Mends = lambda key, held: Mend(),
 ) -> Iterator[tuple[Change, int]]:
     """One change for each key that a source has, in key order, with the base clock that its reads allow (µs).
 
@@ -120,6 +146,7 @@ def plan(
 
     :param given: (key, source account, column -> highest value handed on) of earlier merges, sorted by key.
     :param skip: keys whose rows stay as the target has them.
+    :param mends: asked in key order, what the platform wrote over earlier merges' totals.
     """
     streams = [_tagged(rows, 0, account) for account, rows in sorted(sources.items())]
     streams.append(_tagged(target, 1, target_account))
@@ -142,7 +169,12 @@ def plan(
             continue
         base = min(row.base for row in (*mine.values(), *([held] if held else [])))
         values = {account: row.values for account, row in mine.items()}
-        yield plan_row(rule, key, values, held, target_account, base, ledger, evidence_for(key)), base
+        mend = mends(key, held)
+        handed = {account: {**ledger.get(account, {}), **mend.given.get(account, {})} for account in mine}
+        change = plan_row(
+            rule, key, values, held, target_account, base, handed, evidence_for(key), mend.notes, mend.values
+        )
+        yield replace(change, unseen=mend.unseen), base
 
 
 def _tagged(rows: Iterable[Row], kind: int, account: str) -> Iterator[tuple[Key, int, str, Any]]:
