@@ -23,8 +23,8 @@ from tests.learners import account, enrolment, lesson, put, rows
 
 CC, ENR = "user_content_consumption", "user_enrolments"
 LESSONS = ("L1", "L2")
-STEPS = 30
-SEEDS = int(os.environ.get("ACCOUNT_MERGE_SEEDS", "5"))
+DONE: Counter = Counter()  # how often each step was done, over all histories
+SEEDS = 100 if os.environ.get("ACCOUNT_MERGE_FULL") else 5
 
 
 @dataclass
@@ -234,13 +234,19 @@ def service(shared_service):
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_totals_are_what_one_account_would_have_counted(seed, session, service, monkeypatch):
     world = World(service, session, seed, monkeypatch)
-    steps = [world.learn] * 6 + [world.merge] * 3 + [world.repeat, world.repair] + [world.undo] * 3
-    steps += [world.settle, world.abandon, world.stall]  # a step `expire` has its place here
-    for _ in range(STEPS):
-        world.dice.choice(steps)()
+    steps = [world.learn] * 11 + [world.merge] * 7 + [world.undo] * 7 + [world.repair, world.settle] * 3
+    steps += [world.repeat, world.stall, world.abandon]  # a step `expire` has its place here
+    world.dice.shuffle(steps)
+    for step in (world.learn, world.learn, world.merge, *steps):
+        step()
         world.check()
-    assert world.done["merge"]
-    assert world.done["undo"], world.told
+    DONE.update(world.done)
+
+
+def test_the_histories_had_every_step():
+    """Of seeds that are fixed, so that this holds or fails for ever."""
+    missing = {"merge", "undo", "redo", "settle", "repair of a repair", "abandon", "stalled writer"} - set(DONE)
+    assert not DONE or not missing, DONE
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
