@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from account_merge.journal.expired import digest
 from account_merge.journal.log import LIST_ATTEMPTS, Log
 from account_merge.merging import Merging
 from account_merge.model import Change, Key, Merge, Row
@@ -24,7 +25,9 @@ class Difference:
     """One thing that is not as the log says.
 
     :param kind: `log` (an entry was changed or is missing), `lost` (a row does not hold what was written, and no later
-        write shows) or `later` (the platform or another merge wrote since; that is no fault).
+        write shows), `report` (an exported report says otherwise than the journal); and what is no fault: `later` (the
+        platform or another merge wrote since), `expired` (the images are gone, so that rows cannot be compared).
+    :param table: the log's name, "" for the merge itself.
     :param key: the row's key, None for a log.
     """
 
@@ -32,6 +35,11 @@ class Difference:
     table: str
     key: dict[str, Any] | None
     words: str
+
+    @property
+    def fault(self) -> bool:
+        """Whether it needs somebody's attention."""
+        return self.kind not in ("later", "expired")
 
 
 class Audit:
@@ -51,17 +59,26 @@ class Audit:
                 yield from self._log(merge, log)
             prefix = f"{merge.operation}/" if merge.operation else ""
             newest = next((log for log in logs if log.table == f"{prefix}{rule.table}"), None)
-            if newest is not None and merge.state in ("completed", "undone"):
+            if newest is not None and merge.state in ("completed", "undone") and merge.expiry is None:
                 yield from self._rows(merge, rule, schema, newest)
 
-    @staticmethod
-    def _log(merge: Merge, log: Log) -> Iterator[Difference]:
+    def _log(self, merge: Merge, log: Log) -> Iterator[Difference]:
         for number, words in log.faults():
             yield Difference("log", log.table, None, f"entry {number}: {words}")
         kept, last = merge.digests.get(log.table), log.last()
         closed = merge.state in CLOSED and kept is not None
         if closed and (last is None or log.digest(last.seq) != kept):
             yield Difference("log", log.table, None, "its end is not the one that the merge's row remembers")
+        if merge.expiry is not None and last is not None:
+            yield from self._expired(merge, log)
+
+    def _expired(self, merge: Merge, log: Log) -> Iterator[Difference]:
+        kept = merge.digests.get(f"kept/{log.table}")
+        if merge.expiry == "done" and kept != digest(self._merging.journal, merge.merge_id, log.table):
+            yield Difference("log", log.table, None, "what is kept of it is not what the merge's row remembers")
+            return
+        words = "its images have expired" if merge.expiry == "done" else "its images are about to expire"
+        yield Difference("expired", log.table, None, f"{words}: rows cannot be compared")
 
     def _rows(self, merge: Merge, rule: TableRule, schema: TableSchema, log: Log) -> Iterator[Difference]:
         target = merge.survivor or merge.request.target

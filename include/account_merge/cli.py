@@ -18,6 +18,7 @@ from typing import IO, Any
 from account_merge import operate
 from account_merge.errors import InvalidRequest, MergeError
 from account_merge.events import Position, merge_id_for, parse
+from account_merge.exported import read as read_report
 from account_merge.model import MergeRequest
 from account_merge.render import print_check, print_coverage, print_differences, print_list, print_report
 from account_merge.rules import RULES, TABLES
@@ -40,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
     command("create-journal", "create our keyspace and tables where they are missing")
     checked = command("check", "check connections, topics and what this Cassandra can do; or a merge against its log")
     checked.add_argument("merge_id", nargs="?", type=uuid.UUID, help="a merge: name each difference of log and tables")
+    checked.add_argument(
+        "--report", metavar="FILE", help="a report of that merge from `show --json`: name what is otherwise"
+    )
     command("coverage", "list the tables with user ids: merged, left alone, or unknown (exit status 1)")
     listed = command("list", "list merges, oldest first")
     listed.add_argument("--state", help="only merges in this state")
@@ -93,10 +97,13 @@ def _create_journal(service: Service, arguments: argparse.Namespace, out: IO[str
 def _check(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
     from account_merge.checks import run_checks
 
+    if arguments.report and not arguments.merge_id:
+        raise InvalidRequest("NO_MERGE", "a report is checked against a merge", "Call check MERGE_ID --report FILE.")
     if arguments.merge_id:
-        differences = list(service.audit(arguments.merge_id))
+        exported = read_report(arguments.report) if arguments.report else None
+        differences = list(service.audit(arguments.merge_id, exported))
         print_differences(differences, arguments.json, out)
-        return 1 if any(d.kind != "later" for d in differences) else 0
+        return 1 if any(d.fault for d in differences) else 0
     found = run_checks(service)
     print_check(found, arguments.json, out)
     return 0 if all(c.ok for c in found) else 1
@@ -110,7 +117,7 @@ def _coverage(service: Service, arguments: argparse.Namespace, out: IO[str]) -> 
 
 def _list(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
     if arguments.account:
-        merges = service.journal.find("accounts", arguments.account)
+        merges = service.journal.of_account(arguments.account)
     else:
         merges = service.journal.find("state", arguments.state) if arguments.state else service.journal.all()
     print_list([m for m in merges if arguments.state in (None, m.state)], arguments.json, out)

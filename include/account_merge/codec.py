@@ -67,6 +67,10 @@ class Codec:
         element = self._schema.column(column).cql_type.subtypes[0]
         return [element.from_binary(e, _PROTOCOL) for e in msgspec.msgpack.decode(data)]
 
+    def cell(self, column: str, data: bytes) -> Any:
+        """A column's value from its bytes in a change."""
+        return self._unpack(column, data)
+
     def key(self, key: Key) -> bytes:
         """A key as bytes; the reverse of `unkey`."""
         return msgspec.msgpack.encode([self._pack(c, v) for c, v in zip(self._schema.key, key, strict=True)])
@@ -108,6 +112,13 @@ class Codec:
             raw["delete"],
             frozenset(raw["unseen"]),
         )
+
+
+def peek(data: bytes) -> tuple[bytes, dict[str, dict[str, int]], dict[str, bytes]]:
+    """Of an encoded change, without the table's schema: its key, what each source handed on, the packed row before."""
+    raw = msgspec.msgpack.decode(data)
+    given = {account: {c: after for c, (_, after) in totals.items()} for account, totals in raw["given"].items()}
+    return raw["key"], given, raw["before"] or {}
 
 
 def payload(changes: list[bytes]) -> bytes:

@@ -158,18 +158,22 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
     """The number under `key` is the size of the union of what both accounts finished, where that is proved.
 
     Proved: each side's stored number equals that account's own number of finished items, with or without the items
-    that merges brought it (evidence `<name>: brought`). Never below either side's number.
+    that merges brought it (evidence `<name>: brought`), or those of them that have not expired (`<name>: lately`).
+    Never below either side's number.
     """
 
-    def proved(stored: float, finished: frozenset[str], brought: frozenset[str]) -> bool:
-        return stored in (len(finished), len(finished - brought))
+    def proved(stored: float, finished: frozenset[str], *brought: frozenset[str]) -> bool:
+        return stored in (len(finished), *(len(finished - items) for items in brought))
 
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
         result = merged.get(column) or {}
         stored = {s.account: number for s in sides if (number := shown(s.values, column, older).get(key)) is not None}
-        finished, brought = evidence.get(evidence_name, {}), evidence.get(f"{evidence_name}: brought", {})
+        finished = evidence.get(evidence_name, {})
+        brought = [evidence.get(f"{evidence_name}: {which}", {}) for which in ("brought", "lately")]
         own = {s.account: frozenset(finished.get(s.account, ())) for s in sides}
-        sound = (proved(n, own.get(a, frozenset()), frozenset(brought.get(a, ()))) for a, n in stored.items())
+        sound = (
+            proved(n, own.get(a, frozenset()), *(frozenset(b.get(a, ())) for b in brought)) for a, n in stored.items()
+        )
         if key not in result or not all(sound):
             return {}
         union = frozenset().union(*own.values())

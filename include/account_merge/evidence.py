@@ -13,8 +13,9 @@ from typing import Any
 from account_merge.codec import Codec
 from account_merge.derive import Evidence
 from account_merge.journal import Cas
+from account_merge.journal.expired import Kept
 from account_merge.journal.log import Log
-from account_merge.model import Key
+from account_merge.model import Change, Key
 from account_merge.rules import Look, TableRule, rule_for
 from account_merge.schema import Tables, TableSchema
 from account_merge.sources import Sources
@@ -46,9 +47,11 @@ class Looks:
         self._place: Place | None = None
         self._shown: Evidence | None = None
         self._streams: dict[tuple[str, str], _Ahead] = {}
+        self._expired = Kept(cas)
 
     def __call__(self, key: Key) -> Evidence:
-        """The evidence for the row with this key: `<look>` and `<look>: brought`, account -> values."""
+        """The evidence for the row with this key: `<look>`, `<look>: brought` and, of that, what has not expired,
+        `<look>: lately`; each account -> values."""
         if not self._looks:
             return {}
         place = None if self._rule.collects else self._rule.place(key)
@@ -58,30 +61,53 @@ class Looks:
 
     def _at(self, place: Place | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for look, other, schema in self._looks:
-            yield look.name, self._found.look(look, place)
+            shown = self._found.look(look, place)
+            yield look.name, shown
             if place is not None and look.where is not None:
                 streams = {account: self._ahead(look, other, schema, account) for account in self._merges_into}
-                yield f"{look.name}: brought", {account: ahead.at(place) for account, ahead in streams.items()}
+                found = {account: ahead.at(place) for account, ahead in streams.items()}
+                told = {a: values | self._told(look, a, place, shown.get(a, ())) for a, values in found.items()}
+                yield f"{look.name}: brought", told
+                yield f"{look.name}: lately", found
+
+    def _told(self, look: Look, account: str, place: Place, shown: Iterable[Any]) -> frozenset[Any]:
+        """Those of the shown values that expired logs know as brought."""
+        where = look.where
+        if where is None or not self._expired:
+            return frozenset()
+        return frozenset(v for v in shown if self._expired.brought(look.table, where, account, place, v))
 
     def _ahead(self, look: Look, other: TableRule, schema: TableSchema, account: str) -> _Ahead:
         if (look.name, account) not in self._streams:
             logs = [Log(self._cas, m, other.table, Codec(schema)) for m in sorted(self._merges_into[account])]
-            self._streams[look.name, account] = _Ahead(heapq.merge(*(brought(log, look, other) for log in logs)))
+            self._streams[look.name, account] = _Ahead(
+                heapq.merge(*(brought(log, look, other, self._expired) for log in logs))
+            )
         return self._streams[look.name, account]
 
 
-def brought(log: Log, look: Look, other: TableRule) -> Iterator[tuple[Place, Any]]:
-    """(place, collected value) of each row that this log made match the look's `where`, in key order."""
+def brought(log: Log, look: Look, other: TableRule, kept: Kept) -> Iterator[tuple[Place, Any]]:
+    """(place, collected value) of each row that this log made match the look's `where`, in key order.
+
+    :param kept: takes in what expired entries tell.
+    """
+    for entry in log.entries() if look.where else ():
+        if entry.kept is not None:
+            kept.add(entry.kept)
+        for change in entry.changes:
+            yield from brought_by(change, look, other)
+
+
+def brought_by(change: Change, look: Look, other: TableRule) -> Iterator[tuple[Place, Any]]:
+    """(place, collected value) when this change made its row match the look's `where`."""
     if look.where is None:
         return
     column, value = look.where
-    for entry in log.entries():
-        for change in entry.changes:
-            write = change.writes.get(column)
-            if write is not None and write.value == value and (change.before or {}).get(column) != value:
-                values = dict(zip(other.key, change.key, strict=True))
-                named = tuple(values.get(c) for c in look.collect)
-                yield other.place(change.key), named[0] if len(named) == 1 else named
+    write = change.writes.get(column)
+    if write is not None and write.value == value and (change.before or {}).get(column) != value:
+        values = dict(zip(other.key, change.key, strict=True))
+        named = tuple(values.get(c) for c in look.collect)
+        yield other.place(change.key), named[0] if len(named) == 1 else named
 
 
 class _Ahead:

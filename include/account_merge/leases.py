@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from account_merge.errors import InvalidRequest, TransientError
 from account_merge.journal import Journal
+from account_merge.journal.cas import ERASED
 from account_merge.model import Merge
 
 
@@ -23,8 +24,10 @@ def check_survivors(journal: Journal, merge: Merge) -> str:
 
     :raises InvalidRequest: the merge would go in a circle, or a source already lives in another account.
     """
-    target = merge.request.target
-    survivor = journal.survivor(target)
+    target, known = merge.request.target, (merge.request.target, *merge.request.sources)
+    survivor = journal.survivor(target, known)
+    if survivor.startswith(ERASED):
+        raise _erased(merge, f"target account {target}")
     for source in merge.request.sources:
         if source == survivor:
             raise InvalidRequest(
@@ -32,7 +35,9 @@ def check_survivors(journal: Journal, merge: Merge) -> str:
                 f"merge {merge.merge_id}: target account {target} was itself merged into source account {source}",
                 "Nothing needs to be done when they are one person; else undo the merge that joined them first.",
             )
-        lives_in = journal.survivor(source)
+        lives_in = journal.survivor(source, (*known, survivor))
+        if lives_in.startswith(ERASED):
+            raise _erased(merge, f"source account {source}")
         if lives_in not in (source, survivor):
             raise InvalidRequest(
                 "ALREADY_MERGED",
@@ -40,6 +45,14 @@ def check_survivors(journal: Journal, merge: Merge) -> str:
                 f"Undo that merge first, or merge {lives_in} instead.",
             )
     return survivor
+
+
+def _erased(merge: Merge, whose: str) -> InvalidRequest:
+    return InvalidRequest(
+        "ERASED",
+        f"merge {merge.merge_id}: {whose} was merged into an account whose id was erased from the journal",
+        "Ask for a merge into the account where the history lives; when the person is gone there is nothing to do.",
+    )
 
 
 def take(journal: Journal, merge: Merge) -> Admission:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from account_merge import leases
 from account_merge.engine import counts_of
+from account_merge.journal.log import Log
 from account_merge.merging import Merging, table_answer
 from account_merge.model import Merge, MergeRequest
 from account_merge.report import Report, TableReport, row_of, rows_of
 from account_merge.requests import check_request, request_id
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
+from account_merge.schema import TableSchema
 from account_merge.undoing import Undoing
 
 
@@ -88,11 +90,35 @@ class Looking:
         merge = self._journal.need(merge_id)
         tables = []
         for rule in RULES:
-            schema = self._tables.of(rule)
-            if schema is None:
+            if self._tables.of(rule) is None:
                 tables.append(TableReport(rule.table, "this cluster has no such table"))
-                continue
-            for log in (*self._merging.logs(merge, rule), *self._undoing.logs(merge, rule)):
-                counts, note = log.summary()
-                tables.append(TableReport(log.table, note, counts, rows_of(log.entries(), schema)))
+            tables += [logged(log, schema, gone(merge)) for log, schema in self._logs(merge, rule)]
         return Report(merge, tuple(tables), coverage=self._coverage())
+
+    def logs(self, merge: Merge) -> dict[str, tuple[Log, TableSchema]]:
+        """Each log of a merge and of its undos, by name, with the table that it is about."""
+        return {log.table: (log, schema) for rule in RULES for log, schema in self._logs(merge, rule)}
+
+    def _logs(self, merge: Merge, rule: TableRule) -> Iterator[tuple[Log, TableSchema]]:
+        schema = self._tables.of(rule)
+        if schema is not None:
+            yield from ((log, schema) for log in (*self._merging.logs(merge, rule), *self._undoing.logs(merge, rule)))
+
+
+def logged(log: Log, schema: TableSchema, gone: str) -> TableReport:
+    """What a log says of its table; its rows are read when they are asked for."""
+    counts, said = log.summary()
+    note = "; ".join(filter(None, (said, gone if counts else "")))
+    last = log.last()
+    rows = rows_of(log.entries(), schema)
+    return TableReport(
+        log.table, note, counts, rows, last.seq + 1 if last else 0, log.digest(last.seq).hex() if last else ""
+    )
+
+
+def gone(merge: Merge) -> str:
+    """What a report says of rows that are not there any more."""
+    if merge.expiry is None:
+        return ""
+    when = f" on {merge.images_gone:%Y-%m-%d}" if merge.images_gone else ""
+    return f"the images of these rows expired{when}: counts and totals handed on stay, no row can be shown"

@@ -149,7 +149,7 @@ class Merging:
 
     def standing(self, merge_ids: Iterable[uuid.UUID]) -> frozenset[uuid.UUID]:
         """Those of the merges that were not undone."""
-        return frozenset(m for m in merge_ids if (found := self.journal.get(m)) is not None and found.state != "undone")
+        return frozenset(m for m in merge_ids if (one := self.journal.get(m)) is not None and one.outcome != "undone")
 
     # --- merging --------------------------------------------------------------------------------------------------
     def work(

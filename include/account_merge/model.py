@@ -107,6 +107,7 @@ class Entry:
     :param last_key: the greatest key that the table's log has dealt with so far.
     :param base: µs; lowest timestamp of its writes.
     :param attempts: highest attempt number handed out; the writer of the entry owns 0.
+    :param kept: what still stands there of an entry whose images have expired (see `journal.expired`).
     """
 
     seq: int
@@ -116,6 +117,7 @@ class Entry:
     changes: tuple[Change, ...]
     attempts: int
     created_at: datetime
+    kept: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,11 @@ class Merge:
     :param parent: the merge that this one repairs.
     :param replayed_as: the merge that a refused event became after it was corrected.
     :param settles: how many settles were opened so far; the next is due at `settle_at`, None when none is.
-    :param digests: log name -> digest of its last entry, from when the merge was closed.
+    :param digests: log name -> digest of its last entry, from when the merge was closed; of an expired one
+        `kept/<log name>` as well.
+    :param closed_at: when it came to its end.
+    :param expiry: `begun`, then `done` when its images are gone, at `images_gone`.
+    :param former: the state that an erased merge had.
     """
 
     merge_id: uuid.UUID
@@ -185,6 +191,20 @@ class Merge:
     digests: Mapping[str, bytes] = field(default_factory=dict)
     settles: int = 0
     settle_at: datetime | None = None
+    closed_at: datetime | None = None
+    expiry: str | None = None
+    images_gone: datetime | None = None
+    former: str | None = None
+
+    @property
+    def outcome(self) -> str:
+        """The state; of an erased merge the one it had: what it did to rows and totals stays as it was."""
+        return self.former or self.state
+
+    @property
+    def since(self) -> datetime | None:
+        """When it came to its end, or last changed."""
+        return self.closed_at or self.updated_at
 
     @property
     def accounts(self) -> tuple[str, ...]:

@@ -44,6 +44,19 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
         made.add_argument("--reason", default="", help="why; kept in the journal")
         if name in ACTIONS:
             made.add_argument("--no-publish", action="store_true", help="do not publish sync events")
+    _add_retention(command)
+
+
+def _add_retention(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    made = command("expire", "blank the images of merges past the retention; counts and totals stay")
+    made.add_argument("--dry-run", action="store_true", help="count what would be done; write nothing")
+    made.add_argument("--limit", type=int, default=100_000, help="merges, at most")
+    made.add_argument("--seconds", type=float, default=3600.0, help="how long it may take; the rest stays due")
+    made = command("erase", "erase a person from the journal, for good; without an account: every erasure there was")
+    made.add_argument("account", nargs="?", default="", help="one of the person's accounts")
+    made.add_argument("--dry-run", action="store_true", help="show what would be erased; write nothing")
+    made.add_argument("--by", default=os.environ.get("USER", ""), help="who erases; kept for ever")
+    made.add_argument("--reason", default="", help="why; kept for ever, so no names here")
 
 
 def _add_search(made: argparse.ArgumentParser, name: str) -> None:
@@ -148,11 +161,40 @@ def _undo(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
     return 0
 
 
+def _expire(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    counts = service.expire(arguments.limit, arguments.seconds, arguments.dry_run)
+    would = "would expire" if arguments.dry_run else "expired"
+    words = f"{counts['expired']} {would}, {counts['needed']} are needed by a younger undo, {counts['held']} are held"
+    print(json.dumps(counts) if arguments.json else words, file=out)
+    return 0
+
+
+def _erase(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    if not arguments.account:
+        history = service.erasing.history()
+        lines = [f"{item['at']} {item['what']}: {item['note']}" for item in history] or ["nobody was erased"]
+        print(json.dumps(history) if arguments.json else "\n".join(lines), file=out)
+        return 0
+    answer = service.erase(arguments.account, arguments.by, arguments.reason, arguments.dry_run)
+    if arguments.json:
+        print(json.dumps(answer), file=out)
+        return 0
+    for account in answer.get("account_ids", ()):
+        print(f"account {account}", file=out)
+    for merge_id in answer["merges"]:
+        print(f"merge {merge_id}", file=out)
+    would = "would be erased; is that one person?" if arguments.dry_run else "erased"
+    print(f"{len(answer['merges'])} merges of {answer['accounts']} accounts {would}", file=out)
+    return 0
+
+
 COMMANDS = {
     "pause": _pause,
     "resume": _resume,
     "status": _status,
     "failed": _failed,
     "replay": _replay,
+    "expire": _expire,
+    "erase": _erase,
     **dict.fromkeys(("undo", "redo", "abandon", "repair"), _undo),
 }

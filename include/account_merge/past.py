@@ -31,7 +31,8 @@ class Past:
     :param account: whose rows are replayed.
     :param logs: each merge's log, and those of undos, which bring no rows themselves.
     :param standing: the merges that count in the end.
-    :param elsewhere: standing merges of the same sources into other accounts: what those handed on is not added here.
+    :param elsewhere: standing merges of the same sources into other accounts, and those into this one whose images have
+        expired: what they handed on is not added here.
     :param sources: the source accounts of the standing merges.
     :param merges_into: account -> merges that moved rows to it.
     :param of: the merge, and its settles: the rows that these touched are replayed.
@@ -51,21 +52,30 @@ def settles_of(journal: Journal, merge: Merge) -> list[Merge]:
     found = (journal.get(i) for i in journal.merges_into(merge.survivor or merge.request.target))
     standing = ("completed", "abandoned", "undoing")
     return [
-        m for m in found if m and (m.parent, m.request.origin) == (merge.merge_id, "settle") and m.state in standing
+        m for m in found if m and (m.parent, m.request.origin) == (merge.merge_id, "settle") and m.outcome in standing
     ]
 
 
+def unexpired(journal: Journal, target: str) -> list[tuple[str, Merge]]:
+    """(operation, merge) of what the account received behind the last that has expired, in order."""
+    names = [name.rpartition("/") for name in journal.received(target)]
+    merges = {text: journal.need(uuid.UUID(text)) for _, _, text in names}
+    found = [(operation, merges[text]) for operation, _, text in names]
+    return found[max((i + 1 for i, (_, m) in enumerate(found) if m.expiry), default=0) :]
+
+
 def past_of(merging: Merging, merge: Merge, rule: TableRule, redo: bool) -> Past:
-    """The past of a merge's target in one table: without the merge and its settles, or (`redo`) with it."""
+    """The past of a merge's target in one table: without the merge and its settles, or (`redo`) with it.
+
+    What has expired, and all that the target received before it, belongs to what the rows were before.
+    """
     journal, target = merging.journal, merge.survivor or merge.request.target
     logs, merges = [], {}
-    for name in journal.received(target):
-        operation, _, text = name.rpartition("/")
-        one = uuid.UUID(text)
-        logs.append(PastLog(one, f"{operation}/{rule.table}" if operation else rule.table, brings=not operation))
-        merges[one] = journal.need(one)
+    for operation, one in unexpired(journal, target):
+        logs.append(PastLog(one.merge_id, f"{operation}/{rule.table}" if operation else rule.table, not operation))
+        merges[one.merge_id] = one
     gone = {merge.merge_id, *(settle.merge_id for settle in settles_of(journal, merge))}
-    standing = {i for i, m in merges.items() if m.state != "undone"} - gone
+    standing = {i for i, m in merges.items() if m.outcome != "undone"} - gone
     standing |= {merge.merge_id} if redo else set()
     sources = frozenset(s for i in standing for s in merges[i].request.sources)
     gave = {i for source in sources for i in merging.standing(journal.gave(source))}

@@ -35,6 +35,11 @@ class Mend:
 Mends = Callable[[Key, Row | None], Mend]
 
 
+def nothing(account: str, key: Key) -> Mapping[str, int]:
+    """For sources that no expired log knows."""
+    return {}
+
+
 def no_evidence(key: Key) -> Evidence:
     """For rules that look at no other table."""
     return {}
@@ -139,6 +144,7 @@ def plan(
     evidence_for: EvidenceFor = no_evidence,
     skip: Callable[[Key], bool] = lambda key: False,
     mends: Mends = lambda key, held: Mend(),
+    handed_on: Callable[[str, Key], Mapping[str, int]] = nothing,
 ) -> Iterator[tuple[Change, int]]:
     """One change for each key that a source has, in key order, with the base clock that its reads allow (µs).
 
@@ -147,6 +153,7 @@ def plan(
     :param given: (key, source account, column -> highest value handed on) of earlier merges, sorted by key.
     :param skip: keys whose rows stay as the target has them.
     :param mends: asked in key order, what the platform wrote over earlier merges' totals.
+    :param handed_on: what of `given` is not in that stream: (source account, key) -> column -> highest value.
     """
     streams = [_tagged(rows, 0, account) for account, rows in sorted(sources.items())]
     streams.append(_tagged(target, 1, target_account))
@@ -167,6 +174,10 @@ def plan(
                     known[column] = max(value, known.get(column, value))
         if not mine or skip(key):
             continue
+        for account in mine:
+            for column, value in handed_on(account, key).items():
+                known = ledger.setdefault(account, {})
+                known[column] = max(value, known.get(column, value))
         base = min(row.base for row in (*mine.values(), *([held] if held else [])))
         values = {account: row.values for account, row in mine.items()}
         mend = mends(key, held)

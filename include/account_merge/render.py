@@ -44,8 +44,13 @@ def print_report(report: Report, as_json: bool, out: IO[str]) -> None:
     ):
         if words:
             console.print(f"  {escape(words)}")
+    if head["state_before_erasure"]:
+        console.print(f"  erased; it was {head['state_before_erasure']}. Names are hashes, texts and rows are gone.")
+    elif head["expiry"]:
+        console.print("  its images have expired: it cannot be undone or redone any more")
     for part in report.tables:
-        _print_table(console, part.table, part.note, part.rows)
+        words = ", ".join(f"{number} {what}" for what, number in part.counts.items()) if head["expiry"] else ""
+        _print_table(console, part.table, "; ".join(filter(None, (words, part.note))), part.rows)
     if unknown := report.coverage.get("unknown"):
         console.print(f"[yellow]no rule knows {', '.join(unknown)}[/]: what an account has there stays. See: coverage")
 
@@ -203,7 +208,7 @@ def print_differences(found: Sequence[Any], as_json: bool, out: IO[str]) -> None
     console = _console(out)
     for d in found:
         where = " ".join(map(str, (d.key or {}).values()))
-        mark = "[yellow]later[/]" if d.kind == "later" else f"[red]{d.kind}[/] "
+        mark = f"[red]{d.kind}[/] " if d.fault else f"[yellow]{d.kind}[/]"
         console.print(f"{mark} {escape(d.table)} {escape(where)}: {escape(d.words)}")
-    faults = sum(d.kind != "later" for d in found)
+    faults = sum(d.fault for d in found)
     console.print(f"{faults} differences" if faults else "log and tables are as the merge left them")

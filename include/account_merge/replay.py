@@ -95,6 +95,10 @@ class Replay:
             raise InvalidRequest(
                 "REPLAYED_BEFORE", f"it was replayed as merge {merge.replayed_as}", "Look at that one."
             )
+        if merge.expiry:
+            raise InvalidRequest(
+                "EXPIRED", "its event has expired", "Merge the accounts by hand where it is still wanted."
+            )
         if merge.merge_id in self._corrected:
             return self._correct(merge)
         if events and merge.failed_event == "undeliverable":

@@ -48,12 +48,22 @@ def row_of(change: Change, schema: TableSchema, kind: str = "changes") -> dict[s
 
 @dataclass(frozen=True)
 class TableReport:
-    """One table of a report. `rows` may be a stream: read it once."""
+    """One table of a report. `rows` may be a stream: read it once.
+
+    :param entries: how many entries its log has.
+    :param digest: the digest of the last of them (hexadecimal), which covers all.
+    """
 
     table: str
     note: str
     counts: Mapping[str, int] = field(default_factory=dict)
     rows: Iterable[dict[str, Any]] = ()
+    entries: int = 0
+    digest: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The table with all its rows, in JSON's types."""
+        return {**vars(self), "counts": dict(self.counts), "rows": list(self.rows)}
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,9 @@ class Report:
             "replayed_as": str(m.replayed_as) if m.replayed_as else None,
             "note": m.note,
             "run_ids": list(m.run_ids),
+            "expiry": m.expiry,
+            "images_gone": jsonable(m.images_gone),
+            "state_before_erasure": m.former,
             "created_at": jsonable(m.created_at),
             "updated_at": jsonable(m.updated_at),
         }
@@ -99,9 +112,7 @@ class Report:
         return {
             **self.head(),
             "coverage": dict(self.coverage),
-            "tables": [
-                {"table": t.table, "note": t.note, "counts": dict(t.counts), "rows": list(t.rows)} for t in self.tables
-            ],
+            "tables": [t.to_dict() for t in self.tables],
         }
 
 

@@ -15,7 +15,10 @@ from account_merge import coverage
 from account_merge.audit import Audit, Difference
 from account_merge.coverage import Coverage
 from account_merge.engine import Progress
+from account_merge.erasing import Erasing
 from account_merge.errors import InvalidRequest
+from account_merge.expiry import Expiry
+from account_merge.exported import Exported
 from account_merge.failures import Failures
 from account_merge.inbox import Inbox
 from account_merge.journal import Journal
@@ -134,6 +137,16 @@ class Service:
         return Settling(self.merging)
 
     @cached_property
+    def expiry(self) -> Expiry:
+        """Images that go by the clock."""
+        return Expiry(self.merging)
+
+    @cached_property
+    def erasing(self) -> Erasing:
+        """Persons who go by law."""
+        return Erasing(self.merging, self.expiry)
+
+    @cached_property
     def looking(self) -> Looking:
         """Previews and reports."""
         return Looking(self.merging, self.undoing, lambda: self.coverage().summary())
@@ -195,6 +208,14 @@ class Service:
         """Moves what came to source accounts since their merges, where that is due."""
         return self.settling.run(limit, seconds)
 
+    def expire(self, limit: int = 1000, seconds: float = 240.0, dry_run: bool = False) -> dict[str, int]:
+        """Blanks the images of merges past the retention; counts and totals stay."""
+        return self.expiry.run(limit, seconds, dry_run)
+
+    def erase(self, account: str, by: str, reason: str, dry_run: bool = True) -> dict[str, Any]:
+        """Erases from the journal the person whose account this is; the record of the act stays."""
+        return self.erasing.erase(account, by, reason, dry_run)
+
     def report_failures(self, run_state: Callable[[str], str | None]) -> dict[str, int]:
         """Publishes each failed event that is still owed."""
         return self.failures.sweep(run_state)
@@ -247,9 +268,15 @@ class Service:
         """What a merge did, and its undos, from their logs."""
         return self.looking.report(merge_id)
 
-    def audit(self, merge_id: uuid.UUID) -> Iterator[Difference]:
-        """Each difference between a merge's log and what is in the log and in the tables."""
-        return Audit(self.merging, self.undoing).differences(self.journal.need(merge_id))
+    def audit(self, merge_id: uuid.UUID, exported: Mapping[str, Any] | None = None) -> Iterator[Difference]:
+        """Each difference between a merge's log and what is in the log and in the tables.
+
+        :param exported: a report of the merge from earlier; what it says otherwise than the journal comes first.
+        """
+        merge, audit = self.journal.need(merge_id), Audit(self.merging, self.undoing)
+        if exported is not None:
+            yield from Exported(self.looking).differences(merge, exported)
+        yield from audit.differences(merge)
 
     # --- undoing --------------------------------------------------------------------------------------------------
     def undo(

@@ -103,6 +103,10 @@ def _pauses(value: Any, row: Setting) -> str | None:
     return None if good and list(value) == sorted(set(value)) else "is not a rising list of numbers of seconds"
 
 
+def _days(value: Any, row: Setting) -> str | None:
+    return None if value is None else _number(value, row)
+
+
 def _kafka_options(value: Any, row: Setting) -> str | None:
     if not isinstance(value, dict) or not all(isinstance(v, (str, int, float)) for v in value.values()):
         return "is not a JSON object of texts and numbers"
@@ -143,6 +147,10 @@ def _pauses_of(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in _split(text) if part != "-")
 
 
+def _days_of(text: str) -> float | None:
+    return None if text == "-" else float(text)
+
+
 def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -155,6 +163,7 @@ KINDS: dict[str, Kind] = {
     "choice": Kind("str", "one of", str, _choice),
     "integer": Kind("int", "whole number", int, _integer),
     "seconds": Kind("float", "seconds", float, _number),
+    "days": Kind("float | None", "days", _days_of, _days),
     "hosts": Kind("tuple[str, ...]", "hosts, comma separated", _split, _hosts),
     "pauses": Kind("tuple[float, ...]", "seconds, comma separated, rising", _pauses_of, _pauses),
     "kafka options": Kind("dict[str, Any]", "JSON object", json.loads, _kafka_options),
@@ -232,6 +241,11 @@ SETTINGS: tuple[Setting, ...] = (
             "How create-journal replicates that keyspace; in production NetworkTopologyStrategy with three copies."),
     Setting("settle_after_seconds", "ACCOUNT_MERGE_SETTLE_AFTER_SECONDS", "600,86400,604800", "pauses",
             "How long after a merge what came to its source accounts since is moved as well; - for never.", least=1),
+    Setting("undo_days", "ACCOUNT_MERGE_UNDO_DAYS", "90", "days",
+            "How long after its end a merge can be undone, or one that was undone stand again; - for ever.", least=0),
+    Setting("retention_days", "ACCOUNT_MERGE_RETENTION_DAYS", "365", "days",
+            "How long after its end a merge keeps its images; then they expire (account_merge_expire); - for ever. Not "
+            "shorter than ACCOUNT_MERGE_UNDO_DAYS.", least=0),
     Setting("clock_margin_seconds", "ACCOUNT_MERGE_CLOCK_MARGIN_SECONDS", "2.0", "seconds",
             "Our writes are dated this much back, so that a platform writer whose clock lags by less wins over them.",
             least=0, most=60),
@@ -284,6 +298,8 @@ class Settings:
     journal_keyspace: str
     journal_replication: dict[str, Any] = field(hash=False)
     settle_after_seconds: tuple[float, ...]
+    undo_days: float | None
+    retention_days: float | None
     clock_margin_seconds: float
     platform_write_window_seconds: float
     max_clock_skew_seconds: float
@@ -299,6 +315,9 @@ class Settings:
         if self.journal_keyspace in (self.courses_keyspace, self.groups_keyspace, self.programs_keyspace):
             row = next(row for row in SETTINGS if row.field == "journal_keyspace")
             raise _bad(row, self.journal_keyspace, "is the keyspace of the learners' tables")
+        if self.retention_days is not None and (self.undo_days is None or self.undo_days > self.retention_days):
+            row = next(row for row in SETTINGS if row.field == "retention_days")
+            raise _bad(row, self.retention_days, "is shorter than ACCOUNT_MERGE_UNDO_DAYS")
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TRANSITIONS: dict[str, frozenset[str]] = {
     "proposed": frozenset({"requested", "rejected", "expired"}),
-    "refused": frozenset({"requested"}),
+    "refused": frozenset({"requested", "erased"}),
     "requested": frozenset({"started", "abandoned", "refused"}),
     "started": frozenset({"running", "waiting", "failed", "requested", "refused"}),
     "waiting": frozenset({"started", "abandoned"}),
@@ -17,8 +17,8 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "undoing": frozenset({"undone"}),
     "undone": frozenset({"redoing", "erased"}),
     "redoing": frozenset({"completed"}),
-    "rejected": frozenset(),
-    "expired": frozenset(),
+    "rejected": frozenset({"erased"}),
+    "expired": frozenset({"erased"}),
     "erased": frozenset(),
 }
 STATES = tuple(TRANSITIONS)

@@ -11,7 +11,7 @@ from typing import Any
 
 from account_merge.errors import InvalidRequest, TransientError
 from account_merge.journal import Journal, now
-from account_merge.journal.log import StateLog
+from account_merge.journal.state_log import StateLog
 from account_merge.model import Merge
 from account_merge.states import RESUMABLE
 

@@ -11,6 +11,7 @@ from typing import Any
 from account_merge.engine import Planned, Progress, TableWork
 from account_merge.evidence import Looks
 from account_merge.journal import Cas
+from account_merge.journal.expired import Kept
 from account_merge.journal.log import Log, ledger
 from account_merge.late import mend, mending
 from account_merge.limits import passed
@@ -61,7 +62,7 @@ class TableMerge(TableWork):
     ) -> None:
         target = merge.survivor or merge.request.target
         super().__init__(store, cas, settings, tables, rule, merge, target, rule.table, guard, progress)
-        self._history, self._kept = history, kept
+        self._history, self._kept, self._expired = history, kept, Kept(cas)
         self.sources = tuple(sorted(merge.request.sources))
         self.found = Sources(store, tables, settings, (*self.sources, target))
 
@@ -75,8 +76,16 @@ class TableMerge(TableWork):
         rows = self.found.rows(self._rule, account)
         if not self._rule.deactivated:
             return rows
-        name, earlier = source_log(self._rule, account), sorted(self._history.merges_from - {self._merge.merge_id})
-        return reactivated(rows, [Log(self._cas, m, name, self._codec) for m in earlier], self._rule.deactivated)
+        # An erased account's log stands under its hash: first the name that it leaves, then the one that it moves to.
+        names = [source_log(self._rule, name) for name in (account, self._cas.erased_id(account))]
+        earlier = sorted(self._history.merges_from - {self._merge.merge_id})
+        logs = [Log(self._cas, m, name, self._codec) for name in names for m in earlier]
+
+        def expired(key: Key) -> Values:
+            packed = self._expired.before(self._rule.table, account, self._codec.key(key))
+            return {column: self._codec.cell(column, data) for column, data in packed.items()}
+
+        return reactivated(rows, logs, self._rule.deactivated, self._expired, expired)
 
     def _evidence(self) -> Looks:
         return Looks(self.found, self._cas, self._tables, self._rule, self._history.merges_into, self._kept)
@@ -84,7 +93,10 @@ class TableMerge(TableWork):
     def _given(self) -> Iterator[tuple[Key, str, dict[str, int]]]:
         earlier = sorted(self._history.merges_from - {self._merge.merge_id})
         logs = [Log(self._cas, m, self._rule.table, self._codec) for m in earlier]
-        return ledger(logs, frozenset(self.sources))
+        return ledger(logs, frozenset(self.sources), self._expired)
+
+    def _handed_on(self, account: str, key: Key) -> Mapping[str, int]:
+        return self._expired.given(self._rule.table, account, self._codec.key(key)) if self._expired else {}
 
     def _mends(self) -> Mends:
         """What the platform wrote over what earlier merges of these sources had put, asked in key order."""
@@ -113,7 +125,8 @@ class TableMerge(TableWork):
             self._given(),
             self._evidence(),
             self.found.stays(self._rule, self._kept),
-            self._mends(),
+            mends=self._mends(),
+            handed_on=self._handed_on,
         )
 
     def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
@@ -155,20 +168,36 @@ def source_log(rule: TableRule, account: str) -> str:
     return f"{rule.table}/{account}"
 
 
-def reactivated(rows: Iterable[Row], logs: Iterable[Log], deactivated: Mapping[str, Any]) -> Iterator[Row]:
-    """Rows (sorted) with the value from before a merge set them inactive, where nobody has changed it since."""
-    earlier = heapq.merge(*(_befores(log) for log in logs), key=lambda item: item[0])
+def reactivated(
+    rows: Iterable[Row],
+    logs: Iterable[Log],
+    deactivated: Mapping[str, Any],
+    kept: Kept,
+    expired: Callable[[Key], Values],
+) -> Iterator[Row]:
+    """Rows (sorted) with the value from before a merge set them inactive, where nobody has changed it since.
+
+    :param kept: takes in what expired entries tell.
+    :param expired: what those know of a row from before.
+    """
+    earlier = heapq.merge(*(_befores(log, kept) for log in logs), key=lambda item: item[0])
     held = next(earlier, None)
     for row in rows:
         while held is not None and held[0] < row.key:
             held = next(earlier, None)
         values = dict(row.values)
         while held is not None and held[0] == row.key:
-            values |= {c: held[1][c] for c, off in deactivated.items() if held[1].get(c) and values.get(c) == off}
+            values |= _active(values, held[1], deactivated)
             held = next(earlier, None)
-        yield replace(row, values=values)
+        yield replace(row, values=values | (_active(values, expired(row.key), deactivated) if kept else {}))
 
 
-def _befores(log: Log) -> Iterator[tuple[Key, Values]]:
+def _active(values: Values, before: Values, deactivated: Mapping[str, Any]) -> Values:
+    return {c: before[c] for c, off in deactivated.items() if before.get(c) and values.get(c) == off}
+
+
+def _befores(log: Log, kept: Kept) -> Iterator[tuple[Key, Values]]:
     for entry in log.entries():
+        if entry.kept is not None:
+            kept.add(entry.kept)
         yield from ((change.key, change.before or {}) for change in entry.changes)

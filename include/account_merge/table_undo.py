@@ -14,8 +14,10 @@ from typing import Any
 
 from account_merge.codec import Codec
 from account_merge.engine import Planned, Progress, TableWork, seconds_of
+from account_merge.errors import TransientError
 from account_merge.evidence import Looks
 from account_merge.journal import Cas
+from account_merge.journal.expired import Kept
 from account_merge.journal.log import LIST_ATTEMPTS, Log, ledger
 from account_merge.late import late
 from account_merge.model import Change, Entry, Key, Merge, Row, Values
@@ -72,7 +74,8 @@ class TableUndo(TableWork):
         """For one sweep in key order: (key, steps, row, base) -> the change that brings the row to rest."""
         looks = Looks(self.found, self._cas, self._tables, self._rule, self._past.merges_into)
         logs = [Log(self._cas, m, self._rule.table, self._codec) for m in sorted(self._past.elsewhere)]
-        given = _Given(ledger(logs, self._past.sources))
+        expired = Kept(self._cas)
+        given = _Given(ledger(logs, self._past.sources, expired))
 
         def replay(
             key: Key, steps: Sequence[Step], row: Row | None, base: int,
@@ -80,7 +83,8 @@ class TableUndo(TableWork):
         ) -> Change:  # fmt: skip
             now, written = (row.values, row.written) if row else (None, {})
             standing, unheard = self._past.standing.__contains__, self._unheard(steps, row)
-            to = without(self._rule, steps, now, self.account, standing, given.at(key), looks(key), blind | unheard)
+            handed = self._with_expired(given.at(key), key, expired)
+            to = without(self._rule, steps, now, self.account, standing, handed, looks(key), blind | unheard)
 
             def at(column: str) -> int:
                 seen = written.get(column, 0) if column else max(written.values(), default=0)
@@ -91,6 +95,14 @@ class TableUndo(TableWork):
             return replace(change, notes=(*notes, *_kept(steps[-1].change.after, now, unheard)), unseen=blind)
 
         return replay
+
+    def _with_expired(self, given: dict[str, dict[str, int]], key: Key, expired: Kept) -> dict[str, dict[str, int]]:
+        """What sources handed on elsewhere, with what expired logs know of it."""
+        for account in self._past.sources if expired else ():
+            for column, value in expired.given(self._rule.table, account, self._codec.key(key)).items():
+                mine = given.setdefault(account, {})
+                mine[column] = max(value, mine.get(column, 0))
+        return given
 
     def _unheard(self, steps: Sequence[Step], row: Row | None) -> frozenset[str]:
         """Columns whose last write of ours never reached the row: a crash between logging and writing."""
@@ -188,6 +200,10 @@ def row_steps(log: Log, brings: bool, position: int) -> Iterator[tuple[Key, int,
     """(key, position, steps) of each row in a log, in key order: a fold stands behind the entry that it mends."""
     run: dict[Key, list[_Placed]] = {}
     for entry in log.entries():
+        if entry.kept is not None:
+            raise TransientError(
+                "EXPIRED_MEANWHILE", f"the images of merge {log.merge_id} have just expired", "The task is tried again."
+            )
         if entry.kind == "changes":
             yield from ((key, position, run[key]) for key in sorted(run))
             run = {}

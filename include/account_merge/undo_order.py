@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from account_merge import leases
 from account_merge.errors import InvalidRequest
+from account_merge.journal import now
 from account_merge.merging import Merging
 from account_merge.model import Merge
-from account_merge.past import settles_of
-from account_merge.states import RESUMABLE
+from account_merge.past import settles_of, unexpired
+from account_merge.states import CLOSED, RESUMABLE
 
 #: What each action goes through and ends in, and from which states it may begin.
 ACTIONS = {
@@ -54,7 +56,29 @@ class UndoOrder:
                 REFUSALS[action], f"merge {merge.merge_id} is {merge.state}: no {action} of it", remedy
             )
         if action in ACTIONS:
+            self._check_age(merge, action)
             self._check_order(merge, action)
+
+    def _check_age(self, merge: Merge, action: str) -> None:
+        """Refuses what has no images any more, and what is closed for longer than the undo window."""
+        target, admitted = merge.survivor or merge.request.target, merge.rules_hash is not None
+        if merge.expiry or (
+            admitted and merge.merge_id not in {m.merge_id for _, m in unexpired(self._journal, target)}
+        ):
+            raise InvalidRequest(
+                "EXPIRED",
+                f"no {action} of merge {merge.merge_id}: its images, or of what came before it, have expired",
+                "Nothing brings the rows back by itself any more; counts and totals stay, a repair still moves what is new.",
+            )
+        window = self._merging.settings.undo_days
+        closed = merge.since if merge.state in CLOSED else None
+        if window is not None and closed is not None and now() - closed > timedelta(days=window):
+            raise InvalidRequest(
+                "UNDO_WINDOW_OVER",
+                f"no {action} of merge {merge.merge_id}: it is {merge.state} since {closed:%Y-%m-%d}, longer than the "
+                f"{window:g} days within which it could be done",
+                "If it must be, raise ACCOUNT_MERGE_UNDO_DAYS for this one command: its images are there until they expire.",
+            )
 
     def _check_order(self, merge: Merge, action: str) -> None:
         target = merge.survivor or merge.request.target
@@ -112,5 +136,5 @@ class UndoOrder:
         ids = self._journal.merges_into(target)
         behind = ids[ids.index(merge.merge_id) + 1 :] if merge.merge_id in ids else ()
         yield from (
-            m for i in behind if (m := self._journal.get(i)) is not None and m.state in ("completed", "abandoned")
+            m for i in behind if (m := self._journal.get(i)) is not None and m.outcome in ("completed", "abandoned")
         )

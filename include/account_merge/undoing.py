@@ -121,9 +121,7 @@ class Undoing:
 
     def logs(self, merge: Merge, rule: TableRule) -> Iterator[Log]:
         """The logs of every undo and redo of this merge, oldest first."""
-        target = merge.survivor or merge.request.target
-        names = [name.rpartition("/") for name in self._journal.received(target)]
-        for operation in (operation for operation, _, text in names if operation and text == str(merge.merge_id)):
+        for operation in self._journal.operations(merge):
             for log in self._merging.logs(merge, rule):
                 yield Log(self._journal, merge.merge_id, f"{operation}/{log.table}", log.codec)
 

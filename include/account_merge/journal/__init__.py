@@ -18,13 +18,21 @@ from account_merge.store import DRIVER_ERRORS
 __all__ = ["Cas", "Journal", "now"]
 
 SAI = " USING 'sai'"
+#: Columns that journals of the first version lack.
+ADDED = (
+    ("log", "kept", "blob"),
+    ("merges", "closed_at", "timestamp"),
+    ("merges", "expiry", "text"),
+    ("merges", "images_gone", "timestamp"),
+    ("merges", "former", "text"),
+)
 
 
 class Journal(Accounts):
     """Merges, leases and survivors, and the making of the tables."""
 
     def create(self) -> None:
-        """Makes the keyspace and the tables where they do not exist; changes nothing that exists.
+        """Makes the keyspace, tables, columns and the hash key where they do not exist; changes nothing that exists.
 
         Where the server knows no storage-attached index, a secondary one serves the searches.
         """
@@ -35,6 +43,23 @@ class Journal(Accounts):
         for statement in statements:
             try:
                 self._define(statement)
+            except DRIVER_ERRORS as error:
+                raise self.missing(error) from error
+        self._add_columns()
+        self.make_hash_key()
+
+    def _add_columns(self) -> None:
+        for table, column, cql_type in ADDED:
+            known = [row.column_name for row in self.read(
+                "SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?",
+                [self.settings.journal_keyspace, table], serial=False)]  # fmt: skip
+            if column in known:
+                continue
+            try:
+                self.session.execute(f"ALTER TABLE {self.keyspace}.{table} ADD {column} {cql_type}", timeout=60)
+            except InvalidRequest as error:  # a second create-journal at the same time was faster
+                if "exist" not in str(error) and "conflict" not in str(error):
+                    raise self.missing(error) from error
             except DRIVER_ERRORS as error:
                 raise self.missing(error) from error
 

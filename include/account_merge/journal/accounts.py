@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 from account_merge.errors import NeedsAttention
+from account_merge.journal.cas import ERASED
 from account_merge.journal.merges import Merges
 from account_merge.model import Merge
 from account_merge.states import CLOSED
@@ -15,9 +17,19 @@ class Accounts(Merges):
     """Leases and survivors; who holds an account is a question about a merge's state."""
 
     def account(self, account_id: str) -> Any:
-        """The account's row (SERIAL), or None."""
-        rows = self.read("SELECT * FROM {ks}.accounts WHERE account_id = ?", [account_id])
+        """The account's row (SERIAL), of an erased account the one under its hash; None when there is neither.
+
+        Writes go to the row that is there: its `account_id`.
+        """
+        cql = "SELECT * FROM {ks}.accounts WHERE account_id = ?"
+        rows = self.read(cql, [account_id])
+        if not rows and not account_id.startswith(ERASED):
+            rows = self.read(cql, [self.erased_id(account_id)])
         return rows[0] if rows else None
+
+    def plain(self, account_id: str) -> bool:
+        """Whether the account has a row under its own name (SERIAL)."""
+        return bool(self.read("SELECT account_id FROM {ks}.accounts WHERE account_id = ?", [account_id]))
 
     def holder(self, account_id: str) -> Merge | None:
         """The open merge that holds the account, or None."""
@@ -32,15 +44,20 @@ class Accounts(Merges):
             return None
         for merge_id, counts in ((row.held_by, row.role == "source"), (row.merged_by, True)):
             merge = self.get(merge_id) if merge_id and counts else None
-            if merge and merge.state == "completed":
+            if merge and merge.outcome == "completed":
                 return merge
         return None
 
-    def survivor(self, account_id: str) -> str:
-        """Where the account's history lives now: follows completed merges to the end of the chain."""
+    def survivor(self, account_id: str, known: Collection[str] = ()) -> str:
+        """Where the account's history lives now: follows completed merges to the end of the chain.
+
+        :param known: accounts by their own names: one that was erased is answered so when it is among them.
+        """
         seen = [account_id]
         while (merge := self.merged_by(seen[-1])) is not None:
             following = merge.survivor or merge.request.target
+            if following.startswith(ERASED):
+                following = next((name for name in known if self.erased_id(name) == following), following)
             if following in seen:
                 raise NeedsAttention(
                     "CIRCLE",
@@ -68,8 +85,8 @@ class Accounts(Merges):
                 else:
                     done = self.write(
                         f"UPDATE {{ks}}.accounts SET held_by = ?, role = ?, {moves} = {moves} + ? WHERE account_id = ? "
-                        "IF held_by = NULL",
-                        [merge_id, role, this, account_id],
+                        "IF held_by = NULL AND gave = ? AND received = ?",  # a row that was erased meanwhile has neither
+                        [merge_id, role, this, row.account_id, row.gave, row.received],
                     )
                 if done:
                     return None
@@ -80,11 +97,13 @@ class Accounts(Merges):
             if holder and holder.merge_id != merge_id and holder.state not in CLOSED:
                 return holder
             # A completed merge that took this account away must stay known when its lease is taken over.
-            took = bool(holder and holder.state == "completed" and row.role == "source" and holder.merge_id != merge_id)
+            took = bool(
+                holder and holder.outcome == "completed" and row.role == "source" and holder.merge_id != merge_id
+            )
             if self.write(
                 f"UPDATE {{ks}}.accounts SET held_by = ?, role = ?, merged_by = ?, {moves} = {moves} + ? "
                 "WHERE account_id = ? IF held_by = ?",
-                [merge_id, role, row.held_by if took else row.merged_by, this, account_id, row.held_by],
+                [merge_id, role, row.held_by if took else row.merged_by, this, row.account_id, row.held_by],
             ):
                 return None
         raise NeedsAttention(
@@ -93,10 +112,12 @@ class Accounts(Merges):
 
     def release(self, account_id: str, merge_id: uuid.UUID) -> None:
         """Gives the lease back, if this merge has it."""
-        self.write(
-            "UPDATE {ks}.accounts SET held_by = NULL, role = NULL WHERE account_id = ? IF held_by = ?",
-            [account_id, merge_id],
-        )
+        row = self.account(account_id)
+        if row is not None:
+            self.write(
+                "UPDATE {ks}.accounts SET held_by = NULL, role = NULL WHERE account_id = ? IF held_by = ?",
+                [row.account_id, merge_id],
+            )
 
     def gave(self, account_id: str) -> frozenset[uuid.UUID]:
         """Every merge that this account was a source of."""
@@ -113,11 +134,59 @@ class Accounts(Merges):
         """Every merge that this account was the target of, in order."""
         return tuple(uuid.UUID(name) for name in self.received(account_id) if "/" not in name)
 
+    def operations(self, merge: Merge) -> list[str]:
+        """The undos and redos of a merge, `undo-1` say, oldest first."""
+        target = merge.survivor or merge.request.target
+        names = [name.rpartition("/") for name in (self.received(target) if target else ())]
+        return [operation for operation, _, text in names if operation and text == str(merge.merge_id)]
+
     def receive(self, account_id: str, merge_id: uuid.UUID, name: str) -> bool:
         """Puts an undo behind all that the account received; False when the account is not held by this merge."""
         if name in self.received(account_id):
             return True
-        return self.write(
+        row = self.account(account_id)
+        return row is not None and self.write(
             "UPDATE {ks}.accounts SET received = received + ? WHERE account_id = ? IF held_by = ?",
-            [[name], account_id, merge_id],
+            [[name], row.account_id, merge_id],
+        )
+
+    def of_account(self, account_id: str) -> list[Merge]:
+        """Every merge that names the account, also by the hash that an erasure left of it."""
+        found = self.find("accounts", account_id)
+        return found if account_id.startswith(ERASED) else self.find("accounts", self.erased_id(account_id)) + found
+
+    def erase_account(self, account_id: str) -> Merge | None:
+        """Moves the account's row under its hash; answers the open merge that holds it, and has moved nothing then.
+
+        The row under the hash is there before the other goes; while both are there, the other counts. A lease of its own
+        keeps everybody else's writes off: each of them names the holder that it read. May be repeated at any point.
+        """
+        marker, name, cql = uuid.uuid4(), self.erased_id(account_id), "SELECT * FROM {ks}.accounts WHERE account_id = ?"
+        for _ in range(20):
+            if account_id == name or not self.read(cql, [account_id]):
+                return None
+            if (holder := self.acquire(account_id, marker, "erased", moves_rows=False)) is not None:
+                return holder
+            rows = self.read(cql, [account_id])
+            if not rows or rows[0].held_by != marker:
+                continue
+            row, copies = rows[0], self.read(cql, [name])
+            values = [row.merged_by, row.gave, row.received]
+            if not copies:
+                copied = self.write(
+                    "INSERT INTO {ks}.accounts (account_id, merged_by, gave, received) VALUES (?, ?, ?, ?) IF NOT EXISTS",
+                    [name, *values],
+                )
+            else:  # what an erasure left that did not end
+                copied = self.write(
+                    "UPDATE {ks}.accounts SET held_by = NULL, merged_by = ?, gave = ?, received = ? WHERE account_id = ? "
+                    "IF held_by = ? AND gave = ? AND received = ?",
+                    [*values, name, copies[0].held_by, copies[0].gave, copies[0].received],
+                )
+            if copied and self.write(
+                "DELETE FROM {ks}.accounts WHERE account_id = ? IF held_by = ?", [account_id, marker]
+            ):
+                return None
+        raise NeedsAttention(
+            "LEASE_CONTENDED", f"the lease of account {account_id} keeps changing hands", "Start the merge again later."
         )

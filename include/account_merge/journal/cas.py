@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import uuid
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +16,10 @@ from account_merge.errors import MergeError, NeedsAttention
 from account_merge.settings import Settings
 from account_merge.store import DRIVER_ERRORS, unavailable
 
+NO_MERGE = uuid.UUID(int=0)  # the merge id of entries that belong to no merge
+#: How an account id begins that was erased; the rest is its hash.
+ERASED = "erased:"
+
 
 class Cas:
     """Prepared statements on the journal's keyspace: conditional writes and SERIAL reads."""
@@ -22,6 +29,7 @@ class Cas:
         self.settings = settings
         self.keyspace = f'"{settings.journal_keyspace}"'
         self._prepared: dict[tuple[str, bool], PreparedStatement] = {}
+        self._hash_key = b""
 
     def _prepare(self, cql: str, serial: bool) -> PreparedStatement:
         if (cql, serial) not in self._prepared:
@@ -37,12 +45,16 @@ class Cas:
     def missing(self, error: BaseException) -> MergeError:
         """A journal that was never created has its own error; anything else is transient."""
         if type(error).__name__ == "InvalidRequest":
-            return NeedsAttention(
-                "NO_JOURNAL",
-                f"the journal in keyspace {self.settings.journal_keyspace} does not exist or is older than this program",
-                "Run `python -m account_merge create-journal` with this program's version.",
-            )
+            return self.older()
         return unavailable("answer the journal", error, self.settings)
+
+    def older(self) -> MergeError:
+        """The journal was never created, or is older than this program."""
+        return NeedsAttention(
+            "NO_JOURNAL",
+            f"the journal in keyspace {self.settings.journal_keyspace} does not exist or is older than this program",
+            "Run `python -m account_merge create-journal` with this program's version.",
+        )
 
     def read(self, cql: str, values: Sequence[Any] = (), serial: bool = True) -> list[Any]:
         """Rows of a SERIAL read of one partition, or (`serial` false) of a QUORUM read."""
@@ -66,6 +78,32 @@ class Cas:
             return bool(self.session.execute(self._prepare(cql, False), values).was_applied)
         except DRIVER_ERRORS as error:
             raise self.missing(error) from error
+
+    def make_hash_key(self) -> None:
+        """Makes the key of all hashes, once in the life of a journal."""
+        self.write(
+            "INSERT INTO {ks}.log (merge_id, table_name, bucket, seq, kind, payload, created_at) "
+            "VALUES (?, 'hash key', 0, 0, 'key', ?, ?) IF NOT EXISTS",
+            [NO_MERGE, os.urandom(32), now()],
+        )
+
+    def hashed(self, *parts: bytes) -> bytes:
+        """A keyed hash (16 bytes) of the parts: the same in every process, and nothing without the journal's key."""
+        if not self._hash_key:
+            rows = self.read(
+                "SELECT payload FROM {ks}.log WHERE merge_id = ? AND table_name = 'hash key' AND bucket = 0", [NO_MERGE]
+            )
+            if not rows:
+                raise self.older()
+            self._hash_key = rows[0].payload
+        whole = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+        return hashlib.blake2b(whole, key=self._hash_key, digest_size=16).digest()
+
+    def erased_id(self, account_id: str) -> str:
+        """What stands for an account id once it is erased; of one that is erased, itself."""
+        if account_id.startswith(ERASED):
+            return account_id
+        return ERASED + self.hashed(b"account", account_id.encode()).hex()
 
 
 def now() -> datetime:

@@ -6,16 +6,14 @@ import hashlib
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from account_merge.codec import Codec, payload, unpayload
 from account_merge.errors import NeedsAttention
 from account_merge.journal.cas import Cas, now
+from account_merge.journal.expired import BUCKET, Kept
 from account_merge.model import Change, Entry, Key
 
-BUCKET = 100  # entries in a partition: at most 100 MiB of payload, 2 MB in the usual case
-NO_MERGE = uuid.UUID(int=0)  # the merge id of entries that belong to no merge
 LIST_ATTEMPTS = 1000  # µs kept free above a timestamp for repeated list writes
 
 
@@ -157,12 +155,12 @@ class Log:
         """(entry, what is wrong) of each entry that is missing or not what was written, by the chain of digests.
 
         A digest covers the one before and a salted digest of the payload; so it proves a payload while that is there, and
-        the order and number of entries also when payloads were erased.
+        the order and number of entries also when payloads have expired.
         """
         bucket, number, previous = 0, 0, b""
         while True:
             rows = self._cas.stream(
-                "SELECT seq, payload, salt, sealed, digest FROM {ks}.log WHERE merge_id = ? AND table_name = ? "
+                "SELECT seq, payload, kept, salt, sealed, digest FROM {ks}.log WHERE merge_id = ? AND table_name = ? "
                 "AND bucket = ?",
                 [self.merge_id, self.table, bucket],
                 serial=False,
@@ -176,6 +174,8 @@ class Log:
                     yield row.seq, "its digest does not follow from the entry before"
                 if row.payload is not None and row.sealed != _sealed(row.salt or b"", row.payload):
                     yield row.seq, "its payload is not what was written"
+                if row.payload is None and row.kept is None:
+                    yield row.seq, "its payload is gone, and it did not expire"
                 number, previous = row.seq + 1, row.digest or b""
             if number - before < BUCKET:
                 return
@@ -206,7 +206,7 @@ class Log:
         body = unpayload(row.payload) if row.payload and row.kind != "skip" else []
         changes: tuple[Change, ...] = tuple(self.codec.unchange(c) for c in body)
         key = None if row.last_key is None else self.codec.unkey(row.last_key)
-        return Entry(row.seq, row.kind, key, row.base or 0, changes, row.attempts or 0, row.created_at)
+        return Entry(row.seq, row.kind, key, row.base or 0, changes, row.attempts or 0, row.created_at, row.kept)
 
 
 def _sealed(salt: bytes, body: bytes) -> bytes:
@@ -218,58 +218,26 @@ def _chained(previous: bytes, sealed: bytes) -> bytes:
     return hashlib.sha256(previous + sealed).digest()
 
 
-class StateLog:
-    """What belongs to no merge, as a log of whole states: the newest entry says what holds, the others how it came.
-
-    One partition, so that one SERIAL read answers; meant for what a person changes, some entries a day at most.
-
-    :param name: where a merge's log has the table's name.
-    """
-
-    def __init__(self, cas: Cas, name: str) -> None:
-        self._cas, self._name = cas, name
-
-    def newest(self) -> tuple[int, bytes]:
-        """The newest entry's number and state (SERIAL); -1 and nothing when there is none."""
-        rows = self._cas.read(
-            "SELECT seq, payload FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = 0 "
-            "ORDER BY seq DESC LIMIT 1",
-            [NO_MERGE, self._name],
-        )
-        return (rows[0].seq, rows[0].payload) if rows else (-1, b"")
-
-    def append(self, seq: int, kind: str, state: bytes, note: str) -> bool:
-        """Writes entry `seq` if nobody has; False when somebody else was first."""
-        return self._cas.write(
-            "INSERT INTO {ks}.log (merge_id, table_name, bucket, seq, kind, payload, note, created_at) "
-            "VALUES (?, ?, 0, ?, ?, ?, ?, ?) IF NOT EXISTS",
-            [NO_MERGE, self._name, seq, kind, state, note, now()],
-        )
-
-    def history(self) -> list[tuple[datetime, str, str]]:
-        """Every entry's time, kind and note, oldest first."""
-        rows = self._cas.read(
-            "SELECT created_at, kind, note FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = 0",
-            [NO_MERGE, self._name],
-        )
-        return [(row.created_at, row.kind, row.note) for row in rows]
-
-
 def ends(logs: Iterable[Log]) -> dict[str, bytes]:
     """Log name -> digest of its last entry: what a merge's row remembers when the merge is closed."""
     return {log.table: log.digest(last.seq) for log in logs if (last := log.last()) is not None}
 
 
-def ledger(logs: Sequence[Log], accounts: frozenset[str]) -> Iterator[tuple[Key, str, dict[str, int]]]:
-    """What each of the accounts' rows has handed on in these logs, sorted by key (one log's entries are; they are joined)."""
+def ledger(logs: Sequence[Log], accounts: frozenset[str], kept: Kept) -> Iterator[tuple[Key, str, dict[str, int]]]:
+    """What each of the accounts' rows has handed on in these logs, sorted by key (one log's entries are; they are joined).
+
+    :param kept: takes in what expired entries tell: they know no key, so it has to be asked for each row as well.
+    """
     import heapq
 
-    yield from heapq.merge(*(_handed(log, accounts) for log in logs), key=lambda item: item[0])
+    yield from heapq.merge(*(_handed(log, accounts, kept) for log in logs), key=lambda item: item[0])
 
 
-def _handed(log: Log, accounts: frozenset[str]) -> Iterator[tuple[Key, str, dict[str, int]]]:
+def _handed(log: Log, accounts: frozenset[str], kept: Kept) -> Iterator[tuple[Key, str, dict[str, int]]]:
     run: dict[tuple[Key, str], dict[str, int]] = {}
     for entry in log.entries():
+        if entry.kept is not None:
+            kept.add(entry.kept)
         if entry.kind == "changes":
             yield from _sorted(run)
             run = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -12,7 +12,7 @@ from account_merge.errors import MergeError, NeedsAttention
 from account_merge.journal.cas import Cas, now
 from account_merge.model import Merge, MergeRequest
 from account_merge.requests import options_of, tenant_of
-from account_merge.states import allowed
+from account_merge.states import CLOSED, allowed
 
 #: These come from a merge; they have no settles themselves.
 CHILDREN = frozenset({"repair", "settle"})
@@ -68,7 +68,10 @@ class Merges(Cas):
     def get(self, merge_id: uuid.UUID) -> Merge | None:
         """A merge as it is now (SERIAL), or None."""
         rows = self.read("SELECT * FROM {ks}.merges WHERE merge_id = ?", [merge_id])
-        return _merge(rows[0]) if rows and rows[0].state else None
+        try:
+            return _merge(rows[0]) if rows and rows[0].state else None
+        except AttributeError as error:
+            raise self.older() from error
 
     def need(self, merge_id: uuid.UUID) -> Merge:
         """A merge that must exist."""
@@ -81,6 +84,10 @@ class Merges(Cas):
             )
         return merge
 
+    def needed(self, merge_ids: Iterable[str]) -> list[Merge]:
+        """Merges that must exist, by their ids as text."""
+        return [self.need(uuid.UUID(text)) for text in merge_ids]
+
     def move(self, merge: Merge, state: str, **columns: Any) -> bool:
         """One conditional write from the state that was read to another; False when somebody else was faster."""
         if state != merge.state and not allowed(merge.state, state):
@@ -92,19 +99,31 @@ class Merges(Cas):
         return self.change(merge, state=state, **columns)
 
     def change(self, merge: Merge, **columns: Any) -> bool:
-        """Sets columns of a merge's row if its state, attempt and failed event are still those that were read."""
+        """Sets columns of a merge's row if state, attempt, failed event and expiry are still those that were read."""
         columns["updated_at"] = now()
+        if columns.get("state") in CLOSED - {merge.state, "erased"}:
+            columns["closed_at"] = columns["updated_at"]
         sets = ", ".join(f"{name} = ?" for name in columns)
         return self.write(
             f"UPDATE {{ks}}.merges SET {sets} WHERE merge_id = ? IF state = ? AND attempt = ? AND failed_event = ? "
-            "AND failed_number = ?",
-            [*columns.values(), merge.merge_id, merge.state, merge.attempt, merge.failed_event, merge.failed_number],
+            "AND failed_number = ? AND expiry = ?",
+            [
+                *columns.values(),
+                merge.merge_id,
+                merge.state,
+                merge.attempt,
+                merge.failed_event,
+                merge.failed_number,
+                merge.expiry,
+            ],
         )
 
     def hints(self, column: str, value: Any) -> Iterator[Any]:
         """Merges by an index (see `find`), page by page and unconfirmed: enough to count them or to sort some out."""
         test = "CONTAINS" if column == "accounts" else "="
-        columns = "merge_id, options, accounts, error_code, failed_at, updated_at, resume, replayed_as"
+        columns = (
+            "merge_id, options, accounts, error_code, failed_at, updated_at, resume, replayed_as, closed_at, expiry"
+        )
         cql = f"SELECT {columns} FROM {{ks}}.merges WHERE {column} {test} ?"
         yield from self.stream(cql, [value], serial=False)
 
@@ -181,4 +200,8 @@ def _merge(row: Any) -> Merge:
         dict(row.digests or {}),
         row.settles or 0,
         row.settle_at,
+        row.closed_at,
+        row.expiry,
+        row.images_gone,
+        row.former,
     )

@@ -8,6 +8,8 @@ import json
 import pytest
 
 from account_merge.cli import main, run_merge
+from account_merge.errors import InvalidRequest
+from account_merge.exported import read
 from account_merge.model import MergeRequest
 from tests.learners import BATCH, COURSE, account, enrolment, lesson, put
 
@@ -81,3 +83,46 @@ def test_a_log_that_was_tampered_with_is_found(harm, session, shared_service, me
     found = [d for d in shared_service.audit(merge_id) if d.kind == "log"]
     assert found
     assert {d.table for d in found} == {CC}
+
+
+def test_an_exported_report_is_checked_against_the_journal(
+    session, shared_service, merged, monkeypatch, shared_environment, tmp_path
+):
+    merge_id, _ = merged
+    for name, value in shared_environment.items():
+        monkeypatch.setenv(name, value)
+    exported, out = tmp_path / "report.json", io.StringIO()
+    main(["show", str(merge_id), "--json"], out)
+
+    def check(report):
+        exported.write_text(json.dumps(report))
+        answer = io.StringIO()
+        status = main(["check", str(merge_id), "--report", str(exported), "--json"], answer)
+        return status, [(d["kind"], d["table"], d["words"]) for d in json.loads(answer.getvalue())]
+
+    report = json.loads(out.getvalue())
+    assert check(report) == (0, [])
+    shared_service.undo(merge_id, publish=False)
+    status, found = check(report)
+    assert status == 0
+    assert {kind for kind, _, _ in found} == {"later"}
+    lessons = next(t for t in report["tables"] if t["table"] == CC)
+    lessons["rows"][3]["after"]["viewcount"] = 77
+    del lessons["rows"][200:]
+    next(t for t in report["tables"] if t["table"] == ENR)["digest"] = "00"
+    status, found = check({**report, "target_account": "somebody"})
+    assert status == 1
+    assert {(table, words.split(" is ")[0]) for kind, table, words in found if kind == "report"} == {
+        ("", "target_account"),
+        (CC, "row 4 of the report: after"),
+        (ENR, "the log that the report was made from was another one"),
+    }
+    assert len([d for d in found if d[:2] == ("later", CC)]) == 50
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"tables": [{}]}', '{"tables": 3}'])
+def test_what_is_no_exported_report_is_refused(text, tmp_path):
+    path = tmp_path / "report.json"
+    path.write_text(text)
+    with pytest.raises(InvalidRequest, match=r"show MERGE_ID --json"):
+        read(str(path))

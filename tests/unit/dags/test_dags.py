@@ -32,6 +32,8 @@ MERGE_EDGES = {
 }
 DAGS = [
     "account_merge",
+    "account_merge_erase",
+    "account_merge_expire",
     "account_merge_poll",
     "account_merge_replay",
     "account_merge_settle",
@@ -39,7 +41,8 @@ DAGS = [
     "account_merge_undo",
 ]
 #: What operators trigger by hand, to act on merges that there are.
-BY_HAND = {"account_merge_switch": "turn_switch", "account_merge_replay": "replay_events"}
+BY_HAND = {"account_merge_switch": "turn_switch", "account_merge_replay": "replay_events",
+           "account_merge_erase": "erase_person"}  # fmt: skip
 TABLES = [*FIRST, "user_content_consumption"]
 MERGE_ID = "f9f25bc9-fb1d-5408-bcbd-b2003dcbcd4e"
 GOOD = {"source_accounts": ["a"], "target_account": "b"}
@@ -186,6 +189,28 @@ def test_settles_run_by_the_clock_one_run_at_a_time(dagbag):
     task = dag.task_dict["settle_merges"]
     assert (task.pool, task.retries) == ("account_merge", 0)
     assert task.execution_timeout < dag.dagrun_timeout
+
+
+def test_images_expire_by_the_clock_one_run_at_a_time(dagbag):
+    dag = dagbag.dags["account_merge_expire"]
+    assert edges(dag) == {"expire_merges": set()}
+    assert (dag.max_active_runs, dag.catchup, dag.timetable.expression) == (1, False, "17 2 * * *")
+    task = dag.task_dict["expire_merges"]
+    assert (task.pool, task.retries) == ("account_merge", 3)
+    assert task.execution_timeout < dag.dagrun_timeout
+
+
+@pytest.mark.parametrize(("conf", "good"), [
+    ({"account": "a"}, True), ({"account": "a", "reason": "request 4711", "dry_run": False}, True),
+    ({}, False), ({"account": ""}, False), ({"account": " "}, False), ({"account": ["a"]}, False),
+    ({"account": "a", "dry_run": "no"}, False), ({"account": "a", "reason": "x" * 501}, False),
+])  # fmt: skip
+def test_an_erasure_takes_good_params_only(dagbag, conf, good):
+    from airflow.sdk.exceptions import ParamValidationError
+
+    with contextlib.nullcontext() if good else pytest.raises(ParamValidationError):
+        resolve(dagbag.dags["account_merge_erase"], conf)
+    assert dagbag.dags["account_merge_erase"].params["dry_run"] is True
 
 
 def test_an_undo_goes_through_the_tables_in_reverse_order_aggregates_last(dagbag):

@@ -39,6 +39,9 @@ BAD = [
     ("ACCOUNT_MERGE_JOURNAL_REPLICATION", '{"class": "Simple\' }"}'),
     ("ACCOUNT_MERGE_CLOCK_MARGIN_SECONDS", "two"),
     ("ACCOUNT_MERGE_ENTRY_BYTES", "99999999"),
+    ("ACCOUNT_MERGE_UNDO_DAYS", "-1"),
+    ("ACCOUNT_MERGE_RETENTION_DAYS", "a year"),
+    ("ACCOUNT_MERGE_RETENTION_DAYS", "89"),
 ]
 
 
@@ -109,6 +112,19 @@ def test_settings_replace_checks_like_the_environment() -> None:
         settings.replace(entry_rows="3")
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.entry_rows = 4  # type: ignore[misc]
+
+
+def test_images_stay_at_least_as_long_as_an_undo_can_need_them() -> None:
+    for undo, retention, good in (("90", "90", True), ("-", "-", True), ("90", "-", True), ("-", "365", False)):
+        given = {"ACCOUNT_MERGE_UNDO_DAYS": undo, "ACCOUNT_MERGE_RETENTION_DAYS": retention}
+        if good:
+            found = Settings.from_env(given)
+            assert (found.undo_days, found.retention_days) == tuple(
+                None if d == "-" else float(d) for d in (undo, retention)
+            )
+        else:
+            with pytest.raises(InvalidRequest, match="ACCOUNT_MERGE_RETENTION_DAYS.*ACCOUNT_MERGE_UNDO_DAYS"):
+                Settings.from_env(given)
 
 
 def test_settings_table_gives_the_clusters_name() -> None:

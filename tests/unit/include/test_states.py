@@ -10,7 +10,7 @@ START = {"proposed", "requested", "refused"}
 #: from each state, what may follow, in the words of the design: an independent copy
 WANTED = """
 proposed requested rejected expired
-refused requested
+refused requested erased
 requested started abandoned refused
 started running waiting failed requested refused
 waiting started abandoned
@@ -23,8 +23,8 @@ abandoned undoing erased
 undoing undone
 undone redoing erased
 redoing completed
-rejected
-expired
+rejected erased
+expired erased
 erased
 """
 
@@ -70,9 +70,14 @@ def test_a_closed_merge_never_runs_again(state: str) -> None:
     assert not allowed(state, "running")
 
 
+@pytest.mark.parametrize("state", sorted(CLOSED - {"erased"}))
+def test_whatever_is_closed_can_be_erased(state: str) -> None:
+    assert allowed(state, "erased")
+
+
 @pytest.mark.parametrize("state", ["rejected", "expired", "erased"])
-def test_the_last_states_lead_nowhere(state: str) -> None:
-    assert reachable({state}) == {state}
+def test_the_last_states_lead_nowhere_but_to_erasure(state: str) -> None:
+    assert reachable({state}) == {state, "erased"}
 
 
 def test_only_admission_and_resuming_lead_to_running() -> None:

@@ -1,0 +1,51 @@
+"""# Account merge: expire
+
+**Takes the learners' images out of the journal when their time is over.** Runs by itself, every night.
+
+A merge keeps what it found and wrote, row by row, so that it can be explained and undone. `ACCOUNT_MERGE_RETENTION_DAYS`
+after its end these images go, with the raw event and free texts. What stays: ids, state, dates and counts; and under hashed
+keys what each source row handed on, so that a repeated event still counts nothing twice.
+
+What it guarantees: an undo within `ACCOUNT_MERGE_UNDO_DAYS` finds all that it needs, also of older merges into the same
+account; it can be killed and repeated at any point. A merge that has expired can never be undone or redone again.
+
+It has no params: `{}` is its whole conf. One run does what is due for some minutes; the rest is due the next night. By hand,
+counting first: `python -m account_merge expire --dry-run`. One person at once: the DAG `account_merge_erase`.
+
+**When it fails:** nothing is lost, the next run goes on. Cassandra was away, or the journal is older than this program: then
+run `python -m account_merge create-journal`.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import dag, task
+
+from account_merge_airflow.connections import open_service
+from account_merge_airflow.policies import TASK_ARGS
+
+
+@dag(
+    schedule=os.environ.get("ACCOUNT_MERGE_EXPIRE_SCHEDULE") or "17 2 * * *",
+    start_date=datetime(2024, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=2),
+    is_paused_upon_creation=False,
+    default_args=TASK_ARGS,
+    doc_md=__doc__,
+    tags=["account-merge"],
+)
+def account_merge_expire() -> None:
+    @task(task_display_name="Expire what is due", execution_timeout=timedelta(minutes=20))
+    def expire_merges() -> dict[str, int]:
+        """Blanks the images of merges past the retention; answers how many, and how many were left alone."""
+        with open_service() as service:
+            return service.expire(limit=100_000, seconds=900.0)
+
+    expire_merges()
+
+
+account_merge_expire()

@@ -1,0 +1,201 @@
+"""Erasure: nothing of a person is left in the journal but hashes and the record of the act; nothing is counted twice."""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+
+import pytest
+
+from account_merge.cli import main, run_merge
+from account_merge.errors import InvalidRequest
+from account_merge.journal.cas import ERASED
+from account_merge.model import MergeRequest
+from account_merge.service import Service
+from tests.integration.include.journal_text import journal_text
+from tests.integration.include.test_expiry import CC, ENR, TABLES, dying, merge, study, views
+from tests.learners import account, event, lesson, put, rows
+
+
+@pytest.fixture
+def service(shared_service):
+    return shared_service
+
+
+@pytest.fixture
+def keyspace(service):
+    return service.settings.courses_keyspace
+
+
+def merged_by_event(service, source, target):
+    raw, merge_id = event(source, target, mid=f"LP.{source}"), uuid.uuid4()
+    request = MergeRequest((source,), target, TABLES, origin="event", mid=f"LP.{source}", raw=raw)
+    service.open_merge(request, merge_id)
+    assert run_merge(service, merge_id, publish=False)["state"] == "completed"
+    return merge_id
+
+
+def test_nothing_of_a_person_is_left_and_nothing_is_counted_twice(session, keyspace, service):
+    a, b, target, stranger = account(), account(), account(), account()
+    study(session, keyspace, a, ["Lesson-erased-1", "Lesson-erased-2"], views=3)
+    study(session, keyspace, b, ["Lesson-erased-3"], views=2)
+    study(session, keyspace, target, ["Lesson-erased-3"], views=1)
+    study(session, keyspace, stranger, ["Lesson-of-a-stranger"], views=1)
+    one = merged_by_event(service, a, b)
+    two = merge(service, b, target, reason=f"{b} called", source_rows="deactivate", requested_by=b)
+    undone = merge(service, stranger, target, source_rows="deactivate")  # by mistake: another person
+    service.undo(undone, publish=False)
+    refused = uuid.uuid4()
+    service.journal.open(refused, MergeRequest((), "", origin="event", raw=event(a, "").replace(b"-", b"\\u002d")),
+                         "t/0/1", "refused", InvalidRequest("EMPTY", "is empty", ""))  # fmt: skip
+    service.journal.change(service.journal.need(refused), failed_event="sent")
+    before = {user: views(session, keyspace, user) for user in (a, b, target)}
+
+    preview = service.erase(a, "operator", "", dry_run=True)
+    assert set(preview["account_ids"]) == {a, b, target}
+    assert set(preview["merges"]) == {str(m) for m in (one, two, undone, refused)}
+    assert service.journal.need(one).state == "completed"
+    answer = service.erase(a, "the officer", "request 4711", dry_run=False)
+    assert len(answer["merges"]) == 4
+
+    text = journal_text(session, service)
+    for word in (a, b, target, a.replace("-", "\\u002d"), "Lesson-erased", f"cert-{a}", f"cert-{b}", f"LP.{a}",
+                 "called"):  # fmt: skip
+        assert word not in text, word
+    told = [item for item in service.erasing.history() if "4711" in item["note"]]
+    assert [item["what"] for item in told] == ["begun", "erased"]
+    assert "the officer erased 4 merges of 3 accounts" in told[1]["note"]
+    for merge_id, former in ((one, "completed"), (two, "completed"), (undone, "undone"), (refused, "refused")):
+        found = service.journal.need(merge_id)
+        assert (found.state, found.former, found.expiry) == ("erased", former, "done")
+        assert {d.kind for d in service.audit(merge_id)} <= {"expired"}
+    assert service.report(one).to_dict()["source_accounts"][0].startswith(ERASED)
+    assert {m.merge_id for m in service.journal.of_account(a)} >= {one}
+    assert not service.erase(a, "the officer", "request 4711", dry_run=False)["merges"]
+    assert len(service.erasing.history()) == len({(i["at"], i["what"], i["note"]) for i in service.erasing.history()})
+
+    # The learner's rows are as they were, and repeats know what was handed on.
+    assert {user: views(session, keyspace, user) for user in (a, b, target)} == before
+    # Into an account of which only the hash is known nothing can be merged; into that account itself, it can.
+    blocked = service.open_merge(MergeRequest((a,), b, TABLES))
+    assert run_merge(service, blocked, publish=False)["error"]["code"] == "ERASED"
+    assert service.journal.survivor(a, (target,)) == target
+    merge(service, b, target)
+    put(session, keyspace, CC, lesson(b, "Lesson-erased-3", viewcount=5))
+    again = merge(service, b, target)
+    assert views(session, keyspace, target) == before[target] | {"Lesson-erased-3": 6}
+    service.undo(again, publish=False)
+    assert views(session, keyspace, target) == before[target]
+    # What was set inactive by an erased merge is known to have been active.
+    session.execute(f"DELETE FROM {keyspace}.{ENR} WHERE userid = %s", [target])
+    merge(service, b, target)
+    assert rows(session, keyspace, ENR, target)[0]["active"] is True
+    put(session, keyspace, CC, lesson(a, "Lesson-erased-1", viewcount=4))
+    merge(service, a, target)
+    assert views(session, keyspace, target)["Lesson-erased-1"] == 4
+
+    # What came after the erasure is erased by the next one, from any of the accounts.
+    assert set(service.erase(target, "", "")["account_ids"]) >= {a, b, target}
+    service.erase(target, "the officer", "request 4712", dry_run=False)
+    text = journal_text(session, service)
+    for word in (a, b, target, "Lesson-erased"):
+        assert word not in text, word
+    merge(service, a, target)
+    assert views(session, keyspace, target)["Lesson-erased-1"] == 4
+
+
+def test_an_open_merge_is_put_right_first(session, keyspace, service):
+    a, b, target = account(), account(), account()
+    study(session, keyspace, a, ["L1"])
+    merge_id = merge(service, a, target)
+    waits = service.open_merge(MergeRequest((b,), target, TABLES))
+    with pytest.raises(InvalidRequest, match="STILL_OPEN") as refused:
+        service.erase(a, "", "why", dry_run=False)
+    assert str(waits) in refused.value.message
+    assert "abandon" in refused.value.remedy
+    assert service.journal.need(merge_id).expiry is None
+    service.undoing.abandon(waits, "no")
+    with pytest.raises(InvalidRequest, match="NO_REASON"):
+        service.erase(a, "", " ", dry_run=False)
+    service.erase(a, "", "why", dry_run=False)
+    # It joined no accounts, since it never began; but it named one of them.
+    assert (service.journal.need(waits).former, service.journal.plain(b)) == ("abandoned", False)
+    text = journal_text(session, service)
+    assert b not in text
+
+
+def test_an_erasure_that_dies_at_any_request_is_finished_by_the_same_call(session, keyspace, service, monkeypatch):
+    def learner():
+        a, b, target = account(), account(), account()
+        study(session, keyspace, a, [f"Lesson-{a}"], views=3)
+        merge(service, a, b, source_rows="deactivate")
+        merge(service, b, target)
+        return a, b, target
+
+    a, *_ = learner()
+    with monkeypatch.context() as patch:
+        sent = dying(patch, 0, False)
+        service.erase(a, "operator", "counted", dry_run=False)
+        requests = len(sent)
+    for number in (requests // 4, requests * 2 // 3, requests * 5 // 6, requests - 1):
+        a, b, target = learner()
+        with Service(service.settings) as other, monkeypatch.context() as patch:
+            other.erasing  # noqa: B018 - connects, so that only the erasure's own requests count
+            dying(patch, number, after=number % 2 == 0)
+            with pytest.raises(KeyboardInterrupt):
+                other.erase(a, "operator", f"dies {number} {a[:8]}", dry_run=False)
+        assert service.journal.survivor(a, (b, target)) == target
+        service.erase(a, "operator", f"dies {number} {a[:8]}", dry_run=False)
+        text = journal_text(session, service)
+        for word in (a, b, target):
+            assert word not in text, (number, word)
+        kinds = [i["what"] for i in service.erasing.history() if a[:8] in i["note"]]
+        assert kinds[-1] == "erased"
+        merge(service, a, target)
+        assert views(session, keyspace, target) == {f"Lesson-{a}": 3}
+
+
+def test_a_merge_that_comes_while_an_account_is_erased_loses_nothing(session, keyspace, service, monkeypatch):
+    source, target = account(), account()
+    merge_id, other = merge(service, source, target), account()
+    original, journal = type(service.journal).write, service.journal
+    later = service.open_merge(MergeRequest((target,), other, TABLES))
+    ran = []
+
+    def write(self, cql, values):
+        if cql.startswith("DELETE") and not ran:
+            ran.append(1)
+            with Service(service.settings) as second, monkeypatch.context() as patch:
+                patch.setattr(type(journal), "write", original)
+                assert run_merge(second, later, publish=False)["state"] == "completed"
+        return original(self, cql, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(journal), "write", write)
+        assert journal.erase_account(target) is None
+    assert ran
+    assert not journal.plain(target)
+    assert (journal.merges_into(target), journal.gave(target)) == ((merge_id,), {later})
+    assert journal.survivor(target, (other,)) == other
+
+
+def test_the_command_shows_first_and_keeps_the_record(session, keyspace, service, shared_environment, monkeypatch):
+    source, target = account(), account()
+    study(session, keyspace, source, ["L1"])
+    merge_id = merge(service, source, target)
+    for name, value in shared_environment.items():
+        monkeypatch.setenv(name, value)
+    out = io.StringIO()
+    assert main(["erase", source, "--dry-run"], out) == 0
+    assert f"account {target}" in out.getvalue()
+    assert main(["erase", source], out) == 2
+    assert main(["erase", source, "--by", "officer", "--reason", "case 7", "--json"], out) == 0
+    assert json.loads(out.getvalue().splitlines()[-1])["merges"] == [str(merge_id)]
+    out = io.StringIO()
+    assert main(["erase"], out) == 0
+    assert "officer erased 1 merges of 2 accounts: case 7" in out.getvalue()
+    assert main(["show", str(merge_id)], out) == 0
+    assert "erased; it was completed" in out.getvalue()
+    assert main(["list", "--account", source, "--json"], out) == 0
+    assert str(merge_id) in out.getvalue().splitlines()[-1]
