@@ -167,7 +167,7 @@ class TableWork(ABC):
                     (self._settings.clock_margin_seconds + self._settings.max_clock_skew_seconds) / (_ROUNDS - 4)
                 )
             current = pending[-1]
-            sent = _seconds(current.created_at) if again else time.time()
+            sent = seconds_of(current.created_at) if again else time.time()
             self._write(current, again)
             folds, base = self.again(current, sent)
             if not folds:
@@ -218,7 +218,8 @@ class TableWork(ABC):
         return kept
 
 
-def _seconds(moment: datetime | None) -> float:
+def seconds_of(moment: datetime | None) -> float:
+    """A time of the journal as seconds since the epoch; without one, now."""
     return moment.replace(tzinfo=UTC).timestamp() if moment else time.time()
 
 

@@ -16,6 +16,7 @@ from account_merge.journal import Journal, now
 from account_merge.journal.log import Log, ends
 from account_merge.journal.merges import CHILDREN, next_settle
 from account_merge.model import Merge
+from account_merge.past import past_of
 from account_merge.places import Places, opened_ms
 from account_merge.rules import RULES, TABLES, TableRule, rule_for, rules_hash
 from account_merge.schema import Tables
@@ -161,8 +162,9 @@ class Merging:
         sources, target = merge.request.sources, merge.survivor or merge.request.target
         into = {account: self.standing(self.journal.merges_into(account)) for account in (*sources, target)}
         into[target] |= {merge.merge_id}
-        gave = frozenset().union(*(self.journal.gave(account) for account in sources))
-        history = History(self.standing(gave), into)
+        gave = self.standing(frozenset().union(*(self.journal.gave(account) for account in sources)))
+        again = gave & into[target] - {merge.merge_id}
+        history = History(gave, into, past_of(self, merge, rule, redo=False) if again else None)
 
         def running() -> None:
             found = self.journal.need(merge.merge_id)
@@ -175,17 +177,9 @@ class Merging:
                 )
 
         return TableMerge(
-            self.store,
-            self.journal,
-            self.settings,
-            self.tables,
-            rule,
-            merge,
-            history,
-            guard or running,
-            self.places.kept(merge, rule),
-            progress,
-        )
+            self.store, self.journal, self.settings, self.tables, rule, merge, history, guard or running,
+            self.places.kept(merge, rule), progress,
+        )  # fmt: skip
 
     def merge_table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> dict[str, Any]:
         """Plans, logs, applies and verifies one table, or goes on where an earlier try stopped.

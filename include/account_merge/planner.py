@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -14,6 +15,25 @@ from account_merge.seeding import Seeding
 
 Given = Mapping[str, Mapping[str, int]]
 EvidenceFor = Callable[[Key], Evidence]
+
+
+@dataclass(frozen=True)
+class Mend:
+    """How a row's totals count where our share of them is gone.
+
+    :param values: columns of the target that count otherwise than they show.
+    :param given: source account -> column -> what it has handed on, where that is less than the ledger says.
+    :param unseen: columns that the platform wrote without having seen what we put there.
+    :param notes: readings that stay open; each names both.
+    """
+
+    values: Values = field(default_factory=dict)
+    given: Given = field(default_factory=dict)
+    unseen: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+Mends = Callable[[Key, Row | None], Mend]
 
 
 def nothing(account: str, key: Key) -> Mapping[str, int]:
@@ -91,12 +111,17 @@ def plan_row(
     given: Given,
     evidence: Evidence,
     notes: tuple[str, ...] = (),
+    instead: Values | None = None,
     seeding: Seeding | None = None,
 ) -> Change:
-    """The change of one row. A cell whose write time is at or above `base` gets its write time + 1, so that it wins."""
+    """The change of one row. A cell whose write time is at or above `base` gets its write time + 1, so that it wins.
+
+    :param instead: columns of the target that count otherwise than they show.
+    """
     before = target.values if target else None
+    counts = {**before, **instead} if before is not None and instead else before
     stays = seeding.stays(rule, target) if seeding else frozenset[str]()
-    merged, handed = merge_values(rule, sources, before, target_account, given, evidence, seeding is not None, stays)
+    merged, handed = merge_values(rule, sources, counts, target_account, given, evidence, seeding is not None, stays)
     writes, why = {}, {}
     led: dict[str, str] = {}
     for derivation in rule.derive:
@@ -129,6 +154,7 @@ def plan(
     given: Iterable[tuple[Key, str, Mapping[str, int]]],
     evidence_for: EvidenceFor = no_evidence,
     skip: Callable[[Key], bool] = lambda key: False,
+    mends: Mends = lambda key, held: Mend(),
     handed_on: Callable[[str, Key], Mapping[str, int]] = nothing,
     seeding: Seeding | None = None,
 ) -> Iterator[tuple[Change, int]]:
@@ -138,6 +164,7 @@ def plan(
 
     :param given: (key, source account, column -> highest value handed on) of earlier merges, sorted by key.
     :param skip: keys whose rows stay as the target has them.
+    :param mends: asked in key order, what the platform wrote over earlier merges' totals.
     :param handed_on: what of `given` is not in that stream: (source account, key) -> column -> highest value.
     :param seeding: the retired job has merged these accounts before.
     """
@@ -166,8 +193,13 @@ def plan(
                 known[column] = max(value, known.get(column, value))
         base = min(row.base for row in (*mine.values(), *([held] if held else [])))
         values = {account: row.values for account, row in mine.items()}
-        notes = tuple(seeding.notes(rule, mine, held, ledger)) if seeding else ()
-        yield plan_row(rule, key, values, held, target_account, base, ledger, evidence_for(key), notes, seeding), base
+        mend = mends(key, held)
+        handed = {account: {**ledger.get(account, {}), **mend.given.get(account, {})} for account in mine}
+        notes = (*mend.notes, *(seeding.notes(rule, mine, held, handed) if seeding else ()))
+        change = plan_row(
+            rule, key, values, held, target_account, base, handed, evidence_for(key), notes, mend.values, seeding
+        )
+        yield replace(change, unseen=mend.unseen), base
 
 
 def _tagged(rows: Iterable[Row], kind: int, account: str) -> Iterator[tuple[Key, int, str, Any]]:

@@ -28,17 +28,49 @@ class Step:
     :param merge: the merge that brought its sources' rows; None for an undo, which brings nothing.
     :param fold: what the platform had written was folded in; the merge brings its rows once more.
     :param seeded: the retired job had merged these accounts before.
+    :param sent: seconds since the epoch; its writes cannot have been seen by anybody before.
     """
 
     merge: uuid.UUID | None
     change: Change
     fold: bool = False
     seeded: bool = False
+    sent: float = 0.0
 
     def stays(self, rule: TableRule) -> frozenset[str]:
         """Switches of the target's row that a seeded merge left alone."""
         held = self.change.before or {} if self.seeded else {}
         return frozenset(c for c in held if rule.strategy(c).switch and c not in self.change.writes)
+
+
+@dataclass(frozen=True)
+class _Last:
+    """The last write of a total: what the column was before it, replayed and real, and what it put.
+
+    :param handed: source account -> what it had handed on before, where the step brought its rows.
+    """
+
+    row: Any
+    real: Any
+    put: Any
+    handed: Mapping[str, int]
+
+    def lost(self, found: Any) -> bool:
+        """What is found is below what was put there: totals only rise, so a write that had not seen it replaced it."""
+        return found is not None and (self.real or 0) < (self.put or 0) and found < self.put
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A row as the standing merges and the platform leave it.
+
+    :param handed: source account -> column -> what of it is in the row, as its highest value.
+    :param lost: totals of the real row that were last written without having seen what we put there.
+    """
+
+    row: Values | None
+    handed: Given
+    lost: frozenset[str]
 
 
 def without(
@@ -61,44 +93,81 @@ def without(
     :param given: what each source account handed on by standing merges into other accounts.
     :param unseen: columns of `now` that were written without having seen the last step.
     """
-    row = steps[0].change.before
-    prior, found, left = row, row, row
-    handed: Given = {source: dict(totals) for source, totals in given.items()}
-    first: dict[uuid.UUID, Given] = {}
-    for number, step in enumerate(steps):
-        if number:
-            row = _carried(rule, (prior, found), (row, left), step.change.before, step.change.unseen)
-        prior, found, left = row, step.change.before, step.change.after
-        if step.merge is None or not standing(step.merge) or not step.change.sources:
-            continue
-        before = first.setdefault(step.merge, {s: dict(handed.get(s, {})) for s in step.change.sources})
-        known = {
-            s: {**handed.get(s, {}), **{c: before[s].get(c, 0) for c in step.change.unseen}}
-            for s in step.change.sources
-        }
-        seeded, stays = step.seeded, step.stays(rule)
-        brought, new = merge_values(rule, step.change.sources, row, account, known, evidence, seeded, stays)
-        # A row that is nothing but a set of places exists only with one.
-        row = None if row is None and rule.collects and not any(brought.values()) else brought
-        for source, totals in new.items():
-            mine = handed.setdefault(source, {})
-            for column, (_, after) in totals.items():
-                mine[column] = max(after, mine.get(column, 0))
-    last = _carried(rule, (prior, found), (row, left), now, unseen)
+    last = replay(rule, steps, now, account, standing, given, evidence, unseen).row
     if last is None or now is None:
         return last
-    moved = {column for column in now if now[column] != (left or {}).get(column)}
+    left = steps[-1].change.after or {}
+    moved = {column for column in now if now[column] != left.get(column)}
     return {**last, **{c: v for c, v in _derived(rule, now, last, account, evidence).items() if c in moved}}
+
+
+def replay(
+    rule: TableRule,
+    steps: Sequence[Step],
+    now: Values | None,
+    account: str,
+    standing: Callable[[uuid.UUID], bool],
+    given: Mapping[str, Mapping[str, int]],
+    evidence: Evidence,
+    unseen: frozenset[str] = frozenset(),
+) -> Replayed:
+    """Replays a row; the parameters are those of `without`."""
+    row = left = steps[0].change.before
+    handed: Given = {source: dict(totals) for source, totals in given.items()}
+    lasts: dict[str, _Last] = {}
+
+    def go_on(found: Values | None, blind: frozenset[str]) -> frozenset[str]:
+        nonlocal row
+        lost = blind | _lost(lasts, found)
+        row = _carried(rule, lasts, (row, left), found, lost)
+        for column in lost & lasts.keys():  # what was put there is gone: its sources have not handed it on
+            for source, before in lasts[column].handed.items():
+                handed[source][column] = before
+        return lost
+
+    for number, step in enumerate(steps):
+        if number:
+            go_on(step.change.before, step.change.unseen)
+        replayed, left, new = row, step.change.after, Given()
+        if step.merge is not None and standing(step.merge) and step.change.sources:
+            known = {s: handed.get(s, {}) for s in step.change.sources}
+            seeded, stays = step.seeded, step.stays(rule)
+            brought, handing = merge_values(rule, step.change.sources, row, account, known, evidence, seeded, stays)
+            # A row that is nothing but a set of places exists only with one.
+            row = None if row is None and rule.collects and not any(brought.values()) else brought
+            for source, totals in handing.items():
+                new[source] = {column: before for column, (before, _) in totals.items()}
+                handed[source] = {**handed.get(source, {}), **{column: after for column, (_, after) in totals.items()}}
+        lasts |= _written(rule, step.change, replayed, new)
+    lost = go_on(now, unseen)
+    return Replayed(row, handed, lost & lasts.keys())
 
 
 Pair = tuple[Values | None, Values | None]
 
 
-def _carried(rule: TableRule, earlier: Pair, later: Pair, to: Values | None, unseen: frozenset[str]) -> Values | None:
+def _written(rule: TableRule, change: Change, replayed: Values | None, new: Given) -> dict[str, _Last]:
+    """The totals that a change put, or deleted with the row."""
+    before, after = change.before or {}, change.after or {}
+    columns = {*before, *after} if change.delete else change.writes
+    return {
+        c: _Last((replayed or {}).get(c), before.get(c), after.get(c), {s: t[c] for s, t in new.items() if c in t})
+        for c in columns
+        if rule.strategy(c).ledger
+    }
+
+
+def _lost(lasts: Mapping[str, _Last], found: Values | None) -> frozenset[str]:
+    return frozenset(column for column, last in lasts.items() if last.lost((found or {}).get(column)))
+
+
+def _carried(
+    rule: TableRule, lasts: Mapping[str, _Last], later: Pair, to: Values | None, unseen: frozenset[str]
+) -> Values | None:
     """The replayed row with what the platform changed since our last step.
 
-    :param earlier: (replayed row, real row) before that step, for what was written without having seen it.
-    :param later: the same after that step.
+    :param lasts: the last writes of totals, for what was written without having seen them.
+    :param later: (replayed row, real row) after our last step.
     :param to: the real row as it was found next.
     """
     row, left = later
@@ -108,8 +177,10 @@ def _carried(rule: TableRule, earlier: Pair, later: Pair, to: Values | None, uns
         return None
     result: Values = {}
     for column in sorted({*(row or {}), *(left or {}), *to}):
-        replayed, real = earlier if column in unseen else later
-        value = rule.strategy(column).revert((replayed or {}).get(column), (real or {}).get(column), to.get(column))
+        replayed, real = (row or {}).get(column), (left or {}).get(column)
+        if column in unseen and column in lasts:
+            replayed, real = lasts[column].row, lasts[column].real
+        value = rule.strategy(column).revert(replayed, real, to.get(column))
         if value is not None:
             result[column] = value
     return result if result or row is not None else None

@@ -13,15 +13,18 @@ from account_merge.evidence import Looks
 from account_merge.journal import Cas
 from account_merge.journal.expired import Kept
 from account_merge.journal.log import Log, ledger
+from account_merge.late import mend, mending
 from account_merge.limits import passed
 from account_merge.model import Change, Entry, Key, Merge, Row, Values, Write
-from account_merge.planner import plan
+from account_merge.past import Past
+from account_merge.planner import Mend, Mends, plan
 from account_merge.rules import TableRule
 from account_merge.schema import Tables
 from account_merge.seeding import Seeding
 from account_merge.settings import Settings
 from account_merge.sources import Sources
 from account_merge.store import Store
+from account_merge.table_undo import steps_of
 from account_merge.verify import refold
 
 
@@ -31,10 +34,12 @@ class History:
 
     :param merges_from: merges that a source account of this merge was a source of.
     :param merges_into: account of this merge -> merges that moved rows to it, this one among the target's.
+    :param past: all that was done to the target's rows; None where no source of this merge was merged into it before.
     """
 
     merges_from: frozenset[uuid.UUID] = frozenset()
     merges_into: Mapping[str, frozenset[uuid.UUID]] = field(default_factory=dict)
+    past: Past | None = None
 
 
 class TableMerge(TableWork):
@@ -96,6 +101,19 @@ class TableMerge(TableWork):
     def _handed_on(self, account: str, key: Key) -> Mapping[str, int]:
         return self._expired.given(self._rule.table, account, self._codec.key(key)) if self._expired else {}
 
+    def _mends(self) -> Mends:
+        """What the platform wrote over what earlier merges of these sources had put, asked in key order."""
+        past = self._history.past
+        if past is None or not any(strategy.ledger for strategy in self._rule.columns.values()):
+            return lambda key, held: Mend()
+        earlier = self._history.merges_from & past.standing
+        return mending(
+            steps_of(self._cas, self._codec, past, earlier),
+            lambda steps, row: mend(
+                self._rule, steps, row, self.account, past.standing.__contains__, self._settings
+            ),
+        )  # fmt: skip
+
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
         """One change for each row that a source has; this is also the preview."""
 
@@ -111,6 +129,7 @@ class TableMerge(TableWork):
             self._evidence(),
             self.found.stays(self._rule, self._kept),
             seeding=Seeding((self._merge.request.dated or 0) * 1000) if self._merge.request.seeded else None,
+            mends=self._mends(),
             handed_on=self._handed_on,
         )
 

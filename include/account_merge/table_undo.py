@@ -6,19 +6,20 @@ Journaled like a merge, in a log of its own (`undo-1/<table>`), so it is as repe
 from __future__ import annotations
 
 import heapq
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from account_merge.engine import Planned, Progress, TableWork
+from account_merge.codec import Codec
+from account_merge.engine import Planned, Progress, TableWork, seconds_of
 from account_merge.errors import TransientError
 from account_merge.evidence import Looks
 from account_merge.journal import Cas
 from account_merge.journal.expired import Kept
 from account_merge.journal.log import LIST_ATTEMPTS, Log, ledger
+from account_merge.late import late
 from account_merge.model import Change, Entry, Key, Merge, Row, Values
 from account_merge.past import Past
 from account_merge.rewind import Step, change_to, without
@@ -53,14 +54,7 @@ class TableUndo(TableWork):
 
     def _steps(self) -> Iterator[tuple[Key, list[Step]]]:
         """What was done to each row that this merge touched, in order; rows in key order."""
-        streams = [
-            row_steps(Log(self._cas, past.merge, past.name, self._codec), past.brings, position, past.seeded)
-            for position, past in enumerate(self._past.logs)
-        ]
-        for key, group in groupby(heapq.merge(*streams, key=lambda item: item[:2]), key=lambda item: item[0]):
-            steps = [step for _, _, done in group for step in done]
-            if any(step.of in self._past.of for step in steps):
-                yield key, [step.step for step in steps]
+        return steps_of(self._cas, self._codec, self._past, self._past.of)
 
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
         """One change for each row that the merge touched; this is also the preview."""
@@ -73,7 +67,8 @@ class TableUndo(TableWork):
             row = found.get(0)
             base = row.base if row else base
             if 1 in found and (after is None or key > after):
-                yield replay(key, found[1], row, base), base
+                blind, notes = late(self._rule, found[1], row, self._settings)
+                yield replay(key, found[1], row, base, blind, notes), base
 
     def _replay(self) -> Callable[..., Change]:
         """For one sweep in key order: (key, steps, row, base) -> the change that brings the row to rest."""
@@ -138,7 +133,6 @@ class TableUndo(TableWork):
 
     def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
         """Replays the rows that the platform wrote since."""
-        acknowledged = time.time()
         wrote = {c.key: c for c in entry.changes if c.writes or c.create or c.delete}
         if not wrote:
             return [], 0
@@ -151,7 +145,7 @@ class TableUndo(TableWork):
         for key, steps in self._steps():
             if key in dirty:
                 row = rows.get(key)
-                blind, notes = unseen(self._rule, wrote[key], row, sent, acknowledged, self._settings)
+                blind, notes = unseen(self._rule, wrote[key], row, sent, self._settings)
                 change = replay(key, steps, row, base, blind, notes)
                 if change.after != (row.values if row else None):
                     folds.append(change)
@@ -191,6 +185,19 @@ class _Placed:
     step: Step
 
 
+def steps_of(cas: Cas, codec: Codec, past: Past, of: frozenset[uuid.UUID]) -> Iterator[tuple[Key, list[Step]]]:
+    """All that was done to each row that the merges `of` touched, in order; rows in key order."""
+    logs = [Log(cas, one.merge, one.name, codec) for one in past.logs]
+    streams = [
+        row_steps(log, one.brings, position, one.seeded)
+        for position, (log, one) in enumerate(zip(logs, past.logs, strict=True))
+    ]
+    for key, group in groupby(heapq.merge(*streams, key=lambda item: item[:2]), key=lambda item: item[0]):
+        steps = [step for _, _, done in group for step in done]
+        if any(step.of in of for step in steps):
+            yield key, [step.step for step in steps]
+
+
 def row_steps(log: Log, brings: bool, position: int, seeded: bool = False) -> Iterator[tuple[Key, int, list[_Placed]]]:
     """(key, position, steps) of each row in a log, in key order: a fold stands behind the entry that it mends."""
     run: dict[Key, list[_Placed]] = {}
@@ -203,7 +210,8 @@ def row_steps(log: Log, brings: bool, position: int, seeded: bool = False) -> It
             yield from ((key, position, run[key]) for key in sorted(run))
             run = {}
         for change in entry.changes:
-            step = Step(log.merge_id if brings else None, change, entry.kind == "fold", seeded)
+            brought = log.merge_id if brings else None
+            step = Step(brought, change, entry.kind == "fold", seeded, seconds_of(entry.created_at))
             run.setdefault(change.key, []).append(_Placed(log.merge_id, step))
     yield from ((key, position, run[key]) for key in sorted(run))
 

@@ -32,7 +32,6 @@ def refold(
     :param sent: seconds since the epoch; the entry's writes cannot have been seen by anybody before.
     :param evidence_for: what rows of other tables show, asked in key order.
     """
-    acknowledged = time.time()
     wrote = [c for c in entry.changes if c.writes or c.create]
     if not wrote:
         return [], 0
@@ -44,7 +43,7 @@ def refold(
         row = rows.get(change.key)
         if not _dirty(rule, change, row):
             continue
-        blind, notes = unseen(rule, change, row, sent, acknowledged, settings)
+        blind, notes = unseen(rule, change, row, sent, settings)
         given = {
             account: {c: before if c in blind else after for c, (before, after) in totals.items()}
             for account, totals in change.given.items()
@@ -68,34 +67,46 @@ def _dirty(rule: TableRule, change: Change, row: Row | None) -> bool:
 
 
 def unseen(
-    rule: TableRule, change: Change, row: Row | None, sent: float, acknowledged: float, settings: Settings
+    rule: TableRule, change: Change, row: Row | None, sent: float, settings: Settings, until: float | None = None
 ) -> tuple[frozenset[str], tuple[str, ...]]:
     """The totals that the platform wrote without having seen what we wrote, and notes where that stays open.
 
-    Time decides: what was written before our entry was sent cannot have seen it, what was written later than our
-    acknowledgement plus `PLATFORM_WRITE_WINDOW` has; between, the value is a hint, and both readings are named.
+    Counters rise: a value below what whoever saw our write would have written tells for certain. So does time: what was
+    written before our entry was sent cannot have seen it. Elsewhere the value is a hint, and both readings are named.
+
+    :param until: seconds since the epoch; what was written later, by a clock that is not ahead, has seen our write.
     """
     blind = set()
     notes = []
-    for column, write in change.writes.items():
-        if not rule.strategy(column).ledger or write.value is None:
-            continue
+    for column, (wrote, timestamp) in _totals(rule, change).items():
         value = row.values.get(column) if row else None
         written = row.written.get(column, 0) if row else 0
-        before = (change.before or {}).get(column) or 0
-        share = write.value - before
-        if value is None or (written > write.timestamp and written / 1e6 < sent - settings.clock_margin_seconds):
+        share = wrote - ((change.before or {}).get(column) or 0)
+        if value is None:
+            blind |= {column} if wrote else set()
+            continue
+        if written <= timestamp or not share:
+            continue
+        below = value < max(wrote, wrote - share)  # who had read the greater of both would have written no less
+        ahead = time.time() + settings.max_clock_skew_seconds
+        if (below and share > 0) or (not below and written / 1e6 < sent - settings.clock_margin_seconds):
             blind.add(column)
-        elif write.timestamp < written <= (acknowledged + settings.platform_write_window_seconds) * 1e6:
-            seen = value >= write.value if share >= 0 else value < before
-            if seen:
-                notes.append(
-                    f"{column}: the platform wrote {value} while {share:+} was put there; read as containing that "
-                    f"({value}), otherwise it would be {max(0, value + share)}"
-                )
-            else:
-                blind.add(column)
+        elif not below and (until is None or written / 1e6 <= until or written / 1e6 > ahead):
+            blind |= {column} if share < 0 else set()
+            one, other = (value, max(0, value + share))[:: 1 if share > 0 else -1]
+            notes.append(
+                f"{column}: the platform wrote {value} while {share:+} was put there; read as "
+                f"{'containing that' if share > 0 else 'not containing that'} ({one}), otherwise it would be {other}"
+            )
     return frozenset(blind), tuple(notes)
+
+
+def _totals(rule: TableRule, change: Change) -> dict[str, tuple[int, int]]:
+    """Column -> (value, timestamp) of each total that a change put; one that it deleted is 0."""
+    found = {c: (w.value or 0, w.timestamp) for c, w in change.writes.items() if rule.strategy(c).ledger}
+    if change.delete:
+        found |= {c: (0, change.delete) for c in change.before or () if rule.strategy(c).ledger}
+    return found
 
 
 def _keeping_ledger(again: Change, change: Change) -> Change:
