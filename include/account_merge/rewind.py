@@ -27,11 +27,13 @@ class Step:
 
     :param merge: the merge that brought its sources' rows; None for an undo, which brings nothing.
     :param fold: what the platform had written was folded in; the merge brings its rows once more.
+    :param of: the merge whose log it is in, whatever it brings.
     """
 
     merge: uuid.UUID | None
     change: Change
     fold: bool = False
+    of: uuid.UUID | None = None
 
 
 def without(

@@ -118,7 +118,7 @@ class TableUndo(TableWork):
             return {}
         put: dict[str, frozenset[Any]] = {}
         for step in steps:
-            for column, write in step.change.writes.items() if step.merge in self._past.of else ():
+            for column, write in step.change.writes.items() if step.of in self._past.of else ():
                 elements = write.value if self._schema.columns[column].kind in ("map", "set") else ()
                 put[column] = put.get(column, frozenset()) | frozenset(elements or ())
         return put
@@ -186,7 +186,7 @@ def row_steps(log: Log, brings: bool, position: int) -> Iterator[tuple[Key, int,
             yield from ((key, position, run[key]) for key in sorted(run))
             run = {}
         for change in entry.changes:
-            step = Step(log.merge_id if brings else None, change, entry.kind == "fold")
+            step = Step(log.merge_id if brings else None, change, entry.kind == "fold", log.merge_id)
             run.setdefault(change.key, []).append(_Placed(log.merge_id, step))
     yield from ((key, position, run[key]) for key in sorted(run))
 
