@@ -27,7 +27,7 @@ class Step:
 
     :param merge: the merge that brought its sources' rows; None for an undo, which brings nothing.
     :param fold: what the platform had written was folded in; the merge brings its rows once more.
-    :param of: the merge whose log it is in, whatever it brings.
+    :param of: the merge whose log it is in: an undo's step belongs to the merge that it undid.
     """
 
     merge: uuid.UUID | None

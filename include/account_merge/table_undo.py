@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import heapq
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -58,7 +57,7 @@ class TableUndo(TableWork):
         for key, group in groupby(heapq.merge(*streams, key=lambda item: item[:2]), key=lambda item: item[0]):
             steps = [step for _, _, done in group for step in done]
             if any(step.of in self._past.of for step in steps):
-                yield key, [step.step for step in steps]
+                yield key, steps
 
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
         """One change for each row that the merge touched; this is also the preview."""
@@ -170,24 +169,16 @@ def _kept(left: Values | None, now: Values | None, unheard: frozenset[str]) -> I
             yield f"{column}: written later by the platform; what came later stays"
 
 
-@dataclass(frozen=True)
-class _Placed:
-    """A step with the merge whose log it is of: an undo's step belongs to the merge that it undid."""
-
-    of: uuid.UUID
-    step: Step
-
-
-def row_steps(log: Log, brings: bool, position: int) -> Iterator[tuple[Key, int, list[_Placed]]]:
+def row_steps(log: Log, brings: bool, position: int) -> Iterator[tuple[Key, int, list[Step]]]:
     """(key, position, steps) of each row in a log, in key order: a fold stands behind the entry that it mends."""
-    run: dict[Key, list[_Placed]] = {}
+    run: dict[Key, list[Step]] = {}
     for entry in log.entries():
         if entry.kind == "changes":
             yield from ((key, position, run[key]) for key in sorted(run))
             run = {}
         for change in entry.changes:
             step = Step(log.merge_id if brings else None, change, entry.kind == "fold", log.merge_id)
-            run.setdefault(change.key, []).append(_Placed(log.merge_id, step))
+            run.setdefault(change.key, []).append(step)
     yield from ((key, position, run[key]) for key in sorted(run))
 
 

@@ -53,7 +53,9 @@ class Job:
     def told(self, faults: Sequence[str]) -> str:
         """For people: what was done, and what came of it."""
         what = f"{self.work}: {self.action} {self.when} request {self.at} ({self.kind})"
-        return what + ("" if self.meanwhile == "nothing" else f", meanwhile {self.meanwhile}") + ": " + "; ".join(faults)
+        return (
+            what + ("" if self.meanwhile == "nothing" else f", meanwhile {self.meanwhile}") + ": " + "; ".join(faults)
+        )
 
 
 class Lane:
@@ -110,16 +112,19 @@ class Matrix:
         self._prepared(self._lanes[0], [(work, label)])
         return list(self._lanes[0].work("count", [(work, label)], mutation)[0]["kinds"])
 
-    def run(self, jobs: Sequence[Job], mutation: str = "") -> list[str]:
-        """Does the jobs; answers what came of those that ended otherwise than without an interruption."""
-        shares = [jobs[number :: len(self._lanes)] for number in range(len(self._lanes))]
-        for job in jobs:
-            TRIED[job.work, job.action, job.meanwhile] += 1
-        return [words for share in self._each(lambda lane, mine: self._share(lane, mine, mutation), shares) for words in share]
+    def run(self, jobs: Sequence[Job], mutation: str = "", again: str = "") -> list[str]:
+        """Does the jobs; answers what came of those that ended otherwise than without an interruption.
 
-    def _share(self, lane: Lane, jobs: Sequence[Job], mutation: str) -> list[str]:
-        suffix = "m" + mutation.replace("_", "") if mutation else ""
-        labels = {job: job.label + suffix for job in jobs}
+        :param again: sets the accounts apart from those of another run with the same jobs.
+        """
+        shares = [jobs[number :: len(self._lanes)] for number in range(len(self._lanes))]
+        for job in () if mutation else jobs:
+            TRIED[job.work, job.action, job.meanwhile] += 1
+        found = self._each(lambda lane, mine: self._share(lane, mine, mutation, again or mutation), shares)
+        return [words for share in found for words in share]
+
+    def _share(self, lane: Lane, jobs: Sequence[Job], mutation: str, run: str) -> list[str]:
+        labels = {job: job.label + run.replace("_", "") for job in jobs}
         self._prepared(lane, [(job.work, labels[job]) for job in jobs])
         given = [(job.work, labels[job], job.action, job.at, job.when, job.meanwhile) for job in jobs]
         answers = dict(zip(jobs, lane.work("interrupt", given, mutation), strict=True))
@@ -150,7 +155,7 @@ class Matrix:
             faults.append(f"what went on meanwhile failed: {other}")
         elif job.meanwhile == "other" and other["answer"]["did"] not in ("waiting", "nothing"):
             faults.append(f"another merge of the same target became {other['answer']['did']}")
-        published = found.events and not (other.get("answer", {}).get("did") in ("taken back", "given up"))
+        published = found.events and other.get("answer", {}).get("did") not in ("taken back", "given up")
         if published and found.rows != self.whole[job.work].rows:
             faults.append("sync events went out before the rows were right")
         return faults

@@ -153,9 +153,7 @@ def _neutral(value: Any, label: str) -> Any:
 class _Journal:
     """Merges, logs and accounts of all labels, put into their outcomes."""
 
-    def __init__(
-        self, service: Service, found: dict[str, Outcome], times: Mapping[tuple[str, str], set[int]]
-    ) -> None:
+    def __init__(self, service: Service, found: dict[str, Outcome], times: Mapping[tuple[str, str], set[int]]) -> None:
         self._service, self._found, self._times = service, found, times
         self._named: dict[uuid.UUID, tuple[str, str]] = {}
         for label in found:
