@@ -340,6 +340,30 @@ def test_deactivated_rows_are_active_again(session, keyspace, service):
     assert everything(session, keyspace, source, target) == after
 
 
+def test_a_writer_that_wakes_after_the_undo_deactivates_nothing(session, keyspace, service, monkeypatch):
+    source, target = pair(session, keyspace)
+    before = rows(session, keyspace, ENR, source)
+    merge_id = service.open_merge(MergeRequest((source,), target, source_rows="deactivate"))
+    service.admit(merge_id)
+    original, stalled = Store.write, []
+
+    def sleeps(self, schema, account_id, changes, attempt=0):
+        if account_id == source:
+            stalled.append((schema, account_id, list(changes), attempt))
+            raise RuntimeError("the process stands still here")
+        original(self, schema, account_id, changes, attempt)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", sleeps)
+        with pytest.raises(RuntimeError):
+            service.merge_table(merge_id, ENR)
+    service.fail(merge_id, "manual__1", "the process was stopped")
+    undo(service, merge_id)
+    assert [change.writes["active"].value for change in stalled[0][2]] == [False] * len(stalled[0][2])
+    original(service.store, *stalled[0])
+    assert rows(session, keyspace, ENR, source) == before
+
+
 def test_another_merge_that_holds_an_account_is_named(session, keyspace, service):
     source, target, other = account(), account(), account()
     study(session, keyspace, source, ["L1"])
