@@ -192,9 +192,14 @@ def kills(work: str, kinds: Sequence[str], every: bool) -> list[Job]:
 
 
 def stops(work: str, kinds: Sequence[str], meanwhile: str, every: bool) -> list[Job]:
-    """Before each request, and after those that leave something behind; or so for one of each kind."""
+    """Before each request, and after those that leave something behind.
+
+    :param every: else one request of each kind; where not a merge is taken back meanwhile, of those that leave
+        something behind.
+    """
     chosen = enumerate(kinds, 1) if every else one_of_each(kinds)
-    return [Job(work, "stop", n, when, kind, meanwhile) for n, kind in chosen for when in _whens(kind)]
+    some = [(n, kind) for n, kind in chosen if every or (work, meanwhile) == ("merge", "undo") or not _reads(kind)]
+    return [Job(work, "stop", n, when, kind, meanwhile) for n, kind in some for when in _whens(kind)]
 
 
 def one_of_each(kinds: Sequence[str]) -> list[tuple[int, str]]:
@@ -205,5 +210,9 @@ def one_of_each(kinds: Sequence[str]) -> list[tuple[int, str]]:
     return sorted((numbers[len(numbers) // 2], kind) for kind, numbers in places.items())
 
 
+def _reads(kind: str) -> bool:
+    return kind.startswith(READS)
+
+
 def _whens(kind: str) -> tuple[str, ...]:
-    return ("before",) if kind.startswith(READS) else ("before", "after")
+    return ("before",) if _reads(kind) else ("before", "after")
