@@ -62,18 +62,33 @@ class Lane:
     """Keyspaces, topics and a worker of its own."""
 
     def __init__(self, environment: dict[str, str]) -> None:
-        self._environment = environment | scenes.SETTINGS
-        self.service = Service(Settings.from_env(self._environment))
+        environment = environment | scenes.SETTINGS
+        self.service = Service(Settings.from_env(environment))
+        path = os.pathsep.join([str(ROOT / "include"), str(ROOT)])
+        self._worker = subprocess.Popen(
+            [sys.executable, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, **environment, "PYTHONPATH": path},
+        )  # fmt: skip
 
     def work(self, command: str, jobs: Sequence[Any], mutation: str = "") -> list[dict[str, Any]]:
-        """The worker's answers; fails when it does."""
-        path = os.pathsep.join([str(ROOT / "include"), str(ROOT)])
-        done = subprocess.run(
-            [sys.executable, str(WORKER), command], input=json.dumps(jobs), capture_output=True, text=True, timeout=7000,
-            env={**os.environ, **self._environment, "PYTHONPATH": path, "MUTATION": mutation},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-3000:]
-        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        """The worker's answers, one for each job; fails when it does (its words are on standard error)."""
+        assert self._worker.stdin
+        assert self._worker.stdout
+        self._worker.stdin.write(json.dumps([command, jobs, mutation]) + "\n")
+        self._worker.stdin.flush()
+        answers = []
+        for line in self._worker.stdout:
+            if (answer := json.loads(line)) is None:
+                assert len(answers) == len(jobs)
+                return answers
+            answers.append(answer)
+        raise AssertionError(f"the worker ended during {command}: {self._worker.wait()}")
+
+    def close(self) -> None:
+        """Ends the worker and closes the connections."""
+        with self._worker:
+            self._worker.stdin.close()  # type: ignore[union-attr]
+        self.service.close()
 
 
 class Matrix:
@@ -93,7 +108,7 @@ class Matrix:
     def close(self) -> None:
         """Closes the lanes' connections."""
         for lane in self._lanes:
-            lane.service.close()
+            lane.close()
 
     def _each(self, do: Any, *shares: Sequence[Any]) -> Iterator[Any]:
         with ThreadPoolExecutor(len(self._lanes)) as pool:

@@ -29,7 +29,7 @@ class Mutation:
 
     :param put: puts it in.
     :param work: the kind of work that is interrupted.
-    :param kinds: beginnings of the kinds of requests that are interrupted; "" is any.
+    :param kinds: beginnings of the kinds of requests that are interrupted: the last two of these.
     :param whens: before or after them.
     :param meanwhile: what goes on while the process is stopped; empty for a kill.
     """
@@ -145,7 +145,7 @@ MUTATIONS = {
     "no_closed_entry": Mutation(no_closed_entry, "merge", (LOGGED,), ("before",), "undo"),
     "no_rewriting_of_the_last_entry": Mutation(no_rewriting_of_the_last_entry, "merge", (LOGGED,), ("after",)),
     "undo_leaves_what_is_right": Mutation(
-        undo_leaves_what_is_right, "merge", ("UPDATE user_", "UPDATE group"), ("before",), "undo"
+        undo_leaves_what_is_right, "merge", ("UPDATE user_enrolments",), ("before",), "undo"
     ),
     "new_ids_for_sync_events": Mutation(new_ids_for_sync_events, "merge", ("produce",), ("after",)),
     "publish_before_verify": Mutation(publish_before_verify, "merge", (LOGGED,), ("before",)),

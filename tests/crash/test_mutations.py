@@ -12,7 +12,7 @@ def part(name, kinds):
     """The interruptions that must find the fault."""
     mutation = MUTATIONS[name]
     action, meanwhile = ("stop", mutation.meanwhile) if mutation.meanwhile else ("kill", "nothing")
-    numbers = [(n, kind) for n, kind in enumerate(kinds, 1) if kind.startswith(mutation.kinds)]
+    numbers = [(n, kind) for n, kind in enumerate(kinds, 1) if kind.startswith(mutation.kinds)][-2:]
     return [
         Job(mutation.work, action, n, when, kind, meanwhile) for n, kind in numbers for when in mutation.whens
     ]  # fmt: skip

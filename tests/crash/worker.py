@@ -1,11 +1,12 @@
 """The process of one lane: brings labels to where work begins, interrupts work around a request, and resumes it.
 
-usage: worker.py prepare|count|interrupt|resume   jobs come as JSON on standard input; one line of JSON answers each.
+usage: worker.py   one line of JSON on standard input asks: [command, jobs, mutation]; a line of JSON answers each job,
+and `null` says that these were all.
 
-    prepare, count, resume   [[work, label], ...]   in this process; `count` answers the kinds of requests
-    interrupt                [[work, label, action, at, "before"|"after", meanwhile], ...]   each in a forked process
+    prepare, count, resume   jobs [work, label]; all in one forked process; `count` answers the kinds of requests
+    interrupt                jobs [work, label, action, at, "before"|"after", meanwhile], each in a forked process
 
-`MUTATION` may name one of the mutations: it is applied to the code under test before anything else.
+The mutation, if one is named, is applied to the code under test in each forked process before anything else.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -32,7 +34,6 @@ MEANWHILE: dict[str, Callable[[Service, str, str], Any]] = {
     "undo": scenes.take_back,
     "other": scenes.other_merge,
 }
-_ENDS = 120.0  # s that a process may take to end
 
 
 def opened() -> Service:
@@ -52,7 +53,7 @@ def at_work(work: str, label: str, at: int, after: bool, action: str) -> list[st
     return leaving.kinds
 
 
-def forked(work: Callable[[], Any]) -> tuple[int, int]:
+def forked(mutation: str, work: Callable[[], Any]) -> tuple[int, int]:
     """(process, pipe) of a child that writes what `work` answers, or the error that it ended with, as JSON."""
     reader, writer = os.pipe()
     pid = os.fork()
@@ -61,10 +62,12 @@ def forked(work: Callable[[], Any]) -> tuple[int, int]:
         return pid, reader
     status = 1
     try:
+        mutations.apply(mutation)
         answer = told(work)
-        os.write(writer, json.dumps(answer).encode()[:60000])
+        os.write(writer, json.dumps(answer).encode())
         status = 0
     finally:
+        traceback.print_exc() if status else None
         os._exit(status)
 
 
@@ -76,9 +79,9 @@ def told(work: Callable[[], Any]) -> dict[str, Any]:
         return {"error": error.code}
 
 
-def ended(pid: int, reader: int) -> dict[str, Any]:
+def ended(pid: int, reader: int, seconds: float = 120.0) -> dict[str, Any]:
     """Waits for the child's end: its answer, and the signal that ended it."""
-    deadline, status = time.monotonic() + _ENDS, 0
+    deadline, status = time.monotonic() + seconds, 0
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:
@@ -86,7 +89,7 @@ def ended(pid: int, reader: int) -> dict[str, Any]:
         if time.monotonic() > deadline:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            return {"signal": 0, "fault": f"did not end within {_ENDS:g} s"}
+            return {"signal": 0, "fault": f"did not end within {seconds:g} s"}
         time.sleep(0.002)
     with os.fdopen(reader) as pipe:
         text = pipe.read()
@@ -95,16 +98,18 @@ def ended(pid: int, reader: int) -> dict[str, Any]:
     return {"signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0, **json.loads(text or "{}")}
 
 
-def interrupt(work: str, label: str, action: str, at: int, when: str, meanwhile: str) -> dict[str, Any]:
+def interrupt(
+    mutation: str, work: str, label: str, action: str, at: int, when: str, meanwhile: str
+) -> dict[str, Any]:  # fmt: skip
     """One interruption; for a stop also what goes on meanwhile, and how the stopped process ends."""
-    pid, reader = forked(lambda: at_work(work, label, at, when == "after", action))
+    pid, reader = forked(mutation, lambda: at_work(work, label, at, when == "after", action))
     if action == "kill":
         return {"label": label, **ended(pid, reader)}
     _, status = os.waitpid(pid, os.WUNTRACED)
     if not os.WIFSTOPPED(status):
         os.close(reader)
         return {"label": label, "fault": "did not stop"}
-    other = ended(*forked(lambda: in_another(meanwhile, work, label)))
+    other = ended(*forked(mutation, lambda: in_another(meanwhile, work, label)))
     os.kill(pid, signal.SIGCONT)
     done = ended(pid, reader)
     return {"label": label, "stopped": True, "meanwhile": other, **done}
@@ -119,26 +124,37 @@ def in_another(meanwhile: str, work: str, label: str) -> Any:
         return {"did": did, "rows": outcome.rows_of(service, label) if did == "taken back" else None}
 
 
-def main() -> None:
-    """See the module's own words."""
-    command, jobs = sys.argv[1], json.load(sys.stdin)
-    mutations.apply(os.environ.get("MUTATION", ""))
-    if command == "interrupt":
-        for job in jobs:
-            print(json.dumps(interrupt(*job)), flush=True)
-        return
+def together(command: str, jobs: list[Any]) -> None:
+    """All jobs in this process, one after the other."""
     if command == "count":
         for work, label in jobs:
-            print(json.dumps({"label": label, "kinds": at_work(work, label, 0, False, "kill")}), flush=True)
+            say({"label": label, "kinds": at_work(work, label, 0, False, "kill")})
         return
+    step = scenes.prepare if command == "prepare" else scenes.resume
     with opened() as service:
-        if command == "prepare":
-            service.create_journal()
         for work, label in jobs:
-            step = scenes.prepare if command == "prepare" else scenes.resume
-            print(json.dumps({"label": label, **told(partial(step, service, work, label))}), flush=True)
+            say({"label": label, **told(partial(step, service, work, label))})
         if command == "prepare":
             scenes.due(service, [label for work, label in jobs if work == "settle"])
+
+
+def say(answer: Any) -> None:
+    """One line to the one who asked."""
+    print(json.dumps(answer), flush=True)
+
+
+def main() -> None:
+    """See the module's own words."""
+    for line in sys.stdin:
+        command, jobs, mutation = json.loads(line)
+        if command == "interrupt":
+            for job in jobs:
+                say(interrupt(mutation, *job))
+        else:
+            done = ended(*forked(mutation, partial(together, command, jobs)), seconds=7000)
+            if "fault" in done:
+                raise SystemExit(f"{command}: {done}")
+        say(None)
 
 
 if __name__ == "__main__":
