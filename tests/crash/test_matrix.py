@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from tests.crash.conftest import EVERY
-from tests.crash.matrix import kills, stops
+from tests.crash.matrix import Job, kills, stops
 from tests.crash.scenes import WORKS
 
 LONG = pytest.mark.timeout(7200 if EVERY else 900)
@@ -42,3 +42,9 @@ def test_a_process_may_be_killed_around_any_request(work, interrupting):
 def test_a_process_may_be_stopped_around_any_request_and_go_on_later(work, meanwhile, interrupting):
     wrong = interrupting.run(stops(work, interrupting.kinds[work], meanwhile, EVERY))
     assert not wrong, f"{len(wrong)} differ\n" + "\n".join(wrong[:5])
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_two_processes_at_once_end_as_one(work, interrupting):
+    wrong = interrupting.run([Job(work, "twice", 0, str(number)) for number in range(4)])
+    assert not wrong, "\n".join(wrong)

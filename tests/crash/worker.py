@@ -4,7 +4,8 @@ usage: worker.py   one line of JSON on standard input asks: [command, jobs, muta
 and `null` says that these were all.
 
     prepare, count, resume   jobs [work, label]; all in one forked process; `count` answers the kinds of requests
-    interrupt                jobs [work, label, action, at, "before"|"after", meanwhile], each in a forked process
+    interrupt                jobs [work, label, action, at, "before"|"after", meanwhile], each in a forked process; the
+                             action is kill, stop, or twice: two processes at once, neither of which is interrupted
 
 The mutation, if one is named, is applied to the code under test in each forked process before anything else.
 """
@@ -103,6 +104,9 @@ def interrupt(
 ) -> dict[str, Any]:  # fmt: skip
     """One interruption; for a stop also what goes on meanwhile, and how the stopped process ends."""
     pid, reader = forked(mutation, lambda: at_work(work, label, at, when == "after", action))
+    if action == "twice":
+        other = ended(*forked(mutation, lambda: at_work(work, label, 0, False, action)))
+        return {"label": label, "other": other, **ended(pid, reader)}
     if action == "kill":
         return {"label": label, **ended(pid, reader)}
     _, status = os.waitpid(pid, os.WUNTRACED)
