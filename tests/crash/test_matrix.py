@@ -13,7 +13,7 @@ from tests.crash.conftest import EVERY
 from tests.crash.matrix import Job, kills, stops
 from tests.crash.scenes import WORKS
 
-LONG = pytest.mark.timeout(7200 if EVERY else 900)
+LONG = pytest.mark.timeout(14400 if EVERY else 2400)
 
 
 def test_the_uninterrupted_runs_are_what_they_should_be(interrupting):

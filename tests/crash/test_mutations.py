@@ -7,6 +7,8 @@ import pytest
 from tests.crash.matrix import Job
 from tests.crash.mutations import MUTATIONS
 
+pytestmark = pytest.mark.timeout(2400)
+
 
 def part(name, kinds):
     """The interruptions that must find the fault."""

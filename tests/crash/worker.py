@@ -155,7 +155,7 @@ def main() -> None:
             for job in jobs:
                 say(interrupt(mutation, *job))
         else:
-            done = ended(*forked(mutation, partial(together, command, jobs)), seconds=7000)
+            done = ended(*forked(mutation, partial(together, command, jobs)), seconds=14000)
             if "fault" in done:
                 raise SystemExit(f"{command}: {done}")
         say(None)
