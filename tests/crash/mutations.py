@@ -28,6 +28,7 @@ class Mutation:
     """A fault, and where it must show.
 
     :param put: puts it in.
+    :param shows: what the matrix says of it, so that nothing else than the fault is found.
     :param work: the kind of work that is interrupted.
     :param kinds: beginnings of the kinds of requests that are interrupted: the last two of these.
     :param whens: before or after them.
@@ -35,6 +36,7 @@ class Mutation:
     """
 
     put: Callable[[], None]
+    shows: str
     work: str
     kinds: tuple[str, ...]
     whens: tuple[str, ...] = ("before", "after")
@@ -138,18 +140,35 @@ def offset_commit_before_journal() -> None:
 
 LOGGED, WROTE = "INSERT log changes", (f"UPDATE {CC}", f"batch INSERT {CC}")
 MUTATIONS = {
-    "log_after_data": Mutation(log_after_data, "merge", (LOGGED,), ("before",)),
-    "increments": Mutation(increments, "merge", WROTE, ("after",)),
-    "one_timestamp": Mutation(one_timestamp, "merge", ("UPDATE user_enrolments",), ("before",), "second"),
-    "no_lease": Mutation(no_lease, "merge", (LOGGED,), ("after",), "other"),
-    "no_closed_entry": Mutation(no_closed_entry, "merge", (LOGGED,), ("before",), "undo"),
-    "no_rewriting_of_the_last_entry": Mutation(no_rewriting_of_the_last_entry, "merge", (LOGGED,), ("after",)),
-    "undo_leaves_what_is_right": Mutation(
-        undo_leaves_what_is_right, "merge", ("UPDATE user_enrolments",), ("before",), "undo"
+    "log_after_data": Mutation(log_after_data, "no entry of the log names", "merge", (LOGGED,), ("before",)),
+    "increments": Mutation(increments, "rows: /user_content_consumption", "merge", WROTE, ("after",)),
+    "one_timestamp": Mutation(
+        one_timestamp, "user_enrolments", "merge", ("UPDATE user_enrolments",), ("before",), "second"
     ),
-    "new_ids_for_sync_events": Mutation(new_ids_for_sync_events, "merge", ("produce",), ("after",)),
-    "publish_before_verify": Mutation(publish_before_verify, "merge", (LOGGED,), ("before",)),
-    "complete_before_publish": Mutation(complete_before_publish, "merge", ("produce", "flush"), ("before",)),
+    "no_lease": Mutation(
+        no_lease, "another merge of the same target became completed", "merge", (LOGGED,), ("after",), "other"
+    ),
+    "no_closed_entry": Mutation(
+        no_closed_entry, "the process changed rows after it woke", "merge", (LOGGED,), ("before",), "undo"
+    ),
+    "no_rewriting_of_the_last_entry": Mutation(
+        no_rewriting_of_the_last_entry, "rows: /user_content_consumption", "merge", (LOGGED,), ("after",)
+    ),
+    "undo_leaves_what_is_right": Mutation(
+        undo_leaves_what_is_right,
+        "the process changed rows after it woke",
+        "merge",
+        ("UPDATE user_enrolments",),
+        ("before",),
+        "undo",
+    ),
+    "new_ids_for_sync_events": Mutation(new_ids_for_sync_events, "events: ", "merge", ("produce",), ("after",)),
+    "publish_before_verify": Mutation(
+        publish_before_verify, "sync events went out before the rows were right", "merge", (LOGGED,), ("before",)
+    ),
+    "complete_before_publish": Mutation(
+        complete_before_publish, "events: ", "merge", ("produce", "flush"), ("before",)
+    ),
 }
 #: These are found by the matrix of the poll.
 POLL_MUTATIONS = {"offset_commit_before_journal": offset_commit_before_journal}
