@@ -175,6 +175,7 @@ class Matrix:
                 parts = ("rows", "events") if job.action == "twice" else outcome.PARTS
                 faults += ends[label].differences(self.whole[job.work], parts)
             told += [job.told(faults)] if faults else []
+        print("\n".join(told), flush=True)  # at once: the whole takes long
         return told
 
     def _between(self, job: Job, found: Outcome, answer: dict[str, Any]) -> list[str]:

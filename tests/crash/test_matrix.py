@@ -13,6 +13,8 @@ from tests.crash.conftest import EVERY
 from tests.crash.matrix import Job, kills, stops
 from tests.crash.scenes import WORKS
 
+#: A second process of the same work, one that takes it back, or another merge into the same target.
+STOPS = [*((work, meanwhile) for work in WORKS for meanwhile in ("second", "undo")), ("merge", "other")]
 LONG = pytest.mark.timeout(14400 if EVERY else 2400)
 
 
@@ -37,8 +39,7 @@ def test_a_process_may_be_killed_around_any_request(work, interrupting):
 
 
 @LONG
-@pytest.mark.parametrize("meanwhile", ["second", "undo", "other"])
-@pytest.mark.parametrize("work", WORKS)
+@pytest.mark.parametrize(("work", "meanwhile"), STOPS)
 def test_a_process_may_be_stopped_around_any_request_and_go_on_later(work, meanwhile, interrupting):
     wrong = interrupting.run(stops(work, interrupting.kinds[work], meanwhile, EVERY))
     assert not wrong, f"{len(wrong)} differ\n" + "\n".join(wrong[:5])
