@@ -92,13 +92,24 @@ class Merges(Cas):
         return self.change(merge, state=state, **columns)
 
     def change(self, merge: Merge, **columns: Any) -> bool:
-        """Sets columns of a merge's row if its state, attempt and failed event are still those that were read."""
+        """Sets columns of a merge's row if its state, attempt, failed event and undo are still those that were read.
+
+        An undo and a redo lead back to the same state: only their name tells that they happened.
+        """
         columns["updated_at"] = now()
         sets = ", ".join(f"{name} = ?" for name in columns)
         return self.write(
             f"UPDATE {{ks}}.merges SET {sets} WHERE merge_id = ? IF state = ? AND attempt = ? AND failed_event = ? "
-            "AND failed_number = ?",
-            [*columns.values(), merge.merge_id, merge.state, merge.attempt, merge.failed_event, merge.failed_number],
+            "AND failed_number = ? AND operation = ?",
+            [
+                *columns.values(),
+                merge.merge_id,
+                merge.state,
+                merge.attempt,
+                merge.failed_event,
+                merge.failed_number,
+                merge.operation,
+            ],
         )
 
     def hints(self, column: str, value: Any) -> Iterator[Any]:

@@ -9,7 +9,8 @@ from datetime import datetime
 import pytest
 
 from account_merge.cli import run_merge
-from account_merge.errors import InvalidRequest, NeedsAttention
+from account_merge.errors import InvalidRequest, NeedsAttention, TransientError
+from account_merge.journal.merges import Merges
 from account_merge.model import MergeRequest
 from account_merge.service import Service
 from account_merge.store import Store
@@ -303,6 +304,32 @@ def test_an_undo_that_was_stopped_goes_on(session, keyspace, service, monkeypatc
             service.undo(merge_id, publish=False)
     assert service.journal.need(merge_id).state == "undoing"
     assert service.journal.holder(target).merge_id == merge_id
+    undo(service, merge_id)
+    assert everything(session, keyspace, source, target) == before
+
+
+def test_an_undo_that_slept_through_an_undo_and_a_redo_takes_nobody_s_name(session, keyspace, service, monkeypatch):
+    source, target = pair(session, keyspace)
+    before = everything(session, keyspace, source, target)
+    merge_id = merge(service, source, target)
+    after = everything(session, keyspace, source, target)
+    original, slept = Merges.move, []
+
+    def sleeps(self, merge, state, **columns):
+        if not slept:
+            slept.append(state)
+            with Service(service.settings) as other:
+                other.undo(merge_id, publish=False)
+                other.undo(merge_id, "redo", publish=False)
+        return original(self, merge, state, **columns)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Merges, "move", sleeps)
+        with pytest.raises(TransientError, match="BUSY"):
+            service.undo(merge_id, publish=False)
+    assert slept == ["undoing"]
+    assert service.journal.need(merge_id).state == "completed"
+    assert everything(session, keyspace, source, target) == after
     undo(service, merge_id)
     assert everything(session, keyspace, source, target) == before
 
