@@ -59,7 +59,7 @@ lint: $(STAMP)
 test: $(STAMP) ## all tests, on servers of their own on free ports
 	@$(RUN) -m pytest -q
 
-crash: $(STAMP) ## kill and stop merges, undos, repairs and settles around every request: an hour
+crash: $(STAMP) ## kill and stop merges, undos, repairs and settles around every request: takes an hour or more
 	@CRASH=all $(RUN) -m pytest -q tests/crash
 
 docs: $(STAMP) ## write the generated pages again

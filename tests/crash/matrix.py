@@ -182,7 +182,7 @@ class Matrix:
         """What must hold whenever a process stands still or is gone, before anybody resumes."""
         faults = [*found.faults, *(one["fault"] for one in (answer, answer.get("other", {})) if "fault" in one)]
         if job.action == "kill" and answer["signal"] != 9:
-            faults.append("it did not die")
+            faults.append(f"it did not die: {answer}")
         other = answer.get("meanwhile", {})
         if "fault" in other or "error" in other:
             faults.append(f"what went on meanwhile failed: {other}")

@@ -193,7 +193,8 @@ class _Journal:
                 kept = {n: v for n, v in row._asdict().items() if n not in _WHEN}
                 kept["digests"] = sorted(row.digests or ())
                 self._found[label].journal["merges"][name] = self._say(kept, label)
-                digests |= {(row.merge_id, log): bytes(digest) for log, digest in (row.digests or {}).items()}
+                if row.state in CLOSED:  # one that is being undone has closed its logs since
+                    digests |= {(row.merge_id, log): bytes(digest) for log, digest in (row.digests or {}).items()}
         return states, digests
 
     def _logs(self, digests: dict[tuple[uuid.UUID, str], bytes]) -> None:
