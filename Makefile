@@ -11,7 +11,7 @@ PROVIDERS := --exclude-newer-package apache-airflow-providers-apache-kafka=2026-
 	--exclude-newer-package apache-airflow-providers-apache-cassandra=2026-10-14
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down status logs env clean test check lint lock docs
+.PHONY: help venv demo up down status logs env clean test crash check lint lock docs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ lint: $(STAMP)
 
 test: $(STAMP) ## all tests, on servers of their own on free ports
 	@$(RUN) -m pytest -q
+
+crash: $(STAMP) ## kill and stop merges, undos, repairs and settles around every request: takes an hour or more
+	@CRASH=all $(RUN) -m pytest -q tests/crash
 
 docs: $(STAMP) ## write the generated pages again
 	@PYTHONPATH=include $(RUN) scripts/generate_docs.py

@@ -83,7 +83,7 @@ class Audit:
     def _rows(self, merge: Merge, rule: TableRule, schema: TableSchema, log: Log) -> Iterator[Difference]:
         target = merge.survivor or merge.request.target
         for batch in batched(row_steps(log, True, 0), 100):
-            written = {key: [placed.step.change for placed in steps] for key, _, steps in batch}
+            written = {key: [step.change for step in steps] for key, _, steps in batch}
             touched = {
                 key: done for key, done in written.items() if any(c.writes or c.create or c.delete for c in done)
             }

@@ -29,6 +29,7 @@ class Step:
     :param fold: what the platform had written was folded in; the merge brings its rows once more.
     :param seeded: the retired job had merged these accounts before.
     :param sent: seconds since the epoch; its writes cannot have been seen by anybody before.
+    :param of: the merge whose log it is in: an undo's step belongs to the merge that it undid.
     """
 
     merge: uuid.UUID | None
@@ -36,6 +37,7 @@ class Step:
     fold: bool = False
     seeded: bool = False
     sent: float = 0.0
+    of: uuid.UUID | None = None
 
     def stays(self, rule: TableRule) -> frozenset[str]:
         """Switches of the target's row that a seeded merge left alone."""

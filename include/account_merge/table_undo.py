@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -126,7 +126,7 @@ class TableUndo(TableWork):
             return {}
         put: dict[str, frozenset[Any]] = {}
         for step in steps:
-            for column, write in step.change.writes.items() if step.merge in self._past.of else ():
+            for column, write in step.change.writes.items() if step.of in self._past.of else ():
                 elements = write.value if self._schema.columns[column].kind in ("map", "set") else ()
                 put[column] = put.get(column, frozenset()) | frozenset(elements or ())
         return put
@@ -177,14 +177,6 @@ def _kept(left: Values | None, now: Values | None, unheard: frozenset[str]) -> I
             yield f"{column}: written later by the platform; what came later stays"
 
 
-@dataclass(frozen=True)
-class _Placed:
-    """A step with the merge whose log it is of: an undo's step belongs to the merge that it undid."""
-
-    of: uuid.UUID
-    step: Step
-
-
 def steps_of(cas: Cas, codec: Codec, past: Past, of: frozenset[uuid.UUID]) -> Iterator[tuple[Key, list[Step]]]:
     """All that was done to each row that the merges `of` touched, in order; rows in key order."""
     logs = [Log(cas, one.merge, one.name, codec) for one in past.logs]
@@ -195,12 +187,12 @@ def steps_of(cas: Cas, codec: Codec, past: Past, of: frozenset[uuid.UUID]) -> It
     for key, group in groupby(heapq.merge(*streams, key=lambda item: item[:2]), key=lambda item: item[0]):
         steps = [step for _, _, done in group for step in done]
         if any(step.of in of for step in steps):
-            yield key, [step.step for step in steps]
+            yield key, steps
 
 
-def row_steps(log: Log, brings: bool, position: int, seeded: bool = False) -> Iterator[tuple[Key, int, list[_Placed]]]:
+def row_steps(log: Log, brings: bool, position: int, seeded: bool = False) -> Iterator[tuple[Key, int, list[Step]]]:
     """(key, position, steps) of each row in a log, in key order: a fold stands behind the entry that it mends."""
-    run: dict[Key, list[_Placed]] = {}
+    run: dict[Key, list[Step]] = {}
     for entry in log.entries():
         if entry.kept is not None:
             raise TransientError(
@@ -211,8 +203,8 @@ def row_steps(log: Log, brings: bool, position: int, seeded: bool = False) -> It
             run = {}
         for change in entry.changes:
             brought = log.merge_id if brings else None
-            step = Step(brought, change, entry.kind == "fold", seeded, seconds_of(entry.created_at))
-            run.setdefault(change.key, []).append(_Placed(log.merge_id, step))
+            step = Step(brought, change, entry.kind == "fold", seeded, seconds_of(entry.created_at), log.merge_id)
+            run.setdefault(change.key, []).append(step)
     yield from ((key, position, run[key]) for key in sorted(run))
 
 

@@ -29,6 +29,7 @@ from account_merge.journal import now
 from account_merge.service import Service
 from account_merge.settings import Settings
 from account_merge.topics import Topics
+from tests.crash import mutations
 from tests.learners import event
 
 
@@ -179,6 +180,7 @@ def die(task: str, steps: list[str]) -> None:
 def main() -> None:
     """See the module's own words."""
     command, path, *labels = sys.argv[1:]
+    mutations.apply(os.environ.get("MUTATION", ""))
     if command == "die":
         die(path, labels)
     if command == "fail":

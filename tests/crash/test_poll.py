@@ -25,19 +25,26 @@ def seed(session, keyspace, label):
         put(session, keyspace, CC, lesson(f"target-{number}-{label}", viewcount=2))
 
 
-@pytest.mark.timeout(600)
-def test_a_poll_may_die_before_every_step(session, environment, service, tmp_path):
-    keyspace = environment["ACCOUNT_MERGE_COURSES_KEYSPACE"]
+@pytest.fixture
+def work(environment, tmp_path):
+    """Runs the worker; `mutation` names a fault that is put into the code under test."""
     path = os.pathsep.join([str(ROOT / "include"), str(ROOT)])
 
-    def work(command, *labels):
+    def run(command, *labels, mutation=""):
         done = subprocess.run(
             [sys.executable, str(WORKER), command, str(tmp_path / "runs"), *labels],
-            env={**os.environ, **environment, "PYTHONPATH": path}, capture_output=True, text=True, timeout=500,
+            env={**os.environ, **environment, "PYTHONPATH": path, "MUTATION": mutation},
+            capture_output=True, text=True, timeout=500,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
         return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
+    return run
+
+
+@pytest.mark.timeout(600)
+def test_a_poll_may_die_before_every_step(session, environment, service, work):
+    keyspace = environment["ACCOUNT_MERGE_COURSES_KEYSPACE"]
     seed(session, keyspace, "whole")
     work("fail", "whole")
     steps = work("count", "whole")[0]["steps"]
@@ -63,3 +70,10 @@ def test_a_poll_may_die_before_every_step(session, environment, service, tmp_pat
             assert sum(count for text, count in failed.items() if what in text) == 1, (label, what)
     assert sum(failed.values()) == 2 * (1 + len(labels))
     assert Counter(merge.state for merge in merges)["refused"] == 1 + len(labels)
+
+
+@pytest.mark.parametrize(("mutation", "kept"), [("", 2), ("offset_commit_before_journal", 0)])
+def test_a_commit_before_the_journal_is_found(mutation, kept, service, work):
+    (died,) = work("crash", "early=2", mutation=mutation)
+    assert died["died"] == signal.SIGKILL
+    assert [m.state for m in service.journal.all() if m.request.target].count("completed") == kept

@@ -102,14 +102,17 @@ class Merges(Cas):
         return self.change(merge, state=state, **columns)
 
     def change(self, merge: Merge, **columns: Any) -> bool:
-        """Sets columns of a merge's row if state, attempt, failed event and expiry are still those that were read."""
+        """Sets columns of a merge's row if state, attempt, failed event, undo and expiry are still those that were read.
+
+        An undo and a redo lead back to the same state: only their name tells that they happened.
+        """
         columns["updated_at"] = now()
         if columns.get("state") in CLOSED - {merge.state, "erased"}:
             columns["closed_at"] = columns["updated_at"]
         sets = ", ".join(f"{name} = ?" for name in columns)
         return self.write(
             f"UPDATE {{ks}}.merges SET {sets} WHERE merge_id = ? IF state = ? AND attempt = ? AND failed_event = ? "
-            "AND failed_number = ? AND expiry = ?",
+            "AND failed_number = ? AND expiry = ? AND operation = ?",
             [
                 *columns.values(),
                 merge.merge_id,
@@ -118,6 +121,7 @@ class Merges(Cas):
                 merge.failed_event,
                 merge.failed_number,
                 merge.expiry,
+                merge.operation,
             ],
         )
 

@@ -9,7 +9,8 @@ from datetime import datetime
 import pytest
 
 from account_merge.cli import run_merge
-from account_merge.errors import InvalidRequest, NeedsAttention
+from account_merge.errors import InvalidRequest, NeedsAttention, TransientError
+from account_merge.journal.merges import Merges
 from account_merge.model import MergeRequest
 from account_merge.service import Service
 from account_merge.store import Store
@@ -307,6 +308,32 @@ def test_an_undo_that_was_stopped_goes_on(session, keyspace, service, monkeypatc
     assert everything(session, keyspace, source, target) == before
 
 
+def test_an_undo_that_slept_through_an_undo_and_a_redo_takes_nobody_s_name(session, keyspace, service, monkeypatch):
+    source, target = pair(session, keyspace)
+    before = everything(session, keyspace, source, target)
+    merge_id = merge(service, source, target)
+    after = everything(session, keyspace, source, target)
+    original, slept = Merges.move, []
+
+    def sleeps(self, merge, state, **columns):
+        if not slept:
+            slept.append(state)
+            with Service(service.settings) as other:
+                other.undo(merge_id, publish=False)
+                other.undo(merge_id, "redo", publish=False)
+        return original(self, merge, state, **columns)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Merges, "move", sleeps)
+        with pytest.raises(TransientError, match="BUSY"):
+            service.undo(merge_id, publish=False)
+    assert slept == ["undoing"]
+    assert service.journal.need(merge_id).state == "completed"
+    assert everything(session, keyspace, source, target) == after
+    undo(service, merge_id)
+    assert everything(session, keyspace, source, target) == before
+
+
 @pytest.mark.parametrize(("when", "value", "expected"), [("before", 6, 3), ("after", 3, 3)])
 def test_a_platform_write_during_an_undo_is_replayed(when, value, expected, session, keyspace, service, monkeypatch):
     source, target = account(), account()
@@ -338,6 +365,30 @@ def test_deactivated_rows_are_active_again(session, keyspace, service):
     assert everything(session, keyspace, source, target) == before
     undo(service, merge_id, "redo")
     assert everything(session, keyspace, source, target) == after
+
+
+def test_a_writer_that_wakes_after_the_undo_deactivates_nothing(session, keyspace, service, monkeypatch):
+    source, target = pair(session, keyspace)
+    before = rows(session, keyspace, ENR, source)
+    merge_id = service.open_merge(MergeRequest((source,), target, source_rows="deactivate"))
+    service.admit(merge_id)
+    original, stalled = Store.write, []
+
+    def sleeps(self, schema, account_id, changes, attempt=0):
+        if account_id == source:
+            stalled.append((schema, account_id, list(changes), attempt))
+            raise RuntimeError("the process stands still here")
+        original(self, schema, account_id, changes, attempt)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", sleeps)
+        with pytest.raises(RuntimeError):
+            service.merge_table(merge_id, ENR)
+    service.fail(merge_id, "manual__1", "the process was stopped")
+    undo(service, merge_id)
+    assert [change.writes["active"].value for change in stalled[0][2]] == [False] * len(stalled[0][2])
+    original(service.store, *stalled[0])
+    assert rows(session, keyspace, ENR, source) == before
 
 
 def test_another_merge_that_holds_an_account_is_named(session, keyspace, service):

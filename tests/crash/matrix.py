@@ -1,0 +1,251 @@
+"""Interrupts work around its requests, in lanes side by side, and names what came out otherwise than without.
+
+A lane is a set of keyspaces and topics with a worker process of its own. What an uninterrupted run comes to is made once,
+in the first lane.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from account_merge.service import Service
+from account_merge.settings import Settings
+from tests.crash import outcome, scenes
+from tests.crash.leaving import READS
+from tests.crash.outcome import Outcome
+from tests.keyspaces import own_keyspaces
+
+LANES = 2
+OURS = ("merges", "log", "accounts")
+WORKER = Path(__file__).with_name("worker.py")
+ROOT = Path(__file__).resolve().parents[2]
+#: (work, action, meanwhile) -> how many interruptions were tried: for the summary.
+TRIED: Counter[tuple[str, str, str]] = Counter()
+#: What taking back leaves of the work's own merge.
+TAKEN_BACK = {"merge": "undone", "undo": "completed", "repair": "undone", "settle": "undone"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One interruption: of the work, around its request `at`, which is of that kind."""
+
+    work: str
+    action: str
+    at: int
+    when: str
+    kind: str = ""
+    meanwhile: str = "nothing"
+
+    @property
+    def label(self) -> str:
+        """Names its accounts; no label is the beginning of another."""
+        return f"{self.work}{self.action}{self.meanwhile}{self.at:04}{self.when}"
+
+    def told(self, faults: Sequence[str]) -> str:
+        """For people: what was done, and what came of it."""
+        if self.action == "twice":
+            return f"{self.work}, two at once: " + "; ".join(faults)
+        what = f"{self.work}: {self.action} {self.when} request {self.at} ({self.kind})"
+        return (
+            what + ("" if self.meanwhile == "nothing" else f", meanwhile {self.meanwhile}") + ": " + "; ".join(faults)
+        )
+
+
+class Lane:
+    """Keyspaces, topics and a worker of its own."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        environment = environment | scenes.SETTINGS
+        self.service = Service(Settings.from_env(environment))
+        self._labels = 0
+        path = os.pathsep.join([str(ROOT / "include"), str(ROOT)])
+        self._worker = subprocess.Popen(
+            [sys.executable, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, **environment, "PYTHONPATH": path},
+        )  # fmt: skip
+
+    def work(self, command: str, jobs: Sequence[Any], mutation: str = "") -> list[dict[str, Any]]:
+        """The worker's answers, one for each job; fails when it does (its words are on standard error)."""
+        assert self._worker.stdin
+        assert self._worker.stdout
+        self._worker.stdin.write(json.dumps([command, jobs, mutation]) + "\n")
+        self._worker.stdin.flush()
+        answers = []
+        for line in self._worker.stdout:
+            if (answer := json.loads(line)) is None:
+                assert len(answers) == len(jobs)
+                return answers
+            answers.append(answer)
+        raise AssertionError(f"the worker ended during {command}: {self._worker.wait()}")
+
+    def room_for(self, labels: int) -> None:
+        """Empties the tables when much is in them: they are read as a whole."""
+        self._labels += labels
+        if self._labels > 300 + labels:
+            journal, tables = self.service.journal, self.service.tables.schemas
+            names = [*(tables[t].full_name for t in scenes.TABLES), *(f"{journal.keyspace}.{t}" for t in OURS)]
+            for name in names:
+                journal.session.execute(f"TRUNCATE {name}", timeout=60)
+            self._labels = labels
+
+    def close(self) -> None:
+        """Ends the worker and closes the connections."""
+        with self._worker:
+            self._worker.stdin.close()  # type: ignore[union-attr]
+        self.service.close()
+
+
+class Matrix:
+    """The lanes, and what each kind of work comes to when nothing interrupts it."""
+
+    def __init__(self, environments: Sequence[dict[str, str]]) -> None:
+        self._lanes = [Lane(environment) for environment in environments]
+        first, labels = self._lanes[0], [f"{work}{how}" for work in scenes.WORKS for how in ("whole", "still")]
+        list(self._each(lambda lane: lane.service.create_journal()))
+        self._prepared(first, [(work, f"{work}{how}") for work in scenes.WORKS for how in ("whole", "still")])
+        counted = first.work("count", [(work, f"{work}whole") for work in scenes.WORKS])
+        self.kinds = {work: answer["kinds"] for work, answer in zip(scenes.WORKS, counted, strict=True)}
+        found = outcome.outcomes(first.service, labels)
+        self.whole = {work: found[f"{work}whole"] for work in scenes.WORKS}
+        self.still = {work: found[f"{work}still"] for work in scenes.WORKS}
+
+    def close(self) -> None:
+        """Closes the lanes' connections."""
+        for lane in self._lanes:
+            lane.close()
+
+    def _each(self, do: Any, *shares: Sequence[Any]) -> Iterator[Any]:
+        with ThreadPoolExecutor(len(self._lanes)) as pool:
+            yield from pool.map(do, self._lanes, *shares)
+
+    @staticmethod
+    def _prepared(lane: Lane, labels: Sequence[tuple[str, str]]) -> None:
+        for answer in lane.work("prepare", labels):
+            assert "error" not in answer, answer
+
+    def kinds_of(self, work: str, mutation: str = "") -> list[str]:
+        """The kinds of all requests of the work, in order; a mutation may make others."""
+        if not mutation:
+            return self.kinds[work]
+        label = f"{work}count{mutation.replace('_', '')}"
+        self._prepared(self._lanes[0], [(work, label)])
+        return list(self._lanes[0].work("count", [(work, label)], mutation)[0]["kinds"])
+
+    def run(self, jobs: Sequence[Job], mutation: str = "", again: str = "") -> list[str]:
+        """Does the jobs; answers what came of those that ended otherwise than without an interruption.
+
+        :param again: sets the accounts apart from those of another run with the same jobs.
+        """
+        shares = [jobs[number :: len(self._lanes)] for number in range(len(self._lanes))]
+        for job in () if mutation else jobs:
+            TRIED[job.work, job.action, job.meanwhile] += 1
+        found = self._each(lambda lane, mine: self._share(lane, mine, mutation, again or mutation), shares)
+        return [words for share in found for words in share]
+
+    def _share(self, lane: Lane, jobs: Sequence[Job], mutation: str, run: str) -> list[str]:
+        labels = {job: job.label + run.replace("_", "") for job in jobs}
+        lane.room_for(len(labels))
+        self._prepared(lane, [(job.work, labels[job]) for job in jobs])
+        given = [(job.work, labels[job], job.action, job.at, job.when, job.meanwhile) for job in jobs]
+        answers = dict(zip(jobs, lane.work("interrupt", given, mutation), strict=True))
+        between = outcome.outcomes(lane.service, labels.values())
+        again = [job for job in jobs if job.meanwhile in ("nothing", "second")]
+        resumed = {answer["label"]: answer for answer in lane.work(
+            "resume", [(job.work, labels[job]) for job in again], mutation)}  # fmt: skip
+        ends = outcome.outcomes(lane.service, labels.values())
+        told = []
+        for job, label in labels.items():
+            faults = self._between(job, between[label], answers[job])
+            faults += [f"the next run failed: {resumed[label]['error']}"] if resumed.get(label, {}).get("error") else []
+            did = answers[job].get("meanwhile", {}).get("answer", {}).get("did")
+            if did in ("taken back", "given up"):
+                faults += self._taken_back(job, ends[label], outcome.rows_of(lane.service, label), answers[job])
+            else:
+                # Of two at once either may fail for the other's sake, and the next run says so in the journal.
+                parts = ("rows", "events") if job.action == "twice" else outcome.PARTS
+                faults += ends[label].differences(self.whole[job.work], parts)
+            told += [job.told(faults)] if faults else []
+        print("\n".join(told), flush=True)  # at once: the whole takes long
+        return told
+
+    def _between(self, job: Job, found: Outcome, answer: dict[str, Any]) -> list[str]:
+        """What must hold whenever a process stands still or is gone, before anybody resumes."""
+        faults = [*found.faults, *(one["fault"] for one in (answer, answer.get("other", {})) if "fault" in one)]
+        if job.action == "kill" and answer["signal"] != 9:
+            faults.append(f"it did not die: {answer}")
+        other = answer.get("meanwhile", {})
+        if "fault" in other or "error" in other:
+            faults.append(f"what went on meanwhile failed: {other}")
+        elif job.meanwhile == "other" and other["answer"]["did"] not in ("waiting", "nothing"):
+            faults.append(f"another merge of the same target became {other['answer']['did']}")
+        published = found.events and other.get("answer", {}).get("did") not in ("taken back", "given up")
+        if published and found.rows != self.whole[job.work].rows:
+            faults.append("sync events went out before the rows were right")
+        return faults
+
+    def _taken_back(self, job: Job, end: Outcome, rows: list[Any], answer: dict[str, Any]) -> list[str]:
+        """The rows are what they were, and the process that woke has changed nothing any more."""
+        did, before = answer["meanwhile"]["answer"]["did"], answer["meanwhile"]["answer"]["rows"]
+        faults = end.differences(self.still[job.work], ("rows",))
+        if did == "taken back" and rows != before:
+            faults.append("the process changed rows after it woke")
+        merges = end.journal["merges"]
+        state = merges[f"{job.work}-1" if job.work in ("repair", "settle") else "merge"]["state"]
+        if state != ("abandoned" if did == "given up" else TAKEN_BACK[job.work]):
+            faults.append(f"the merge is {state}")
+        return faults
+
+
+@contextmanager
+def lanes(stack: Any, session: Any) -> Iterator[Matrix]:
+    """A matrix on keyspaces and topics of its own, dropped at the end."""
+    with ExitStack() as kept:
+        found = Matrix([kept.enter_context(own_keyspaces(stack, session)) for _ in range(LANES)])
+        try:
+            yield found
+        finally:
+            found.close()
+
+
+def kills(work: str, kinds: Sequence[str], every: bool) -> list[Job]:
+    """Before and after each request; or one of each kind, and after it only where it leaves something behind."""
+    if every:
+        return [Job(work, "kill", n, when, kind) for n, kind in enumerate(kinds, 1) for when in ("before", "after")]
+    return [Job(work, "kill", n, when, kind) for n, kind in one_of_each(kinds) for when in _whens(kind)]
+
+
+def stops(work: str, kinds: Sequence[str], meanwhile: str, every: bool) -> list[Job]:
+    """Before each request, and after those that leave something behind.
+
+    :param every: else one request of each kind; where not a merge is taken back meanwhile, of those that leave
+        something behind.
+    """
+    chosen = enumerate(kinds, 1) if every else one_of_each(kinds)
+    some = [(n, kind) for n, kind in chosen if every or (work, meanwhile) == ("merge", "undo") or not _reads(kind)]
+    return [Job(work, "stop", n, when, kind, meanwhile) for n, kind in some for when in _whens(kind)]
+
+
+def one_of_each(kinds: Sequence[str]) -> list[tuple[int, str]]:
+    """(number, kind): of each kind the one in the middle."""
+    places: dict[str, list[int]] = {}
+    for number, kind in enumerate(kinds, 1):
+        places.setdefault(kind, []).append(number)
+    return sorted((numbers[len(numbers) // 2], kind) for kind, numbers in places.items())
+
+
+def _reads(kind: str) -> bool:
+    return kind.startswith(READS)
+
+
+def _whens(kind: str) -> tuple[str, ...]:
+    return ("before",) if _reads(kind) else ("before", "after")

@@ -1,0 +1,174 @@
+"""Faults put into the code under test, each by its name, and the part of the matrix that must find each.
+
+A fault changes one mechanism that the promise hangs on. What no part finds would be a mechanism without a test, or one
+that another mechanism makes needless.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from account_merge import leases, merging
+from account_merge.engine import TableWork
+from account_merge.inbox import Inbox
+from account_merge.journal import Accounts
+from account_merge.journal.log import Log
+from account_merge.merging import Merging
+from account_merge.store import Store
+from account_merge.table_undo import TableUndo
+
+CC = "user_content_consumption"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A fault, and where it must show.
+
+    :param put: puts it in.
+    :param shows: what the matrix says of it, so that nothing else than the fault is found.
+    :param work: the kind of work that is interrupted.
+    :param kinds: beginnings of the kinds of requests that are interrupted: the last two of these.
+    :param whens: before or after them.
+    :param meanwhile: what goes on while the process is stopped; empty for a kill.
+    """
+
+    put: Callable[[], None]
+    shows: str
+    work: str
+    kinds: tuple[str, ...]
+    whens: tuple[str, ...] = ("before", "after")
+    meanwhile: str = ""
+
+
+def apply(name: str) -> None:
+    """Puts the named fault in; none for an empty name."""
+    if name:
+        (MUTATIONS[name].put if name in MUTATIONS else POLL_MUTATIONS[name])()
+
+
+def log_after_data() -> None:
+    append = TableWork._append
+
+    def appending(self: Any, last: Any, kind: str, key: Any, base: int, changes: Any, packed: Any) -> Any:
+        self._store.write(self._schema, self.account, changes)
+        return append(self, last, kind, key, base, changes, packed)
+
+    TableWork._append = appending  # type: ignore[method-assign]
+
+
+def increments() -> None:
+    write = Store.write
+
+    def writing(self: Any, schema: Any, account: str, changes: Sequence[Any], attempt: int = 0) -> None:
+        changes = list(changes)
+        held = self.rows_by_key(schema, account, [change.key for change in changes])
+
+        def added(change: Any, name: str, one: Any) -> Any:
+            if not isinstance(one.value, int) or name not in ("viewcount", "completedcount"):
+                return one
+            row, before = held.get(change.key), (change.before or {}).get(name) or 0
+            return replace(one, value=((row.values.get(name) or 0) if row else 0) + one.value - before)
+
+        added_to = [replace(c, writes={n: added(c, n, w) for n, w in c.writes.items()}) for c in changes]
+        write(self, schema, account, added_to, attempt)
+
+    Store.write = writing  # type: ignore[method-assign]
+
+
+def one_timestamp() -> None:
+    Log.next_attempt = lambda self, entry: 0  # type: ignore[method-assign]
+
+
+def no_lease() -> None:
+    Accounts.acquire = lambda *arguments, **named: None  # type: ignore[method-assign]
+    leases.held = lambda *arguments: True
+
+
+def no_closed_entry() -> None:
+    Log.close = lambda self: None  # type: ignore[method-assign]
+
+
+def no_rewriting_of_the_last_entry() -> None:
+    TableWork.finish = lambda self: self.log.last()  # type: ignore[method-assign]
+
+
+def undo_leaves_what_is_right() -> None:
+    TableUndo._also = lambda self, steps: {}  # type: ignore[method-assign]
+
+
+def new_ids_for_sync_events() -> None:
+    events = merging.sync_events
+    merging.sync_events = lambda merge_id, *more: events(uuid.uuid4(), *more)
+
+
+def publish_before_verify() -> None:
+    to_running = Merging._to_running
+
+    def moving(self: Any, merge: Any, **columns: Any) -> bool:
+        target = columns.get("survivor") or merge.request.target
+        places = self.places.enrolments(replace(merge, survivor=target))
+        self.topics.publish(
+            merging.sync_events(merge.merge_id, target, places, self.settings, merging.opened_ms(merge))
+        )
+        return to_running(self, merge, **columns)
+
+    Merging._to_running = moving  # type: ignore[method-assign]
+
+
+def complete_before_publish() -> None:
+    publish_sync = Merging.publish_sync
+
+    def completing(self: Any, merge_id: uuid.UUID, publish: bool = True) -> Any:
+        publish_sync(self, merge_id, publish=False)
+        return publish_sync(self, merge_id, publish)
+
+    Merging.publish_sync = completing  # type: ignore[method-assign]
+
+
+def offset_commit_before_journal() -> None:
+    claim = Inbox._claim
+
+    def claiming(self: Any, message: Any) -> str:
+        self._topics().commit(self._topics().positions())
+        return claim(self, message)
+
+    Inbox._claim = claiming  # type: ignore[method-assign]
+
+
+LOGGED, WROTE = "INSERT log changes", (f"UPDATE {CC}", f"batch INSERT {CC}")
+MUTATIONS = {
+    "log_after_data": Mutation(log_after_data, "no entry of the log names", "merge", (LOGGED,), ("before",)),
+    "increments": Mutation(increments, "rows: /user_content_consumption", "merge", WROTE, ("after",)),
+    "one_timestamp": Mutation(
+        one_timestamp, "user_enrolments", "merge", ("UPDATE user_enrolments",), ("before",), "second"
+    ),
+    "no_lease": Mutation(
+        no_lease, "another merge of the same target became completed", "merge", (LOGGED,), ("after",), "other"
+    ),
+    "no_closed_entry": Mutation(
+        no_closed_entry, "the process changed rows after it woke", "merge", (LOGGED,), ("before",), "undo"
+    ),
+    "no_rewriting_of_the_last_entry": Mutation(
+        no_rewriting_of_the_last_entry, "rows: /user_content_consumption", "merge", (LOGGED,), ("after",)
+    ),
+    "undo_leaves_what_is_right": Mutation(
+        undo_leaves_what_is_right,
+        "the process changed rows after it woke",
+        "merge",
+        ("UPDATE user_enrolments",),
+        ("before",),
+        "undo",
+    ),
+    "new_ids_for_sync_events": Mutation(new_ids_for_sync_events, "events: ", "merge", ("produce",), ("after",)),
+    "publish_before_verify": Mutation(
+        publish_before_verify, "sync events went out before the rows were right", "merge", (LOGGED,), ("before",)
+    ),
+    "complete_before_publish": Mutation(
+        complete_before_publish, "events: ", "merge", ("produce", "flush"), ("before",)
+    ),
+}
+#: These are found by the matrix of the poll.
+POLL_MUTATIONS = {"offset_commit_before_journal": offset_commit_before_journal}
