@@ -31,7 +31,7 @@ WEIGHTS: dict[tuple[str, str], float] = {
     ("cassandra", "kill"): 4, ("cassandra", "stop"): 6, ("cassandra", "restart"): 2,
     ("postgres", "kill"): 3, ("postgres", "stop"): 4, ("postgres", "restart"): 2,
 }  # fmt: skip
-TASK_PATIENCE = 8.0  # s that a fault waits for a task to hit
+TASK_PATIENCE = 5.0  # s that a fault waits for a task to hit
 MERGE_DAG = "account_merge"
 
 
