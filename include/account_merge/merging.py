@@ -117,8 +117,7 @@ class Merging:
             columns["note"] = (
                 f"account {merge.request.target} was itself merged: the history goes to {admission.survivor}"
             )
-        # Asked again: until the accounts were taken, the parent could still be undone.
-        if self._not_wanted(merge) or not self._to_running(merge, **columns):
+        if self._not_wanted(merge) or not self._to_running(merge, **columns):  # again: now nobody can undo the parent
             return None
         self.places.keep(self.journal.need(merge.merge_id))
         return self._answer(self.journal.need(merge.merge_id), proceed=True)

@@ -29,7 +29,7 @@ from tests.torture.world import World
 #: What the stack runs with, so that retries, settles and their clocks fit into the run.
 ENVIRONMENT = {
     "ACCOUNT_MERGE_RETRY_DELAY_SECONDS": "3",
-    "ACCOUNT_MERGE_SETTLE_AFTER_SECONDS": "20,60",
+    "ACCOUNT_MERGE_SETTLE_AFTER_SECONDS": "30",
     "ACCOUNT_MERGE_SETTLE_SCHEDULE": "* * * * *",
 }
 FAMILIES_PER_FAULT = 0.4

@@ -35,7 +35,7 @@ class World:
         self.settings, self._where = settings, where
         self._cluster = Cluster(
             ["127.0.0.1"], port=settings.cassandra_port, sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-            reconnection_policy=ConstantReconnectionPolicy(0.5), connect_timeout=10,
+            reconnection_policy=ConstantReconnectionPolicy(0.5, max_attempts=None), connect_timeout=10,
         )  # fmt: skip
         self.session = self._cluster.connect()
         self._producer = Producer({
