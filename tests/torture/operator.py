@@ -77,23 +77,26 @@ class Operator:
                     self.acts["cleared"] += 1
 
     # --- the end ------------------------------------------------------------------------------------------------------
-    def quiet(self, seconds: float, say: Callable[[str], None]) -> str:
-        """Wait until everything is done; answers what is not when the time is over, "" when all is."""
-        end, told = time.monotonic() + seconds, 0.0
+    def quiet(self, still: float, say: Callable[[str], None]) -> str:
+        """Wait until everything is done; answers what is not once nothing has moved for `still` seconds."""
+        moved, told, before = time.monotonic(), 0.0, ""
         while True:
             try:
                 with self._world.core() as core:
-                    left = self._left(core)
+                    left, mark = self._left(core)
             except (RuntimeError, *AWAY) as error:
-                left = f"no answer: {error}"
-            if not left or time.monotonic() > end:
+                left, mark = f"no answer: {error}", before
+            if mark != before:
+                moved, before = time.monotonic(), mark
+            if not left or time.monotonic() - moved > still:
                 return left
             if time.monotonic() - told > 20:
                 told = time.monotonic()
                 say(f"waiting: {left}")
             time.sleep(3)
 
-    def _left(self, core: Service) -> str:
+    def _left(self, core: Service) -> tuple[str, str]:
+        """What is not done, and a mark that changes whenever something moves."""
         merges = core.journal.all(100_000)
         parts = []
         unfinished = [m for m in merges if m.state not in FINAL]
@@ -109,7 +112,7 @@ class Operator:
         missing = [w for family in self._traffic.families for w in family.wishes if w.merge_id not in known]
         if missing:
             parts.append(f"{len(missing)} merges are not in the journal")
-        return ", ".join(parts)
+        return ", ".join(parts), f"{len(merges)} {max((m.updated_at for m in merges if m.updated_at), default='')}"
 
     def repair_all(self, merges: list[Merge]) -> None:
         """Move what came late: a repair of each of these merges, done as the command does it."""

@@ -12,6 +12,7 @@ from tests.torture.model import Account
 from tests.torture.traffic import ACTION, Family, Traffic
 
 Holds = dict[str, tuple[set[str], set[str]]]
+PATIENCE = 3600.0  # s that a story waits for its merge: longer than anything that still moves
 State = Callable[[uuid.UUID], str]
 STORIES = {
     "pair": 5, "repeated": 3, "again": 2, "chain": 4, "fan-in": 2, "several": 2, "by command": 2, "by run": 2,
@@ -84,7 +85,7 @@ def _ask(traffic: Traffic, one: Family) -> None:
 
 def _undo(traffic: Traffic, one: Family) -> None:
     wish = one.wishes[0]
-    if not traffic.until(lambda: all(traffic.state(w) == "completed" for w in one.wishes), 900):
+    if not traffic.until(lambda: all(traffic.state(w) == "completed" for w in one.wishes), PATIENCE):
         one.trouble += "its merge was not completed in time to be undone; "
         return
     one.undone.append(wish)

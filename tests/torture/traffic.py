@@ -248,7 +248,7 @@ class Traffic:
                 pass  # calling again goes on
             return self.state(wish) == goal
 
-        return self.until(once, 900, 3)
+        return self.until(once, 3600, 3)
 
     def clear_failed(self, dag: str, run_id: str) -> bool:
         """Clear what failed of a run that ended so, as an operator does."""
