@@ -112,7 +112,11 @@ class Operator:
         missing = [w for family in self._traffic.families for w in family.wishes if w.merge_id not in known]
         if missing:
             parts.append(f"{len(missing)} merges are not in the journal")
-        return ", ".join(parts), f"{len(merges)} {max((m.updated_at for m in merges if m.updated_at), default='')}"
+        if playing := [f for f in self._traffic.families if not f.over]:
+            parts.append(f"{len(playing)} stories are not over ({', '.join(sorted({f.story for f in playing}))})")
+        return ", ".join(
+            parts
+        ), f"{len(merges)} {len(playing)} {max((m.updated_at for m in merges if m.updated_at), default='')}"
 
     def repair_all(self, merges: list[Merge]) -> None:
         """Move what came late: a repair of each of these merges, done as the command does it."""

@@ -9,7 +9,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +109,12 @@ class Torture:
         """All faults, and the families' stories spread over them."""
         dice = random.Random(f"{self.seed}-stories")
         names = stories.choose(dice, max(len(stories.STORIES), round(self.faults * FAMILIES_PER_FAULT)))
-        self._pool = ThreadPoolExecutor(24)
         begun = 0
         for number in range(self.faults):
             while begun < len(names) and begun <= number * len(names) / self.faults * 1.1 + 3:
                 family = stories.family(self.seed, begun, names[begun])
                 traffic.families.append(family)
-                self._pool.submit(self._story, traffic, family)
+                threading.Thread(target=self._story, args=(traffic, family), daemon=True).start()
                 begun += 1
             faults.pause(self._mean)
             self.note(f"fault {number + 1}: {faults.one()}")
@@ -130,6 +128,8 @@ class Torture:
         except Exception as error:  # noqa: BLE001 - a story that breaks off is a finding
             family.trouble += f"STUCK: its story broke off: {type(error).__name__}: {error}; "
             self.note(f"family {family.number}: {family.trouble}")
+        finally:
+            family.over = True
 
     def _settle(self, keeper: Keeper, faults: Faults, traffic: Traffic, operator: Operator) -> list[Finding]:
         """Everything is up again and comes to its end; then what came late is moved."""
@@ -142,7 +142,6 @@ class Torture:
             down = [name for name, ready in keeper.ready.items() if not ready]
             findings.append(Finding("silent", f"{', '.join(down)} did not come back"))
         self.say("the faults are over, everything is up; waiting until all is done")
-        self._pool.shutdown(wait=True)
         if left := operator.quiet(STILL, self.say):
             findings.append(Finding("silent", f"stuck, nothing has moved for {STILL:.0f} s: {left}"))
         late = {a.id for family in traffic.families for a in family.accounts if a.late}

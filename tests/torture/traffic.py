@@ -51,10 +51,7 @@ class Family:
     wishes: list[Wish] = field(default_factory=list)
     undone: list[Wish] = field(default_factory=list)
     trouble: str = ""
-
-    def by_id(self, account: str) -> Account:
-        """The account with this id."""
-        return next(a for a in self.accounts if a.id == account)
+    over: bool = False
 
 
 class Traffic:
