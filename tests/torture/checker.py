@@ -58,6 +58,8 @@ class Checker:
             yield Finding("silent", f"{where}: {trouble} {family.trouble} [{ids}]")
         elif "STUCK" in family.trouble:
             yield Finding("silent", f"{where}: {family.trouble} [{ids}]")
+        if not family.accounts:
+            return
         holds = stories.holds(family, lambda merge_id: states.get(merge_id, ""))
         facts = {account.id: account.facts for account in family.accounts}
         for account in family.accounts:
