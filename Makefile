@@ -10,8 +10,11 @@ COMPILE := $(UV) pip compile --python-version 3.11 --universal --generate-hashes
 PROVIDERS := --exclude-newer-package apache-airflow-providers-apache-kafka=2026-10-14 \
 	--exclude-newer-package apache-airflow-providers-apache-cassandra=2026-10-14
 
+SEED ?= 1
+FAULTS ?= 100
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down status logs env clean test crash check lint lock docs
+.PHONY: help venv demo up down status logs env clean test crash torture check lint lock docs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +64,9 @@ test: $(STAMP) ## all tests, on servers of their own on free ports
 
 crash: $(STAMP) ## kill and stop merges, undos, repairs and settles around every request: takes an hour or more
 	@CRASH=all $(RUN) -m pytest -q tests/crash
+
+torture: $(STAMP) ## SIGKILL, SIGSTOP and restart of everything while events arrive: make torture SEED=7 FAULTS=500
+	@PYTHONPATH=include $(RUN) -m tests.torture --seed $(SEED) --faults $(FAULTS)
 
 docs: $(STAMP) ## write the generated pages again
 	@PYTHONPATH=include $(RUN) scripts/generate_docs.py

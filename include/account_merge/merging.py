@@ -63,8 +63,7 @@ class Merging:
                 return self._answer(merge, proceed=done, note=f"the merge is {merge.state}: nothing is written")
             if merge.state in ("proposed", "undoing", "redoing"):
                 return self._answer(merge, proceed=False, note=f"the merge is {merge.state}: nothing to do here")
-            if merge.state in ("requested", "waiting") and (gone := self._parent_gone(merge)):
-                self.journal.move(merge, "abandoned", note=gone)
+            if self._not_wanted(merge):
                 continue
             if halted := self.switch.halt(merge, asked=True):
                 return self._answer(self.journal.need(merge_id), proceed=False, note=halted)
@@ -78,12 +77,13 @@ class Merging:
                 return answer
         raise TransientError("BUSY", f"merge {merge_id} changes state too often", "The task is tried again.")
 
-    def _parent_gone(self, merge: Merge) -> str:
-        """Why a repair or settle is not wanted any more, "" when it is: it would merge again what was undone."""
-        parent = self.journal.get(merge.parent) if merge.parent else None
+    def _not_wanted(self, merge: Merge) -> bool:
+        """Gives up a repair or settle, not yet admitted, whose parent was undone: it would merge that again."""
+        parent = self.journal.get(merge.parent) if merge.parent and merge.rules_hash is None else None
         if parent is None or parent.state == "completed":
-            return ""
-        return f"merge {parent.merge_id}, which this one mends, is {parent.state}"
+            return False
+        self.journal.move(merge, "abandoned", note=f"merge {parent.merge_id}, which this one mends, is {parent.state}")
+        return True
 
     def _admit(self, merge: Merge, runs: dict[str, Any]) -> dict[str, Any] | None:
         if merge.rules_hash is None:  # never admitted: nothing of it is written yet
@@ -118,7 +118,7 @@ class Merging:
             columns["note"] = (
                 f"account {merge.request.target} was itself merged: the history goes to {admission.survivor}"
             )
-        if not self._to_running(merge, **columns):
+        if self._not_wanted(merge) or not self._to_running(merge, **columns):  # again: now nobody can undo the parent
             return None
         self.places.keep(self.journal.need(merge.merge_id))
         return self._answer(self.journal.need(merge.merge_id), proceed=True)

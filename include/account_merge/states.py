@@ -6,7 +6,7 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "proposed": frozenset({"requested", "rejected", "expired"}),
     "refused": frozenset({"requested", "erased"}),
     "requested": frozenset({"started", "abandoned", "refused"}),
-    "started": frozenset({"running", "waiting", "failed", "requested", "refused"}),
+    "started": frozenset({"running", "waiting", "failed", "requested", "refused", "abandoned"}),
     "waiting": frozenset({"started", "abandoned"}),
     "running": frozenset({"completed", "failed", "paused", "needs_attention"}),
     "failed": frozenset({"running", "undoing", "abandoned"}),

@@ -95,13 +95,17 @@ def test_a_settle_goes_to_where_the_history_lives_that_day_and_asks_for_touched_
     assert {r["courseid"]: r["status"] for r in rows(session, keyspace, ENR, c)} == {"quiet": 1, "late": 2}
 
 
-def test_a_merge_that_was_undone_is_not_settled(session, keyspace, service):
+@pytest.mark.parametrize("chosen", [False, True])
+def test_a_merge_that_was_undone_is_not_settled(chosen, session, keyspace, service):
+    """Also not when the poll has chosen the settle already, which waited for the undo to end."""
     source, target = account(), account()
     put(session, keyspace, CC, lesson(source, viewcount=3))
     merge_id = merge(service, source, target)
     waits = uuid.uuid5(merge_id, "settle-1")
     service.journal.open(waits, MergeRequest((source,), target, origin="settle"), parent=merge_id)
     service.undo(merge_id, publish=False)
+    if chosen:
+        assert str(waits) in {merge["merge_id"] for merge in service.choose_merges(lambda run: "running")}
     answer = service.admit(waits)
     assert (answer["proceed"], answer["state"]) == (False, "abandoned")
     assert str(merge_id) in service.journal.need(waits).note

@@ -12,7 +12,7 @@ WANTED = """
 proposed requested rejected expired
 refused requested erased
 requested started abandoned refused
-started running waiting failed requested refused
+started running waiting failed requested refused abandoned
 waiting started abandoned
 running completed failed paused needs_attention
 failed running undoing abandoned
