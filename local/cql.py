@@ -6,16 +6,16 @@ import re
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-_BOTH = (HERE / "schema-groups.cql", HERE / "schema-programs.cql")
+_BOTH = (HERE / "schema-groups.cql", HERE / "schema-programs.cql", HERE / "schema-users.cql")
 #: Schema family -> its DDL: how the platform's older and newer installations name the same columns.
 FAMILIES = {"cassandra": (HERE / "schema.cql", *_BOTH), "spark": (HERE / "schema-spark.cql", *_BOTH)}
-PLATFORM_KEYSPACES = ("sunbird_courses", "sunbird_groups", "sunbird_programs")
+PLATFORM_KEYSPACES = ("sunbird_courses", "sunbird_groups", "sunbird_programs", "sunbird")
 
 
 def statements(family: str = "cassandra", keyspace: str = "") -> list[str]:
     """The statements of one schema family, in order, each without its semicolon.
 
-    :param keyspace: one for all tables, instead of the platform's own three.
+    :param keyspace: one for all tables, instead of the platform's own four.
     """
     return [part for path in FAMILIES[family] for part in split(path.read_text(), keyspace)]
 

@@ -40,7 +40,7 @@ def create_tables(session: Session, family: str = "cassandra", keyspace: str = "
 
 def keyspace_settings(keyspace: str) -> dict[str, str]:
     """The variables that tell the product of one keyspace for all of the platform's tables."""
-    return {f"ACCOUNT_MERGE_{role}_KEYSPACE": keyspace for role in ("COURSES", "GROUPS", "PROGRAMS")}
+    return {f"ACCOUNT_MERGE_{role}_KEYSPACE": keyspace for role in ("COURSES", "GROUPS", "PROGRAMS", "USERS")}
 
 
 def create_indexes(session: Session) -> None:
