@@ -95,4 +95,7 @@ class Looking:
             for log in (*self._merging.logs(merge, rule), *self._undoing.logs(merge, rule)):
                 counts, note = log.summary()
                 tables.append(TableReport(log.table, note, counts, rows_of(log.entries(), schema)))
+        for log in self._merging.deactivation.logs(merge):
+            rows = rows_of(log.entries(), self._merging.deactivation.schema())
+            tables.append(TableReport(log.table, "", log.counts(), rows))
         return Report(merge, tuple(tables), coverage=self._coverage())

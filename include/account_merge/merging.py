@@ -8,6 +8,7 @@ from typing import Any
 
 from account_merge import leases
 from account_merge.codec import Codec
+from account_merge.deactivation import Deactivation
 from account_merge.engine import Progress
 from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
 from account_merge.events import sync_events
@@ -38,10 +39,12 @@ class Merging:
         failures: Failures,
         topics: Callable[[], Topics],
         settings: Settings,
+        deactivation: Deactivation,
         gate: Callable[[], None] = lambda: None,
     ) -> None:
         self.store, self.journal, self.tables = store, journal, tables
         self.failures, self._topics, self.settings, self._gate = failures, topics, settings, gate
+        self.deactivation = deactivation
         self.switch, self.places = Switch(journal), Places(store, journal, tables, settings)
 
     @property
@@ -88,6 +91,7 @@ class Merging:
         if merge.rules_hash is None:  # never admitted: nothing of it is written yet
             with self.failures.recording(merge):
                 self._gate()
+                self.deactivation.check(merge)
         try:
             admission = leases.take(self.journal, merge)
         except InvalidRequest as error:
@@ -175,17 +179,9 @@ class Merging:
                 )
 
         return TableMerge(
-            self.store,
-            self.journal,
-            self.settings,
-            self.tables,
-            rule,
-            merge,
-            history,
-            guard or running,
-            self.places.kept(merge, rule),
-            progress,
-        )
+            self.store, self.journal, self.settings, self.tables, rule, merge, history, guard or running,
+            self.places.kept(merge, rule), progress,
+        )  # fmt: skip
 
     def merge_table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> dict[str, Any]:
         """Plans, logs, applies and verifies one table, or goes on where an earlier try stopped.
@@ -265,7 +261,10 @@ class Merging:
                 target = merge.survivor or merge.request.target
                 events = sync_events(merge_id, target, self.places.enrolments(merge), self.settings, opened_ms(merge))
                 sent = self.topics.publish(events)
-            digests = ends(log for rule in RULES for log in self.logs(merge, rule))
+            if merge.state == "running":
+                self.deactivation.run(merge)
+            logs = (log for rule in RULES for log in self.logs(merge, rule))
+            digests = ends((*logs, *self.deactivation.logs(merge)))
             columns = {"sync_sent": sent, "digests": digests, **self._first_settle(merge)}
             while merge.state == "running" and not self.journal.move(merge, "completed", **columns):
                 merge = self.journal.need(merge_id)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from account_merge.journal import Journal
-from account_merge.merging import Merging
 from account_merge.model import Merge
 from account_merge.rules import TableRule
+
+if TYPE_CHECKING:
+    from account_merge.merging import Merging
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ def options_of(request: MergeRequest) -> dict[str, str]:
         "source_rows": request.source_rows,
         "dry_run": str(request.dry_run).lower(),
         "tenant": request.tenant,
+        "deactivate_sources": str(request.deactivate_sources).lower(),
     }
 
 

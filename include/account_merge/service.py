@@ -14,6 +14,8 @@ from typing import Any
 from account_merge import coverage
 from account_merge.audit import Audit, Difference
 from account_merge.coverage import Coverage
+from account_merge.deactivation import ACCOUNT, Deactivation
+from account_merge.directory import PlatformDirectory
 from account_merge.engine import Progress
 from account_merge.errors import InvalidRequest
 from account_merge.failures import Failures
@@ -117,7 +119,23 @@ class Service:
     def merging(self) -> Merging:
         """The steps of a merge."""
         gate = (lambda: self.coverage().need_known()) if self.settings.unknown_tables == "block" else (lambda: None)
-        return Merging(self.store, self.journal, self.tables, self.failures, lambda: self.topics, self.settings, gate)
+        return Merging(
+            self.store, self.journal, self.tables, self.failures, lambda: self.topics, self.settings, self.deactivation,
+            gate,
+        )  # fmt: skip
+
+    @cached_property
+    def directory(self) -> PlatformDirectory:
+        """Who a user name is."""
+        return PlatformDirectory(self._connection[1], self.store, self.settings)
+
+    @cached_property
+    def deactivation(self) -> Deactivation:
+        """Source accounts deactivated after their merge."""
+        keyspace, session = self.settings.keyspace(ACCOUNT.keyspace), self._connection[1]
+        with self._asking("show its schema"):
+            schema = detect(session, ACCOUNT, keyspace, ACCOUNT.table, self.capabilities)
+        return Deactivation(self.store, self.journal, self.settings, schema, self.directory)
 
     def coverage(self) -> Coverage:
         """Which tables with user ids the rules know."""

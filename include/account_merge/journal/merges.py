@@ -152,6 +152,7 @@ def _merge(row: Any) -> Merge:
         row.mid,
         row.raw,
         tenant_of(options),
+        options.get("deactivate_sources") == "true",
     )
     return Merge(
         row.merge_id,
