@@ -58,6 +58,12 @@ class Service:
         if "topics" in self.__dict__:
             self.topics.close()
 
+    def renewed(self) -> Service:
+        """A service on the same open connection that looks at the cluster's tables anew; closing one closes both."""
+        fresh = Service(self.settings)
+        fresh.__dict__["_connection"] = self._connection
+        return fresh
+
     @cached_property
     def _connection(self) -> Any:
         return connect(self.settings)
