@@ -96,8 +96,7 @@ class Deactivation:
         for account in self.accounts(merge):
             work = _Deactivate(self._parts(), merge, account, guard or self._running(merge), _name(account, operation))
             work.run()
-            names, at = _names(work.log)
-            self._directory.free(account, names, at)
+            self._directory.free(account, *_names(work.log))
 
     def take_back(self, merge: Merge, guard: Guard) -> list[str]:
         """Reactivates the accounts (the platform's later changes stay); answers what could not be given back. Repeatable.
@@ -113,8 +112,7 @@ class Deactivation:
             logs = [PastLog(merge.merge_id, name, brings=False) for name in done if name != own]
             past = Past(account, logs, frozenset(), of=frozenset({merge.merge_id}))
             TableUndo(*self._parts(), ACCOUNT, merge, past, own, guard).run()
-            names, at = _names(first)
-            taken = self._directory.give_back(account, names, at)
+            taken = self._directory.give_back(account, *_names(first))
             notes += [f"the {kind} of account {account} leads to another account by now" for kind in taken]
         return notes
 
@@ -181,11 +179,11 @@ def _name(account: str, operation: str = "") -> str:
 
 
 def _names(log: Log) -> tuple[Mapping[str, str], int]:
-    """Type -> value of each row of user_lookup that led to the account before, and when (µs) those rows are deleted."""
+    """Type -> value of each row of user_lookup that led to the account before, and the newest (µs) that it may be."""
     change = next((change for entry in log.entries() for change in entry.changes), None)
     before = (change and change.before) or {}
     newest = max((write.timestamp for write in change.writes.values()), default=0) if change else 0
-    # The platform writes the two tables one after the other: a second more is above both.
+    # The platform writes the two tables one after the other.
     return {kind: before[column] for kind, column in LOOKED_UP.items() if before.get(column)}, newest + 1_000_000
 
 

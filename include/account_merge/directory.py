@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from account_merge.errors import NeedsAttention
+from account_merge.errors import NeedsAttention, TransientError
 from account_merge.settings import Settings
 from account_merge.store import DRIVER_ERRORS, Store, unavailable
 
@@ -77,47 +77,46 @@ class PlatformDirectory:
         )
 
     # --- the rows that lead to a user -----------------------------------------------------------------------------
-    def free(self, account: str, names: Mapping[str, str], at: int) -> None:
+    def free(self, account: str, names: Mapping[str, str], until: int) -> None:
         """Deletes the rows of user_lookup that lead to this account; a name that leads elsewhere stays. May be repeated.
 
         :param names: type -> value exactly as it is stored.
-        :param at: µs; the same at every repetition, so that one that comes late does not delete what came after.
+        :param until: µs; the same at every repetition, so that one that comes late does not delete what came after.
         """
         for kind, value in names.items():
-            if self._leads(kind, value) == account:
+            holder, written = self._leads(kind, value)
+            if holder == account and written <= until:
                 self._rows("DELETE FROM {ks}.user_lookup USING TIMESTAMP ? WHERE type = ? AND value = ?",
-                           at, kind, value)  # fmt: skip
+                           written + 1, kind, value)  # fmt: skip
 
-    def give_back(self, account: str, names: Mapping[str, str], above: int) -> list[str]:
-        """Puts those rows there again; answers the types whose value leads to another account by now. May be repeated.
-
-        :param above: µs; when they were deleted.
-        """
+    def give_back(self, account: str, names: Mapping[str, str], until: int) -> list[str]:
+        """Puts those rows there again; answers the types whose value leads to another account by now. May be repeated."""
+        insert = "INSERT INTO {ks}.user_lookup (type, value, userid) VALUES (?, ?, ?) USING TIMESTAMP ?"
         taken = []
         for kind, value in names.items():
-            holder = self._leads(kind, value)
-            if holder is None:
-                insert = "INSERT INTO {ks}.user_lookup (type, value, userid) VALUES (?, ?, ?) USING TIMESTAMP ?"
-                self._rows(insert, kind, value, account, max(above + 1, int(time.time() * 1_000_000)))
-            elif holder != account:
+            # Just above our own deletion; where somebody else had the name since and gave it up, above that, too.
+            for timestamp in (until + 2, int(time.time() * 1_000_000)):
+                if self._leads(kind, value)[0] is None:
+                    self._rows(insert, kind, value, account, timestamp)
+            if self._leads(kind, value)[0] != account:
                 taken.append(kind)
         return taken
 
-    def _leads(self, kind: str, value: str) -> str | None:
-        rows = self._rows("SELECT userid FROM {ks}.user_lookup WHERE type = ? AND value = ?", kind, value)
-        return rows[0].userid if rows else None
+    def _leads(self, kind: str, value: str) -> tuple[str | None, int]:
+        cql = "SELECT userid, WRITETIME(userid) FROM {ks}.user_lookup WHERE type = ? AND value = ?"
+        rows = self._rows(cql, kind, value)
+        return (rows[0][0], rows[0][1] or 0) if rows else (None, 0)
 
     def _rows(self, cql: str, *values: Any) -> list[Any]:
         keyspace = f'"{self._settings.users_keyspace}"'
         try:
             return list(self._session.execute(self._store.prepare(cql.replace("{ks}", keyspace)), values))
         except DRIVER_ERRORS as error:
-            raise self._missing(error) from error
-
-    def _missing(self, error: BaseException) -> Exception:
-        if type(error).__name__ != "InvalidRequest":
-            return unavailable("answer for the platform's users", error, self._settings)
-        return no_directory(self._settings)
+            raise unavailable("answer for the platform's users", error, self._settings) from error
+        except TransientError as error:
+            if type(error.__cause__).__name__ == "InvalidRequest":
+                raise no_directory(self._settings) from error
+            raise
 
 
 def no_directory(settings: Settings) -> NeedsAttention:

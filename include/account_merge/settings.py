@@ -210,7 +210,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("programs_keyspace", "ACCOUNT_MERGE_PROGRAMS_KEYSPACE", "sunbird_programs", "name",
             "Keyspace of the program enrolments."),
     Setting("users_keyspace", "ACCOUNT_MERGE_USERS_KEYSPACE", "sunbird", "name",
-            "Keyspace of the platform's users: user, user_lookup and user_roles."),
+            "Keyspace of the accounts themselves (table user): the search for stranded ones reads it."),
     Setting("user_name_type", "ACCOUNT_MERGE_USER_NAME_TYPE", "username", "text",
             "Which rows of user_lookup lead from a user name to the account."),
     Setting("user_name_salt", "ACCOUNT_MERGE_USER_NAME_SALT", "", "text",
@@ -323,8 +323,8 @@ class Settings:
             problem = KINDS[row.kind].problem(getattr(self, row.field), row)
             if problem:
                 raise _bad(row, getattr(self, row.field), problem)
-        platform = (self.courses_keyspace, self.groups_keyspace, self.programs_keyspace, self.users_keyspace)
-        if self.journal_keyspace in platform:
+        theirs = (self.courses_keyspace, self.groups_keyspace, self.programs_keyspace, self.users_keyspace)
+        if self.journal_keyspace in theirs:
             row = next(row for row in SETTINGS if row.field == "journal_keyspace")
             raise _bad(row, self.journal_keyspace, "is the keyspace of the learners' tables")
 
