@@ -23,7 +23,15 @@ def person(
     :param stored: how user and user_lookup hold the name, when it is not its lower case.
     """
     found, stored = account(), stored or name.lower()
-    row = {"id": found, "userid": found, "firstname": "A", "username": stored, "status": 1, "isdeleted": False, **columns}
+    row = {
+        "id": found,
+        "userid": found,
+        "firstname": "A",
+        "username": stored,
+        "status": 1,
+        "isdeleted": False,
+        **columns,
+    }
     put(session, keyspace, "user", row | ({"roles": list(old_roles)} if old_roles else {}))
     for kind in ("username", "email", "phone"):
         if row.get(kind):

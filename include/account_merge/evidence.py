@@ -28,6 +28,7 @@ class Looks:
     :param found: finds the rows of the accounts.
     :param merges_into: account -> merges that moved rows to it, undone ones left out.
     :param kept: places whose rows stay as the target has them; the evidence `kept` names them.
+    :param yielded: account -> places whose rows come from another account; the evidence `yielded` names them.
     """
 
     def __init__(
@@ -38,11 +39,12 @@ class Looks:
         rule: TableRule,
         merges_into: Mapping[str, Iterable[uuid.UUID]],
         kept: frozenset[Place] = frozenset(),
+        yielded: Mapping[str, frozenset[Place]] | None = None,
     ) -> None:
         self._found, self._cas, self._rule, self._merges_into = found, cas, rule, merges_into
         others = ((look, rule_for(look.table)) for look in rule.looks)
         self._looks = [(look, other, schema) for look, other in others if (schema := tables.of(other)) is not None]
-        self._kept = kept
+        self._kept, self._yielded = kept, yielded or {}
         self._place: Place | None = None
         self._shown: Evidence | None = None
         self._streams: dict[tuple[str, str], _Ahead] = {}
@@ -53,12 +55,16 @@ class Looks:
             return {}
         place = None if self._rule.collects else self._rule.place(key)
         if self._shown is None or place != self._place:
-            self._place, self._shown = place, {**dict(self._at(place)), "kept": {"places": self._kept}}
+            self._place, self._shown = (
+                place,
+                {**dict(self._at(place)), "kept": {"places": self._kept}, "yielded": self._yielded},
+            )
         return self._shown
 
     def _at(self, place: Place | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for look, other, schema in self._looks:
-            yield look.name, self._found.look(look, place)
+            shown = self._found.look(look, place).items()
+            yield look.name, {a: found for a, found in shown if place not in self._yielded.get(a, ())}
             if place is not None and look.where is not None:
                 streams = {account: self._ahead(look, other, schema, account) for account in self._merges_into}
                 yield f"{look.name}: brought", {account: ahead.at(place) for account, ahead in streams.items()}

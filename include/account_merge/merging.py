@@ -180,7 +180,7 @@ class Merging:
 
         return TableMerge(
             self.store, self.journal, self.settings, self.tables, rule, merge, history, guard or running,
-            self.places.kept(merge, rule), progress,
+            self.places.kept(merge, rule), progress, self.places.yielded(merge, rule),
         )  # fmt: skip
 
     def merge_table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> dict[str, Any]:
