@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -20,6 +21,14 @@ _NAMESPACE = uuid.UUID("6f0a7f0e-5b0d-5c33-9f3e-2f1c8f0c9d11")
 def request_id(run_id: str, sources: Iterable[str], target: str) -> uuid.UUID:
     """The merge id of a run that a person triggered: the same for the same run, however often it is cleared."""
     return uuid.uuid5(_NAMESPACE, "\n".join([run_id, *sorted(sources), target]))
+
+
+def names_id(main: str, others: Iterable[str], deactivate: bool, number: int) -> uuid.UUID:
+    """The merge id of what an administrator asks for by user names: the same for the same names in the same order.
+
+    :param number: how often the same was asked for anew: after an undo, or when a name belongs to another account.
+    """
+    return uuid.uuid5(_NAMESPACE, json.dumps(["names", main, *others, deactivate, number]))
 
 
 def check_request(request: MergeRequest, settings: Settings) -> MergeRequest:

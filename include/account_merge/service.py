@@ -13,6 +13,7 @@ from typing import Any
 
 from account_merge import coverage
 from account_merge.audit import Audit, Difference
+from account_merge.by_name import ByName
 from account_merge.coverage import Coverage
 from account_merge.deactivation import ACCOUNT, Deactivation
 from account_merge.directory import PlatformDirectory
@@ -134,6 +135,11 @@ class Service:
     def directory(self) -> PlatformDirectory:
         """Who a user name is."""
         return PlatformDirectory(self._connection[1], self.store, self.settings)
+
+    @cached_property
+    def by_name(self) -> ByName:
+        """Merges that an administrator asks for by user names."""
+        return ByName(self.journal, self.directory, self.settings)
 
     @cached_property
     def deactivation(self) -> Deactivation:

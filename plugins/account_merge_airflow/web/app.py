@@ -10,6 +10,7 @@ from starlette.staticfiles import StaticFiles
 
 from account_merge_airflow.web.api import api
 from account_merge_airflow.web.core import Core, server_settings
+from account_merge_airflow.web.edubrite import router as edubrite
 from account_merge_airflow.web.guard import Guard
 from account_merge_airflow.web.html import STATIC
 from account_merge_airflow.web.pages import pages
@@ -27,5 +28,6 @@ def create_app(settings: Callable[[], Settings] = server_settings) -> FastAPI:
     add_handlers(app)
     app.include_router(api)
     app.include_router(pages)
+    app.include_router(edubrite)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
