@@ -75,8 +75,9 @@ class OldClient:
     def merge(self, acting: str, main: str, others: str, **more: str) -> httpx.Response:
         return self.call(acting, dispatch="mergeAccounts", mainUserName=main, otherUserNames=others, **more)
 
-    def _headers(self) -> dict[str, str]:
-        return {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())} if self.cookies else {}
+    def _headers(self) -> dict[str, str | bytes]:
+        sent = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        return {"Cookie": sent.encode("latin-1")} if sent else {}
 
     def _keep(self, response: httpx.Response) -> httpx.Response:
         self.cookies |= dict(response.cookies)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from account_merge import leases
 from account_merge.directory import Directory, Person
-from account_merge.errors import InvalidRequest, NeedsAttention
+from account_merge.errors import InvalidRequest
 from account_merge.journal import Journal
 from account_merge.model import Merge, MergeRequest
 from account_merge.requests import MAX_SOURCES, check_request, names_id
@@ -78,7 +78,7 @@ class ByName:
                 merge = self._open(merge_id, wanted, main, others, people, acting)
             if _same(merge, people[main], [people[name] for name in others]) and _stands(merge):
                 return Found(merge, _accounts(merge, main, others, people))
-        raise NeedsAttention(
+        raise InvalidRequest(
             "ASKED_TOO_OFTEN", f"these accounts were merged and undone {_MOST} times", "Merge them by their ids."
         )
 

@@ -63,7 +63,7 @@ def _environment(own: dict[str, str], home: Path) -> dict[str, str]:
 
 
 def _wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while True:
         assert process.poll() is None, log.read_text()[-3000:]
         try:
