@@ -15,17 +15,16 @@ import time
 import traceback
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl
 
 import httpx
 from fastapi import APIRouter, Request, Response
-from starlette.formparsers import MultiPartException, MultiPartParser
 
 from account_merge.by_name import Found, Wanted
 from account_merge.errors import InvalidRequest, MergeError, TransientError
 from account_merge.model import Merge
 from account_merge_airflow.web import auth
 from account_merge_airflow.web.core import CoreDep, in_thread
+from account_merge_airflow.web.edubrite_form import parameters
 from account_merge_airflow.web.edubrite_session import Sessions, Throttle
 from account_merge_airflow.web.edubrite_xml import respond
 
@@ -36,8 +35,6 @@ OPEN = frozenset({CONNECT, USER_SERVICE})
 SESSION_ID, SESSION_INFO = "SESSION_ID", "SESSION_INFO"
 #: The header that EduBrite's own clients name the acting user by: the user name, then `|` and more that we do not need.
 ACTING_HEADER = "REAL_UNAME"
-MOST_BYTES = 64 * 1024
-MOST_FIELDS = 50
 #: Calls of one process that wait for their merge at once; further ones are answered with how it stands.
 MOST_WAITING = 100
 MOST_SKIPPED = 1000
@@ -76,7 +73,7 @@ async def connect(request: Request) -> Response:
     """The first call gets SESSION_ID; the second, with it and the API user's name and password, SESSION_INFO."""
     known, session_id = state(), request.cookies.get(SESSION_ID, "")
     try:
-        given = await _parameters(request)
+        given = await parameters(request)
     except InvalidRequest as error:
         return _refused(error)
     name, password = given.get("username", ""), given.get("password", "")
@@ -133,7 +130,7 @@ async def user_service(request: Request, core: CoreDep) -> Response:
             return respond("0174")
         if not await in_thread(auth.allowed, caller, "POST", auth.MERGE_DAG):
             return respond("0005")
-        given = await _parameters(request)
+        given = await parameters(request)
         details = given.get("details", "").lower() == "true"
         wanted = _wanted(request, given, str(caller.get_name()))
         service = await in_thread(core.service)
@@ -262,50 +259,3 @@ def _details(service: Any, merge: Merge, found: Found, wanted: Wanted) -> dict[s
         "other": others,
         **({"error": error} if error else {}),
     }
-
-
-# --- parameters ---------------------------------------------------------------------------------------------------
-async def _parameters(request: Request) -> dict[str, str]:
-    """The parameters of the address and of a form, both encodings of it.
-
-    :raises InvalidRequest: too long, unreadable, or one parameter has two values.
-    """
-    pairs = _pairs(request.scope.get("query_string", b"").decode("latin-1"))
-    if request.method == "POST":
-        pairs += await _form(request)
-    found: dict[str, str] = {}
-    for name, value in pairs:
-        if found.setdefault(name, value) != value:
-            raise InvalidRequest("BAD_PARAMETERS", "a parameter has two values", "Send each once.")
-    return found
-
-
-async def _form(request: Request) -> list[tuple[str, str]]:
-    kind, body = request.headers.get("content-type", ""), await _body(request)
-    if not kind.startswith("multipart/form-data"):
-        return _pairs(body.decode("utf-8", "replace"))
-
-    async def stream() -> Any:
-        yield body
-
-    try:
-        form = await MultiPartParser(request.headers, stream(), max_files=0, max_fields=MOST_FIELDS).parse()
-    except (MultiPartException, KeyError) as error:
-        raise InvalidRequest("BAD_PARAMETERS", "the form cannot be read", "Send a form.") from error
-    return [(name, str(value)) for name, value in form.multi_items()]
-
-
-async def _body(request: Request) -> bytes:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_BYTES:
-            raise InvalidRequest("BAD_PARAMETERS", f"the form has more than {MOST_BYTES} bytes", "Send less.")
-    return body
-
-
-def _pairs(text: str) -> list[tuple[str, str]]:
-    try:
-        return parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS)
-    except ValueError as error:
-        raise InvalidRequest("BAD_PARAMETERS", "the parameters cannot be read", "Send fewer.") from error
