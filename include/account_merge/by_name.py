@@ -104,7 +104,7 @@ class ByName:
         request = check_request(
             MergeRequest(
                 tuple(source.account for source in known), target.account, on_conflict="skip", origin="api",
-                requested_by=f"{wanted.by} for {acting.account}", reason=wanted.reason,
+                requested_by=wanted.by, reason=f"{wanted.reason}, asked for by account {acting.account}",
                 deactivate_sources=wanted.deactivate,
             ),
             self._settings,

@@ -69,7 +69,7 @@ class Log:
             "SELECT payload FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ?",
             [*self._place(seq), seq],
         )
-        return unpayload(rows[0].payload) if rows else []
+        return unpayload(rows[0].payload) if rows and rows[0].payload else []
 
     def counts(self) -> dict[str, int]:
         """Rows by what happened to them, added up over the entries without reading their payload."""
