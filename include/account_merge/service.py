@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from account_merge import coverage
+from account_merge.asking import Asking
 from account_merge.audit import Audit, Difference
 from account_merge.coverage import Coverage
 from account_merge.engine import Progress
@@ -143,6 +144,11 @@ class Service:
     def looking(self) -> Looking:
         """Previews and reports."""
         return Looking(self.merging, self.undoing, lambda: self.coverage().summary())
+
+    @cached_property
+    def asking(self) -> Asking:
+        """What pages and programs ask for, and lists for them."""
+        return Asking(self.looking, self.undoing, self.inbox)
 
     # --- opening --------------------------------------------------------------------------------------------------
     def create_journal(self) -> None:
