@@ -59,8 +59,10 @@ class AirflowApi:
 
         :raises Refusal: there is none, or the user may not see it.
         """
+        if dag_id not in OUR_DAGS:
+            raise Refusal(404, "UNKNOWN_RUN", "That is no DAG of account merges.", f"Ours are {', '.join(OUR_DAGS)}.")
         answer = self._send("GET", f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
-        if answer.status_code == 404 or dag_id not in OUR_DAGS:
+        if answer.status_code == 404:
             raise Refusal(404, "UNKNOWN_RUN", f"DAG {dag_id} has no such run.", "Airflow may have removed it.")
         return Run(dag_id, run_id, str(self._checked(answer).get("state")))
 
