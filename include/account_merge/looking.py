@@ -10,11 +10,14 @@ from typing import Any
 
 from account_merge import leases
 from account_merge.engine import counts_of
+from account_merge.errors import InvalidRequest
+from account_merge.journal.log import Log
 from account_merge.merging import Merging, table_answer
 from account_merge.model import Merge, MergeRequest
 from account_merge.report import Report, TableReport, row_of, rows_of
 from account_merge.requests import check_request, request_id
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
+from account_merge.schema import TableSchema
 from account_merge.undoing import Undoing
 
 
@@ -26,7 +29,8 @@ class Looking:
 
     def __init__(self, merging: Merging, undoing: Undoing, coverage: Callable[[], Mapping[str, Any]]) -> None:
         self._merging, self._undoing, self._coverage = merging, undoing, coverage
-        self._journal, self._tables = merging.journal, merging.tables
+        self.journal = self._journal = merging.journal
+        self._tables = merging.tables
 
     def _previewed(self, request: MergeRequest) -> Merge:
         request = check_request(request, self._merging.settings)
@@ -35,6 +39,13 @@ class Looking:
             merge_id, "preview", 0, request, None, None, None, None, None, None, "none", 1, None, {}, (), None, None, None, None
         )  # fmt: skip
         return replace(merge, survivor=leases.check_survivors(self._journal, merge))
+
+    def check(self, request: MergeRequest) -> MergeRequest:
+        """The request with each source once, if these accounts can be merged as things stand.
+
+        :raises InvalidRequest: they cannot.
+        """
+        return self._previewed(request).request
 
     def preview_table(self, request: MergeRequest, table: str) -> dict[str, Any]:
         """Counts of what a merge would do in one table."""
@@ -92,10 +103,41 @@ class Looking:
             if schema is None:
                 tables.append(TableReport(rule.table, "this cluster has no such table"))
                 continue
-            for log in (*self._merging.logs(merge, rule), *self._undoing.logs(merge, rule)):
+            for log in self.logs(merge, rule):
                 counts, note = log.summary()
                 tables.append(TableReport(log.table, note, counts, rows_of(log.entries(), schema)))
         for log in self._merging.deactivation.logs(merge):
             rows = rows_of(log.entries(), self._merging.deactivation.schema())
             tables.append(TableReport(log.table, "", log.counts(), rows))
         return Report(merge, tuple(tables), coverage=self._coverage())
+
+    def logs(self, merge: Merge, rule: TableRule) -> list[Log]:
+        """The logs of one table: of the merge, then of its undos."""
+        return [*self._merging.logs(merge, rule), *self._undoing.logs(merge, rule)]
+
+    def rows(
+        self, merge_id: uuid.UUID, name: str, place: tuple[int, int] = (0, 0), limit: int = 100
+    ) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
+        """One page of a report's rows, and the place (entry, row of the entry) of the next; memory for one page only.
+
+        :param name: the log's, as the report names its tables.
+        """
+        log, schema = self._log(self._journal.need(merge_id), name)
+        found: list[dict[str, Any]] = []
+        for entry in log.entries(start=place[0]):
+            first = place[1] if entry.seq == place[0] else 0
+            for number, change in enumerate(entry.changes[first:], first):
+                if len(found) == limit:
+                    return found, (entry.seq, number)
+                found.append(row_of(change, schema, entry.kind))
+        return found, None
+
+    def _log(self, merge: Merge, name: str) -> tuple[Log, TableSchema]:
+        for rule in RULES:
+            schema = self._tables.of(rule)
+            for log in self.logs(merge, rule) if schema else ():
+                if schema and log.table == name:
+                    return log, schema
+        raise InvalidRequest(
+            "UNKNOWN_LOG", f"merge {merge.merge_id} has no such table", "Choose one of those that its report names."
+        )

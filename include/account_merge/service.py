@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from account_merge import coverage
+from account_merge.asking import Asking
 from account_merge.audit import Audit, Difference
 from account_merge.by_name import ByName
 from account_merge.coverage import Coverage
@@ -167,6 +168,11 @@ class Service:
     def looking(self) -> Looking:
         """Previews and reports."""
         return Looking(self.merging, self.undoing, lambda: self.coverage().summary())
+
+    @cached_property
+    def asking(self) -> Asking:
+        """What pages and programs ask for, and lists for them."""
+        return Asking(self.looking, self.undoing, self.inbox)
 
     # --- opening --------------------------------------------------------------------------------------------------
     def create_journal(self) -> None:

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from account_merge_airflow.web.api import api
+from account_merge_airflow.web.api.document import document
 from account_merge_airflow.web.core import Core, server_settings
 from account_merge_airflow.web.edubrite import router as edubrite
 from account_merge_airflow.web.guard import Guard
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 def create_app(settings: Callable[[], Settings] = server_settings) -> FastAPI:
     """The app, nothing opened yet; every path of it, known or not, is behind the guard."""
     app = FastAPI(title="Account merge", version="1", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]
     app.state.core = Core(settings)
     app.add_middleware(Guard)
     add_handlers(app)

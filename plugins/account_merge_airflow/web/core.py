@@ -65,8 +65,8 @@ def server_settings() -> Settings:
 
 
 def _connection(conn_id: str) -> Any:
-    from airflow.exceptions import AirflowNotFoundException
     from airflow.models.connection import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
         return Connection.get_connection_from_secrets(conn_id)

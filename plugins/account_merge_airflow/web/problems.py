@@ -117,7 +117,8 @@ def add_handlers(app: FastAPI) -> None:
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         code = HTTPStatus(error.status_code).name
-        response = answer(problem(error.status_code, code, str(error.detail)), request.scope)
+        remedy = "The API's document, api/v1/openapi.json, names every address and what it takes."
+        response = answer(problem(error.status_code, code, str(error.detail), remedy), request.scope)
         response.headers.update(error.headers or {})
         return response
 
