@@ -6,16 +6,23 @@ import re
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-_BOTH = (HERE / "schema-groups.cql", HERE / "schema-programs.cql", HERE / "schema-users.cql")
+_BOTH = (HERE / "schema-groups.cql", HERE / "schema-programs.cql")
 #: Schema family -> its DDL: how the platform's older and newer installations name the same columns.
 FAMILIES = {"cassandra": (HERE / "schema.cql", *_BOTH), "spark": (HERE / "schema-spark.cql", *_BOTH)}
-PLATFORM_KEYSPACES = ("sunbird_courses", "sunbird_groups", "sunbird_programs", "sunbird")
+PLATFORM_KEYSPACES = ("sunbird_courses", "sunbird_groups", "sunbird_programs")
+USERS = "sunbird"
+
+
+def users(keyspace: str = USERS) -> list[str]:
+    """The statements that make the platform's accounts, in a keyspace of their own."""
+    text = (HERE / "schema-users.cql").read_text()
+    return [re.sub(rf"\b{USERS}\b", keyspace, part) for part in split(text)]
 
 
 def statements(family: str = "cassandra", keyspace: str = "") -> list[str]:
     """The statements of one schema family, in order, each without its semicolon.
 
-    :param keyspace: one for all tables, instead of the platform's own four.
+    :param keyspace: one for all tables, instead of the platform's own three.
     """
     return [part for path in FAMILIES[family] for part in split(path.read_text(), keyspace)]
 

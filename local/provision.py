@@ -40,7 +40,7 @@ def create_tables(session: Session, family: str = "cassandra", keyspace: str = "
 
 def keyspace_settings(keyspace: str) -> dict[str, str]:
     """The variables that tell the product of one keyspace for all of the platform's tables."""
-    return {f"ACCOUNT_MERGE_{role}_KEYSPACE": keyspace for role in ("COURSES", "GROUPS", "PROGRAMS", "USERS")}
+    return {f"ACCOUNT_MERGE_{role}_KEYSPACE": keyspace for role in ("COURSES", "GROUPS", "PROGRAMS")}
 
 
 def create_indexes(session: Session) -> None:
@@ -77,6 +77,8 @@ def provision(env: dict[str, str]) -> None:
     messages.create_topics(env["KAFKA_BOOTSTRAP_SERVERS"], topics(env))
     with cassandra_session(env["CASSANDRA_CONTACT_POINTS"].split(","), int(env["CASSANDRA_PORT"])) as session:
         create_tables(session)
+        for statement in cql.users():
+            session.execute(statement, timeout=60)
         create_indexes(session)
     create_journal(env)
 

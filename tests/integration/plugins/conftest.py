@@ -34,6 +34,7 @@ class Server:
     log: Path
     service: Service
     keyspace: str
+    users: str
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def text(self) -> str:
@@ -94,13 +95,13 @@ def server(
     stack: Any, session: Any, tmp_path_factory: pytest.TempPathFactory, environment_of_server: dict[str, str]
 ) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("airflow")
-    with own_keyspaces(stack, session) as own:
+    with own_keyspaces(stack, session, users=True) as own:
         env = _environment(own, home) | environment_of_server
         settings, port, log = Settings.from_env(env), free_port(), home / "server.log"
         with Service(settings) as service, log.open("wb") as out:
             service.create_journal()
             process = subprocess.Popen([sys.executable, str(SERVER), str(port)], env=env, stdout=out, stderr=out)
-            found = Server(f"http://127.0.0.1:{port}", log, service, settings.courses_keyspace)
+            found = Server(f"http://127.0.0.1:{port}", log, service, settings.courses_keyspace, settings.users_keyspace)
             try:
                 _wait_until_up(found.url, process, log)
                 yield found

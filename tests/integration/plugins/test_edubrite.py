@@ -42,8 +42,8 @@ def people(server, session):
         admin, main, one, two = (name() for _ in range(4))
 
     found = People()
-    found.ids = {n: person(session, server.keyspace, n, email=f"{n}@x") for n in (found.main, found.one, found.two)}
-    person(session, server.keyspace, found.admin, roles=("ORG_ADMIN",))
+    found.ids = {n: person(session, server.users, n, email=f"{n}@x") for n in (found.main, found.one, found.two)}
+    person(session, server.users, found.admin, roles=("ORG_ADMIN",))
     return found
 
 
@@ -141,7 +141,7 @@ def test_several_accounts_in_one_merge_skipping_what_main_has(server, session, c
     assert enrolled(session, server, main) == {"do_all": 1, "do_others": 3, "do_two": 5}
     merges = server.service.journal.find("accounts", main)
     assert [(m.request.sources, m.request.on_conflict) for m in merges] == [((one, two), "skip")]
-    assert user(session, server.keyspace, one)["status"] == 1
+    assert user(session, server.users, one)["status"] == 1
     # The answer was lost: the same call has the same answer, and no second merge.
     assert client.merge(people.admin, people.main, f"{people.one},{people.two}").content == response.content
     assert len(server.service.journal.find("accounts", main)) == 1
@@ -168,12 +168,12 @@ def test_deactivated_only_after_success_and_asked_again_the_same(server, session
     study(session, server, one, 2)
     first = client.merge(people.admin, people.main, people.one, deactivate="true")
     assert strict(first).code == MERGED
-    assert user(session, server.keyspace, one)["isdeleted"] is True
-    assert lookups(session, server.keyspace, one) == []
+    assert user(session, server.users, one)["isdeleted"] is True
+    assert lookups(session, server.users, one) == []
     again = client.merge(people.admin, people.main, people.one, deactivate="true")
     assert again.content == first.content
     # Somebody else has the name by now: that account was not merged, so it is not said to be.
-    person(session, server.keyspace, people.one, roles=("ORG_ADMIN",))
+    person(session, server.users, people.one, roles=("ORG_ADMIN",))
     assert strict(client.merge(people.admin, people.main, people.one, deactivate="true")).code == NOT_ALLOWED
 
 
@@ -192,7 +192,7 @@ def test_a_merge_that_stops_deactivates_nobody_and_the_answer_is_generic(server,
     call.join(60)
     assert (strict(answers[0]).status, strict(answers[0]).code) == (403, GENERIC)
     golden("generic", answers[0])
-    assert user(session, server.keyspace, one)["status"] == 1
+    assert user(session, server.users, one)["status"] == 1
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
     assert strict(client.merge(people.admin, people.main, people.one, deactivate="true")).code == MERGED
 
@@ -222,8 +222,8 @@ def test_two_equal_calls_at_once_are_one_merge(server, session, client, people, 
 def refused(server, session, client, people, case):
     """(response, message code, HTTP status) of each thing that may not be."""
     other_admin, off = name(), name()
-    person(session, server.keyspace, other_admin, roles=("SYSTEM_ADMINISTRATION",))
-    person(session, server.keyspace, off, status=0, isdeleted=True, roles=("ORG_ADMIN",))
+    person(session, server.users, other_admin, roles=("SYSTEM_ADMINISTRATION",))
+    person(session, server.users, off, status=0, isdeleted=True, roles=("ORG_ADMIN",))
     merge = {"dispatch": "mergeAccounts", "mainUserName": people.main, "otherUserNames": people.one}
     admin = people.admin
     many = ",".join(name() for _ in range(21))
@@ -272,7 +272,7 @@ def test_each_refusal_has_its_code_and_opens_no_merge(server, session, client, p
 def test_what_the_merge_itself_would_refuse_is_refused_without_a_trace(server, session, client, people, poll):
     assert strict(client.merge(people.admin, people.main, people.one)).code == MERGED
     third = name()
-    person(session, server.keyspace, third)
+    person(session, server.users, third)
     for _ in range(2):  # `one` lives in `main` by now
         assert strict(client.merge(people.admin, third, people.one)).code == GENERIC
         assert strict(client.merge(people.admin, people.one, people.main)).code == GENERIC
