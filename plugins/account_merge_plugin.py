@@ -2,8 +2,12 @@
 
 from airflow.plugins_manager import AirflowPlugin
 
+from account_merge_airflow.web import LazyApp, views
+
 
 class AccountMergePlugin(AirflowPlugin):
-    """Named so that `airflow plugins` shows that the folder is mounted; sensors and triggers need no registration."""
+    """Pages, API and navigation; sensors and triggers need no registration. The app is imported at its first request."""
 
     name = "account_merge"
+    fastapi_apps = [{"app": LazyApp(), "url_prefix": LazyApp.PREFIX, "name": "Account merges"}]
+    external_views = views()

@@ -50,6 +50,8 @@ class Audit:
 
     def differences(self, merge: Merge) -> Iterator[Difference]:
         """Every difference of a merge, table by table. Rows are compared with the last that was written to them."""
+        for log in self._merging.deactivation.logs(merge):
+            yield from self._log(merge, log)
         for rule in RULES:
             schema = self._merging.tables.of(rule)
             if schema is None:

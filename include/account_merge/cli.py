@@ -62,6 +62,9 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument("--on-conflict", default="combine", choices=("combine", "skip"))
         if name == "merge":
             made.add_argument("--source-rows", default="keep", choices=("keep", "deactivate"))
+            made.add_argument(
+                "--deactivate-sources", action="store_true", help="deactivate the source accounts afterwards"
+            )
             made.add_argument("--reason", default="", help="why; kept in the journal")
             made.add_argument(
                 "--events", metavar="FILE", help="merge the raw events of a file, one a line; - for standard input"
@@ -141,6 +144,7 @@ def _request(arguments: argparse.Namespace) -> MergeRequest:
         reason=getattr(arguments, "reason", ""),
         requested_by=os.environ.get("USER", ""),
         origin="cli",
+        deactivate_sources=getattr(arguments, "deactivate_sources", False),
     )
 
 

@@ -19,9 +19,7 @@ from account_merge.journal.expired import rename
 from account_merge.journal.state_log import StateLog
 from account_merge.merging import Merging
 from account_merge.model import Merge
-from account_merge.rules import RULES
 from account_merge.states import CLOSED
-from account_merge.table_merge import source_log
 
 #: A merge that ended so, or never began, joins no accounts: it may have been asked for two persons.
 APART = frozenset({"undone", "refused", "rejected", "expired"})
@@ -154,13 +152,12 @@ class Erasing:
             return
         hashed, request = self._journal.erased_id, merge.request
         moved: dict[str, str] = {}
-        for rule in RULES:
-            for account in self._merging.deactivated(merge, rule):
-                for prefix in ("", *(f"{operation}/" for operation in self._journal.operations(merge))):
-                    old, new = (prefix + source_log(rule, name) for name in (account, hashed(account)))
-                    moved |= {old: new, f"kept/{old}": f"kept/{new}"}
-                    if old != new:
-                        rename(self._journal, merge.merge_id, old, new)
+        for account, name_of in self._merging.account_logs(merge):
+            for prefix in ("", *(f"{operation}/" for operation in self._journal.operations(merge))):
+                old, new = (prefix + name_of(name) for name in (account, hashed(account)))
+                moved |= {old: new, f"kept/{old}": f"kept/{new}"}
+                if old != new:
+                    rename(self._journal, merge.merge_id, old, new)
         digests = {moved.get(name, name): value for name, value in merge.digests.items()}
         texts = ("reason", "mid", "topic_position", "raw", "waiting_for", "waiting_holder", "error", "remedy", "note",
                  "resume", "settle_at", "settle_day", "run_ids")  # fmt: skip

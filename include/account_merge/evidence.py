@@ -30,6 +30,7 @@ class Looks:
     :param merges_into: account -> merges that moved rows to it, undone ones left out.
     :param kept: places whose rows stay as the target has them; the evidence `kept` names them.
     :param seeded: source accounts whose rows the retired job had moved before; the evidence `seeded` names them.
+    :param yielded: account -> places whose rows come from another account; the evidence `yielded` names them.
     """
 
     def __init__(
@@ -41,11 +42,15 @@ class Looks:
         merges_into: Mapping[str, Iterable[uuid.UUID]],
         kept: frozenset[Place] = frozenset(),
         seeded: frozenset[str] = frozenset(),
+        yielded: Mapping[str, frozenset[Place]] | None = None,
     ) -> None:
         self._found, self._cas, self._rule, self._merges_into = found, cas, rule, merges_into
         others = ((look, rule_for(look.table)) for look in rule.looks)
         self._looks = [(look, other, schema) for look, other in others if (schema := tables.of(other)) is not None]
-        self._always: dict[str, Mapping[str, Any]] = {"kept": {"places": kept}, "seeded": {"accounts": seeded}}
+        self._yielded = yielded or {}
+        self._always: dict[str, Mapping[str, Any]] = {
+            "kept": {"places": kept}, "seeded": {"accounts": seeded}, "yielded": self._yielded,
+        }  # fmt: skip
         self._place: Place | None = None
         self._shown: Evidence | None = None
         self._streams: dict[tuple[str, str], _Ahead] = {}
@@ -63,14 +68,15 @@ class Looks:
 
     def _at(self, place: Place | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for look, other, schema in self._looks:
-            shown = self._found.look(look, place)
+            found = self._found.look(look, place).items()
+            shown = {a: values for a, values in found if place not in self._yielded.get(a, ())}
             yield look.name, shown
             if place is not None and look.where is not None:
                 streams = {account: self._ahead(look, other, schema, account) for account in self._merges_into}
-                found = {account: ahead.at(place) for account, ahead in streams.items()}
-                told = {a: values | self._told(look, a, place, shown.get(a, ())) for a, values in found.items()}
+                lately = {account: ahead.at(place) for account, ahead in streams.items()}
+                told = {a: values | self._told(look, a, place, shown.get(a, ())) for a, values in lately.items()}
                 yield f"{look.name}: brought", told
-                yield f"{look.name}: lately", found
+                yield f"{look.name}: lately", lately
 
     def _told(self, look: Look, account: str, place: Place, shown: Iterable[Any]) -> frozenset[Any]:
         """Those of the shown values that expired logs know as brought."""

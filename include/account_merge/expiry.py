@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 
 from account_merge.codec import Codec, peek
+from account_merge.deactivation import account_log
 from account_merge.errors import TransientError
 from account_merge.evidence import brought_by
 from account_merge.journal import now
@@ -131,6 +132,7 @@ class Expiry:
             own[rule.table] = self._keep(merge, rule)
             for account in self._merging.deactivated(merge, rule):
                 own[source_log(rule, account)] = self._keep_before(rule, account)
+        own |= {account_log(account): nothing for account in self._merging.deactivation.accounts(merge)}
         if merge.outcome == "undone":  # it counts no more, and will not stand again
             own = dict.fromkeys(own, nothing)
         # Undo and redo hand nothing on; and a rule that has gone since left its log's name in the merge's row.

@@ -137,19 +137,36 @@ class Inbox:
         chosen = []
         stops = self._switch.on()
         for merge in [*self._stranded(run_state, stops), *self._startable(stops)][:limit]:
-            number = merge.attempt + 1
-            run_id = f"merge__{merge.merge_id}__{number}"
-            again = merge.state in RESUMABLE  # only `admit` moves these on
-            state = merge.state if again or merge.state == "running" else "started"
-            resume = {"resume": "started"} if again else {}
-            if self._journal.change(merge, state=state, attempt=number, run_ids=[*merge.run_ids, run_id], **resume):
-                conf = {
-                    "merge_id": str(merge.merge_id),
-                    "source_accounts": list(merge.request.sources),
-                    "target_account": merge.request.target,
-                }
-                chosen.append({"merge_id": str(merge.merge_id), "trigger_run_id": run_id, "conf": conf})
+            run = self._begin(merge)
+            chosen += [run] if run else []
         return chosen
+
+    def _begin(self, merge: Merge) -> dict[str, Any] | None:
+        """Moves a merge to its next run; None when somebody else did."""
+        number = merge.attempt + 1
+        run_id = f"merge__{merge.merge_id}__{number}"
+        again = merge.state in RESUMABLE  # only `admit` moves these on
+        state = merge.state if again or merge.state == "running" else "started"
+        resume = {"resume": "started"} if again else {}
+        if not self._journal.change(merge, state=state, attempt=number, run_ids=[*merge.run_ids, run_id], **resume):
+            return None
+        conf = {
+            "merge_id": str(merge.merge_id),
+            "source_accounts": list(merge.request.sources),
+            "target_account": merge.request.target,
+        }
+        return {"merge_id": str(merge.merge_id), "trigger_run_id": run_id, "conf": conf}
+
+    def start(self, merge: Merge) -> dict[str, Any] | None:
+        """Moves one requested merge to started, as `choose` does, and answers its run; None leaves it to the poll.
+
+        A run that is then not triggered is one that `choose` finds stranded: nothing is lost between the two.
+        """
+        if merge.state != "requested" or self._switch.stops(merge):
+            return None
+        sharing = {m.merge_id: m for account in merge.accounts for m in self._journal.find("accounts", account)}
+        others = (m for m in sharing.values() if m.merge_id != merge.merge_id and m.state not in CLOSED)
+        return None if any(others) else self._begin(merge)
 
     def _stranded(self, run_state: Callable[[str], str | None], stops: Mapping[str, Stop]) -> list[Merge]:
         """Merges that have begun and whose run does not exist, or ended without moving them on."""

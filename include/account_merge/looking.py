@@ -10,6 +10,7 @@ from typing import Any
 
 from account_merge import leases
 from account_merge.engine import counts_of
+from account_merge.errors import InvalidRequest
 from account_merge.journal.log import Log
 from account_merge.merging import Merging, table_answer
 from account_merge.model import Merge, MergeRequest
@@ -28,7 +29,8 @@ class Looking:
 
     def __init__(self, merging: Merging, undoing: Undoing, coverage: Callable[[], Mapping[str, Any]]) -> None:
         self._merging, self._undoing, self._coverage = merging, undoing, coverage
-        self._journal, self._tables = merging.journal, merging.tables
+        self.journal = self._journal = merging.journal
+        self._tables = merging.tables
 
     def _previewed(self, request: MergeRequest) -> Merge:
         request = check_request(request, self._merging.settings)
@@ -37,6 +39,13 @@ class Looking:
             merge_id, "preview", 0, request, None, None, None, None, None, None, "none", 1, None, {}, (), None, None, None, None
         )  # fmt: skip
         return replace(merge, survivor=leases.check_survivors(self._journal, merge))
+
+    def check(self, request: MergeRequest) -> MergeRequest:
+        """The request with each source once, if these accounts can be merged as things stand.
+
+        :raises InvalidRequest: they cannot.
+        """
+        return self._previewed(request).request
 
     def preview_table(self, request: MergeRequest, table: str) -> dict[str, Any]:
         """Counts of what a merge would do in one table."""
@@ -94,11 +103,37 @@ class Looking:
             if self._tables.of(rule) is None:
                 tables.append(TableReport(rule.table, "this cluster has no such table"))
             tables += [logged(log, schema, gone(merge)) for log, schema in self._logs(merge, rule)]
+        deactivation = self._merging.deactivation
+        tables += [logged(log, deactivation.schema(), gone(merge)) for log in deactivation.logs(merge)]
         return Report(merge, tuple(tables), coverage=self._coverage())
 
     def logs(self, merge: Merge) -> dict[str, tuple[Log, TableSchema]]:
         """Each log of a merge and of its undos, by name, with the table that it is about."""
-        return {log.table: (log, schema) for rule in RULES for log, schema in self._logs(merge, rule)}
+        found = {log.table: (log, schema) for rule in RULES for log, schema in self._logs(merge, rule)}
+        deactivation = self._merging.deactivation
+        return found | {log.table: (log, deactivation.schema()) for log in deactivation.logs(merge)}
+
+    def rows(
+        self, merge_id: uuid.UUID, name: str, place: tuple[int, int] = (0, 0), limit: int = 100
+    ) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
+        """One page of a report's rows, and the place (entry, row of the entry) of the next; memory for one page only.
+
+        :param name: the log's, as the report names its tables.
+        """
+        logs = self.logs(self._journal.need(merge_id))
+        if name not in logs:
+            raise InvalidRequest(
+                "UNKNOWN_LOG", f"merge {merge_id} has no such table", "Choose one of those that its report names."
+            )
+        log, schema = logs[name]
+        found: list[dict[str, Any]] = []
+        for entry in log.entries(start=place[0]):
+            first = place[1] if entry.seq == place[0] else 0
+            for number, change in enumerate(entry.changes[first:], first):
+                if len(found) == limit:
+                    return found, (entry.seq, number)
+                found.append(row_of(change, schema, entry.kind))
+        return found, None
 
     def _logs(self, merge: Merge, rule: TableRule) -> Iterator[tuple[Log, TableSchema]]:
         schema = self._tables.of(rule)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from account_merge import leases
 from account_merge.codec import Codec
+from account_merge.deactivation import Deactivation, account_log
 from account_merge.engine import Progress
 from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
 from account_merge.events import sync_events
@@ -39,10 +41,12 @@ class Merging:
         failures: Failures,
         topics: Callable[[], Topics],
         settings: Settings,
+        deactivation: Deactivation,
         gate: Callable[[], None] = lambda: None,
     ) -> None:
         self.store, self.journal, self.tables = store, journal, tables
         self.failures, self._topics, self.settings, self._gate = failures, topics, settings, gate
+        self.deactivation = deactivation
         self.switch, self.places = Switch(journal), Places(store, journal, tables, settings)
 
     @property
@@ -89,6 +93,7 @@ class Merging:
         if merge.rules_hash is None:  # never admitted: nothing of it is written yet
             with self.failures.recording(merge):
                 self._gate()
+                self.deactivation.check(merge)
         try:
             admission = leases.take(self.journal, merge)
         except InvalidRequest as error:
@@ -178,7 +183,7 @@ class Merging:
 
         return TableMerge(
             self.store, self.journal, self.settings, self.tables, rule, merge, history, guard or running,
-            self.places.kept(merge, rule), progress,
+            self.places.kept(merge, rule), progress, self.places.yielded(merge, rule),
         )  # fmt: skip
 
     def merge_table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> dict[str, Any]:
@@ -220,6 +225,12 @@ class Merging:
         asked = merge.request.source_rows == "deactivate" and rule.deactivated
         return tuple(sorted(merge.request.sources)) if asked else ()
 
+    def account_logs(self, merge: Merge) -> Iterator[tuple[str, Callable[[str], str]]]:
+        """(account, its name -> the log's name) of each log of a merge that is called by an account."""
+        for rule in RULES:
+            yield from ((account, partial(source_log, rule)) for account in self.deactivated(merge, rule))
+        yield from ((account, account_log) for account in self.deactivation.accounts(merge))
+
     def logs(self, merge: Merge, rule: TableRule) -> list[Log]:
         """The logs of one table of a merge: the target's rows, then each deactivated source's."""
         schema = self.tables.of(rule)
@@ -259,7 +270,10 @@ class Merging:
                 target = merge.survivor or merge.request.target
                 events = sync_events(merge_id, target, self.places.enrolments(merge), self.settings, opened_ms(merge))
                 sent = self.topics.publish(events)
-            digests = ends(log for rule in RULES for log in self.logs(merge, rule))
+            if merge.state == "running":
+                self.deactivation.run(merge)
+            logs = (log for rule in RULES for log in self.logs(merge, rule))
+            digests = ends((*logs, *self.deactivation.logs(merge)))
             columns = {"sync_sent": sent, "digests": digests, **self._first_settle(merge)}
             while merge.state == "running" and not self.journal.move(merge, "completed", **columns):
                 merge = self.journal.need(merge_id)

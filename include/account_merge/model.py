@@ -128,6 +128,7 @@ class MergeRequest:
     :param on_conflict: `combine`, or `skip`: where both accounts have a course and batch, a group, a program or an
         event, the target's rows stay.
     :param source_rows: `keep`, or `deactivate`: the source's enrolments become inactive.
+    :param deactivate_sources: the source accounts themselves are deactivated once the merge is verified.
     :param dry_run: plan and report; nothing is written to learners' tables.
     :param origin: `event`, `rescue`, `ui`, `api` or `cli`; `repair` or `settle` of a merge that its parent names.
     :param tenant: the organisation that the event came for (`edata.rootOrgId`); empty for merges by hand.
@@ -149,6 +150,7 @@ class MergeRequest:
     tenant: str = ""
     dated: int | None = None
     seeded: bool = False
+    deactivate_sources: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The target's places: which of them stay as they are under `on_conflict: skip`, and which the sync events are for."""
+"""Places of a merge's accounts: which of them stay as they are under `on_conflict: skip`, and which sync events are for."""
 
 from __future__ import annotations
 
@@ -18,20 +18,30 @@ from account_merge.settings import Settings
 from account_merge.sources import Sources
 from account_merge.store import Store
 
+Place = tuple[Any, ...]
+
 
 class Places:
-    """Looks at the rows that a merge's target has."""
+    """Looks at the rows that a merge's accounts have."""
 
     def __init__(self, store: Store, journal: Journal, tables: Tables, settings: Settings) -> None:
         self._store, self._journal, self._tables, self._settings = store, journal, tables, settings
 
     def keep(self, merge: Merge) -> None:
-        """With `skip`: writes the places that the target has now as the merge's first entry, once; every table obeys it."""
+        """With `skip`: writes the places that stay as the merge's first entries, once; every table obeys them.
+
+        Entry 0 has the places that the target has now; entry 1 those of each source that are not merged.
+        """
         log = self._log(merge) if merge.request.on_conflict == "skip" else None
-        if log is None or log.last() is not None:
+        last = log.last() if log else None
+        if log is None or (last is not None and last.seq):
             return
-        places = [msgspec.msgpack.encode(place) for place in self._had(merge)]
-        log.append(0, "skip", None, 0, places, {"places": len(places)})
+        if last is None:
+            places = [msgspec.msgpack.encode(place) for place in self._had(merge)]
+            log.append(0, "skip", None, 0, places, {"places": len(places)})
+        had = frozenset(tuple(msgspec.msgpack.decode(place)) for place in log.payload(0))
+        left = [msgspec.msgpack.encode(item) for item in self._left(merge, had)]
+        log.append(1, "skip", None, 0, left, {"left": len(left)})
 
     def kept(self, merge: Merge, rule: TableRule) -> frozenset[tuple[Any, ...]]:
         """Places of the rule's kind whose rows stay; a preview, which writes no entry, looks for itself."""
@@ -41,6 +51,27 @@ class Places:
         written = (tuple(msgspec.msgpack.decode(place)) for place in log.payload(0))
         places = self._had(merge) if merge.state == "preview" else written
         return frozenset(place[1:] for place in places if place[0] == rule.belongs.kind)
+
+    def left(self, merge: Merge) -> Iterator[tuple[str, str, Place]]:
+        """With `skip`: (source, whose rows stand, (kind, *place)) of each place that was not merged from that source.
+
+        Whose: the account that the merge writes to, or the source that was listed first.
+        """
+        log = self._log(merge) if merge.request.on_conflict == "skip" else None
+        if log is None:
+            return
+        written = (msgspec.msgpack.decode(item) for item in log.payload(1))
+        items = self._left(merge, frozenset(self._had(merge))) if merge.state == "preview" else written
+        yield from ((account, by, tuple(place)) for account, by, *place in items)
+
+    def yielded(self, merge: Merge, rule: TableRule) -> dict[str, frozenset[Place]]:
+        """Source -> places of the rule's kind that come from another source, which was listed first."""
+        target = merge.survivor or merge.request.target
+        found: dict[str, set[Place]] = {}
+        for account, by, place in self.left(merge):
+            if by != target and place[0] == rule.belongs.kind:
+                found.setdefault(account, set()).add(place[1:])
+        return {account: frozenset(places) for account, places in found.items()}
 
     def enrolments(self, merge: Merge, operation: str = "") -> Iterator[tuple[Any, ...]]:
         """The places that sync events are for: the target's enrolments, or by setting, and after a settle, those touched.
@@ -56,25 +87,35 @@ class Places:
             touched = {c.key for entry in log.entries() for c in entry.changes if c.writes or c.create}
             yield from (rule.place(key) for key in sorted(touched))
             return
-        for row in self._rows(merge, rule):
+        for row in self._rows(merge, rule, merge.survivor or merge.request.target):
             yield rule.place(row.key)
 
     def _log(self, merge: Merge) -> Log | None:
         schema = next(iter(self._tables.schemas.values()), None)  # the entry holds places: any table's codec will do
         return None if schema is None else Log(self._journal, merge.merge_id, "skip", Codec(schema))
 
-    def _had(self, merge: Merge) -> Iterator[tuple[Any, ...]]:
-        """(kind, *place) of each course and batch, group, program and event that the target has a row of."""
+    def _left(self, merge: Merge, had: frozenset[Place]) -> Iterator[tuple[Any, ...]]:
+        """(source, whose rows stand, kind, *place) of each place that is not merged from that source."""
+        target, first = merge.survivor or merge.request.target, dict[Place, str]()
+        for source in merge.request.sources:  # in the order of the request
+            for place in sorted(set(self._had(merge, source))):
+                stands = target if place in had else first.setdefault(place, source)
+                if stands != source:
+                    yield source, stands, *place
+
+    def _had(self, merge: Merge, account: str = "") -> Iterator[Place]:
+        """(kind, *place) of each course and batch, group, program and event that an account (the target) has a row of."""
+        account = account or merge.survivor or merge.request.target
         kinds = {rule_for(table).belongs.kind for table in merge.request.tables or TABLES}
         for rule in RULES:
             if rule.decides and rule.belongs.kind in kinds and self._tables.of(rule):
-                yield from ((rule.belongs.kind, *rule.place(row.key)) for row in self._rows(merge, rule))
+                yield from ((rule.belongs.kind, *rule.place(row.key)) for row in self._rows(merge, rule, account))
 
-    def _rows(self, merge: Merge, rule: TableRule) -> Iterator[Row]:
+    def _rows(self, merge: Merge, rule: TableRule, account: str) -> Iterator[Row]:
         target = merge.survivor or merge.request.target
         # What leads to the target's rows may be the source's: a group that the target has left is not in its own list.
         found = Sources(self._store, self._tables, self._settings, (*sorted(merge.request.sources), target))
-        return found.rows(rule, target)
+        return found.rows(rule, account)
 
 
 def opened_ms(merge: Merge) -> int:

@@ -12,8 +12,12 @@ from functools import cached_property
 from typing import IO, Any
 
 from account_merge import coverage
+from account_merge.asking import Asking
 from account_merge.audit import Audit, Difference
+from account_merge.by_name import ByName
 from account_merge.coverage import Coverage
+from account_merge.deactivation import ACCOUNT, Deactivation
+from account_merge.directory import PlatformDirectory
 from account_merge.engine import Progress
 from account_merge.erasing import Erasing
 from account_merge.errors import InvalidRequest
@@ -60,6 +64,12 @@ class Service:
             self._connection[0].shutdown()
         if "topics" in self.__dict__:
             self.topics.close()
+
+    def renewed(self) -> Service:
+        """A service on the same open connection that looks at the cluster's tables anew; closing one closes both."""
+        fresh = Service(self.settings)
+        fresh.__dict__["_connection"] = self._connection
+        return fresh
 
     @cached_property
     def _connection(self) -> Any:
@@ -122,7 +132,28 @@ class Service:
     def merging(self) -> Merging:
         """The steps of a merge."""
         gate = (lambda: self.coverage().need_known()) if self.settings.unknown_tables == "block" else (lambda: None)
-        return Merging(self.store, self.journal, self.tables, self.failures, lambda: self.topics, self.settings, gate)
+        return Merging(
+            self.store, self.journal, self.tables, self.failures, lambda: self.topics, self.settings, self.deactivation,
+            gate,
+        )  # fmt: skip
+
+    @cached_property
+    def directory(self) -> PlatformDirectory:
+        """Who a user name is."""
+        return PlatformDirectory(self._connection[1], self.store, self.settings)
+
+    @cached_property
+    def by_name(self) -> ByName:
+        """Merges that an administrator asks for by user names."""
+        return ByName(self.journal, self.directory, self.settings)
+
+    @cached_property
+    def deactivation(self) -> Deactivation:
+        """Source accounts deactivated after their merge."""
+        keyspace, session = self.settings.keyspace(ACCOUNT.keyspace), self._connection[1]
+        with self._asking("show its schema"):
+            schema = detect(session, ACCOUNT, keyspace, ACCOUNT.table, self.capabilities)
+        return Deactivation(self.store, self.journal, self.settings, schema, self.directory)
 
     def coverage(self) -> Coverage:
         """Which tables with user ids the rules know."""
@@ -152,6 +183,11 @@ class Service:
     def looking(self) -> Looking:
         """Previews and reports."""
         return Looking(self.merging, self.undoing, lambda: self.coverage().summary())
+
+    @cached_property
+    def asking(self) -> Asking:
+        """What pages and programs ask for, and lists for them."""
+        return Asking(self.looking, self.undoing, self.inbox)
 
     # --- opening --------------------------------------------------------------------------------------------------
     def create_journal(self) -> None:

@@ -231,6 +231,13 @@ SETTINGS: tuple[Setting, ...] = (
             "Keyspace of the program enrolments."),
     Setting("users_keyspace", "ACCOUNT_MERGE_USERS_KEYSPACE", "sunbird", "name",
             "Keyspace of the accounts themselves (table user): the search for stranded ones reads it."),
+    Setting("user_name_type", "ACCOUNT_MERGE_USER_NAME_TYPE", "username", "text",
+            "Which rows of user_lookup lead from a user name to the account."),
+    Setting("user_name_salt", "ACCOUNT_MERGE_USER_NAME_SALT", "", "text",
+            "Where the platform encrypts user names: its sunbird_encryption_key. Empty means that they are plain.",
+            secret=True),
+    Setting("admin_roles", "ACCOUNT_MERGE_ADMIN_ROLES", "ORG_ADMIN,SYSTEM_ADMINISTRATION", "ids",
+            "Roles that make a user a site administrator."),
     Setting("tables", "ACCOUNT_MERGE_TABLE_NAMES", "{}", "table names",
             'Real names of tables that are called otherwise here: {"user_enrolments": "user_enrolments_v2"} '
             "(lms-cassandra.*.table)."),
@@ -247,6 +254,16 @@ SETTINGS: tuple[Setting, ...] = (
             choices=("report", "block")),
     Setting("ignored_tables", "ACCOUNT_MERGE_IGNORED_TABLES", "{}", "reasons",
             'Tables of your own that no merge needs to touch, and why: {"site_badges": "made again every night"}.'),
+    Setting("acting_user_parameter", "ACCOUNT_MERGE_ACTING_USER_PARAMETER", "realUserName", "text",
+            "EduBrite API: the parameter that names the acting user where the header REAL_UNAME does not."),
+    Setting("answer_seconds", "ACCOUNT_MERGE_ANSWER_SECONDS", "50", "seconds",
+            "EduBrite API: how long a call waits for its merge's end before it says that it is not done yet.",
+            least=0, most=3600),
+    Setting("session_seconds", "ACCOUNT_MERGE_SESSION_SECONDS", "3600", "seconds",
+            "EduBrite API: how long a session is valid.", least=10, most=86400),
+    Setting("connects_per_minute", "ACCOUNT_MERGE_CONNECTS_PER_MINUTE", "20", "integer",
+            "EduBrite API: sign-ins that one address, and wrong passwords that one API user, may try in a minute; each "
+            "process of the API server counts for itself.", least=1, most=10000),
     Setting("journal_keyspace", "ACCOUNT_MERGE_JOURNAL_KEYSPACE", "account_merge", "name",
             "Keyspace of our own three tables."),
     Setting("journal_replication", "ACCOUNT_MERGE_JOURNAL_REPLICATION",
@@ -306,12 +323,19 @@ class Settings:
     groups_keyspace: str
     programs_keyspace: str
     users_keyspace: str
+    user_name_type: str
+    user_name_salt: str = field(repr=False)
+    admin_roles: tuple[str, ...]
     tables: dict[str, str] = field(hash=False)
     course_hierarchy: str
     program_ids: tuple[str, ...]
     scan_tables: tuple[str, ...]
     unknown_tables: str
     ignored_tables: dict[str, str] = field(hash=False)
+    acting_user_parameter: str
+    answer_seconds: float
+    session_seconds: float
+    connects_per_minute: int
     journal_keyspace: str
     journal_replication: dict[str, Any] = field(hash=False)
     settle_after_seconds: tuple[float, ...]

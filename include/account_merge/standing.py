@@ -42,7 +42,8 @@ def best_of_standing(lead: str, column: str, strategy: Strategy) -> Derivation:
 def only_where(column: str, name: str, words: str) -> Derivation:
     """The set `column` gains each element that the evidence `name` shows for an account, and loses none.
 
-    Elements that the evidence names as `kept` stay as the target has them. Without the evidence the union stands.
+    Elements that the evidence names as `kept` stay as the target has them, those of `yielded` come from another account.
+    Without the evidence the union stands.
     """
 
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
@@ -51,6 +52,8 @@ def only_where(column: str, name: str, words: str) -> Derivation:
             return {}
         own = next((side.values.get(column) or set() for side in sides if side.target), set())
         kept = {values[0] for values in evidence.get("kept", {}).get("places", ())}
-        return {column: set(own) | (set().union(*shown.values()) - kept)}
+        other = {account: {values[0] for values in places} for account, places in evidence.get("yielded", {}).items()}
+        gained = set().union(*(set(held) - other.get(account, set()) for account, held in shown.items()))
+        return {column: set(own) | (gained - kept)}
 
     return Derivation((column,), words, apply)

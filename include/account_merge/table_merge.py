@@ -46,6 +46,7 @@ class TableMerge(TableWork):
     """Merges one table.
 
     :param kept: places whose rows stay as the target has them (`on_conflict: skip`).
+    :param yielded: source -> places whose rows come from another source, which was listed first (`on_conflict: skip`).
     """
 
     def __init__(
@@ -60,10 +61,12 @@ class TableMerge(TableWork):
         guard: Callable[[], None] = lambda: None,
         kept: frozenset[tuple[Any, ...]] = frozenset(),
         progress: Progress | None = None,
+        yielded: Mapping[str, frozenset[tuple[Any, ...]]] | None = None,
     ) -> None:
         target = merge.survivor or merge.request.target
         super().__init__(store, cas, settings, tables, rule, merge, target, rule.table, guard, progress)
-        self._history, self._kept, self._expired = history, kept, Kept(cas)
+        self._history, self._kept, self._yielded = history, kept, yielded or {}
+        self._expired = Kept(cas)
         self.sources = tuple(sorted(merge.request.sources))
         self.found = Sources(store, tables, settings, (*self.sources, target))
 
@@ -91,7 +94,7 @@ class TableMerge(TableWork):
     def _evidence(self) -> Looks:
         seeded = frozenset(self.sources) if self._merge.request.seeded else frozenset[str]()
         into = self._history.merges_into
-        return Looks(self.found, self._cas, self._tables, self._rule, into, self._kept, seeded)
+        return Looks(self.found, self._cas, self._tables, self._rule, into, self._kept, seeded, self._yielded)
 
     def _given(self) -> Iterator[tuple[Key, str, dict[str, int]]]:
         earlier = sorted(self._history.merges_from - {self._merge.merge_id})
@@ -117,13 +120,14 @@ class TableMerge(TableWork):
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
         """One change for each row that a source has; this is also the preview."""
 
-        def behind(rows: Iterable[Row]) -> Iterator[Row]:
-            return (row for row in rows if after is None or row.key > after)
+        def behind(rows: Iterable[Row], account: str = "") -> Iterator[Row]:
+            stays = self.found.stays(self._rule, self._yielded.get(account, frozenset()))
+            return (row for row in rows if (after is None or row.key > after) and not stays(row.key))
 
         return plan(
             self._rule,
             self.account,
-            {account: behind(self._source_rows(account)) for account in self.sources},
+            {account: behind(self._source_rows(account), account) for account in self.sources},
             behind(self.found.rows(self._rule, self.account)),
             self._given(),
             self._evidence(),

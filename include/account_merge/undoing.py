@@ -85,7 +85,8 @@ class Undoing:
 
     def _digests(self, merge: Merge) -> dict[str, bytes]:
         rules = self.rules(merge)
-        return ends(log for r in rules for log in (*self._merging.logs(merge, r), *self.logs(merge, r)))
+        logs = (log for r in rules for log in (*self._merging.logs(merge, r), *self.logs(merge, r)))
+        return ends((*logs, *self._merging.deactivation.logs(merge)))
 
     def preview(self, merge: Merge, action: str, rule: TableRule) -> Iterator[tuple[str, Iterator[Change]]]:
         """(log name, changes) of what the action would do in one table; nothing is written."""
@@ -165,11 +166,16 @@ class Undoing:
             again, target = uuid.uuid5(merge_id, merge.operation or ""), merge.survivor or merge.request.target
             places = self._merging.places.enrolments(merge, f"{merge.operation}/")
             sent = self._merging.topics.publish(sync_events(again, target, places, self._settings, opened_ms(merge)))
+        guard, note = self._guard(merge), {}
+        if merge.state == "redoing":
+            self._merging.deactivation.run(merge, guard, merge.operation or "")
+        elif left := self._merging.deactivation.take_back(merge, guard):
+            note = {"note": f"{merge.note or ''}; {'; '.join(left)}".strip("; ")[:1000]}
         state = "undone" if merge.state == "undoing" else "completed"
         if state == "undone":
             for child in self.settles(merge):
                 self._end_with(child, merge)
-        if not self._journal.move(merge, state, digests=self._digests(merge)):
+        if not self._journal.move(merge, state, digests=self._digests(merge), **note):
             raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
         return {**self._answer(self._journal.need(merge_id), "", proceed=True), "sent": sent}
 

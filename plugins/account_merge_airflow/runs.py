@@ -41,6 +41,7 @@ def request_from(params: Mapping[str, Any], requested_by: str = "") -> MergeRequ
         tables=() if everything else tables,  # () = all, also those that a later version adds
         on_conflict=params.get("on_conflict", "combine"),
         source_rows=params.get("source_rows", "keep"),
+        deactivate_sources=bool(params.get("deactivate_sources", False)),
         dry_run=bool(params.get("dry_run", False)),
         reason=params.get("reason") or "",
         requested_by=requested_by,

@@ -39,7 +39,8 @@ class AirflowClient:
     def __init__(self, url: str, username: str, password: str) -> None:
         self._http = httpx.Client(base_url=url, timeout=60)
         token = self._json(self._http.post("/auth/token", json={"username": username, "password": password}))
-        self._http.headers["Authorization"] = f"Bearer {token['access_token']}"
+        self.token = str(token["access_token"])
+        self._http.headers["Authorization"] = f"Bearer {self.token}"
 
     def close(self) -> None:
         """Close the connection."""

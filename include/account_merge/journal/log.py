@@ -44,20 +44,20 @@ class Log:
             found = rows[0]
             bucket += 1
 
-    def entries(self, serial: bool = False) -> Iterator[Entry]:
-        """Every entry in order, page by page."""
-        bucket = 0
+    def entries(self, serial: bool = False, start: int = 0) -> Iterator[Entry]:
+        """Every entry from number `start` on, in order, page by page."""
+        bucket = start // BUCKET
         while True:
-            count = 0
+            following = max(start, bucket * BUCKET)
             for row in self._cas.stream(
-                "SELECT * FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ?",
-                [self.merge_id, self.table, bucket],
+                "SELECT * FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq >= ?",
+                [self.merge_id, self.table, bucket, following],
                 serial,
                 fetch_size=8,
             ):
-                count += 1
+                following += 1
                 yield self._entry(row)
-            if count < BUCKET:
+            if following < (bucket + 1) * BUCKET:
                 return
             bucket += 1
 
@@ -67,7 +67,7 @@ class Log:
             "SELECT payload FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ?",
             [*self._place(seq), seq],
         )
-        return unpayload(rows[0].payload) if rows else []
+        return unpayload(rows[0].payload) if rows and rows[0].payload else []
 
     def counts(self) -> dict[str, int]:
         """Rows by what happened to them, added up over the entries without reading their payload."""

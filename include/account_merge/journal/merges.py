@@ -180,6 +180,7 @@ def _merge(row: Any) -> Merge:
         tenant_of(options),
         int(options["dated"]) if "dated" in options else None,
         options.get("seeded") == "true",
+        options.get("deactivate_sources") == "true",
     )
     return Merge(
         row.merge_id,

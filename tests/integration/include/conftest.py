@@ -9,7 +9,7 @@ from tests.keyspaces import own_keyspaces
 
 @pytest.fixture(scope="session")
 def shared_environment(stack, session):
-    with own_keyspaces(stack, session) as own:
+    with own_keyspaces(stack, session, users=True) as own:
         yield own
 
 

@@ -158,7 +158,7 @@ def test_every_dag_explains_itself(dagbag):
 
 def test_the_trigger_form_describes_every_param(merge_dag):
     schemas = {name: merge_dag.params.get_param(name).schema for name in merge_dag.params}
-    assert set(schemas) == {"source_accounts", "target_account", "tables", "on_conflict", "source_rows", "dry_run",
+    assert set(schemas) == {"source_accounts", "target_account", "tables", "on_conflict", "source_rows", "deactivate_sources", "dry_run",
                             "reason"}  # fmt: skip
     for name, schema in schemas.items():
         assert schema.get("type"), name
@@ -168,8 +168,9 @@ def test_the_trigger_form_describes_every_param(merge_dag):
 
 def test_the_defaults_are_the_careful_ones(merge_dag):
     defaults = {name: merge_dag.params.get_param(name).value for name in
-                ("tables", "on_conflict", "source_rows", "dry_run")}  # fmt: skip
-    assert defaults == {"tables": TABLES, "on_conflict": "combine", "source_rows": "keep", "dry_run": False}  # fmt: skip
+                ("tables", "on_conflict", "source_rows", "deactivate_sources", "dry_run")}  # fmt: skip
+    assert defaults == {"tables": TABLES, "on_conflict": "combine", "source_rows": "keep",
+                        "deactivate_sources": False, "dry_run": False}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "task"), BY_HAND.items())

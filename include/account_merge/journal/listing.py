@@ -1,0 +1,113 @@
+"""The journal as lists for people: merges newest first, and when a log was written. By index, so hints only."""
+
+from __future__ import annotations
+
+import heapq
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from account_merge.errors import NeedsAttention
+from account_merge.journal.cas import BUCKET, Cas, now
+from account_merge.states import CLOSED
+
+#: Where a place in the list is: a merge's creation and its id.
+Place = tuple[datetime, uuid.UUID]
+#: No journal is older.
+EARLIEST = date(2024, 1, 1)
+_COLUMNS = "merge_id, state, origin, accounts, created_at"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which merges are listed; what is empty does not matter.
+
+    :param since: created at or after this time (UTC, without a zone), and before `until`.
+    """
+
+    account: str = ""
+    state: str = ""
+    origin: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def fits(self, row: Any) -> bool:
+        """Whether the merge of an index row is wanted."""
+        return (
+            row.created_at is not None
+            and (not self.state or row.state == self.state)
+            and (not self.origin or row.origin == self.origin)
+            and (not self.account or self.account in (row.accounts or ()))
+            and (self.since is None or row.created_at >= self.since)
+            and (self.until is None or row.created_at < self.until)
+        )
+
+
+def newest(cas: Cas, wanted: Wanted, before: Place | None, limit: int) -> list[Place]:
+    """The newest wanted merges before a place, at most `limit`; memory for these only, however many there are.
+
+    Of an account or an open state all are looked through; else windows of days, each twice as long as the one before,
+    until enough are found.
+    """
+    found: list[Place] = []
+    for rows in _windows(cas, wanted, before):
+        places = ((row.created_at, row.merge_id) for row in rows if wanted.fits(row))
+        found += heapq.nlargest(limit - len(found), (p for p in places if before is None or p < before))
+        if len(found) >= limit:
+            break
+    return found
+
+
+def _windows(cas: Cas, wanted: Wanted, before: Place | None) -> Iterator[Iterator[Any]]:
+    """Rows in portions, each older than the one before."""
+    if wanted.account:
+        yield _stream(cas, "accounts CONTAINS ?", [wanted.account])
+        return
+    if wanted.state and wanted.state not in CLOSED:
+        yield _stream(cas, "state = ?", [wanted.state])
+        return
+    newer = [moment for moment in (wanted.until, before[0] if before else None) if moment is not None]
+    last = min([*(moment.date() for moment in newer), now().date() + timedelta(days=1)])
+    earliest = max(EARLIEST, wanted.since.date()) if wanted.since else EARLIEST
+    days = 1
+    while last >= earliest:
+        first = max(earliest, last - timedelta(days=min(days, (last - date.min).days) - 1))
+        yield _days(cas, first, last)
+        last, days = first - timedelta(days=1), days * 2
+
+
+def _days(cas: Cas, first: date, last: date) -> Iterator[Any]:
+    try:
+        yield from _stream(cas, "day >= ? AND day <= ?", [first, last])
+    except NeedsAttention as error:
+        if error.code != "NO_JOURNAL":
+            raise
+        # A secondary index, which serves where the server knows no storage-attached one, knows no ranges.
+        for row in _stream(cas, "", []):
+            if row.created_at is not None and first <= row.created_at.date() <= last:
+                yield row
+
+
+def _stream(cas: Cas, where: str, values: list[Any]) -> Iterator[Any]:
+    return cas.stream(
+        f"SELECT {_COLUMNS} FROM {{ks}}.merges" + (f" WHERE {where}" if where else ""), values, serial=False
+    )
+
+
+def span(cas: Cas, merge_id: uuid.UUID, log: str) -> tuple[datetime, datetime] | None:
+    """When a log's first and last entry were written; None when it is empty. Reads no payload."""
+    where = "FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ?"
+    first = cas.read(f"SELECT created_at {where} AND seq = 0", [merge_id, log, 0], serial=False)
+    if not first or first[0].created_at is None:
+        return None
+    last, bucket = first[0].created_at, 0
+    while True:
+        rows = cas.read(
+            f"SELECT seq, created_at {where} ORDER BY seq DESC LIMIT 1", [merge_id, log, bucket], serial=False
+        )
+        last = rows[0].created_at if rows and rows[0].created_at else last
+        if not rows or rows[0].seq % BUCKET < BUCKET - 1:
+            return first[0].created_at, last
+        bucket += 1

@@ -1,0 +1,11 @@
+"""The JSON API, version 1: one router a resource, one OpenAPI document for all of them."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from account_merge_airflow.web.api import actions, know, merges, operate
+
+api = APIRouter(prefix="/api/v1")
+for _part in (merges.router, actions.router, operate.router, know.router):
+    api.include_router(_part)

@@ -1,0 +1,81 @@
+"""What is done to merges that there are, each by a run of its DAG: undo, redo, abandon, repair, retry."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+
+from fastapi import Request, Response
+
+from account_merge.search import Search
+from account_merge.service import Service
+from account_merge.undo_order import ACTIONS
+from account_merge_airflow.web.airflow_api import AirflowDep
+from account_merge_airflow.web.api import common, models
+from account_merge_airflow.web.auth import CallerDep
+from account_merge_airflow.web.core import CoreDep
+from account_merge_airflow.web.problems import Refusal
+
+router = common.router("actions")
+ANSWERS = (
+    common.NOT_FOUND | common.CONFLICT | {200: {"model": models.Checked, "description": "dry_run: what it would do."}}
+)
+
+
+def run_id_of(action: str, merge_id: uuid.UUID | str, user: str, key: str | None) -> str:
+    """The id of the run that does it: with a key the same however often it is asked for."""
+    unique = hashlib.sha256(f"{user}\n{key}".encode()).hexdigest()[:32] if key else uuid.uuid4().hex
+    return f"{action}__{merge_id}__{unique}"
+
+
+def checked(service: Service, merge_id: uuid.UUID, action: str, rows: int) -> models.Checked:
+    """What an action would do, by table and row; nothing is written."""
+    if action in ACTIONS:
+        tables = common.previewed(service.preview_undo(merge_id, action), rows)
+    else:
+        service.undoing.check(service.journal.need(merge_id), action)
+        tables = []
+    return models.Checked(merge_id=merge_id, action=action, tables=tables)
+
+
+@router.post("/merges/{merge_id}/retry", status_code=202, summary="Let a failed merge go on", responses=ANSWERS)
+def retry(
+    merge_id: uuid.UUID, body: models.ActionIn, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
+    response: Response, key: common.OptionalKey = None,
+) -> models.Accepted | models.Checked:  # fmt: skip
+    """Opens a failed merge or a refused event again: it goes on where it stopped."""
+    service = core.service()
+    service.journal.need(merge_id)
+    item = service.replay(Search(merge_ids=(merge_id,)), caller.name, body.reason, dry_run=True)
+    if item["left_alone"]:
+        raise Refusal(409, item["items"][0]["code"], item["items"][0]["note"], "Look at the merge's status.")
+    if body.dry_run:
+        response.status_code = 200
+        return models.Checked(merge_id=merge_id, action="retry", tables=[])
+    conf = {"merge_ids": [str(merge_id)], "dry_run": False, "reason": body.reason}
+    run_id = run_id_of("retry", merge_id, str(caller.user.get_id()), key)
+    run = airflow.trigger("account_merge_replay", run_id, conf)
+    made = common.run_out(request, run.dag_id, run.run_id, run.state)
+    return common.accepted(
+        response, models.Accepted(merge_id=merge_id, state=None, status_url=made.status_url, run=made)
+    )
+
+
+@router.post("/merges/{merge_id}/{action}", status_code=202, summary="Undo, redo, abandon or repair", responses=ANSWERS)
+def act(
+    merge_id: uuid.UUID, action: models.Action, body: models.ActionIn, core: CoreDep, caller: CallerDep,
+    airflow: AirflowDep, request: Request, response: Response, key: common.OptionalKey = None,
+) -> models.Accepted | models.Checked:  # fmt: skip
+    """Starts a run that does it, once it is clear that it makes sense now; `dry_run` shows what it would do."""
+    service = core.service()
+    if body.dry_run:
+        response.status_code = 200
+        return checked(service, merge_id, action, rows=100)
+    merge = service.journal.need(merge_id)
+    service.undoing.check(merge, action)
+    conf = {"merge_id": str(merge_id), "action": action, "dry_run": False, "reason": body.reason}
+    run = airflow.trigger("account_merge_undo", run_id_of(action, merge_id, str(caller.user.get_id()), key), conf)
+    made = common.run_out(request, run.dag_id, run.run_id, run.state)
+    return common.accepted(
+        response, models.Accepted(merge_id=merge_id, state=merge.state, status_url=made.status_url, run=made)
+    )

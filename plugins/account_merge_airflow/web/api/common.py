@@ -1,0 +1,105 @@
+"""What the resources share: links, cursors, pages of rows, the responses that every route may give."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Header, Request, Response
+
+from account_merge.errors import InvalidRequest
+from account_merge.report import Report
+from account_merge_airflow.web import LazyApp
+from account_merge_airflow.web.api.models import Accepted, PreviewTable, Row, RunOut
+from account_merge_airflow.web.core import Route
+from account_merge_airflow.web.problems import Problem
+
+#: A preview counts at most so many rows of a table.
+MOST_COUNTED = 100_000
+#: Every route may refuse so. `document` puts the media type of problems on them.
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem, "description": "Nobody is logged in."},
+    403: {"model": Problem, "description": "The user may not do this, or a page of another origin asked."},
+    422: {"model": Problem, "description": "The request cannot be read, or makes no sense."},
+    503: {"model": Problem, "description": "A server is away: the same call may succeed later."},
+}
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "There is no such thing."}}
+CONFLICT: dict[int | str, dict[str, Any]] = {
+    409: {"model": Problem, "description": "It cannot be done as things stand; the remedy says what first."},
+    502: {"model": Problem, "description": "Airflow did not start the run."},
+}
+Key = Annotated[
+    str,
+    Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$",
+           description="Chosen by the caller: the same key and request again is the same merge, done once.",
+           examples=["4711-1"]),
+]  # fmt: skip
+OptionalKey = Annotated[
+    str | None,
+    Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$",
+           description="Chosen by the caller: the same key again starts no second run."),
+]  # fmt: skip
+
+
+def router(tag: str) -> APIRouter:
+    """A resource's routes."""
+    return APIRouter(tags=[tag], route_class=Route, responses=PROBLEMS)
+
+
+def link(request: Request, path: str) -> str:
+    """A path of the API as a client reaches it."""
+    return f"{request.scope.get('root_path', '')}/api/v1{path}"
+
+
+def run_out(request: Request, dag_id: str, run_id: str, state: str | None = None) -> RunOut:
+    """A run with its addresses."""
+    airflow = str(request.scope.get("root_path", "")).removesuffix(LazyApp.PREFIX)
+    name = quote(run_id, safe="")
+    return RunOut(
+        dag_id=dag_id,
+        run_id=run_id,
+        state=state,
+        status_url=link(request, f"/runs/{dag_id}/{name}"),
+        page=f"{airflow}/dags/{dag_id}/runs/{name}",
+    )
+
+
+def accepted(response: Response, found: Accepted) -> Accepted:
+    """Say where the state can be asked for, in the body and in the header."""
+    response.headers["Location"] = found.status_url
+    return found
+
+
+def previewed(report: Report, rows: int) -> list[PreviewTable]:
+    """A preview's tables: all rows counted up to a limit, the first ones shown; memory for those only."""
+    found = []
+    for table in report.tables:
+        shown: list[Mapping[str, Any]] = []
+        counts: dict[str, int] = {}
+        stream = iter(table.rows)
+        for row in itertools.islice(stream, MOST_COUNTED):
+            counts[row["what"]] = counts.get(row["what"], 0) + 1
+            if len(shown) < rows:
+                shown.append(row)
+        complete = next(stream, None) is None
+        found.append(PreviewTable(table=table.table, note=table.note, counts=counts, complete=complete,
+                                  rows=rows_out(shown)))  # fmt: skip
+    return found
+
+
+def rows_out(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """Rows of a report."""
+    return [Row.model_validate(row) for row in rows]
+
+
+def place_of(cursor: str) -> tuple[int, int]:
+    """The place in a log that a cursor of rows names.
+
+    :raises InvalidRequest: it is none.
+    """
+    entry, _, number = cursor.partition(".")
+    if not (entry.isascii() and entry.isdigit() and number.isascii() and number.isdigit()) or len(cursor) > 18:
+        raise InvalidRequest("BAD_CURSOR", "the cursor is none of this list", "Take it from the page before.")
+    return int(entry), int(number)

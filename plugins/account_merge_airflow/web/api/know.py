@@ -1,0 +1,55 @@
+"""What the product knows: an account's story, which tables are covered, the rules."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Path
+
+from account_merge.report import jsonable
+from account_merge.rules import LEFT_ALONE, RULES
+from account_merge_airflow.web.api import common, models
+from account_merge_airflow.web.core import CoreDep
+
+router = common.router("knowledge")
+
+
+@router.get("/accounts/{account_id:path}", summary="An account's story", responses=common.NOT_FOUND | common.CONFLICT)
+def account(account_id: Annotated[models.Text, Path(max_length=1024)], core: CoreDep) -> models.AccountOut:
+    """All that ever happened to an account: what it gave and received, who holds it, where its history lives."""
+    found = core.service().asking.account(account_id)
+    return models.AccountOut.model_validate(
+        found | {"merges": [models.MergeOut.of(merge) for merge in found["merges"]]}
+    )
+
+
+@router.get("/coverage", summary="Which tables are merged")
+def coverage(core: CoreDep) -> list[models.CoverageTable]:
+    """Every table with a column like a user id: covered by a rule, left alone with a reason, or unknown."""
+    return [
+        models.CoverageTable(keyspace=t.keyspace, table=t.table, columns=list(t.columns), state=t.state, why=t.why)
+        for t in core.service().coverage().tables
+    ]
+
+
+@router.get("/rules", summary="What becomes of each column")
+def rules() -> models.RulesOut:
+    """Every rule with its columns' strategies and worked examples."""
+    found = [
+        models.RuleOut(
+            table=rule.table,
+            why=rule.why,
+            user=rule.user,
+            key=list(rule.key),
+            columns={name: models.ColumnOut(strategy=use.name, why=use.why) for name, use in rule.columns.items()},
+            examples=[
+                models.ExampleOut(
+                    source=jsonable(e.source), target=None if e.target is None else jsonable(e.target),
+                    merged=jsonable(e.merged),
+                )
+                for e in rule.examples
+            ],
+        )
+        for rule in RULES
+    ]  # fmt: skip
+    return models.RulesOut(rules=found, left_alone=dict(LEFT_ALONE))

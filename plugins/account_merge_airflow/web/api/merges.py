@@ -1,0 +1,146 @@
+"""Merges: preview, create, search, status, report."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import Query, Request, Response
+
+from account_merge.asking import place_of as merge_place
+from account_merge.asking import text_of
+from account_merge.errors import MergeError
+from account_merge.journal.listing import Wanted
+from account_merge.model import Merge, MergeRequest
+from account_merge.report import jsonable
+from account_merge.search import Search
+from account_merge.service import Service
+from account_merge_airflow.web.airflow_api import AirflowApi, AirflowDep
+from account_merge_airflow.web.api import common, models
+from account_merge_airflow.web.auth import Caller, CallerDep
+from account_merge_airflow.web.core import CoreDep
+from account_merge_airflow.web.problems import Refusal
+
+log = logging.getLogger(__name__)
+
+router = common.router("merges")
+Rows = Annotated[int, Query(ge=0, le=1000, description="How many rows of each table are shown.")]
+Limit = Annotated[int, Query(ge=1, le=500)]
+Cursor = Annotated[models.Text, Query(max_length=100, description="`next` of the page before.")]
+
+
+def request_of(body: models.PreviewIn, caller: Caller, reason: str = "") -> MergeRequest:
+    """The core's request."""
+    return MergeRequest(
+        tuple(body.source_accounts), body.target_account, tuple(body.tables), body.on_conflict, body.source_rows,
+        reason=reason, requested_by=caller.name, origin="api",
+    )  # fmt: skip
+
+
+@router.post("/previews", summary="Preview a merge", responses=common.CONFLICT)
+def preview(body: models.PreviewIn, core: CoreDep, caller: CallerDep, rows: Rows = 100) -> models.PreviewOut:
+    """What a merge would do, by table and row; nothing is written anywhere."""
+    report = core.service().preview(request_of(body, caller))
+    merge = models.MergeOut.model_validate(report.head())
+    return models.PreviewOut(merge=merge, tables=common.previewed(report, rows))
+
+
+@router.post("/merges", status_code=202, summary="Merge accounts", responses=common.CONFLICT)
+def create(
+    body: models.MergeIn, key: common.Key, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
+    response: Response,
+) -> models.Accepted:  # fmt: skip
+    """Opens a merge in the journal and starts its run; with the same key again it is the same merge, done once.
+
+    A merge that cannot start now (another one has an account, merging is stopped, Airflow fails) is started by the poll.
+    """
+    service = core.service()
+    merge = service.asking.ask(request_of(body, caller, body.reason), str(caller.user.get_id()), key)
+    return common.accepted(response, start(merge, service, airflow, request))
+
+
+def start(merge: Merge, service: Service, airflow: AirflowApi, request: Request) -> models.Accepted:
+    """Start a requested merge's run, if nothing is in its way; the journal has it whatever happens here."""
+    run = service.asking.start(merge)
+    if run is not None:
+        try:
+            airflow.trigger("account_merge", run["trigger_run_id"], run["conf"])
+        except Refusal as refusal:
+            log.warning("Merge %s: %s; the poll starts it.", merge.merge_id, refusal.problem.code)
+    merge = service.journal.need(merge.merge_id)
+    last = merge.run_ids[-1] if merge.run_ids else None
+    return models.Accepted(
+        merge_id=merge.merge_id,
+        state=merge.state,
+        status_url=common.link(request, f"/merges/{merge.merge_id}"),
+        run=common.run_out(request, "account_merge", last) if last else None,
+    )
+
+
+@router.get("/merges", summary="Search merges")
+def search(
+    core: CoreDep,
+    account: Annotated[models.Text, Query(max_length=1024, description="Source or target.")] = "",
+    merge_id: uuid.UUID | None = None,
+    state: models.State | None = None,
+    origin: Annotated[models.Text, Query(max_length=20, examples=["event"])] = "",
+    since: Annotated[models.Text, Query(max_length=40, description="Created at or after (UTC).")] = "",
+    until: Annotated[models.Text, Query(max_length=40, description="Created before (UTC).")] = "",
+    cursor: Cursor = "",
+    limit: Limit = 50,
+) -> models.MergesOut:
+    """Merges that fit all that is given, newest first. A page may have fewer than `limit`: only `next` tells the end."""
+    times = Search.of(since=since, until=until)
+    service = core.service()
+    if merge_id is not None:
+        found = service.journal.get(merge_id)
+        return models.MergesOut(merges=[models.MergeOut.of(found)] if found else [], next=None)
+    wanted = Wanted(account, state or "", origin, times.since, times.until)
+    merges, following = service.asking.merges(wanted, merge_place(cursor), limit)
+    return models.MergesOut(merges=[models.MergeOut.of(m) for m in merges], next=text_of(following))
+
+
+@router.get("/merges/{merge_id}", summary="A merge's status", responses=common.NOT_FOUND)
+def status(merge_id: uuid.UUID, core: CoreDep, request: Request) -> models.MergeStatus:
+    """How far a merge is, what happened to it, its runs, and what can be done with it now."""
+    service = core.service()
+    merge = service.journal.need(merge_id)
+    return models.MergeStatus(
+        merge=models.MergeOut.of(merge),
+        timeline=[models.Moment(at=str(jsonable(at)), what=what, note=note)
+                  for at, what, note in service.asking.timeline(merge)],
+        actions={action: _possible(error) for action, error in service.asking.possible(merge).items()},
+        runs=[common.run_out(request, "account_merge", run_id) for run_id in merge.run_ids],
+    )  # fmt: skip
+
+
+def _possible(error: MergeError | None) -> models.Possible:
+    if error is None:
+        return models.Possible(possible=True)
+    return models.Possible(possible=False, code=error.code, detail=error.message, remedy=error.remedy)
+
+
+@router.get("/merges/{merge_id}/report", summary="What a merge did", responses=common.NOT_FOUND)
+def report(merge_id: uuid.UUID, core: CoreDep, request: Request) -> models.ReportOut:
+    """Counts by table, of the merge and of its undos, and where each table's rows are."""
+    found = core.service().report(merge_id)
+
+    def table(part: Any) -> models.TableOut:
+        path = f"/merges/{merge_id}/tables/{quote(part.table, safe='')}/rows"
+        url = common.link(request, path) if part.counts else None
+        return models.TableOut(table=part.table, note=part.note, counts=dict(part.counts), rows_url=url)
+
+    return models.ReportOut(
+        merge=models.MergeOut.of(found.merge), coverage=dict(found.coverage), tables=[table(t) for t in found.tables]
+    )
+
+
+@router.get("/merges/{merge_id}/tables/{table:path}/rows", summary="A report's rows", responses=common.NOT_FOUND)
+def rows(
+    merge_id: uuid.UUID, table: models.Text, core: CoreDep, cursor: Cursor = "0.0", limit: Limit = 100
+) -> models.RowsOut:
+    """Rows of one table of the report, in key order, page by page."""
+    found, following = core.service().looking.rows(merge_id, table, common.place_of(cursor or "0.0"), limit)
+    return models.RowsOut(rows=common.rows_out(found), next=f"{following[0]}.{following[1]}" if following else None)

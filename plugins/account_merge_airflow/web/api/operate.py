@@ -1,0 +1,90 @@
+"""What an operator looks at and turns: failed events and their replay, switches, runs, how things stand."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Query, Request, Response
+
+from account_merge.search import KINDS, MOST, Search
+from account_merge_airflow.web.airflow_api import OUR_DAGS, AirflowDep
+from account_merge_airflow.web.api import common, models
+from account_merge_airflow.web.api.actions import run_id_of
+from account_merge_airflow.web.auth import CallerDep
+from account_merge_airflow.web.core import CoreDep, in_thread
+
+router = common.router("operation")
+
+
+@router.get("/failed", summary="What a person has to look at")
+def failed(
+    core: CoreDep,
+    states: Annotated[list[models.Kind] | None, Query(description="Empty: all.")] = None,
+    codes: Annotated[list[models.Text] | None, Query(description="Error codes.", max_length=100)] = None,
+    account: Annotated[models.Text, Query(max_length=1024)] = "",
+    since: Annotated[models.Text, Query(max_length=40)] = "",
+    until: Annotated[models.Text, Query(max_length=40)] = "",
+    limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
+) -> list[models.MergeOut]:
+    """Failed merges, refused events and failed events that could not be published, oldest first."""
+    wanted = Search.of(kinds=states or KINDS, codes=codes, account=account, since=since, until=until, limit=limit)
+    return [models.MergeOut.of(merge) for merge in core.service().failed(wanted)]
+
+
+@router.post(
+    "/failed/replay", status_code=202, summary="Open them again",
+    responses=common.CONFLICT | {200: {"model": models.Replayed, "description": "dry_run: what it would do."}},
+)  # fmt: skip
+def replay(
+    body: models.ReplayIn, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request, response: Response,
+    key: common.OptionalKey = None,
+) -> models.Accepted | models.Replayed:  # fmt: skip
+    """Starts a run that opens failed merges and refused events again; `dry_run` (the default) says what it would do."""
+    asked = body.model_dump(mode="json", exclude={"dry_run", "reason", "corrected"})
+    kinds = asked.pop("states")
+    found = core.service().replay(Search.of(kinds=kinds, **asked), caller.name, body.reason, True, body.corrected)
+    if body.dry_run:
+        response.status_code = 200
+        return models.Replayed.model_validate(found)
+    conf = asked | {
+        "states": kinds or list(KINDS[:3]),
+        "corrected": body.corrected,
+        "dry_run": False,
+        "reason": body.reason,
+    }
+    run = airflow.trigger("account_merge_replay", run_id_of("replay", "failed", str(caller.user.get_id()), key), conf)
+    made = common.run_out(request, run.dag_id, run.run_id, run.state)
+    return common.accepted(response, models.Accepted(merge_id=None, state=None, status_url=made.status_url, run=made))
+
+
+@router.post("/switches", status_code=202, summary="Stop merging, or let it go on", responses=common.CONFLICT)
+def turn(
+    body: models.SwitchIn, caller: CallerDep, airflow: AirflowDep, request: Request, response: Response,
+    key: common.OptionalKey = None,
+) -> models.Accepted:  # fmt: skip
+    """Starts a run that turns a switch; a merge stops before its next rows are written."""
+    run_id = run_id_of(body.action, "switch", str(caller.user.get_id()), key)
+    conf: dict[str, Any] = {"action": body.action, "tenant": body.tenant or None, "reason": body.reason}
+    run = airflow.trigger("account_merge_switch", run_id, conf)
+    made = common.run_out(request, run.dag_id, run.run_id, run.state)
+    return common.accepted(response, models.Accepted(merge_id=None, state=None, status_url=made.status_url, run=made))
+
+
+@router.get("/status", summary="How things stand")
+def status(core: CoreDep) -> models.StatusOut:
+    """Which switches are on, how many merges are in which state, and what waits for whom."""
+    return models.StatusOut.model_validate(core.service().status())
+
+
+@router.get("/runs/{dag_id}/{run_id:path}", summary="A run's state", responses=common.NOT_FOUND)
+def run(dag_id: models.Text, run_id: models.Text, airflow: AirflowDep, request: Request) -> models.RunOut:
+    """A run of one of the product's DAGs."""
+    found = airflow.run(dag_id, run_id)
+    return common.run_out(request, found.dag_id, found.run_id, found.state)
+
+
+@router.get("/session", summary="Who is logged in")
+async def session(caller: CallerDep) -> models.SessionOut:
+    """The user, what the user may start, and the token that changes by cookie need."""
+    may = {dag: await in_thread(caller.may_start, dag) for dag in OUR_DAGS}
+    return models.SessionOut(user=caller.name, may_start=may, csrf_token=caller.csrf_token)

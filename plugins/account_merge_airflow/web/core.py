@@ -1,0 +1,108 @@
+"""The core for pages and API: one service a process, opened at the first request, shared by its threads."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import Depends, Request
+from fastapi.routing import APIRoute
+
+from account_merge_airflow.connections import CASSANDRA_CONNECTION, KAFKA_CONNECTION, settings_from
+
+if TYPE_CHECKING:
+    from account_merge.service import Service
+    from account_merge.settings import Settings
+
+#: How long the schema of learners' tables and Airflow's connections are taken as they were.
+RENEW_SECONDS = 300.0
+#: Requests that wait for Cassandra at once: threads of their own, so that Airflow's API never waits for a slow cluster.
+THREADS = 16
+
+
+class Core:
+    """Hands out the service; a cluster that is away is asked again by the next request."""
+
+    def __init__(self, settings: Callable[[], Settings]) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._service: Service | None = None
+        self._old: Service | None = None
+        self._until = 0.0
+
+    def service(self) -> Service:
+        """The service with open connections; may block.
+
+        :raises TransientError: Cassandra does not answer.
+        """
+        from account_merge.service import Service
+
+        with self._lock:
+            if self._service is not None and time.monotonic() < self._until:
+                return self._service
+            before, settings = self._service, self._settings()
+            same = before is not None and before.settings == settings
+            fresh = before.renewed() if before is not None and same else Service(settings)
+            # What threads share is made here, once; the rest of a service is made on top of it.
+            _ = fresh.looking, fresh.undoing, fresh.inbox, fresh.switch
+            if before is not None and not same:
+                if self._old is not None:
+                    self._old.close()
+                self._old = before  # requests under way may still use it
+            self._service, self._until = fresh, time.monotonic() + RENEW_SECONDS
+            return fresh
+
+
+def server_settings() -> Settings:
+    """The settings as the API server sees them: the same connections as a task's."""
+    return settings_from(_connection(CASSANDRA_CONNECTION), _connection(KAFKA_CONNECTION))
+
+
+def _connection(conn_id: str) -> Any:
+    from airflow.models.connection import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return Connection.get_connection_from_secrets(conn_id)
+    except AirflowNotFoundException:
+        return None
+
+
+def core_of(request: Request) -> Core:
+    """The app's core."""
+    found = request.app.state.core
+    assert isinstance(found, Core)
+    return found
+
+
+CoreDep = Annotated[Core, Depends(core_of)]
+
+_limiter: list[CapacityLimiter] = []
+
+
+async def in_thread(call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    """The result of a blocking call, in one of our own threads."""
+    if not _limiter:
+        _limiter.append(CapacityLimiter(int(os.environ.get("ACCOUNT_MERGE_WEB_THREADS") or THREADS)))
+    return await to_thread.run_sync(functools.partial(call, *args, **named), limiter=_limiter[0])
+
+
+class Route(APIRoute):
+    """A route whose plain function runs in one of our own threads: `APIRouter(route_class=Route)`."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint if inspect.iscoroutinefunction(endpoint) else _threaded(endpoint), **options)
+
+
+def _threaded(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(endpoint)
+    async def threaded(*args: Any, **named: Any) -> Any:
+        return await in_thread(endpoint, *args, **named)
+
+    return threaded

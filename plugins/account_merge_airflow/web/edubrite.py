@@ -1,0 +1,261 @@
+"""EduBrite's `mergeAccounts`, as its documents and its own client have it: connect, then one call that answers once.
+
+Both routes check who asks themselves, by the cookies of the handshake: the API user is one of Airflow's, signed in by its
+auth manager, and needs the right to start runs of `account_merge`. The merge is opened in the journal, the poll starts it,
+and the call waits for its end; asked again, it finds the same merge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+from fastapi import APIRouter, Request, Response
+
+from account_merge.by_name import Found, Wanted
+from account_merge.errors import InvalidRequest, MergeError, TransientError
+from account_merge.model import Merge
+from account_merge_airflow.web import auth
+from account_merge_airflow.web.core import CoreDep, in_thread
+from account_merge_airflow.web.edubrite_form import parameters
+from account_merge_airflow.web.edubrite_session import Sessions, Throttle
+from account_merge_airflow.web.edubrite_xml import respond
+
+PREFIX = "/oltpublish/site"
+CONNECT, USER_SERVICE = f"{PREFIX}/connect.do", f"{PREFIX}/userService.do"
+#: The paths that are open to anybody and check themselves who asks.
+OPEN = frozenset({CONNECT, USER_SERVICE})
+SESSION_ID, SESSION_INFO = "SESSION_ID", "SESSION_INFO"
+#: The header that EduBrite's own clients name the acting user by: the user name, then `|` and more that we do not need.
+ACTING_HEADER = "REAL_UNAME"
+#: Calls of one process that wait for their merge at once; further ones are answered with how it stands.
+MOST_WAITING = 100
+MOST_SKIPPED = 1000
+#: Our code -> EduBrite's, where it is not the service's generic one.
+CODES = {"UNKNOWN_USER": "0004", "NOT_ADMIN": "0005", "SOURCE_IS_ADMIN": "0005"}
+GENERIC = "0026"
+
+log = logging.getLogger(__name__)
+router = APIRouter(include_in_schema=False)
+
+
+class State:
+    """What one process keeps for the handshake."""
+
+    def __init__(self) -> None:
+        from airflow.api_fastapi.auth.tokens import get_signing_key
+
+        from account_merge.settings import Settings
+
+        self.settings = Settings.from_env(os.environ)
+        self.sessions = Sessions(get_signing_key("api", "secret_key"), self.settings.session_seconds)
+        self.connects = Throttle(self.settings.connects_per_minute)
+        self.failures = Throttle(self.settings.connects_per_minute)
+        self.waiting = 0
+
+
+@functools.cache
+def state() -> State:
+    """This process's, made at the first request."""
+    return State()
+
+
+# --- the handshake ------------------------------------------------------------------------------------------------
+@router.api_route(CONNECT, methods=["GET", "POST"])
+async def connect(request: Request) -> Response:
+    """The first call gets SESSION_ID; the second, with it and the API user's name and password, SESSION_INFO."""
+    known, session_id = state(), request.cookies.get(SESSION_ID, "")
+    try:
+        given = await parameters(request)
+    except InvalidRequest as error:
+        return _refused(error)
+    name, password = given.get("username", ""), given.get("password", "")
+    address = request.client.host if request.client else ""
+    if not session_id or not name:  # the first call, whose parameters are ignored
+        wait = known.connects.wait(f"new {address}")
+        known.connects.count(f"new {address}")
+        return _too_often(wait) if wait else _with_cookie(request, respond("0"), SESSION_ID, known.sessions.new_id())
+    if not known.sessions.valid_id(session_id):
+        return respond("0174")
+    if wait := known.connects.wait(address) or known.failures.wait(name):
+        return _too_often(wait)
+    known.connects.count(address)
+    token = await _sign_in(request, name, password)
+    if not token:
+        known.failures.count(name)
+        return respond("0154")
+    return _with_cookie(request, respond("0152"), SESSION_INFO, known.sessions.seal(session_id, token))
+
+
+async def _sign_in(request: Request, name: str, password: str) -> str:
+    """The token that Airflow's auth manager gives for a name and password; empty when it gives none.
+
+    Asked through its own route, inside of this process, so that every auth manager that has one decides as it does.
+    """
+    transport = httpx.ASGITransport(app=request.scope["airflow_app"], raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
+        answer = await client.post("/auth/token", json={"username": name, "password": password})
+    if answer.status_code not in (200, 201):
+        return ""
+    return str(answer.json().get("access_token") or "")
+
+
+def _with_cookie(request: Request, response: Response, name: str, value: str) -> Response:
+    secure = request.url.scheme == "https"
+    response.set_cookie(name, value, path="/", secure=secure, httponly=True, samesite="strict")
+    return response
+
+
+def _too_often(wait: float) -> Response:
+    response = respond("0154", "Too many attempts to connect.", status=403)
+    response.headers["Retry-After"] = str(int(wait) + 1)
+    return response
+
+
+# --- the user service ---------------------------------------------------------------------------------------------
+@router.api_route(USER_SERVICE, methods=["GET", "POST"])
+async def user_service(request: Request, core: CoreDep) -> Response:
+    """`dispatch=mergeAccounts`; every other call is answered with the service's generic code."""
+    details = False
+    try:
+        caller = await _caller(request)
+        if caller is None:
+            return respond("0174")
+        if not await in_thread(auth.allowed, caller, "POST", auth.MERGE_DAG):
+            return respond("0005")
+        given = await parameters(request)
+        details = given.get("details", "").lower() == "true"
+        wanted = _wanted(request, given, str(caller.get_name()))
+        service = await in_thread(core.service)
+        found = await in_thread(service.by_name.open, wanted)
+        merge = await _ended(service, found.merge)
+        shown = await in_thread(_details, service, merge, found, wanted) if details else None
+        if _done(merge):
+            return respond("0224", details=shown)
+        return _not_done(merge, shown)
+    except MergeError as error:
+        return _refused(error, details)
+    except Exception as error:  # noqa: BLE001 - the caller reads XML; the log says where, without anybody's values
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        log.error("userService.do: %s\n%s", type(error).__name__, frames)
+        return respond(GENERIC)
+
+
+async def _caller(request: Request) -> Any:
+    """The API user of the session, None when it is not valid (any more)."""
+    from airflow.api_fastapi.app import get_auth_manager
+    from jwt import InvalidTokenError
+
+    token = state().sessions.open(request.cookies.get(SESSION_ID, ""), request.cookies.get(SESSION_INFO, ""))
+    if not token:
+        return None
+    try:
+        return await get_auth_manager().get_user_from_token(token)
+    except InvalidTokenError:
+        return None
+
+
+def _wanted(request: Request, given: Mapping[str, str], caller: str) -> Wanted:
+    """The call's parameters as a request.
+
+    :raises InvalidRequest: they are not those of `mergeAccounts`.
+    """
+    if given.get("dispatch") != "mergeAccounts":
+        raise InvalidRequest("UNKNOWN_DISPATCH", "dispatch is not mergeAccounts", "Send dispatch=mergeAccounts.")
+    deactivate = given.get("deactivate", "").strip().lower()
+    if deactivate not in ("", "true", "false"):
+        raise InvalidRequest("BAD_OPTION", "deactivate is true or false", "Correct it.")
+    others = ",".join(given.get(name, "") for name in ("otherUserNames", "otherUserName"))
+    return Wanted(
+        acting=_acting(request, given),
+        main=given.get("mainUserName", ""),
+        others=tuple(others.split(",")),
+        deactivate=deactivate == "true",
+        by=caller,
+        reason="mergeAccounts",
+    )
+
+
+def _acting(request: Request, given: Mapping[str, str]) -> str:
+    """The acting user's name: the header's, else the parameter's; empty when the two differ."""
+    sent = [
+        raw.encode("latin-1").decode("utf-8", "replace").split("|")[0] for raw in request.headers.getlist(ACTING_HEADER)
+    ]
+    sent.append(given.get(state().settings.acting_user_parameter, ""))
+    names = {name.strip() for name in sent} - {""}
+    return names.pop() if len(names) == 1 else ""
+
+
+async def _ended(service: Any, merge: Merge) -> Merge:
+    """The merge when it has ended, stopped, or the time to wait is over."""
+    known = state()
+    deadline, pause = time.monotonic() + known.settings.answer_seconds, 0.2
+    if known.waiting >= MOST_WAITING:
+        return merge
+    known.waiting += 1
+    try:
+        while merge.state in ("requested", "started", "waiting", "running") and time.monotonic() < deadline:
+            await asyncio.sleep(max(0.0, min(pause, deadline - time.monotonic())))
+            pause = min(pause * 1.5, 2.0)
+            merge = await in_thread(service.journal.need, merge.merge_id)
+        return merge
+    finally:
+        known.waiting -= 1
+
+
+def _done(merge: Merge) -> bool:
+    return merge.state in ("completed", "erased")
+
+
+def _not_done(merge: Merge, details: Mapping[str, Any] | None) -> Response:
+    under_way = merge.state in ("requested", "started", "waiting", "running")
+    text = "The merge is not done yet. Repeat the call for its result." if under_way else ""
+    response = respond(GENERIC, text, details)
+    if under_way:
+        response.headers["Retry-After"] = "10"
+    return response
+
+
+def _refused(error: MergeError, details: bool = False) -> Response:
+    shown = {"error": {"code": error.code, "message": error.message, "remedy": error.remedy}} if details else None
+    response = respond(CODES.get(error.code, GENERIC), details=shown)
+    if isinstance(error, TransientError):
+        response.headers["Retry-After"] = "10"
+    return response
+
+
+def _details(service: Any, merge: Merge, found: Found, wanted: Wanted) -> dict[str, Any]:
+    """What the old answer has no place for: the merge id, each account's result, and what was skipped."""
+    names = {account: name for name, account in found.accounts.items()}
+    skipped: dict[str, list[dict[str, str]]] = {}
+    for source, stands, (kind, *place) in service.merging.places.left(merge):
+        why = {"keptFrom": names.get(stands, ""), "keptFromAccount": stands}
+        skipped.setdefault(source, []).append({"kind": kind, "id": "/".join(map(str, place)), **why})
+    main = merge.request.target
+    others = [
+        {
+            "userName": name,
+            "accountId": account,
+            "result": "merged" if _done(merge) else "notMerged",
+            "deactivated": str(_done(merge) and merge.request.deactivate_sources).lower(),
+            "skipped": skipped.get(account, [])[:MOST_SKIPPED],
+            "skippedTotal": str(len(skipped.get(account, []))),
+        }
+        for name, account in found.accounts.items()
+        if account != main
+    ]
+    error = {"code": merge.error_code, "message": merge.error, "remedy": merge.remedy} if merge.error_code else None
+    return {
+        "mergeId": str(merge.merge_id),
+        "state": merge.state,
+        "main": {"userName": names.get(main, ""), "accountId": main, "survivor": merge.survivor or main},
+        "other": others,
+        **({"error": error} if error else {}),
+    }
