@@ -147,9 +147,8 @@ def _same(merge: Merge, main: Person | None, others: Sequence[Person | None]) ->
 
 
 def _stands(merge: Merge) -> bool:
-    """Whether the merge is done or on its way; one whose details were erased is judged by what it was before."""
-    undone = merge.state == "erased" and (merge.sync_sent is None or (merge.operation or "").startswith("undo"))
-    return merge.state not in _GONE and not undone
+    """Whether the merge is done or on its way; one that was erased is judged by what it was before."""
+    return merge.outcome not in _GONE
 
 
 def _accounts(merge: Merge, main: str, others: Sequence[str], people: dict[str, Person | None]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from account_merge.errors import InvalidRequest, TransientError
 from account_merge.expiry import OWED, Expiry
 from account_merge.journal.cas import ERASED
 from account_merge.journal.expired import rename
+from account_merge.journal.scans import STRANDED, ScanLog
 from account_merge.journal.state_log import StateLog
 from account_merge.merging import Merging
 from account_merge.model import Merge
@@ -114,6 +115,8 @@ class Erasing:
         }
         if dry_run:
             return answer | {"account_ids": list(person.accounts)}
+        stranded = ScanLog(self._journal, STRANDED)
+        stranded.rewrite(lambda e: {**e, "found": [f for f in e["found"] if f["account_id"] not in person.accounts]})
         rows = [name for name in person.names if self._journal.plain(name)]
         if not person.left and not rows and not self._unfinished(account):
             return answer

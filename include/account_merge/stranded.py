@@ -13,7 +13,7 @@ from typing import Any
 
 from account_merge.errors import InvalidRequest, NeedsAttention
 from account_merge.journal import Journal
-from account_merge.journal.scans import ScanLog
+from account_merge.journal.scans import STRANDED, ScanLog
 from account_merge.rules import RULES
 from account_merge.schema import Tables
 from account_merge.settings import Settings
@@ -55,7 +55,7 @@ class Stranded:
         self._session, self._store, self._journal, self._tables = session, store, journal, tables
         # No account is worth reading a whole table for.
         self._settings = settings.replace(scan_tables=())
-        self._log = ScanLog(journal, "stranded")
+        self._log = ScanLog(journal, STRANDED)
 
     def found(self) -> Iterator[dict[str, Any]]:
         """What the search has found so far: `{account_id, deactivated_on, tables}`, in the order of the token ring."""

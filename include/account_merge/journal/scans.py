@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from account_merge.journal.cas import BUCKET, NO_MERGE, Cas, now
+
+STRANDED = "stranded"  # the search for accounts that are switched off and were never merged
 
 
 class ScanLog:
@@ -52,6 +54,16 @@ class ScanLog:
                 )
                 if row.payload is not None
             )
+
+    def rewrite(self, rewritten: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Puts what `rewritten` answers in the place of each entry."""
+        for seq, entry in enumerate(self.entries()):
+            if (other := rewritten(entry)) != entry:
+                self._cas.write(
+                    "UPDATE {ks}.log SET payload = ? WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ? "
+                    "IF EXISTS",
+                    [json.dumps(other).encode(), NO_MERGE, self._name, seq // BUCKET, seq],
+                )
 
     def forget(self) -> None:
         """Removes every entry, the last one first: a search that is forgotten half-way still goes on where it ends."""

@@ -9,7 +9,9 @@ import pytest
 from account_merge.cli import run_merge
 from account_merge.directory import encrypted, spellings
 from account_merge.errors import NeedsAttention
+from account_merge.journal.scans import STRANDED, ScanLog
 from account_merge.model import MergeRequest
+from tests.integration.include.journal_text import journal_text
 from tests.learners import account, enrolment, put, rows
 from tests.people import lookups, person, user
 
@@ -171,3 +173,19 @@ def test_the_report_shows_the_deactivation_and_its_log_holds_only_what_is_writte
     assert row["what"] == "changed"
     assert "firstname" not in row["before"]
     assert row["after"]["status"] == 0
+
+
+def test_what_a_deactivation_remembers_is_erased_with_the_person(session, keyspace, service):
+    source = person(session, keyspace, "Erased-Asha", email="asha@example.org", phone="4711-0815")
+    target = person(session, keyspace, "Erased-Main")
+    ScanLog(service.journal, STRANDED).append(0, {"found": [{"account_id": source}, {"account_id": "another"}]})
+    merge_id = merged(service, [source], target, deactivate_sources=True)
+    assert "asha@example.org" in journal_text(session, service)
+    service.erase(target, "the officer", "request 4713", dry_run=False)
+    text = journal_text(session, service)
+    for word in (source, target, "asha@example.org", "4711-0815", "erased-asha"):
+        assert word not in text, word
+    assert [f["account_id"] for entry in ScanLog(service.journal, STRANDED).entries() for f in entry["found"]] == [
+        "another"
+    ]
+    assert {d.kind for d in service.audit(merge_id)} <= {"expired"}
