@@ -1,4 +1,4 @@
-"""Random histories of merges, repeats, chains, late activity, settles, repairs, undos and redos against a model of sets.
+"""Random histories of all that can be done to merges, expiry and late activity between, against a model of sets.
 
 In the model every view is a thing of its own, so that nothing can count twice: an account shows what happened to it and
 what the merges that stand have brought it. The totals in Cassandra must be the sizes of those sets, after every step.
@@ -11,11 +11,13 @@ import random
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import pytest
 
 from account_merge.cli import run_merge
 from account_merge.errors import InvalidRequest
+from account_merge.journal import now
 from account_merge.model import MergeRequest
 from account_merge.service import Service
 from account_merge.store import Store
@@ -167,6 +169,20 @@ class World:
             else:
                 assert answer["error"]["code"] in ("INTO_ITSELF", "ALREADY_MERGED"), answer
 
+    def expire(self):
+        """A merge was closed long ago: its images go, what it brought stays and counts."""
+        if not self.merges:
+            return
+        merge_id = self.dice.choice(self.merges)
+        self.session.execute(
+            f"UPDATE {self.service.settings.journal_keyspace}.merges SET closed_at = %s WHERE merge_id = %s IF EXISTS",
+            [now() - timedelta(days=4000), merge_id],
+        )
+        self.service.expire()
+        expiry = self.service.journal.need(merge_id).expiry
+        self.told.append(f"expire {merge_id}: {expiry}")
+        self.done["expire"] += expiry == "done"
+
     def abandon(self):
         """A merge that fails before it wrote anything, or after its first table, and is given up."""
         source, target = self.dice.sample(self.users, 2)
@@ -198,7 +214,15 @@ class World:
         except InvalidRequest as refused:
             told = refused.code
         self.told.append(f"{action} {merge_id}: {told}")
-        assert told in ("done", "UNDO_FIRST", "ALREADY_MERGED", "INTO_ITSELF", "CANNOT_REDO"), self.told
+        assert told in (
+            "done",
+            "UNDO_FIRST",
+            "ALREADY_MERGED",
+            "INTO_ITSELF",
+            "CANNOT_REDO",
+            "EXPIRED",
+            "UNDO_WINDOW_OVER",
+        ), self.told
 
     def stall(self):
         """A merge's writer is stopped before it writes; the merge is undone; the writer wakes and writes what it had."""
@@ -235,7 +259,7 @@ def service(shared_service):
 def test_totals_are_what_one_account_would_have_counted(seed, session, service, monkeypatch):
     world = World(service, session, seed, monkeypatch)
     steps = [world.learn] * 11 + [world.merge] * 7 + [world.undo] * 7 + [world.repair, world.settle] * 3
-    steps += [world.repeat, world.stall, world.abandon]  # a step `expire` has its place here
+    steps += [world.repeat, world.stall, world.abandon, world.expire]
     world.dice.shuffle(steps)
     for step in (world.learn, world.learn, world.merge, *steps):
         step()
@@ -245,7 +269,9 @@ def test_totals_are_what_one_account_would_have_counted(seed, session, service, 
 
 def test_the_histories_had_every_step():
     """Of seeds that are fixed, so that this holds or fails for ever."""
-    missing = {"merge", "undo", "redo", "settle", "repair of a repair", "abandon", "stalled writer"} - set(DONE)
+    missing = {"merge", "undo", "redo", "settle", "repair of a repair", "abandon", "stalled writer", "expire"} - set(
+        DONE
+    )
     assert not DONE or not missing, DONE
 
 

@@ -1,0 +1,69 @@
+"""What the platform wrote over our totals: told by value and time, named where both leave it open, put right later."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+import pytest
+
+from account_merge.late import mend
+from account_merge.model import Change, Row, Write
+from account_merge.rewind import Step
+from account_merge.rules import rule_for
+from account_merge.settings import Settings
+from account_merge.verify import unseen
+
+CC, SETTINGS, ONE = rule_for("user_content_consumption"), Settings.from_env({}), uuid.UUID(int=1)
+NOW = time.time()
+
+
+def change(before: int | None, put: int | None, delete: int = 0) -> Change:
+    """An entry's change: what the total was, and what was put; the source had 3."""
+    writes = {} if delete else {"viewcount": Write(put, int((NOW - 2) * 1e6))}
+    row = None if before is None else {"viewcount": before}
+    return Change((), {"s": {"viewcount": 3}}, row, writes, 0, {}, {"s": {"viewcount": (0, 3)}}, delete=delete)
+
+
+def written(value: int, ahead: float = 0.0) -> Row:
+    return Row((), {"viewcount": value}, {"viewcount": int((NOW + ahead) * 1e6)})
+
+
+@pytest.mark.parametrize("ahead", [0.0, 3600.0])
+@pytest.mark.parametrize(
+    ("one", "found", "blind", "noted"),
+    [
+        (change(2, 5), 4, True, False),  # a merge: below what was put
+        (change(2, 5), 6, False, True),
+        (change(5, 2), 3, False, False),  # an undo: below what it found
+        (change(5, 2), 6, True, True),
+        (change(3, None, delete=int((NOW - 2) * 1e6)), 1, False, False),  # an undo that deleted the row
+        (change(3, None, delete=int((NOW - 2) * 1e6)), 4, True, True),
+    ],
+)
+def test_a_write_meanwhile_is_told_by_its_value_or_named(
+    one: Change, found: int, blind: bool, noted: bool, ahead: float
+) -> None:
+    columns, notes = unseen(CC, one, written(found, ahead), NOW, SETTINGS)
+    assert (bool(columns), bool(notes)) == (blind, noted)
+
+
+def mended(found: int | None, ahead: float = 0.0, sent: float = NOW) -> Any:
+    row = None if found is None else written(found, ahead)
+    return mend(CC, [Step(ONE, change(2, 5), sent=sent)], row, "t", lambda merge: True, SETTINGS)
+
+
+def test_a_share_that_was_written_over_is_handed_on_again() -> None:
+    found = mended(3)
+    assert (found.given, found.unseen, found.notes) == ({"s": {"viewcount": 0}}, {"viewcount"}, ())
+
+
+def test_growth_changes_nothing_and_stays_open_only_for_the_window() -> None:
+    within, later = mended(6), mended(6, sent=NOW - 3600)
+    assert (within.given, len(within.notes)) == ({}, 1)
+    assert (later.given, later.notes) == ({}, ())
+
+
+def test_a_row_that_was_deleted_gets_all_that_the_source_has() -> None:
+    assert mended(None).given == {"s": {"viewcount": 0}}
