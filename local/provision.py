@@ -28,7 +28,9 @@ def cassandra_session(hosts: Iterable[str], port: int) -> Iterator[Session]:
     """A session of our own, for DDL and sample rows."""
     from cassandra.cluster import Cluster
 
-    with Cluster(list(hosts), port=port, sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]) as cluster:
+    patience = {"connect_timeout": 30, "control_connection_timeout": 30}  # the server has only just begun to answer
+    nodelay = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    with Cluster(list(hosts), port=port, sockopts=nodelay, **patience) as cluster:
         yield cluster.connect()
 
 

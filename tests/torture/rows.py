@@ -89,27 +89,27 @@ def program(account: Account, name: str) -> tuple[str, dict[str, Any], Facts]:
 def read(ask: Callable[..., list[Any]], account: str) -> Facts:
     """All that an account's rows show, as facts; what stands twice in a list counts twice."""
     facts: Counter[Any] = Counter()
-    for r in ask(f"SELECT * FROM {COURSES}.user_content_consumption WHERE userid = %s", account):
+    for r in ask(f"SELECT * FROM {COURSES}.user_content_consumption WHERE userid = ?", account):
         key = (r.courseid, r.contentid)
         facts["views", *key], facts["status", *key] = r.viewcount or 0, r.status or 0
         facts["completions", *key], facts["lesson progress", *key] = r.completedcount or 0, r.progress or 0
     courses = set()
-    for r in ask(f"SELECT * FROM {COURSES}.user_enrolments WHERE userid = %s", account):
+    for r in ask(f"SELECT * FROM {COURSES}.user_enrolments WHERE userid = ?", account):
         courses.add(r.courseid)
         facts["enrolled", r.courseid], facts["progress", r.courseid] = r.status or 0, r.progress or 0
         facts.update({("content", r.courseid, name): value for name, value in (r.contentstatus or {}).items()})
         facts.update(("certificate", r.courseid, c["identifier"]) for c in r.issued_certificates or ())
-    for r in ask(f"SELECT * FROM {COURSES}.user_activity_agg WHERE user_id = %s", account):
+    for r in ask(f"SELECT * FROM {COURSES}.user_activity_agg WHERE user_id = ?", account):
         _aggregate(facts, r)
-    everything = f"SELECT * FROM {COURSES}.assessment_aggregator WHERE user_id = %s ALLOW FILTERING"
+    everything = f"SELECT * FROM {COURSES}.assessment_aggregator WHERE user_id = ? ALLOW FILTERING"
     for r in ask(everything, account):
         facts["attempt", r.course_id, r.content_id, r.attempt_id] = r.total_score or 0
-    for r in ask(f"SELECT * FROM {GROUPS}.group_member WHERE userid = %s", account):
+    for r in ask(f"SELECT * FROM {GROUPS}.group_member WHERE userid = ?", account):
         if r.status == "active":
             facts["member", r.groupid] = ROLES.index(r.role) + 1
-    for r in ask(f"SELECT * FROM {GROUPS}.user_group WHERE userid = %s", account):
+    for r in ask(f"SELECT * FROM {GROUPS}.user_group WHERE userid = ?", account):
         facts.update(("group", group) for group in r.groupid or ())
-    for r in ask(f"SELECT * FROM {PROGRAMS}.program_enrollment WHERE user_id = %s", account):
+    for r in ask(f"SELECT * FROM {PROGRAMS}.program_enrollment WHERE user_id = ?", account):
         facts["program", r.program_id] = 1
     return {fact: value for fact, value in facts.items() if value}
 

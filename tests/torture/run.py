@@ -38,9 +38,8 @@ STILL = 420.0  # s without any change after which what is not done counts as stu
 class Torture:
     """A run with one seed."""
 
-    def __init__(self, seed: int, faults: int, mean_pause: float) -> None:
+    def __init__(self, seed: int, faults: int, mean_pause: float, home: str = "") -> None:
         self.seed, self.faults, self._mean = seed, faults, mean_pause
-        home = os.environ.get("STACK_HOME")
         self.home = Path(home or tempfile.mkdtemp(prefix=f"account-merge-torture-{os.getpid()}-")).resolve()
         self.home.mkdir(parents=True, exist_ok=True)
         self.home.chmod(0o755)  # PostgreSQL, which runs as another user than root, must be able to enter

@@ -17,6 +17,7 @@ from account_merge.cli import run_merge
 from account_merge.errors import InvalidRequest, MergeError
 from account_merge.events import Position, merge_id_for
 from account_merge.model import MergeRequest
+from account_merge.store import DRIVER_ERRORS
 from tests.torture import rows
 from tests.torture.model import Account
 from tests.torture.world import World
@@ -192,18 +193,18 @@ class Traffic:
             return
         fact = family.dice.choice(facts)
         key = [account.id, family.course, rows.BATCH, fact[2]]
-        where = "WHERE userid = {0} AND courseid = {0} AND batchid = {0} AND contentid = {0}"
+        where = "WHERE userid = ? AND courseid = ? AND batchid = ? AND contentid = ?"
         table, begun = f"{rows.COURSES}.user_content_consumption", time.monotonic()
-        found = self.world.ask(f"SELECT viewcount FROM {table} {where.format('%s')}", *key)
+        found = self.world.ask(f"SELECT viewcount FROM {table} {where}", *key)
         time.sleep(family.dice.uniform(0, 2))
         account.open_totals.add(fact)
         if time.monotonic() - begun > OPEN_WINDOW / 2:
             return  # the platform gives up: what it read is too old
-        update = self.world.statement(f"UPDATE {table} SET viewcount = ? {where.format('?')}")
         account.facts[fact] += 1
         try:
-            self.world.session.execute(update, [found[0].viewcount + 1, *key], timeout=OPEN_WINDOW / 2)
-        except Exception as error:  # noqa: BLE001 - any error means that nobody knows whether it was written
+            values = [found[0].viewcount + 1, *key]
+            self.world.execute(f"UPDATE {table} SET viewcount = ? {where}", values, OPEN_WINDOW / 2)
+        except DRIVER_ERRORS as error:  # nobody knows whether it was written
             family.trouble += f"view of {fact[2]} has no answer ({type(error).__name__}); "
         with self._lock:
             self.written["view"] += 1

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import httpx
+from cassandra import ConsistencyLevel
+from cassandra.cluster import Cluster, Session
 from confluent_kafka import Producer
 
 from account_merge.errors import TransientError
@@ -29,15 +31,8 @@ class World:
     """Rows, messages, runs and the journal of one stack."""
 
     def __init__(self, where: dict[str, str], settings: Settings) -> None:
-        from cassandra.cluster import Cluster
-        from cassandra.policies import ConstantReconnectionPolicy
-
         self.settings, self._where = settings, where
-        self._cluster = Cluster(
-            ["127.0.0.1"], port=settings.cassandra_port, sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-            reconnection_policy=ConstantReconnectionPolicy(0.5, max_attempts=None), connect_timeout=10,
-        )  # fmt: skip
-        self.session = self._cluster.connect()
+        self._session: Session | None = None
         self._producer = Producer({
             "bootstrap.servers": settings.kafka_bootstrap_servers, "enable.idempotence": True, "log_level": 0,
             "message.timeout.ms": int(PATIENCE * 1000), "reconnect.backoff.max.ms": 500, "message.max.bytes": 1_000_000,
@@ -48,7 +43,8 @@ class World:
 
     def close(self) -> None:
         """Close the connections."""
-        self._cluster.shutdown()
+        if self._session is not None:
+            self._session.cluster.shutdown()
         if self._airflow is not None:
             self._airflow.close()
 
@@ -66,23 +62,45 @@ class World:
                     raise RuntimeError(f"{doing}: not answered within {seconds:.0f} s ({error})") from error
                 time.sleep(0.5)
 
-    def statement(self, cql: str) -> Any:
-        """A prepared statement."""
+    def _open(self) -> Session:
         with self._lock:
-            if cql not in self._prepared:
-                self._prepared[cql] = self.session.prepare(cql)
-                from cassandra import ConsistencyLevel
+            if self._session is None:
+                nodelay = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+                cluster = Cluster(["127.0.0.1"], port=self.settings.cassandra_port, sockopts=nodelay)
+                try:
+                    self._session = cluster.connect()
+                except DRIVER_ERRORS:
+                    cluster.shutdown()
+                    raise
+                self._prepared = {}
+            return self._session
 
+    def _forget(self, session: Session) -> None:
+        """A session that has lost its host does not always find it again: the next call opens one."""
+        with self._lock:
+            if self._session is session:
+                self._session = None
+                threading.Thread(target=session.cluster.shutdown, daemon=True).start()
+
+    def execute(self, cql: str, values: list[Any], seconds: float) -> list[Any]:
+        """One request, at LOCAL_QUORUM."""
+        session = self._open()
+        try:
+            if cql not in self._prepared:
+                self._prepared[cql] = session.prepare(cql)
                 self._prepared[cql].consistency_level = ConsistencyLevel.LOCAL_QUORUM
-            return self._prepared[cql]
+            return list(session.execute(self._prepared[cql], values, timeout=seconds))
+        except DRIVER_ERRORS:
+            self._forget(session)
+            raise
 
     def write(self, cql: str, values: list[Any]) -> None:
         """One write of absolute values, repeated until Cassandra has acknowledged it."""
-        self.insist(cql[:60], lambda: self.session.execute(self.statement(cql), values, timeout=5))
+        self.insist(cql[:60], lambda: self.execute(cql, values, 5))
 
     def ask(self, cql: str, *values: Any) -> list[Any]:
         """The rows of a query."""
-        return self.insist(cql[:60], lambda: list(self.session.execute(cql, values, timeout=20)))
+        return self.insist(cql[:60], lambda: self.execute(cql, list(values), 20))
 
     def put(self, account: Account, table: str, row: dict[str, Any], facts: Facts) -> None:
         """A whole row as the platform writes it; the account has earned it once Cassandra says so."""
