@@ -10,6 +10,13 @@ _BOTH = (HERE / "schema-groups.cql", HERE / "schema-programs.cql")
 #: Schema family -> its DDL: how the platform's older and newer installations name the same columns.
 FAMILIES = {"cassandra": (HERE / "schema.cql", *_BOTH), "spark": (HERE / "schema-spark.cql", *_BOTH)}
 PLATFORM_KEYSPACES = ("sunbird_courses", "sunbird_groups", "sunbird_programs")
+USERS = "sunbird"
+
+
+def users(keyspace: str = USERS) -> list[str]:
+    """The statements that make the platform's accounts, in a keyspace of their own."""
+    text = (HERE / "schema-users.cql").read_text()
+    return [re.sub(rf"\b{USERS}\b", keyspace, part) for part in split(text)]
 
 
 def statements(family: str = "cassandra", keyspace: str = "") -> list[str]:

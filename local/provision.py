@@ -77,6 +77,8 @@ def provision(env: dict[str, str]) -> None:
     messages.create_topics(env["KAFKA_BOOTSTRAP_SERVERS"], topics(env))
     with cassandra_session(env["CASSANDRA_CONTACT_POINTS"].split(","), int(env["CASSANDRA_PORT"])) as session:
         create_tables(session)
+        for statement in cql.users():
+            session.execute(statement, timeout=60)
         create_indexes(session)
     create_journal(env)
 

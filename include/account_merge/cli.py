@@ -1,7 +1,7 @@
 """The command line: preview, merge, show, list, check, coverage, create-journal, from the same service functions as the DAGs.
 
-What operators do to merges that there are is in `operate`. Exit status: 0 done (also "nothing to merge"), 1 a merge or
-check failed, 2 the call itself was wrong, 3 it waits.
+What operators do to merges that there are is in `operate`, what belongs to the cut-over in `salvage`. Exit status: 0 done
+(also "nothing to merge"), 1 a merge or check failed, 2 the call itself was wrong, 3 it waits.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from account_merge import operate
+from account_merge import operate, salvage
 from account_merge.errors import InvalidRequest, MergeError
 from account_merge.events import Position, merge_id_for, parse
 from account_merge.model import MergeRequest
 from account_merge.render import print_check, print_coverage, print_differences, print_list, print_report
+from account_merge.requests import request_of
 from account_merge.rules import RULES, TABLES
 from account_merge.service import Service
 from account_merge.settings import Settings
@@ -66,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
             )
             made.add_argument("--no-publish", action="store_true", help="do not publish sync events")
     operate.add_commands(command)
+    salvage.add_commands(command)
     return top
 
 
@@ -235,8 +237,7 @@ def _merge_event(service: Service, raw: bytes, position: Position, publish: bool
             return answer
         merge_id = merge_id_for(event.sources, event.target, event.mid, position)
         answer["id"] = str(merge_id)
-        request = MergeRequest(event.sources, event.target, origin="cli", mid=event.mid, raw=raw, tenant=event.tenant)
-        service.open_merge(request, merge_id)
+        service.open_merge(request_of(event, raw, service.settings, "cli"), merge_id)
         return run_merge(service, merge_id, publish)
     except MergeError as error:
         return {**answer, "state": "refused" if isinstance(error, InvalidRequest) else "failed", "error": _told(error)}
@@ -251,4 +252,5 @@ _COMMANDS = {
     "preview": _preview,
     "merge": _merge,
     **operate.COMMANDS,
+    **salvage.COMMANDS,
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from account_merge.model import Values
@@ -158,7 +159,8 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
     """The number under `key` is the size of the union of what both accounts finished, where that is proved.
 
     Proved: each side's stored number equals that account's own number of finished items, with or without the items
-    that merges brought it (evidence `<name>: brought`). Never below either side's number.
+    that merges brought it (evidence `<name>: brought`). The retired job put the source's number over the target's: where
+    it did (evidence `seeded`), the target's may also be the source's. Never below either side's number.
     """
 
     def proved(stored: float, finished: frozenset[str], brought: frozenset[str]) -> bool:
@@ -169,7 +171,12 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
         stored = {s.account: number for s in sides if (number := shown(s.values, column, older).get(key)) is not None}
         finished, brought = evidence.get(evidence_name, {}), evidence.get(f"{evidence_name}: brought", {})
         own = {s.account: frozenset(finished.get(s.account, ())) for s in sides}
-        sound = (proved(n, own.get(a, frozenset()), frozenset(brought.get(a, ()))) for a, n in stored.items())
+        put_over = {stored[a] for a in _seeded(evidence) if a in stored}
+        targets = {s.account for s in sides if s.target}
+        sound = (
+            proved(n, own.get(a, frozenset()), frozenset(brought.get(a, ()))) or (a in targets and n in put_over)
+            for a, n in stored.items()
+        )
         if key not in result or not all(sound):
             return {}
         union = frozenset().union(*own.values())
@@ -185,6 +192,38 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
         return {column: {**row[column], key: type(counted)(len(own))}} if right else {}
 
     return Derivation((column,), "union of the lessons that both finished", apply, again)
+
+
+def _seeded(evidence: Evidence) -> frozenset[str]:
+    """The source accounts that the retired job had merged into this target."""
+    return frozenset(evidence.get("seeded", {}).get("accounts", ()))
+
+
+def scores_of_attempts(column: str, evidence_name: str, older: str = "") -> Derivation:
+    """Scores that the retired job erased, made again of the attempts themselves; nothing where it did not merge.
+
+    As the platform makes them: `score:X` is the best total of X, `max_score:X` that attempt's own maximum,
+    `attempts_count:X` the number of attempts. Only what is missing or less is put.
+    """
+
+    def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
+        known: dict[tuple[str, str], tuple[Any, ...]] = {}
+        for attempts in evidence.get(evidence_name, {}).values() if _seeded(evidence) else ():
+            for content, attempt, score, out_of, last in attempts:
+                found = (last or datetime.min, score or 0.0, out_of or 0.0)
+                known[content, attempt] = max(found, known.get((content, attempt), found))
+        best: dict[str, tuple[float, float]] = {}
+        for (content, _), (_, score, out_of) in known.items():
+            best[content] = max((score, out_of), best.get(content, (score, out_of)))
+        result, seen = dict(merged.get(column) or {}), shown(merged, column, older)
+        for content, (score, out_of) in best.items():
+            least = seen.get(f"score:{content}")
+            if least is None or least < score:
+                result |= {f"score:{content}": float(score), f"max_score:{content}": float(out_of)}
+            result.setdefault(f"attempts_count:{content}", 0.0)  # counted by `attempts_count`
+        return {column: result} if best else {}
+
+    return Derivation((column,), "scores of the attempts themselves, where the retired job erased them", apply)
 
 
 @dataclass(frozen=True)
@@ -224,7 +263,7 @@ def attempts_count(column: str, details: str, evidence_name: str) -> Derivation:
             if attempt.get("content_id") and attempt.get("attempt_id"):
                 named.setdefault(str(attempt["content_id"]), set()).add(str(attempt["attempt_id"]))
         for attempts in evidence.get(evidence_name, {}).values():
-            for content, attempt_id in attempts:
+            for content, attempt_id, *_ in attempts:
                 named.setdefault(content, set()).add(attempt_id)
         for key in [k for k in result if k.startswith("attempts_count:")]:
             result[key] = type(result[key])(max(result[key], len(named.get(key.removeprefix("attempts_count:"), ()))))

@@ -28,6 +28,7 @@ class Looks:
     :param found: finds the rows of the accounts.
     :param merges_into: account -> merges that moved rows to it, undone ones left out.
     :param kept: places whose rows stay as the target has them; the evidence `kept` names them.
+    :param seeded: source accounts whose rows the retired job had moved before; the evidence `seeded` names them.
     """
 
     def __init__(
@@ -38,11 +39,12 @@ class Looks:
         rule: TableRule,
         merges_into: Mapping[str, Iterable[uuid.UUID]],
         kept: frozenset[Place] = frozenset(),
+        seeded: frozenset[str] = frozenset(),
     ) -> None:
         self._found, self._cas, self._rule, self._merges_into = found, cas, rule, merges_into
         others = ((look, rule_for(look.table)) for look in rule.looks)
         self._looks = [(look, other, schema) for look, other in others if (schema := tables.of(other)) is not None]
-        self._kept = kept
+        self._always: dict[str, Mapping[str, Any]] = {"kept": {"places": kept}, "seeded": {"accounts": seeded}}
         self._place: Place | None = None
         self._shown: Evidence | None = None
         self._streams: dict[tuple[str, str], _Ahead] = {}
@@ -53,7 +55,7 @@ class Looks:
             return {}
         place = None if self._rule.collects else self._rule.place(key)
         if self._shown is None or place != self._place:
-            self._place, self._shown = place, {**dict(self._at(place)), "kept": {"places": self._kept}}
+            self._place, self._shown = place, {**dict(self._at(place)), **self._always}
         return self._shown
 
     def _at(self, place: Place | None) -> Iterator[tuple[str, Mapping[str, Any]]]:

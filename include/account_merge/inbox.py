@@ -11,6 +11,7 @@ from account_merge.events import Message, merge_id_for, parse
 from account_merge.failures import Failures
 from account_merge.journal import Journal, now
 from account_merge.model import Merge, MergeRequest
+from account_merge.requests import request_of
 from account_merge.settings import Settings
 from account_merge.states import CLOSED, RESUMABLE
 from account_merge.switch import ALL, Stop, Switch
@@ -65,7 +66,7 @@ class Inbox:
                 "EVENTS_LOST",
                 f"{number} messages of {self._settings.merge_topic} were deleted by retention before they were claimed "
                 f"(partitions {', '.join(str(p) for p, _, _ in lost)})",
-                "Find the pairs in the user service's log and merge them by hand; the poll goes on at the oldest message.",
+                "Rescue the pairs from the user service's log (`rescue`); the poll goes on at the oldest message.",
             )
         return counts
 
@@ -75,12 +76,14 @@ class Inbox:
         try:
             event = parse(raw, self._settings)
         except InvalidEvent as error:
-            request = MergeRequest((), "", origin="event", raw=raw or b"")
+            # Corrected or valid later, it is dated by its own time, else by the message's.
+            dated = message.timestamp_ms if message.timestamp_ms > 0 else None
+            request = MergeRequest((), "", origin="event", raw=raw or b"", dated=dated)
             opened = self._journal.open(merge_id_for((), "", None, position), request, where, "refused", error)
             return "refused" if opened else "repeated"
         if event is None:
             return "ignored"
-        request = MergeRequest(event.sources, event.target, origin="event", mid=event.mid, raw=raw, tenant=event.tenant)
+        request = request_of(event, raw or b"", self._settings, stamp_ms=message.timestamp_ms)
         merge_id = merge_id_for(event.sources, event.target, event.mid, position)
         return "claimed" if self._journal.open(merge_id, request, where) else "repeated"
 

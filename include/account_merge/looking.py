@@ -53,7 +53,8 @@ class Looking:
         report = self._preview(merge, rule_for(table))
         counts: dict[str, int] = {}
         for row in report.rows:
-            counts[row["what"]] = counts.get(row["what"], 0) + 1
+            for kind in (row["what"], *(["ambiguous"] if row["notes"] else [])):
+                counts[kind] = counts.get(kind, 0) + 1
         note = "; ".join(filter(None, ("preview: nothing was written", report.note)))
         return table_answer(merge, table, counts, note)
 

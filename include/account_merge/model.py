@@ -127,8 +127,10 @@ class MergeRequest:
         event, the target's rows stay.
     :param source_rows: `keep`, or `deactivate`: the source's enrolments become inactive.
     :param dry_run: plan and report; nothing is written to learners' tables.
-    :param origin: `event`, `ui`, `api` or `cli`; `repair` or `settle` of a merge that its parent names.
+    :param origin: `event`, `rescue`, `ui`, `api` or `cli`; `repair` or `settle` of a merge that its parent names.
     :param tenant: the organisation that the event came for (`edata.rootOrgId`); empty for merges by hand.
+    :param dated: when the merge was asked for: the event's own time, ms since the epoch; None when nobody knows.
+    :param seeded: the retired job did this merge before: what its sources show counts as handed on.
     """
 
     sources: tuple[str, ...]
@@ -143,6 +145,8 @@ class MergeRequest:
     mid: str | None = None
     raw: bytes | None = None
     tenant: str = ""
+    dated: int | None = None
+    seeded: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,16 @@ from account_merge.rules import TableRule
 
 @dataclass(frozen=True)
 class PastLog:
-    """One log of the past. :param brings: it is the merge's own log: its entries bring the sources' rows."""
+    """One log of the past.
+
+    :param brings: it is the merge's own log: its entries bring the sources' rows.
+    :param seeded: the retired job had merged them before.
+    """
 
     merge: uuid.UUID
     name: str
     brings: bool
+    seeded: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Past:
     :param sources: the source accounts of the standing merges.
     :param merges_into: account -> merges that moved rows to it.
     :param of: the merge, and its settles: the rows that these touched are replayed.
+    :param seeded: those of the sources whose rows the retired job had moved before.
     """
 
     account: str
@@ -41,6 +47,7 @@ class Past:
     sources: frozenset[str] = frozenset()
     merges_into: Mapping[str, frozenset[uuid.UUID]] = field(default_factory=dict)
     of: frozenset[uuid.UUID] = frozenset()
+    seeded: frozenset[str] = frozenset()
 
 
 def settles_of(journal: Journal, merge: Merge) -> list[Merge]:
@@ -59,8 +66,9 @@ def past_of(merging: Merging, merge: Merge, rule: TableRule, redo: bool) -> Past
     for name in journal.received(target):
         operation, _, text = name.rpartition("/")
         one = uuid.UUID(text)
-        logs.append(PastLog(one, f"{operation}/{rule.table}" if operation else rule.table, brings=not operation))
         merges[one] = journal.need(one)
+        log = f"{operation}/{rule.table}" if operation else rule.table
+        logs.append(PastLog(one, log, brings=not operation, seeded=merges[one].request.seeded))
     gone = {merge.merge_id, *(settle.merge_id for settle in settles_of(journal, merge))}
     standing = {i for i, m in merges.items() if m.state != "undone"} - gone
     standing |= {merge.merge_id} if redo else set()
@@ -68,4 +76,6 @@ def past_of(merging: Merging, merge: Merge, rule: TableRule, redo: bool) -> Past
     gave = {i for source in sources for i in merging.standing(journal.gave(source))}
     into = {account: merging.standing(journal.merges_into(account)) for account in (*sources, target)}
     into[target] |= {merge.merge_id}
-    return Past(target, logs, frozenset(standing), frozenset(gave - set(merges)), sources, into, frozenset(gone))
+    seeded = frozenset(s for i in standing if merges[i].request.seeded for s in merges[i].request.sources)
+    elsewhere = frozenset(gave - set(merges))
+    return Past(target, logs, frozenset(standing), elsewhere, sources, into, frozenset(gone), seeded)

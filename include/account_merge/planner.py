@@ -10,6 +10,7 @@ from typing import Any
 from account_merge.derive import Evidence, Side
 from account_merge.model import Change, Key, Row, Values, Write
 from account_merge.rules import TableRule
+from account_merge.seeding import Seeding
 
 Given = Mapping[str, Mapping[str, int]]
 EvidenceFor = Callable[[Key], Evidence]
@@ -27,10 +28,16 @@ def merge_values(
     target_account: str,
     given: Given,
     evidence: Evidence,
+    seeded: bool = False,
+    stays: frozenset[str] = frozenset(),
 ) -> tuple[Values, dict[str, dict[str, tuple[int, int]]]]:
     """The target's values after the merge, and what each source has handed on then.
 
     Totals add only what lies beyond `given`; every other column is the same however often it is done.
+
+    :param seeded: the retired job has merged these accounts before: it never deleted a source's row, so what the sources
+        show is in each total that the target has. A row or a total that the target lacks was not moved, and moves whole.
+    :param stays: columns that keep the target's value.
     """
     accounts = sorted(sources)
     columns = sorted({c for values in (*sources.values(), target or {}) for c in values})
@@ -40,9 +47,11 @@ def merge_values(
         strategy = rule.strategy(column)
         value = (target or {}).get(column)
         for account in accounts:
-            other = sources[account].get(column)
+            other = None if column in stays else sources[account].get(column)
             if strategy.ledger and other is not None:
                 before = given.get(account, {}).get(column, 0)
+                if seeded and (target or {}).get(column) is not None:
+                    before = max(before, other)
                 handed.setdefault(account, {})[column] = (before, max(before, other))
                 other = max(0, other - before)
             value = strategy.merge(value, other)
@@ -77,10 +86,12 @@ def plan_row(
     given: Given,
     evidence: Evidence,
     notes: tuple[str, ...] = (),
+    seeding: Seeding | None = None,
 ) -> Change:
     """The change of one row. A cell whose write time is at or above `base` gets its write time + 1, so that it wins."""
     before = target.values if target else None
-    merged, handed = merge_values(rule, sources, before, target_account, given, evidence)
+    stays = seeding.stays(rule, target) if seeding else frozenset[str]()
+    merged, handed = merge_values(rule, sources, before, target_account, given, evidence, seeding is not None, stays)
     writes, why = {}, {}
     led: dict[str, str] = {}
     for derivation in rule.derive:
@@ -113,6 +124,7 @@ def plan(
     given: Iterable[tuple[Key, str, Mapping[str, int]]],
     evidence_for: EvidenceFor = no_evidence,
     skip: Callable[[Key], bool] = lambda key: False,
+    seeding: Seeding | None = None,
 ) -> Iterator[tuple[Change, int]]:
     """One change for each key that a source has, in key order, with the base clock that its reads allow (µs).
 
@@ -120,6 +132,7 @@ def plan(
 
     :param given: (key, source account, column -> highest value handed on) of earlier merges, sorted by key.
     :param skip: keys whose rows stay as the target has them.
+    :param seeding: the retired job has merged these accounts before.
     """
     streams = [_tagged(rows, 0, account) for account, rows in sorted(sources.items())]
     streams.append(_tagged(target, 1, target_account))
@@ -142,7 +155,8 @@ def plan(
             continue
         base = min(row.base for row in (*mine.values(), *([held] if held else [])))
         values = {account: row.values for account, row in mine.items()}
-        yield plan_row(rule, key, values, held, target_account, base, ledger, evidence_for(key)), base
+        notes = tuple(seeding.notes(rule, mine, held, ledger)) if seeding else ()
+        yield plan_row(rule, key, values, held, target_account, base, ledger, evidence_for(key), notes, seeding), base
 
 
 def _tagged(rows: Iterable[Row], kind: int, account: str) -> Iterator[tuple[Key, int, str, Any]]:

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from account_merge.coverage import Coverage
 from account_merge.model import Merge
 from account_merge.report import Report
+from account_merge.seeding import WORDS
 
 _MOST_ROWS = 40  # of one table on a terminal; JSON has them all
 
@@ -39,6 +40,7 @@ def print_report(report: Report, as_json: bool, out: IO[str]) -> None:
         f"  {', '.join(map(escape, head['source_accounts']))} → {escape(head['survivor'] or head['target_account'])}"
     )
     for words in (
+        head["seeded"] and WORDS,
         head["note"],
         head["error"] and f"{head['error']['code']}: {head['error']['message']} {head['error']['remedy']}",
     ):
@@ -120,7 +122,8 @@ def print_list(merges: Sequence[Merge], as_json: bool, out: IO[str]) -> None:
     for m in merges:  # an id is copied from here: it is never cut short
         accounts = "\n".join((*m.request.sources, f"→ {m.request.target}")) if m.request.target else ""
         since = f"{m.created_at:%Y-%m-%d %H:%M:%S}" if m.created_at else ""
-        table.add_row(str(m.merge_id), m.state, escape(accounts), since, escape(m.error or m.note or ""))
+        words = "; ".join(filter(None, (WORDS if m.request.seeded else "", m.error or m.note)))
+        table.add_row(str(m.merge_id), m.state, escape(accounts), since, escape(words))
     _console(out).print(table)
 
 
@@ -193,6 +196,20 @@ def print_replay(answer: dict[str, Any], as_json: bool, out: IO[str]) -> None:
         console.print(words, soft_wrap=True)
     verb = "would be replayed" if answer["dry_run"] else "replayed"
     console.print(f"{answer['replayed']} {verb}, {answer['left_alone']} left alone")
+
+
+def print_rescued(item: dict[str, Any], as_json: bool, out: IO[str]) -> None:
+    """One line's answer, as it comes."""
+    if as_json:
+        print(json.dumps(item), file=out)
+        return
+    words = f"[bold]line {item['line']}[/] {item['code']} {item['merge_id'] or ''} {escape(item['note'])}"
+    _console(out).print(words, soft_wrap=True)
+    for table, counts in item["counts"].items():
+        numbers = ", ".join(f"{number} {kind}" for kind, number in counts.items())
+        _console(out).print(f"  {table}: {numbers}", soft_wrap=True)
+    if item["remedy"]:
+        _console(out).print(f"  {escape(item['remedy'])}", soft_wrap=True)
 
 
 def print_differences(found: Sequence[Any], as_json: bool, out: IO[str]) -> None:

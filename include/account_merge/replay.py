@@ -20,7 +20,7 @@ from account_merge.events import Position, merge_id_for, parse
 from account_merge.failures import next_failure
 from account_merge.journal import Journal
 from account_merge.model import Merge, MergeRequest
-from account_merge.requests import check_request, options_of
+from account_merge.requests import check_request, options_of, request_of
 from account_merge.search import MOST, Search, merge_id_of
 from account_merge.settings import Settings
 from account_merge.states import RESUMABLE
@@ -146,7 +146,8 @@ class Replay:
         body = self._corrected[merge.merge_id]
         raw = body.encode() if isinstance(body, str) else json.dumps(body, ensure_ascii=False).encode()
         why = f"corrected event of refused merge {merge.merge_id}, by {self._by}{self._why}"
-        request = self._request(MergeRequest((), "", origin="event", raw=raw, requested_by=self._by, reason=why))
+        asked = MergeRequest((), "", origin="event", raw=raw, requested_by=self._by, reason=why)
+        request = self._request(replace(asked, dated=merge.request.dated))
         place = f"corrected/{merge.merge_id}"
         new = merge_id_for(request.sources, request.target, request.mid, Position(place, 0, 0, 0, raw))
         if new == merge.merge_id:
@@ -170,7 +171,12 @@ class Replay:
             raise InvalidRequest(
                 "OTHER_ACTION", "the event asks for another action than a merge", "Correct edata.action."
             )
-        return replace(request, sources=event.sources, target=event.target, mid=event.mid, tenant=event.tenant)
+        found = request_of(event, request.raw, self._settings, stamp_ms=request.dated or 0)
+        decided = request if request.sources else found  # when it was opened, maybe by a person
+        return replace(
+            request, sources=event.sources, target=event.target, mid=event.mid, tenant=event.tenant,
+            dated=found.dated, seeded=decided.seeded,
+        )  # fmt: skip
 
 
 def _same_event(merge: Merge, request: MergeRequest) -> bool:

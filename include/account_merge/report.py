@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -44,6 +44,10 @@ def row_of(change: Change, schema: TableSchema, kind: str = "changes") -> dict[s
         "why": dict(change.why),
         "notes": list(change.notes),
     }
+
+
+def _dated(ms: int | None) -> str | None:
+    return None if ms is None else jsonable(datetime(1970, 1, 1) + timedelta(milliseconds=ms))
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ class Report:
             "failed_event": m.failed_event,
             "sync_sent": m.sync_sent,
             "tenant": m.request.tenant,
+            "seeded": m.request.seeded,
+            "dated": _dated(m.request.dated),
             "resume": m.resume,
             "replayed_as": str(m.replayed_as) if m.replayed_as else None,
             "note": m.note,

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from account_merge.errors import InvalidRequest
-from account_merge.events import account_id_problem
+from account_merge.events import MergeEvent, account_id_problem
 from account_merge.model import MergeRequest
 from account_merge.rules import TABLES
 from account_merge.settings import Settings
 
 MAX_SOURCES = 20
+_YEAR_10000 = 253402300800000  # ms: a later time cannot be shown, and is no time of an event
 #: Ids of merges that people ask for are uuid5 below this: altering it would make every cleared run a new merge.
 _NAMESPACE = uuid.UUID("6f0a7f0e-5b0d-5c33-9f3e-2f1c8f0c9d11")
 #: The same of merges that carry a key of the caller's own.
@@ -60,6 +61,25 @@ def check_request(request: MergeRequest, settings: Settings) -> MergeRequest:
     return replace(request, sources=sources)
 
 
+def request_of(
+    event: MergeEvent, raw: bytes, settings: Settings, origin: str = "event", stamp_ms: int = 0
+) -> MergeRequest:
+    """The request of an event. Whatever door it comes by: one dated before the cut-over was done by the retired job.
+
+    :param stamp_ms: the message's own time, ms since the epoch, for an event that has none.
+    """
+    dated = next((t for t in (event.ets, stamp_ms) if t is not None and 0 < t < _YEAR_10000), None)
+    return MergeRequest(
+        event.sources, event.target, origin=origin, mid=event.mid, raw=raw, tenant=event.tenant,
+        dated=dated, seeded=before_cutover(dated, settings),
+    )  # fmt: skip
+
+
+def before_cutover(dated: int | None, settings: Settings) -> bool:
+    """Whether a merge asked for at that time (ms since the epoch) was done by the retired job."""
+    return dated is not None and settings.cutover is not None and dated < settings.cutover.timestamp() * 1000
+
+
 def options_of(request: MergeRequest) -> dict[str, str]:
     """What a request asks beyond its accounts, as its row keeps it."""
     return {
@@ -67,6 +87,8 @@ def options_of(request: MergeRequest) -> dict[str, str]:
         "source_rows": request.source_rows,
         "dry_run": str(request.dry_run).lower(),
         "tenant": request.tenant,
+        **({"dated": str(request.dated)} if request.dated is not None else {}),
+        **({"seeded": "true"} if request.seeded else {}),
     }
 
 

@@ -27,11 +27,18 @@ class Step:
 
     :param merge: the merge that brought its sources' rows; None for an undo, which brings nothing.
     :param fold: what the platform had written was folded in; the merge brings its rows once more.
+    :param seeded: the retired job had merged these accounts before.
     """
 
     merge: uuid.UUID | None
     change: Change
     fold: bool = False
+    seeded: bool = False
+
+    def stays(self, rule: TableRule) -> frozenset[str]:
+        """Switches of the target's row that a seeded merge left alone."""
+        held = self.change.before or {} if self.seeded else {}
+        return frozenset(c for c in held if rule.strategy(c).switch and c not in self.change.writes)
 
 
 def without(
@@ -69,7 +76,8 @@ def without(
             s: {**handed.get(s, {}), **{c: before[s].get(c, 0) for c in step.change.unseen}}
             for s in step.change.sources
         }
-        brought, new = merge_values(rule, step.change.sources, row, account, known, evidence)
+        seeded, stays = step.seeded, step.stays(rule)
+        brought, new = merge_values(rule, step.change.sources, row, account, known, evidence, seeded, stays)
         # A row that is nothing but a set of places exists only with one.
         row = None if row is None and rule.collects and not any(brought.values()) else brought
         for source, totals in new.items():

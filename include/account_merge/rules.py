@@ -20,6 +20,7 @@ from account_merge.derive import (
     follow,
     no_less,
     same_name,
+    scores_of_attempts,
     twins,
     union_count,
 )
@@ -196,6 +197,7 @@ RULES: tuple[TableRule, ...] = (
             best_score("agg"),
             union_count("aggregates", "completedCount", "finished", "agg"),
             union_count("agg", "completedCount", "finished"),
+            scores_of_attempts("aggregates", "attempts", "agg"),
             attempts_count("aggregates", "agg_details", "attempts"),
             attempts_count("agg", "agg_details", "attempts"),
         ),
@@ -209,7 +211,11 @@ RULES: tuple[TableRule, ...] = (
         unseen="progress of units",
         looks=(
             Look("finished", "user_content_consumption", ("contentid",), where=("status", 2)),
-            Look("attempts", "assessment_aggregator", ("content_id", "attempt_id")),
+            Look(
+                "attempts",
+                "assessment_aggregator",
+                ("content_id", "attempt_id", "total_score", "total_max_score", "last_attempted_on"),
+            ),
         ),
         examples=(
             Example(

@@ -8,8 +8,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import IO, Any
 
 from account_merge import coverage
 from account_merge.asking import Asking
@@ -26,6 +26,7 @@ from account_merge.model import Merge, MergeRequest
 from account_merge.replay import Replay, find, summary
 from account_merge.report import Report
 from account_merge.requests import check_request, request_id
+from account_merge.rescue import Rescue
 from account_merge.rules import RULES
 from account_merge.schema import Capabilities, Tables, capabilities, detect
 from account_merge.search import Search
@@ -33,9 +34,11 @@ from account_merge.settings import Settings
 from account_merge.settling import Settling
 from account_merge.status import status_of
 from account_merge.store import DRIVER_ERRORS, Store, connect, unavailable
+from account_merge.stranded import Stranded
 from account_merge.switch import Switch
 from account_merge.topics import Topics
 from account_merge.undoing import Undoing
+from account_merge.users import Users
 
 
 class Service:
@@ -241,6 +244,23 @@ class Service:
     ) -> dict[str, Any]:
         """Opens failed merges and refused events again; answers for each what was done, or why it was left alone."""
         return summary(Replay(self.journal, self.settings, by, reason, corrected, dry_run).run(search), dry_run)
+
+    # --- what was stranded or spoiled before us -------------------------------------------------------------------
+    def rescue(
+        self, lines: IO[bytes], form: str = "auto", told: Callable[[dict[str, Any]], None] = lambda item: None,
+        **options: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Previews, or opens for the poll, the merges that lines name (options: see `Rescue`); answers numbers.
+
+        :param told: gets each line's answer as it comes.
+        """
+        return Rescue(self.journal, self.preview_table, self.settings, **options).run(lines, form, told)
+
+    @cached_property
+    def stranded(self) -> Stranded:
+        """The search for accounts that are switched off, own learning rows and have no merge."""
+        users = partial(Users, self._connection[1], self.store, self.settings)
+        return Stranded(users, self.store, self.journal, self.tables, self.settings)
 
     # --- looking --------------------------------------------------------------------------------------------------
     def preview(self, request: MergeRequest) -> Report:

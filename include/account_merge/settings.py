@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from account_merge.errors import InvalidRequest
@@ -131,6 +132,15 @@ def _reasons(value: Any, row: Setting) -> str | None:
     return None if good else "is not a JSON object that gives each table a reason"
 
 
+def _moment(value: Any, row: Setting) -> str | None:
+    good = value is None or (isinstance(value, datetime) and value.tzinfo is not None)
+    return None if good else "is not a time with its zone, such as 2026-03-01T10:15:00Z"
+
+
+def _moment_of(text: str) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
 def _replication(value: Any, row: Setting) -> str | None:
     if not isinstance(value, dict) or not isinstance(value.get("class"), str):
         return 'is not a JSON object with a "class"'
@@ -162,6 +172,7 @@ KINDS: dict[str, Kind] = {
     "reasons": Kind("dict[str, str]", "JSON object", json.loads, _reasons),
     "ids": Kind("tuple[str, ...]", "ids, comma separated", _split, lambda value, row: None),
     "tables": Kind("tuple[str, ...]", "tables of docs/rules.md, comma separated", _split, _rule_tables),
+    "moment": Kind("datetime | None", "time with its zone (ISO 8601)", _moment_of, _moment),
     "replication": Kind("dict[str, Any]", "JSON object", json.loads, _replication),
 }
 
@@ -209,6 +220,8 @@ SETTINGS: tuple[Setting, ...] = (
             "Keyspace of the group memberships."),
     Setting("programs_keyspace", "ACCOUNT_MERGE_PROGRAMS_KEYSPACE", "sunbird_programs", "name",
             "Keyspace of the program enrolments."),
+    Setting("users_keyspace", "ACCOUNT_MERGE_USERS_KEYSPACE", "sunbird", "name",
+            "Keyspace of the accounts themselves (table user): the search for stranded ones reads it."),
     Setting("tables", "ACCOUNT_MERGE_TABLE_NAMES", "{}", "table names",
             'Real names of tables that are called otherwise here: {"user_enrolments": "user_enrolments_v2"} '
             "(lms-cassandra.*.table)."),
@@ -232,6 +245,9 @@ SETTINGS: tuple[Setting, ...] = (
             "How create-journal replicates that keyspace; in production NetworkTopologyStrategy with three copies."),
     Setting("settle_after_seconds", "ACCOUNT_MERGE_SETTLE_AFTER_SECONDS", "600,86400,604800", "pauses",
             "How long after a merge what came to its source accounts since is moved as well; - for never.", least=1),
+    Setting("cutover", "ACCOUNT_MERGE_CUTOVER", "", "moment",
+            "The cut-over: merges asked for before this time were done by the retired job. What a source shows of totals is "
+            "in the target already; everything else is merged. Empty: the retired job did none."),
     Setting("clock_margin_seconds", "ACCOUNT_MERGE_CLOCK_MARGIN_SECONDS", "2.0", "seconds",
             "Our writes are dated this much back, so that a platform writer whose clock lags by less wins over them.",
             least=0, most=60),
@@ -275,6 +291,7 @@ class Settings:
     courses_keyspace: str
     groups_keyspace: str
     programs_keyspace: str
+    users_keyspace: str
     tables: dict[str, str] = field(hash=False)
     course_hierarchy: str
     program_ids: tuple[str, ...]
@@ -284,6 +301,7 @@ class Settings:
     journal_keyspace: str
     journal_replication: dict[str, Any] = field(hash=False)
     settle_after_seconds: tuple[float, ...]
+    cutover: datetime | None
     clock_margin_seconds: float
     platform_write_window_seconds: float
     max_clock_skew_seconds: float
@@ -296,7 +314,8 @@ class Settings:
             problem = KINDS[row.kind].problem(getattr(self, row.field), row)
             if problem:
                 raise _bad(row, getattr(self, row.field), problem)
-        if self.journal_keyspace in (self.courses_keyspace, self.groups_keyspace, self.programs_keyspace):
+        theirs = (self.courses_keyspace, self.groups_keyspace, self.programs_keyspace, self.users_keyspace)
+        if self.journal_keyspace in theirs:
             row = next(row for row in SETTINGS if row.field == "journal_keyspace")
             raise _bad(row, self.journal_keyspace, "is the keyspace of the learners' tables")
 

@@ -73,7 +73,7 @@ class Settling:
         number = parent.settles + 1
         child = uuid.uuid5(parent.merge_id, f"settle-{number}")
         request = replace(
-            parent.request, origin="settle", source_rows="keep", mid=None, raw=None, requested_by="",
+            parent.request, origin="settle", source_rows="keep", mid=None, raw=None, requested_by="", seeded=False,
             reason=f"settle {number} of merge {parent.merge_id}",
         )  # fmt: skip
         self._journal.open(child, request, parent=parent.merge_id)

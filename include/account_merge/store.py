@@ -123,9 +123,10 @@ class Store:
         return int((min(worker, server) - self._settings.clock_margin_seconds * 1000) * 1000)
 
     def _one(self, cql: str) -> float:
-        return float(self._fetch(self.prepare(cql), ())[0][0])
+        return float(self.fetch(self.prepare(cql), ())[0][0])
 
-    def _fetch(self, statement: Any, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def fetch(self, statement: Any, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """All rows of one small read."""
         try:
             return [tuple(row) for row in self._session.execute(statement, values)]
         except DRIVER_ERRORS as error:

@@ -59,6 +59,7 @@ class Strategy:
     :param commutative: the order of the rows does not matter.
     :param ledger: a total: the source's value is not combined but only what the source has not yet given is added.
     :param gap: what becomes of the other row's value where the first has none; by default it fills the gap.
+    :param switch: a state that people turn on and off: what they did last says more than what either row shows.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Strategy:
     ledger: bool = False
     revert: Revert = field(default=revert_value, repr=False)
     gap: Callable[[Any], Any] = field(default=lambda other: other, repr=False)
+    switch: bool = False
 
     def merge(self, mine: Any, other: Any) -> Any:
         """Both values' result; a null (or an empty collection) gives way, as far as `gap` lets it."""
@@ -82,7 +84,7 @@ maximum = Strategy("maximum", "the greater value stands", max)
 minimum = Strategy("minimum", "the smaller value stands", min)
 latest = Strategy("latest", "the later time stands", max)
 earliest = Strategy("earliest", "the earlier time stands", min)
-either = Strategy("either", "true when either account has it", lambda a, b: a or b)
+either = Strategy("either", "true when either account has it", lambda a, b: a or b, switch=True)
 keep_target = Strategy("keep_target", "the target's value stays; a gap is filled", lambda a, b: a, commutative=False)
 keep_target_fill_gaps = Strategy(
     "keep_target_fill_gaps",

@@ -17,6 +17,7 @@ from account_merge.model import Change, Entry, Key, Merge, Row, Values, Write
 from account_merge.planner import plan
 from account_merge.rules import TableRule
 from account_merge.schema import Tables
+from account_merge.seeding import Seeding
 from account_merge.settings import Settings
 from account_merge.sources import Sources
 from account_merge.store import Store
@@ -74,7 +75,9 @@ class TableMerge(TableWork):
         return reactivated(rows, [Log(self._cas, m, name, self._codec) for m in earlier], self._rule.deactivated)
 
     def _evidence(self) -> Looks:
-        return Looks(self.found, self._cas, self._tables, self._rule, self._history.merges_into, self._kept)
+        seeded = frozenset(self.sources) if self._merge.request.seeded else frozenset[str]()
+        into = self._history.merges_into
+        return Looks(self.found, self._cas, self._tables, self._rule, into, self._kept, seeded)
 
     def _given(self) -> Iterator[tuple[Key, str, dict[str, int]]]:
         earlier = sorted(self._history.merges_from - {self._merge.merge_id})
@@ -95,6 +98,7 @@ class TableMerge(TableWork):
             self._given(),
             self._evidence(),
             self.found.stays(self._rule, self._kept),
+            Seeding((self._merge.request.dated or 0) * 1000) if self._merge.request.seeded else None,
         )
 
     def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:

@@ -52,7 +52,7 @@ class TableUndo(TableWork):
     def _steps(self) -> Iterator[tuple[Key, list[Step]]]:
         """What was done to each row that this merge touched, in order; rows in key order."""
         streams = [
-            row_steps(Log(self._cas, past.merge, past.name, self._codec), past.brings, position)
+            row_steps(Log(self._cas, past.merge, past.name, self._codec), past.brings, position, past.seeded)
             for position, past in enumerate(self._past.logs)
         ]
         for key, group in groupby(heapq.merge(*streams, key=lambda item: item[:2]), key=lambda item: item[0]):
@@ -75,7 +75,8 @@ class TableUndo(TableWork):
 
     def _replay(self) -> Callable[..., Change]:
         """For one sweep in key order: (key, steps, row, base) -> the change that brings the row to rest."""
-        looks = Looks(self.found, self._cas, self._tables, self._rule, self._past.merges_into)
+        into, seeded = self._past.merges_into, self._past.seeded
+        looks = Looks(self.found, self._cas, self._tables, self._rule, into, seeded=seeded)
         logs = [Log(self._cas, m, self._rule.table, self._codec) for m in sorted(self._past.elsewhere)]
         given = _Given(ledger(logs, self._past.sources))
 
@@ -178,7 +179,7 @@ class _Placed:
     step: Step
 
 
-def row_steps(log: Log, brings: bool, position: int) -> Iterator[tuple[Key, int, list[_Placed]]]:
+def row_steps(log: Log, brings: bool, position: int, seeded: bool = False) -> Iterator[tuple[Key, int, list[_Placed]]]:
     """(key, position, steps) of each row in a log, in key order: a fold stands behind the entry that it mends."""
     run: dict[Key, list[_Placed]] = {}
     for entry in log.entries():
@@ -186,7 +187,7 @@ def row_steps(log: Log, brings: bool, position: int) -> Iterator[tuple[Key, int,
             yield from ((key, position, run[key]) for key in sorted(run))
             run = {}
         for change in entry.changes:
-            step = Step(log.merge_id if brings else None, change, entry.kind == "fold")
+            step = Step(log.merge_id if brings else None, change, entry.kind == "fold", seeded)
             run.setdefault(change.key, []).append(_Placed(log.merge_id, step))
     yield from ((key, position, run[key]) for key in sorted(run))
 

@@ -225,7 +225,8 @@ class Undoing:
         """
         merge = self._journal.need(merge_id)
         self.check(merge, "repair")
-        request = replace(merge.request, origin="repair", mid=None, raw=None, requested_by=by, reason=reason)
+        asked = replace(merge.request, requested_by=by, reason=reason, seeded=False)
+        request = replace(asked, origin="repair", mid=None, raw=None)
         for number in range(1, 1000):
             new = uuid.uuid5(merge_id, f"repair-{number}")
             if self._journal.open(new, request, parent=merge_id):

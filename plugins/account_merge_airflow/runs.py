@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from account_merge.service import Service
 
 MERGE_DAG = "account_merge"
+#: Merges that a run of `account_merge_rescue` previews table by table; of more it checks the lines.
+RESCUE_PREVIEWS = 200
+#: How long one run looks for stranded accounts.
+STRANDED_SECONDS = 3000.0
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +107,48 @@ def replay_of(params: Mapping[str, Any], service: Service, person: str) -> dict[
         log.info("Merge %s (%s): %s. %s", item["merge_id"], item["before"], item["code"], item["note"])
     log.info("%d replayed, %d left alone.%s", answer["replayed"], answer["left_alone"],
              " Nothing was written: dry_run." if params["dry_run"] else "")  # fmt: skip
+    return answer
+
+
+def rescue_of(params: Mapping[str, Any], service: Service, person: str) -> dict[str, Any]:
+    """Do what a run of `account_merge_rescue` asks for; the log has a line for each line, the answer numbers only."""
+    if params["what"] == "stranded":
+        return stranded_of(params, service)
+    import io
+
+    from account_merge.salvage import opened
+
+    lines, path = (params["lines"] or "").strip(), (params["path"] or "").strip()
+    if bool(lines) == bool(path):
+        raise InvalidRequest(
+            "BAD_OPTION", "a rescue has either lines or a path", "Paste the lines, or name a file of the worker."
+        )
+    with opened(path) if path else io.BytesIO(lines.encode()) as stream:
+        return service.rescue(
+            stream, params["format"], _rescued, dry_run=params["dry_run"], seeded=params["seeded"], by=person,
+            reason=params["reason"] or "", previews=RESCUE_PREVIEWS,
+        )  # fmt: skip
+
+
+def _rescued(item: Mapping[str, Any]) -> None:
+    words = "; ".join(
+        f"{table}: {', '.join(f'{number} {kind}' for kind, number in counts.items())}"
+        for table, counts in item["counts"].items()
+    )
+    log.info("Line %d: %s %s %s %s %s", item["line"], item["code"], item["merge_id"] or "", item["note"], words,
+             item["remedy"])  # fmt: skip
+
+
+def stranded_of(params: Mapping[str, Any], service: Service) -> dict[str, Any]:
+    """Look for stranded accounts for as long as a task may; the next run goes on."""
+    from account_merge.stranded import Pace
+
+    def told(state: Mapping[str, Any]) -> None:
+        log.info("%s%%: %d accounts read, %d stranded", state["percent"], state["scanned"], state["stranded"])
+
+    answer = service.stranded.run(Pace(seconds=STRANDED_SECONDS), params["restart"], told)
+    ends = "Come to the end" if answer["done"] else "Not at the end: the next run goes on"
+    log.info("%s. The accounts: `python -m account_merge stranded --list`.", ends)
     return answer
 
 

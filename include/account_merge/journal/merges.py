@@ -152,6 +152,8 @@ def _merge(row: Any) -> Merge:
         row.mid,
         row.raw,
         tenant_of(options),
+        int(options["dated"]) if "dated" in options else None,
+        options.get("seeded") == "true",
     )
     return Merge(
         row.merge_id,

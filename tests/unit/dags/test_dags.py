@@ -34,12 +34,17 @@ DAGS = [
     "account_merge",
     "account_merge_poll",
     "account_merge_replay",
+    "account_merge_rescue",
     "account_merge_settle",
     "account_merge_switch",
     "account_merge_undo",
 ]
 #: What operators trigger by hand, to act on merges that there are.
-BY_HAND = {"account_merge_switch": "turn_switch", "account_merge_replay": "replay_events"}
+BY_HAND = {
+    "account_merge_switch": "turn_switch",
+    "account_merge_replay": "replay_events",
+    "account_merge_rescue": "rescue",
+}
 TABLES = [*FIRST, "user_content_consumption"]
 MERGE_ID = "f9f25bc9-fb1d-5408-bcbd-b2003dcbcd4e"
 GOOD = {"source_accounts": ["a"], "target_account": "b"}
@@ -237,6 +242,31 @@ def test_the_replay_takes_good_params_only(dagbag, conf, good):
 
     with contextlib.nullcontext() if good else pytest.raises(ParamValidationError):
         resolve(dagbag.dags["account_merge_replay"], conf)
+
+
+@pytest.mark.parametrize(("conf", "good"), [
+    ({}, True), ({"lines": "from,to\na,b", "dry_run": False, "seeded": "yes"}, True),
+    ({"path": "/data/userorg.log", "format": "log", "lines": None, "reason": None}, True),
+    ({"what": "stranded", "restart": True}, True), ({"what": "all"}, False), ({"format": "xml"}, False),
+    ({"seeded": True}, False), ({"lines": ["a,b"]}, False), ({"lines": "x" * 1048577}, False), ({"dry_run": "no"}, False),
+])  # fmt: skip
+def test_a_rescue_takes_good_params_only_and_only_says_what_it_would_do(dagbag, conf, good):
+    from airflow.sdk.exceptions import ParamValidationError
+
+    with contextlib.nullcontext() if good else pytest.raises(ParamValidationError):
+        resolve(dagbag.dags["account_merge_rescue"], conf)
+    assert dagbag.dags["account_merge_rescue"].params.get_param("dry_run").value is True
+
+
+def test_the_rescue_s_form_offers_what_the_core_knows(dagbag):
+    from account_merge.rescue import SEEDED
+    from account_merge.rescue_lines import FORMATS
+    from account_merge_airflow.runs import STRANDED_SECONDS
+
+    dag = dagbag.dags["account_merge_rescue"]
+    assert dag.params.get_param("seeded").schema["enum"] == list(SEEDED)
+    assert dag.params.get_param("format").schema["enum"] == list(FORMATS)
+    assert timedelta(seconds=STRANDED_SECONDS) < dag.task_dict["rescue"].execution_timeout
 
 
 def test_a_replay_only_says_what_it_would_do_unless_told(dagbag):
