@@ -51,6 +51,8 @@ def test_no_request_breaks_the_api(document, airflow):
                 body = case.body if isinstance(case.body, dict) else {}
                 # What would turn on or off more than this test is left out; the walk of all routes has been there.
                 hypothesis.assume(not (case.path.endswith("/switches") and body.get("action") in ("pause", "resume")))
+                # Airflow's router hands no path with a line break on: it answers 404 itself.
+                hypothesis.assume(not any("\n" in str(value) for value in (case.path_parameters or {}).values()))
                 if "dry_run" in body or case.path.endswith(("/replay", "/retry", "/{action}")):
                     body["dry_run"] = True
                 case.call_and_validate(headers=headers, checks=KEPT)
