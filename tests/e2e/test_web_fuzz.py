@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import hypothesis
 import pytest
 import schemathesis
@@ -52,7 +54,12 @@ def test_no_request_breaks_the_api(document, airflow):
                 # What would turn on or off more than this test is left out; the walk of all routes has been there.
                 hypothesis.assume(not (case.path.endswith("/switches") and body.get("action") in ("pause", "resume")))
                 # Airflow's router hands no path with a line break on: it answers 404 itself.
-                hypothesis.assume(not any("\n" in str(value) for value in (case.path_parameters or {}).values()))
+                hypothesis.assume(
+                    not any(
+                        "%0A" in quote(str(value)) or "%0A" in str(value)
+                        for value in (case.path_parameters or {}).values()
+                    )
+                )
                 if "dry_run" in body or case.path.endswith(("/replay", "/retry", "/{action}")):
                     body["dry_run"] = True
                 case.call_and_validate(headers=headers, checks=KEPT)
