@@ -29,7 +29,7 @@ def until(api, url, *states):
         found = found.get("merge", found)
         return found if found.get("state") in states else None
 
-    return wait_for(look, 180, f"{url} in {states}")
+    return wait_for(look, 300, f"{url} in {states}")
 
 
 def problem(answer, status, code):
@@ -165,3 +165,20 @@ def test_the_rules_and_the_document_are_served(api):
     answers = document["paths"]["/api/v1/merges"]["post"]["responses"]
     assert set(answers["422"]["content"]) == {"application/problem+json"}
     assert "Location" in answers["202"]["headers"]
+
+
+def test_a_list_of_pairs_is_checked_line_by_line_then_merged(world, api, poll):
+    one, two = world.study(Learner()), world.study(Learner())
+    body = {"lines": f"from,to\n{one.account},{Learner().account}\nsame,same\n{two.account},{Learner().account}\n"}
+    checked = api.post("/uploads", body)
+    assert (checked.status_code, [line["code"] for line in checked.json()["lines"]]) == (
+        200, ["WOULD_OPEN", "SAME_ACCOUNT", "WOULD_OPEN"],
+    )  # fmt: skip
+    assert checked.json()["lines"][0]["counts"]["user_content_consumption"]
+    done = api.post("/uploads", body | {"dry_run": False})
+    assert (done.status_code, done.json()["codes"]) == (202, {"OPENED": 2, "SAME_ACCOUNT": 1})
+    assert api.post("/uploads", body | {"dry_run": False}).json()["codes"] == {"ALREADY_KNOWN": 2, "SAME_ACCOUNT": 1}
+    poll()
+    for line in done.json()["lines"]:
+        if line["status_url"]:
+            until(api, line["status_url"], "completed")

@@ -30,7 +30,7 @@ def simple(airflow_stack, airflow):
     secret = keys.load(airflow_stack.config.home)["jwt_secret"]
     tokens = {"nobody": "", "junk": "x.y.z", "admin": airflow.token}
     tokens |= {role: as_role(airflow.token, role, secret) for role in ("viewer", "op")}
-    tokens["forged"] = as_role(airflow.token, "admin", "another secret " * 3)
+    tokens["forged"] = as_role(airflow.token, "admin", "another secret " * 5)
     return {role: Caller(url, token) for role, token in tokens.items()}
 
 
@@ -71,11 +71,12 @@ def routes():
     from account_merge_airflow.web.edubrite import OPEN
 
     values = {"action": "undo", "dag_id": "account_merge"}
-    found = [(method, path) for path in BESIDES for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS")]
+    found = [("DELETE", "/"), ("PUT", "/api/v1/merges"), ("OPTIONS", "/api/v1/merges")]
+    found += [(method, path) for path in BESIDES for method in ("GET", "POST")]
     for route in (route for route in create_app().routes if route.path not in OPEN):
         path = re.sub(r"{(\w+)(:\w+)?}", lambda m: values.get(m[1], str(uuid.uuid4())), route.path)
         found += [(method, path) for method in getattr(route, "methods", None) or ("GET",)]
-    assert len(found) > 60
+    assert len(found) > 40
     return sorted(set(found))
 
 

@@ -20,7 +20,15 @@ from account_merge_airflow.web.problems import Refusal
 
 log = logging.getLogger(__name__)
 
-OUR_DAGS = ("account_merge", "account_merge_poll", "account_merge_undo", "account_merge_replay", "account_merge_switch")
+OUR_DAGS = (
+    "account_merge",
+    "account_merge_poll",
+    "account_merge_replay",
+    "account_merge_rescue",
+    "account_merge_settle",
+    "account_merge_switch",
+    "account_merge_undo",
+)
 
 
 @dataclass(frozen=True)

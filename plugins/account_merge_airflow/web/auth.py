@@ -32,6 +32,7 @@ STARTED_BY = (
     (re.compile(r"/merges/[^/]+/(undo|redo|repair|abandon)"), "account_merge_undo"),
     (re.compile(r"/merges/[^/]+/retry|/failed/replay"), "account_merge_replay"),
     (re.compile(r"/switches"), "account_merge_switch"),
+    (re.compile(r"/uploads"), "account_merge_rescue"),
 )
 CSRF_HEADER = "x-csrf-token"
 CSRF_FIELD = "csrf_token"

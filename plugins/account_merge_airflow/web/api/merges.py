@@ -15,6 +15,7 @@ from account_merge.errors import MergeError
 from account_merge.journal.listing import Wanted
 from account_merge.model import Merge, MergeRequest
 from account_merge.report import jsonable
+from account_merge.rules import TABLES
 from account_merge.search import Search
 from account_merge.service import Service
 from account_merge_airflow.web.airflow_api import AirflowApi, AirflowDep
@@ -33,8 +34,9 @@ Cursor = Annotated[models.Text, Query(max_length=100, description="`next` of the
 
 def request_of(body: models.PreviewIn, caller: Caller, reason: str = "") -> MergeRequest:
     """The core's request."""
+    tables = () if set(body.tables) == set(TABLES) else tuple(body.tables)  # () = all, also those of a later version
     return MergeRequest(
-        tuple(body.source_accounts), body.target_account, tuple(body.tables), body.on_conflict, body.source_rows,
+        tuple(body.source_accounts), body.target_account, tables, body.on_conflict, body.source_rows,
         reason=reason, requested_by=caller.name, origin="api",
     )  # fmt: skip
 

@@ -88,6 +88,37 @@ class SwitchIn(In):
     reason: Reason = Field("", examples=["maintenance"])
 
 
+class UploadIn(In):
+    """Lines that name merges: CSV (source, target, and if known when), merge events, lines of the user service's log."""
+
+    lines: Text = Field(min_length=1, max_length=1048576, examples=["from,to\nold-account,new-account"])
+    format: Literal["auto", "csv", "events", "log"] = "auto"
+    seeded: Literal["by_date", "yes", "no"] = Field("by_date", description="Whether the retired job did these merges.")
+    dry_run: bool = Field(True, description="Answer what would be done; write nothing.")
+    reason: Reason = ""
+
+
+class LineOut(BaseModel):
+    """What became of one line."""
+
+    line: int
+    code: str = Field(examples=["OPENED"])
+    merge_id: uuid.UUID | None
+    note: str
+    remedy: str
+    counts: dict[str, dict[str, int]] = Field(description="Table: what the merge would do, for the first lines.")
+    status_url: str | None
+
+
+class UploadOut(BaseModel):
+    """What became of each line; merges that were opened are started by the poll."""
+
+    dry_run: bool
+    codes: dict[str, int]
+    bad: int = Field(description="Lines that name no merge, or one that cannot be.")
+    lines: list[LineOut]
+
+
 class ErrorOut(BaseModel):
     """What went wrong with a merge, and what to do."""
 

@@ -1,0 +1,44 @@
+"""Many merges at once, a line each: previewed, or opened for the poll to start."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import Request, Response
+
+from account_merge_airflow.web.api import common, models
+from account_merge_airflow.web.auth import CallerDep
+from account_merge_airflow.web.core import CoreDep
+
+router = common.router("merges")
+#: Lines whose merges are previewed table by table; the others are only checked. All of them: the DAG with dry_run.
+PREVIEWS = 20
+
+
+@router.post(
+    "/uploads", status_code=202, summary="Merge the pairs of a list",
+    responses=common.CONFLICT | {200: {"model": models.UploadOut, "description": "dry_run: what it would do."}},
+)  # fmt: skip
+def upload(
+    body: models.UploadIn, core: CoreDep, caller: CallerDep, request: Request, response: Response
+) -> models.UploadOut:
+    """Opens a merge for each good line; a bad one stops no other, and the same lines again are the same merges."""
+    answers: list[Mapping[str, Any]] = []
+    done = core.service().rescue(
+        io.BytesIO(body.lines.encode()), body.format, answers.append, dry_run=body.dry_run, seeded=body.seeded,
+        by=caller.name, reason=body.reason, previews=PREVIEWS,
+    )  # fmt: skip
+    if body.dry_run:
+        response.status_code = 200
+    else:
+        response.headers["Location"] = common.link(request, "/merges")
+    lines = [_line(request, answer, body.dry_run) for answer in answers]
+    return models.UploadOut(dry_run=body.dry_run, codes=done["codes"], bad=done["bad"], lines=lines)
+
+
+def _line(request: Request, answer: Mapping[str, Any], dry_run: bool) -> models.LineOut:
+    there = answer["merge_id"] and (not dry_run or answer["code"] == "ALREADY_KNOWN")
+    url = common.link(request, f"/merges/{answer['merge_id']}") if there else None
+    return models.LineOut.model_validate({**answer, "status_url": url})
