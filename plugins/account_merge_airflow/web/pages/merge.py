@@ -49,18 +49,24 @@ def _page(request: Request, service: Service, merge_id: uuid.UUID, caller: Calle
         request.scope, "merge.html", tab="", merge=found, head=report.head(), coverage=report.coverage, in_run=in_run,
         tables=[t for t in tables if t.counts], idle=[t for t in tables if not t.counts],
         ambiguous=sum(t.counts.get("ambiguous", 0) for t in tables), whats=WHATS,
-        timeline=[(at, what, note, (at - moments[0][0]).total_seconds()) for at, what, note in moments],
-        spans=_spans(moments), runs=[run_out(request, "account_merge", run_id) for run_id in found.run_ids],
+        timeline=_timeline(moments, {t.table for t in tables if t.counts}), runs=[run_out(request, "account_merge", run_id) for run_id in found.run_ids],
         buttons=buttons(lambda action: _why_not(service, found, action), caller.may_start),
         can_merge=caller.may_start("account_merge"), open=found.state not in CLOSED,
     )  # fmt: skip
 
 
-def _spans(moments: list[tuple[Any, str, str]]) -> dict[str, float]:
-    """How long each log took, from its first to its last entry."""
-    first = {note: at for at, what, note in moments if what == "first entry"}
-    return {note: (at - first[note]).total_seconds() for at, what, note in moments
-            if what == "last entry" and note in first}  # fmt: skip
+def _timeline(moments: list[tuple[Any, str, str]], busy: set[str]) -> list[dict[str, Any]]:
+    """What happened, oldest first: a log once, with how long it took; logs of nothing are left out."""
+    last = {note: at for at, what, note in moments if what == "last entry"}
+    found = []
+    for at, what, note in moments:
+        if what == "last entry" or (what == "first entry" and note not in busy):
+            continue
+        seconds = (last[note] - at).total_seconds() if what == "first entry" and note in last else None
+        words = "wrote" if what == "first entry" else what.replace("_", " ")
+        found.append({"at": at, "words": words, "note": note, "took": seconds,
+                      "after": (at - moments[0][0]).total_seconds()})  # fmt: skip
+    return found
 
 
 def _why_not(service: Service, found: Merge, action: str) -> str:

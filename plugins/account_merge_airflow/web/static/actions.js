@@ -3,7 +3,9 @@ import { counts, element, ended, request, show } from "./calls.js";
 
 function effectOf(found) {
   if (!found.tables.length) return element("p", "It is possible now; no rows of the target are rewritten by the action itself.");
-  const rows = found.tables.map((table) => {
+  const touched = found.tables.filter((table) => Object.keys(table.counts).some((what) => what !== "same"));
+  if (!touched.length) return element("p", "No row of the target would be written: nothing is to be done.");
+  const rows = touched.map((table) => {
     const first = table.rows.filter((row) => row.what !== "same").slice(0, 3).map((row) => {
       const cells = row.columns.slice(0, 3).map((column) =>
         `${column}: ${JSON.stringify(row.before?.[column] ?? null)} → ${JSON.stringify(row.after?.[column] ?? null)}`.slice(0, 160));
@@ -11,8 +13,8 @@ function effectOf(found) {
       return element("li", [element("strong", `${row.what} `), key, " ", element("span", cells.join("; "), { class: "muted" }),
         ...row.notes.map((note) => element("div", note, { class: "note" }))]);
     });
-    return element("tr", [element("th", table.table, { scope: "row", class: "mono" }),
-      element("td", Object.keys(table.counts).length ? counts(table.counts) : "nothing"),
+    return element("tr", [element("th", table.table.split("/").pop(), { scope: "row", class: "mono" }),
+      element("td", counts(table.counts).flatMap((one) => [one, " "])),
       element("td", first.length ? element("ul", first) : table.note || "")]);
   });
   const head = element("thead", element("tr", ["Table", "Rows", "The first of them"].map((words) => element("th", words, { scope: "col" }))));
