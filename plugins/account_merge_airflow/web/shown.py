@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from account_merge.report import jsonable
-from account_merge.rules import TableRule, rule_for
+from account_merge.rules import TABLES, TableRule, rule_for
 
 #: What is shown of one value at most; the API has it whole.
 LONGEST = 2000
@@ -60,10 +60,8 @@ FILTERS = {"text": text, "short": short, "iso": iso, "when": when, "number": num
 
 
 def _rule_of(log: str) -> TableRule | None:
-    try:
-        return rule_for(log.rsplit("/", 1)[-1])
-    except KeyError:
-        return None
+    """The rule whose table a log's name holds: alone, behind `undo-1/`, or before an account."""
+    return next((rule_for(part) for part in log.split("/") if part in TABLES), None)
 
 
 def diff(rows: Iterable[Mapping[str, Any]], log: str) -> list[dict[str, Any]]:

@@ -49,7 +49,8 @@ def _page(request: Request, service: Service, merge_id: uuid.UUID, caller: Calle
         request.scope, "merge.html", tab="", merge=found, head=report.head(), coverage=report.coverage, in_run=in_run,
         tables=[t for t in tables if t.counts], idle=[t for t in tables if not t.counts],
         ambiguous=sum(t.counts.get("ambiguous", 0) for t in tables), whats=WHATS,
-        timeline=_timeline(moments, {t.table for t in tables if t.counts}), runs=[run_out(request, "account_merge", run_id) for run_id in found.run_ids],
+        timeline=_timeline(moments, {t.table for t in tables if t.counts}),
+        runs=[run_out(request, "account_merge", run_id) for run_id in found.run_ids],
         buttons=buttons(lambda action: _why_not(service, found, action), caller.may_start),
         can_merge=caller.may_start("account_merge"), open=found.state not in CLOSED,
     )  # fmt: skip

@@ -13,7 +13,7 @@ function effectOf(found) {
       return element("li", [element("strong", `${row.what} `), key, " ", element("span", cells.join("; "), { class: "muted" }),
         ...row.notes.map((note) => element("div", note, { class: "note" }))]);
     });
-    return element("tr", [element("th", table.table.split("/").pop(), { scope: "row", class: "mono" }),
+    return element("tr", [element("th", table.table.replace(/^(undo|redo)-\d+\//, ""), { scope: "row", class: "mono" }),
       element("td", counts(table.counts).flatMap((one) => [one, " "])),
       element("td", first.length ? element("ul", first) : table.note || "")]);
   });
