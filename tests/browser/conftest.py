@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "e2e"))
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).parent.parent / "e2e"))
+sys.path.insert(0, str(Path(__file__).parent))
 # The stack may be started for these tests; the others on it need the same.
 os.environ.setdefault("ACCOUNT_MERGE_RETRY_DELAY_SECONDS", "1")
 
@@ -25,7 +24,7 @@ from platform_world import World
 if TYPE_CHECKING:
     from account_merge.service import Service
 
-PICTURES = HERE.parent.parent / ".local" / "browser"
+PICTURES = Path(__file__).parents[2] / ".local" / "browser"
 DAGS = ("account_merge", "account_merge_poll", "account_merge_undo", "account_merge_rescue", "account_merge_replay")
 
 
