@@ -23,6 +23,7 @@ from account_merge_airflow.web.problems import Refusal
 
 router = made()
 ORIGINS = ("event", "ui", "api", "cli", "repair", "settle", "rescue")
+ALL = "all"
 PAGE = 50
 
 
@@ -31,11 +32,6 @@ def _id_of(text: str) -> uuid.UUID | None:
         return uuid.UUID(text)
     except ValueError:
         return None
-
-
-def _day(text: str) -> str:
-    """A day as a date field sends it, or a time; the search reads both."""
-    return text.strip()
 
 
 @router.get("/")
@@ -52,7 +48,7 @@ def merges(
     """Merges that fit, newest first; a merge id shows that merge alone."""
     if state and state not in STATES:
         raise Refusal(422, "BAD_FILTER", "No merge can be in that state.", f"Choose from {', '.join(STATES)}.")
-    asked = {"q": q.strip(), "state": state, "origin": origin, "since": _day(since), "until": _day(until)}
+    asked = {"q": q.strip(), "state": state, "origin": origin, "since": since.strip(), "until": until.strip()}
     found, following = _found(core.service(), asked, cursor)
     rest = {name: value for name, value in asked.items() if value}
     older = "?" + urlencode(rest | {"cursor": following}) if following else None
@@ -68,7 +64,10 @@ def _found(service: Service, asked: dict[str, str], cursor: str) -> tuple[list[A
     one = service.journal.get(merge_id) if merge_id else None
     if one is not None:
         return [one], None
-    wanted = Wanted(asked["q"], asked["state"], asked["origin"], times.since, times.until)
+    origin = "" if asked["origin"] == ALL else asked["origin"]
+    # Settles follow each merge by the clock: in a list of everything they would be most of it.
+    but = "" if asked["q"] or asked["origin"] else "settle"
+    wanted = Wanted(asked["q"], asked["state"], origin, times.since, times.until, but)
     found, following = service.asking.merges(wanted, place_of(cursor), PAGE)
     return found, text_of(following)
 
