@@ -80,36 +80,36 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def signed_in() -> dict[str, Any]:
+    """User -> what the browser keeps of a user who has signed in."""
+    return {}
+
+
+@pytest.fixture
 def sign_in(
-    chromium: Any, where: dict[str, str], airflow_stack: Any, pictures: Path
+    chromium: Any, where: dict[str, str], airflow_stack: Any, pictures: Path, signed_in: dict[str, Any]
 ) -> Iterator[Callable[..., Person]]:
-    """Sign a user in by Airflow's own form: `sign_in("viewer", width=390, theme="dark")`; each once."""
+    """A user's own window, signed in by Airflow's own form once a run: `sign_in("viewer", width=390, theme="dark")`."""
     from local import keys
 
     secrets = keys.load(airflow_stack.config.home)
-    states: dict[str, Any] = {}
     people: list[Person] = []
 
     def person(user: str = "admin", width: int = 1440, theme: str = "light") -> Person:
         context = chromium.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=theme, storage_state=states.get(user)
+            viewport={"width": width, "height": 900}, color_scheme=theme, storage_state=signed_in.get(user)
         )
         found = Person(context, where["AIRFLOW_URL"], pictures, f"{theme}-{width}")
         people.append(found)
-        if user not in states:
+        if user not in signed_in:
             found.sign_in(user, secrets[f"{user}_password"])
-            states[user] = context.storage_state()
+            signed_in[user] = context.storage_state()
         return found
 
     yield person
+    # A window left open would go on asking.
     for one in people:
         one.context.close()
-
-
-@pytest.fixture
-def admin(sign_in: Callable[..., Person]) -> Person:
-    """The administrator at a wide screen."""
-    return sign_in()
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,7 @@ def test_a_merge_is_previewed_made_read_and_undone_by_keyboard(sign_in, world):
     table.locator("summary").focus()
     person.page.keyboard.press("Enter")
     row = table.locator("tbody", has_text="do_lesson_000000")
+    row.wait_for()
     cells = row.locator("tr", has=person.page.get_by_role("cell", name="viewcount", exact=True)).locator("td")
     assert [text.strip() for text in cells.all_inner_texts()[1:4]] == ["5", "2", "7"]
     person.picture("diff")
@@ -193,5 +194,5 @@ def test_the_pages_are_used_while_ten_merges_run(sign_in, world, core):
             assert person.open(path).status == 200
         return all(core.journal.need(i).state == "completed" for i in ids)
 
-    wait_for(all_done, 240, "ten completed merges")
+    wait_for(all_done, 400, "ten completed merges", pause=2)
     assert not person.problems
