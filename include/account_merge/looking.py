@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from account_merge import leases
+from account_merge.balance import Balance, weigh
 from account_merge.engine import counts_of
 from account_merge.errors import InvalidRequest
 from account_merge.journal.log import Log
@@ -62,6 +63,16 @@ class Looking:
         """What a merge would do."""
         merge = self._previewed(request)
         return Report(merge, tuple(self._preview(merge, rule) for rule in RULES), True, self._coverage())
+
+    def balance(self, request: MergeRequest) -> Balance:
+        """What a merge would mean to the learner: by course, group and program, what each account has and what results."""
+        merge = self._previewed(request)
+        works = {
+            rule.table: self._merging.work(merge, rule)
+            for rule in RULES
+            if self._tables.of(rule) is not None and rule.table in (merge.request.tables or TABLES)
+        }
+        return weigh(works, merge.survivor or merge.request.target)
 
     def _preview(self, merge: Merge, rule: TableRule) -> TableReport:
         schema = self._tables.of(rule)

@@ -7,6 +7,7 @@ from typing import Any
 
 from account_merge.journal import Journal
 from account_merge.model import Merge
+from account_merge.report import jsonable
 from account_merge.states import STATES
 from account_merge.switch import Switch
 
@@ -38,6 +39,7 @@ def _waiting(journal: Journal, merge: Merge) -> dict[str, Any]:
     return {
         "merge_id": str(merge.merge_id),
         "account": merge.waiting_for,
+        "since": jsonable(merge.updated_at),
         "holder": str(holder.merge_id) if holder else None,
         "holder_state": holder.state if holder else None,
     }

@@ -24,6 +24,7 @@ _COLUMNS = "merge_id, state, origin, accounts, created_at"
 class Wanted:
     """Which merges are listed; what is empty does not matter.
 
+    :param but: an origin that is left out.
     :param since: created at or after this time (UTC, without a zone), and before `until`.
     """
 
@@ -32,6 +33,7 @@ class Wanted:
     origin: str = ""
     since: datetime | None = None
     until: datetime | None = None
+    but: str = ""
 
     def fits(self, row: Any) -> bool:
         """Whether the merge of an index row is wanted."""
@@ -39,6 +41,7 @@ class Wanted:
             row.created_at is not None
             and (not self.state or row.state == self.state)
             and (not self.origin or row.origin == self.origin)
+            and (not self.but or row.origin != self.but)
             and (not self.account or self.account in (row.accounts or ()))
             and (self.since is None or row.created_at >= self.since)
             and (self.until is None or row.created_at < self.until)

@@ -74,6 +74,17 @@ class AirflowApi:
             raise Refusal(404, "UNKNOWN_RUN", f"DAG {dag_id} has no such run.", "Airflow may have removed it.")
         return Run(dag_id, run_id, str(self._checked(answer).get("state")))
 
+    def conf(self, dag_id: str, run_id: str) -> Mapping[str, Any]:
+        """What a run was started with.
+
+        :raises Refusal: there is no such run, or the user may not see it.
+        """
+        answer = self._send("GET", f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}")
+        if answer.status_code == 404:
+            raise Refusal(404, "UNKNOWN_RUN", "There is no such run.", "Airflow may have removed it.")
+        found: Mapping[str, Any] = self._checked(answer).get("conf") or {}
+        return found
+
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         async def send() -> httpx.Response:
             transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)

@@ -7,12 +7,15 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from account_merge_airflow.web import shown
+
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 TEMPLATES = Environment(
     loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
     lstrip_blocks=True,
 )  # fmt: skip
+TEMPLATES.filters.update(shown.FILTERS)
 
 
 def page(scope: Any, template: str, **shown: Any) -> str:

@@ -1,0 +1,135 @@
+"""A preview in the learner's terms: what each account has of each course, group or program, and what results.
+
+The terms are data: what counts, by the table that shows it. Nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from account_merge.model import Values
+from account_merge.rules import TableRule, rule_for
+from account_merge.table_merge import TableMerge
+
+#: Rows of one account and table that are counted at most.
+MOST = 200_000
+
+
+@dataclass(frozen=True)
+class Term:
+    """One thing that a learner has a number of.
+
+    :param where: only rows whose key has this value in this column.
+    :param adds: both accounts' numbers are added up; else the better one, or the union, stands.
+    """
+
+    table: str
+    words: str
+    count: Callable[[Values], float]
+    where: tuple[str, str] | None = None
+    adds: bool = False
+
+
+def _number(column: str) -> Callable[[Values], float]:
+    return lambda values: float(values.get(column) or 0)
+
+
+def _scores(values: Values) -> float:
+    found: Mapping[str, float] = {**(values.get("agg") or {}), **(values.get("aggregates") or {})}
+    return float(sum(score for name, score in found.items() if name.startswith("score:")))
+
+
+def _certificates(values: Values) -> float:
+    return float(sum(len(values.get(column) or ()) for column in ("certificates", "issued_certificates")))
+
+
+TERMS: tuple[Term, ...] = (
+    Term("user_enrolments", "enrolments", lambda values: 1),
+    Term("user_content_consumption", "lessons done", lambda values: values.get("status") == 2),
+    Term("user_content_consumption", "views", _number("viewcount"), adds=True),
+    Term("user_enrolments", "certificates", _certificates),
+    Term("user_activity_agg", "points, best of each test", _scores, where=("activity_type", "Course")),
+    Term("assessment_aggregator", "test attempts", lambda values: 1),
+    Term("group_member", "active memberships", lambda values: values.get("status") == "active"),
+    Term("program_enrollment", "program enrolments", lambda values: 1),
+    Term("user_entity_enrolments", "event subscriptions", lambda values: 1),
+)
+
+
+@dataclass
+class Line:
+    """One term of one place.
+
+    :param sources: source account -> its number.
+    """
+
+    term: Term
+    sources: dict[str, float] = field(default_factory=dict)
+    target: float = 0
+    result: float = 0
+
+    @property
+    def kept(self) -> bool:
+        """Whether the result has no less than each account had."""
+        return self.result >= max(self.target, *self.sources.values(), 0)
+
+
+@dataclass
+class Balance:
+    """Place (kind and values) -> term's words -> line. `complete` false: an account has more rows than are counted."""
+
+    places: dict[tuple[str, tuple[Any, ...]], dict[str, Line]] = field(default_factory=dict)
+    complete: bool = True
+
+    @property
+    def lost(self) -> list[Line]:
+        """Lines whose result is less than what an account had."""
+        return [line for lines in self.places.values() for line in lines.values() if not line.kept]
+
+
+def weigh(works: Mapping[str, TableMerge], target: str) -> Balance:
+    """The balance of a merge that is only planned.
+
+    :param works: table -> what the merge plans for it.
+    :param target: the account that the merge writes to.
+    """
+    found = Balance()
+    for table, work in works.items():
+        terms, rule = [term for term in TERMS if term.table == table], rule_for(table)
+        if terms:
+            _weigh(found, work, rule, terms, target)
+    return found
+
+
+def _weigh(found: Balance, work: TableMerge, rule: TableRule, terms: list[Term], target: str) -> None:
+    def line(key: Any, term: Term) -> Line | None:
+        known = dict(zip(rule.key, key, strict=True))
+        if term.where and known.get(term.where[0]) != term.where[1]:
+            return None
+        place = (rule.belongs.kind, rule.belongs.of(known))
+        return found.places.setdefault(place, {}).setdefault(term.words, Line(term))
+
+    for row in _limited(found, work.found.rows(rule, target)):
+        for term in terms:
+            if held := line(row.key, term):
+                number = float(term.count(row.values))
+                held.target += number
+                held.result += number
+    for change, _ in _limited(found, work.plan()):
+        for term in terms:
+            if not (held := line(change.key, term)):
+                continue
+            for account, values in change.sources.items():
+                held.sources[account] = held.sources.get(account, 0) + float(term.count(values))
+            before = 0 if change.before is None else float(term.count(change.before))
+            after = change.after
+            held.result += (0 if after is None else float(term.count(after))) - before
+
+
+def _limited(found: Balance, stream: Iterator[Any]) -> Iterator[Any]:
+    yield from islice(stream, MOST)
+    if next(stream, None) is not None:
+        found.complete = False

@@ -1,0 +1,83 @@
+"""The list of merges: search, counts by state, plots, and what waits for whom."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import Query, Request
+
+from account_merge.asking import place_of, text_of
+from account_merge.journal.daily import daily
+from account_merge.journal.listing import Wanted
+from account_merge.search import Search
+from account_merge.service import Service
+from account_merge.states import CLOSED, STATES
+from account_merge_airflow.web.api.models import Text
+from account_merge_airflow.web.core import CoreDep
+from account_merge_airflow.web.html import page
+from account_merge_airflow.web.pages import plots
+from account_merge_airflow.web.pages.common import router as made
+from account_merge_airflow.web.problems import Refusal
+
+router = made()
+ORIGINS = ("event", "ui", "api", "cli", "repair", "settle", "rescue")
+ALL = "all"
+PAGE = 50
+
+
+def _id_of(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
+
+
+@router.get("/")
+def merges(
+    request: Request,
+    core: CoreDep,
+    q: Annotated[Text, Query(max_length=1024)] = "",
+    state: Annotated[Text, Query(max_length=40)] = "",
+    origin: Annotated[Text, Query(max_length=20)] = "",
+    since: Annotated[Text, Query(max_length=40)] = "",
+    until: Annotated[Text, Query(max_length=40)] = "",
+    cursor: Annotated[Text, Query(max_length=100)] = "",
+) -> str:
+    """Merges that fit, newest first; a merge id shows that merge alone."""
+    if state and state not in STATES:
+        raise Refusal(422, "BAD_FILTER", "No merge can be in that state.", f"Choose from {', '.join(STATES)}.")
+    asked = {"q": q.strip(), "state": state, "origin": origin, "since": since.strip(), "until": until.strip()}
+    found, following = _found(core.service(), asked, cursor)
+    rest = {name: value for name, value in asked.items() if value}
+    older = "?" + urlencode(rest | {"cursor": following}) if following else None
+    return page(
+        request.scope, "merges.html", tab="/", merges=found, asked=asked, filtered=bool(rest), older=older,
+        first=not cursor, states=STATES, origins=ORIGINS,
+    )  # fmt: skip
+
+
+def _found(service: Service, asked: dict[str, str], cursor: str) -> tuple[list[Any], str | None]:
+    times = Search.of(since=asked["since"], until=asked["until"])
+    merge_id = _id_of(asked["q"])
+    one = service.journal.get(merge_id) if merge_id else None
+    if one is not None:
+        return [one], None
+    origin = "" if asked["origin"] == ALL else asked["origin"]
+    # Settles follow each merge by the clock: in a list of everything they would be most of it.
+    but = "" if asked["q"] or asked["origin"] else "settle"
+    wanted = Wanted(asked["q"], asked["state"], origin, times.since, times.until, but)
+    found, following = service.asking.merges(wanted, place_of(cursor), PAGE)
+    return found, text_of(following)
+
+
+@router.get("/parts/overview")
+def overview(request: Request, core: CoreDep) -> str:
+    """Counts by state, plots, what waits and which switches are on: loaded behind the list, which never waits for it."""
+    service = core.service()
+    status, days = service.status(), daily(service.journal)
+    return page(
+        request.scope, "parts/overview.html", status=status, days=plots.days(days), complete=days.complete,
+        reasons=plots.reasons(days), closed=CLOSED,
+    )  # fmt: skip

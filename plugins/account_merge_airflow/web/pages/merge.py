@@ -1,0 +1,161 @@
+"""A merge's page, its tables' rows page by page, the same as a tab of its DAG run, and an account's page."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import Query, Request
+from fastapi.responses import HTMLResponse
+
+from account_merge.errors import MergeError
+from account_merge.model import Merge
+from account_merge.search import KINDS, Search
+from account_merge.service import Service
+from account_merge.states import CLOSED
+from account_merge_airflow.web.airflow_api import AirflowDep
+from account_merge_airflow.web.api.common import place_of, run_out
+from account_merge_airflow.web.api.models import Text
+from account_merge_airflow.web.auth import Caller, CallerDep
+from account_merge_airflow.web.core import CoreDep
+from account_merge_airflow.web.html import page
+from account_merge_airflow.web.pages.common import buttons
+from account_merge_airflow.web.pages.common import router as made
+from account_merge_airflow.web.problems import Refusal
+from account_merge_airflow.web.shown import diff
+
+router = made()
+#: Rows in one answer, and how many are looked through for them when only some are wanted.
+PAGE, SCANNED = 100, 5000
+WHATS = ("created", "changed", "folded", "deleted", "ambiguous", "same")
+#: The merge that a run worked on, where its id tells.
+IN_RUN_ID = re.compile(r"__([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:__|$)")
+
+
+@router.get("/merges/{merge_id}")
+def merge(request: Request, merge_id: uuid.UUID, core: CoreDep, caller: CallerDep) -> str:
+    """Who, why, when, what: only heads and counts are read, so it opens at once whatever the merge's size."""
+    return _page(request, core.service(), merge_id, caller)
+
+
+def _page(request: Request, service: Service, merge_id: uuid.UUID, caller: Caller, in_run: bool = False) -> str:
+    report = service.report(merge_id)
+    found = report.merge
+    tables = sorted(report.tables, key=lambda t: (not t.counts.get("ambiguous"), not t.counts))
+    moments = service.asking.timeline(found)
+    return page(
+        request.scope, "merge.html", tab="", merge=found, head=report.head(), coverage=report.coverage, in_run=in_run,
+        tables=[t for t in tables if t.counts], idle=[t for t in tables if not t.counts],
+        ambiguous=sum(t.counts.get("ambiguous", 0) for t in tables), whats=WHATS,
+        timeline=_timeline(moments, {t.table for t in tables if t.counts}),
+        runs=[run_out(request, "account_merge", run_id) for run_id in found.run_ids],
+        buttons=buttons(lambda action: _why_not(service, found, action), caller.may_start),
+        can_merge=caller.may_start("account_merge"), open=found.state not in CLOSED,
+    )  # fmt: skip
+
+
+def _timeline(moments: list[tuple[Any, str, str]], busy: set[str]) -> list[dict[str, Any]]:
+    """What happened, oldest first: a log once, with how long it took; logs of nothing are left out."""
+    last = {note: at for at, what, note in moments if what == "last entry"}
+    found = []
+    for at, what, note in moments:
+        if what == "last entry" or (what == "first entry" and note not in busy):
+            continue
+        seconds = (last[note] - at).total_seconds() if what == "first entry" and note in last else None
+        words = "wrote" if what == "first entry" else what.replace("_", " ")
+        found.append({"at": at, "words": words, "note": note, "took": seconds,
+                      "after": (at - moments[0][0]).total_seconds()})  # fmt: skip
+    return found
+
+
+def _why_not(service: Service, found: Merge, action: str) -> str:
+    if action == "retry":
+        if found.state not in KINDS:
+            return f"a merge that is {found.state.replace('_', ' ')} is not retried"
+        answer = service.replay(Search(merge_ids=(found.merge_id,)), "", "", dry_run=True)
+        return str(answer["items"][0]["note"]) if answer["left_alone"] else ""
+    try:
+        service.undoing.check(found, action)
+    except MergeError as error:
+        return f"{error.message}. {error.remedy}"
+    return ""
+
+
+@router.get("/merges/{merge_id}/parts/rows")
+def rows(
+    request: Request,
+    merge_id: uuid.UUID,
+    core: CoreDep,
+    table: Annotated[Text, Query(max_length=100)],
+    cursor: Annotated[Text, Query(max_length=100)] = "0.0",
+    what: Annotated[Text, Query(max_length=20)] = "",
+    key: Annotated[Text, Query(max_length=200)] = "",
+) -> HTMLResponse:
+    """Some rows of one table, as the bodies of its diff; the header `x-next` names the place of the next."""
+    found, following = _wanted(core.service(), merge_id, table, place_of(cursor), what, key.strip())
+    html = page(request.scope, "parts/rows.html", rows=diff(found, table))
+    headers = {"x-next": f"{following[0]}.{following[1]}"} if following else {}
+    return HTMLResponse(html, headers=headers | {"x-rows": str(len(found))})
+
+
+def _wanted(
+    service: Service, merge_id: uuid.UUID, table: str, place: tuple[int, int] | None, what: str, key: str
+) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
+    """Up to about a page of rows that fit; a filter that fits few ends after `SCANNED`, and the next call goes on."""
+    found: list[dict[str, Any]] = []
+    scanned = 0
+    while place is not None and len(found) < PAGE and scanned < SCANNED:
+        part, place = service.looking.rows(merge_id, table, place, PAGE)
+        scanned += len(part)
+        found += [row for row in part if _fits(row, what, key)]
+        if not part:
+            break
+    return found, place
+
+
+def _fits(row: Mapping[str, Any], what: str, key: str) -> bool:
+    named = not key or any(key in str(value) for value in row["key"].values())
+    return named and (not what or (bool(row["notes"]) if what == "ambiguous" else row["what"] == what))
+
+
+@router.get("/runs/{dag_id}/{run_id:path}")
+def of_run(request: Request, dag_id: Text, run_id: Text, core: CoreDep, caller: CallerDep, airflow: AirflowDep) -> str:
+    """The merge that a DAG run works on: a tab of the run's page."""
+    service = core.service()
+    merge_id = _merge_of(service, airflow, dag_id, run_id)
+    if merge_id is None or service.journal.get(merge_id) is None:
+        return page(request.scope, "run.html", tab="", dag_id=dag_id)
+    return _page(request, service, merge_id, caller, in_run=True)
+
+
+def _merge_of(service: Service, airflow: Any, dag_id: str, run_id: str) -> uuid.UUID | None:
+    if named := IN_RUN_ID.search(run_id):
+        return uuid.UUID(named[1])
+    if not dag_id.startswith("account_merge"):
+        return None
+    try:
+        conf = airflow.conf(dag_id, run_id)
+        if conf.get("merge_id"):
+            return uuid.UUID(str(conf["merge_id"]).strip())
+        if conf.get("source_accounts") and conf.get("target_account"):
+            return service.request_id(run_id, tuple(conf["source_accounts"]), str(conf["target_account"]))
+    except (Refusal, ValueError):
+        return None
+    return None
+
+
+@router.get("/account")
+def account(request: Request, core: CoreDep, id: Annotated[Text, Query(min_length=1, max_length=1024)]) -> str:
+    """Everything that ever happened to an account."""
+    service = core.service()
+    found = service.asking.account(id)
+    merges = sorted(found["merges"], key=lambda m: (str(m.created_at), str(m.merge_id)), reverse=True)
+    away = service.journal.get(uuid.UUID(found["merged_by"])) if found["merged_by"] else None
+    holder = service.journal.get(uuid.UUID(found["held_by"])) if found["held_by"] else None
+    return page(
+        request.scope, "account.html", tab="", account=id, found=found, away=away, holder=holder,
+        was_source=[m for m in merges if id in m.request.sources],
+        was_target=[m for m in merges if id not in m.request.sources],
+    )  # fmt: skip

@@ -1,0 +1,74 @@
+"""A new merge: two accounts in, a preview out in the learner's terms, then the merge with a reason."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any
+
+from fastapi import Query, Request
+
+from account_merge.balance import Balance
+from account_merge.errors import MergeError
+from account_merge.rules import RULES
+from account_merge_airflow.web.api.common import previewed
+from account_merge_airflow.web.api.merges import request_of
+from account_merge_airflow.web.api.models import PreviewIn, Text
+from account_merge_airflow.web.auth import CallerDep
+from account_merge_airflow.web.core import CoreDep
+from account_merge_airflow.web.html import page
+from account_merge_airflow.web.pages.common import router as made
+from account_merge_airflow.web.shown import diff
+
+router = made()
+Accounts = Annotated[list[Text] | None, Query(max_length=20)]
+#: Places that a preview shows, and rows of each table.
+PLACES, ROWS = 100, 50
+
+
+@router.get("/new")
+def new(
+    request: Request, caller: CallerDep, source: Accounts = None, target: Annotated[Text, Query(max_length=1024)] = ""
+) -> str:
+    """The form; filled in where the link knew something."""
+    return page(
+        request.scope, "new.html", tab="/new", sources=source or [], target=target, tables=RULES, key=uuid.uuid4().hex,
+        may=caller.may_start("account_merge"),
+    )  # fmt: skip
+
+
+@router.post("/new/preview")
+def preview(body: PreviewIn, request: Request, core: CoreDep, caller: CallerDep) -> str:
+    """The preview as a part of the form's page: the balance first, then every table's rows."""
+    service = core.service()
+    asked = request_of(body, caller)
+    report = service.preview(asked)
+    tables = previewed(report, ROWS)
+    found = [{"table": t.table, "note": t.note, "counts": t.counts, "complete": t.complete,
+              "rows": diff([row.model_dump() for row in t.rows], t.table)} for t in tables]  # fmt: skip
+    try:
+        balance = service.looking.balance(asked)
+    except MergeError:
+        balance = Balance(complete=False)
+    return page(
+        request.scope, "parts/preview.html", merge=report.merge, report=report, balance=_shown(balance),
+        lost=len(balance.lost), complete=balance.complete, places=len(balance.places),
+        tables=[t for t in found if t["counts"]], idle=[t for t in found if not t["counts"]],
+        writes=_writes(found),
+    )  # fmt: skip
+
+
+def _writes(tables: list[dict[str, Any]]) -> int:
+    return sum(number for t in tables for name, number in t["counts"].items() if name in ("created", "changed"))
+
+
+def _shown(balance: Balance) -> list[dict[str, Any]]:
+    """Places in the order of their kinds; those where something is less come first."""
+    places = sorted(
+        balance.places.items(), key=lambda item: (all(line.kept for line in item[1].values()), str(item[0]))
+    )
+    return [{"kind": kind, "values": values, "lines": [line for line in lines.values() if _any(line)]}
+            for (kind, values), lines in places[:PLACES]]  # fmt: skip
+
+
+def _any(line: Any) -> bool:
+    return bool(line.target or line.result or any(line.sources.values()))

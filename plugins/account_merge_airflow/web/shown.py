@@ -1,0 +1,95 @@
+"""How values look on the pages: filters of the templates, and a report's rows as the lines of a diff."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from account_merge.report import jsonable
+from account_merge.rules import TABLES, TableRule, rule_for
+
+#: What is shown of one value at most; the API has it whole.
+LONGEST = 2000
+
+
+def text(value: Any) -> str:
+    """A value as people read it."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    found = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return found if len(found) <= LONGEST else found[:LONGEST] + "…"
+
+
+def short(name: str) -> str:
+    """An account's id, shortened in the middle when it is long."""
+    return name if len(name) <= 40 else f"{name[:24]}…{name[-12:]}"
+
+
+def iso(at: Any) -> str:
+    """A moment for programs."""
+    return str(jsonable(at))
+
+
+def when(at: Any) -> str:
+    """A moment to the second, as Airflow writes it."""
+    moment = at if isinstance(at, datetime) else datetime.fromisoformat(str(at))
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def number(value: int) -> str:
+    """A count with its thousands apart."""
+    return f"{value:,}"
+
+
+def took(seconds: float) -> str:
+    """How long something took."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+FILTERS = {"text": text, "short": short, "iso": iso, "when": when, "number": number, "took": took}
+
+
+def _rule_of(log: str) -> TableRule | None:
+    """The rule whose table a log's name holds: alone, behind `undo-1/`, or before an account."""
+    return next((rule_for(part) for part in log.split("/") if part in TABLES), None)
+
+
+def diff(rows: Iterable[Mapping[str, Any]], log: str) -> list[dict[str, Any]]:
+    """Report rows as lines: one for each column that was written, then one for all that stayed.
+
+    :param log: the report's name of the table: of the merge, or `undo-1/…`.
+    """
+    rule = _rule_of(log)
+    return [_row(row, rule) for row in rows]
+
+
+def _row(row: Mapping[str, Any], rule: TableRule | None) -> dict[str, Any]:
+    before, after = row["before"] or {}, row["after"] or {}
+    sources = {account: values or {} for account, values in row["sources"].items()}
+    written = row["columns"] or (sorted(before) if row["what"] == "deleted" else [])
+    lines: list[dict[str, Any]] = [
+        {
+            "column": column,
+            "before": before.get(column),
+            "sources": {a: v[column] for a, v in sources.items() if v.get(column) is not None},
+            "after": after.get(column),
+            "why": row["why"].get(column, ""),
+            "rule": rule.strategy(column).name.replace("_", " ") if rule and row["what"] != "deleted" else "",
+        }
+        for column in written
+    ]
+    stayed = len(set(after) - set(written))
+    if not lines or stayed:
+        words = "Nothing had to be written." if not lines else f"{stayed} more columns stay as they were."
+        lines.append({"column": "", "words": words})
+    return {**row, "lines": lines, "many": len(sources) > 1}

@@ -1,0 +1,166 @@
+// The forms of a new merge, of an upload and of a replay.
+import { busy, counts, element, ended, request, show } from "./calls.js";
+
+const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
+
+function newMerge(form, base) {
+  const place = document.getElementById("preview");
+  const second = document.getElementById("do-merge");
+  const dialog = document.getElementById("confirm-merge");
+  let asked = null;
+
+  form.addEventListener("input", () => {
+    asked = null;
+    if (second) second.hidden = true;
+    if (place.firstChild) place.replaceChildren(element("p", "Changed: preview again.", { class: "muted" }));
+  });
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const data = new FormData(form);
+    const body = {
+      source_accounts: lines(data.get("sources")), target_account: data.get("target").trim(),
+      tables: data.getAll("tables"), on_conflict: data.get("on_conflict"), source_rows: data.get("source_rows"),
+    };
+    const done = busy(form.querySelector("button"), form.querySelector(".status"), "Looking at the accounts…");
+    place.replaceChildren(element("p", "Reading what each account has…", { class: "loading" }));
+    try {
+      place.innerHTML = await (await request(`${base}/new/preview`, body)).text();
+      asked = body;
+      const writes = Number(place.querySelector("[data-writes]").dataset.writes);
+      document.getElementById("confirm-words").textContent =
+        `${writes.toLocaleString("en")} rows of ${body.target_account} are written with what ${body.source_accounts.join(", ")} has; every change is kept in the journal.`;
+      second.hidden = false;
+    } catch (problem) {
+      show(place, problem);
+    } finally {
+      done();
+    }
+  });
+  dialog?.querySelector("form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const status = dialog.querySelector(".status");
+    const done = busy(dialog.querySelector("[data-merge-now]"), status, "Opening the merge…");
+    try {
+      const reason = new FormData(second).get("reason");
+      const answer = await request(`${base}/api/v1/merges`, { ...asked, reason }, { "idempotency-key": form.dataset.key });
+      location.assign(`${base}/merges/${(await answer.json()).merge_id}`);
+    } catch (problem) {
+      done();
+      show(status, problem);
+    }
+  });
+  if (form.elements.sources.value && form.elements.target.value && !form.querySelector("button").disabled) form.requestSubmit();
+}
+
+function upload(form, base) {
+  const result = document.getElementById("upload-result");
+  const open = document.getElementById("open-merges");
+  const dialog = document.getElementById("confirm-upload");
+  const ask = (dry_run) => {
+    const { lines, format, seeded, reason } = Object.fromEntries(new FormData(form));
+    return request(`${base}/api/v1/uploads`, { lines, format, seeded, reason, dry_run });
+  };
+  const table = (found) => {
+    const rows = found.lines.map((line) => {
+      const merge = line.status_url ? element("a", line.merge_id.slice(0, 8), { class: "id", href: `${base}/merges/${line.merge_id}` }) : line.merge_id?.slice(0, 8) ?? "–";
+      const effect = Object.entries(line.counts).filter(([, numbers]) => Object.keys(numbers).length)
+        .map(([name, numbers]) => element("div", [`${name} `, ...counts(numbers)], { class: "small" }));
+      return element("tr", [element("th", String(line.line), { scope: "row", "data-label": "Line" }),
+        element("td", element("span", line.code, { class: `what what-${line.code}` }), { "data-label": "Result" }),
+        element("td", merge, { "data-label": "Merge" }),
+        element("td", [line.note, element("div", line.remedy, { class: "small muted" }), ...effect], { "data-label": "What" })]);
+    });
+    const head = element("thead", element("tr", ["Line", "Result", "Merge", "What"].map((words) => element("th", words, { scope: "col" }))));
+    const title = found.dry_run ? "What would become of each line" : "What became of each line";
+    const chips = Object.entries(found.codes).map(([code, number]) => element("li", [element("span", code, { class: "mono" }), " ", element("strong", String(number))], { class: "chip" }));
+    return [element("h2", title), element("ul", chips, { class: "chips" }),
+      element("div", element("table", [head, element("tbody", rows)], { class: "stack" }), { class: "scroll" })];
+  };
+  document.getElementById("file").addEventListener("change", async (event) => {
+    const [file] = event.target.files;
+    if (!file) return;
+    if (file.size > 1048576) return show(result, { message: "The file is longer than 1 MiB.", remedy: "Cut it into several, or run the DAG account_merge_rescue." });
+    form.elements.lines.value = await file.text();
+    open.hidden = true;
+  });
+  form.addEventListener("input", () => (open.hidden = true));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const done = busy(form.querySelector("button"), form.querySelector(".status"), "Checking each line…");
+    try {
+      const found = await (await ask(true)).json();
+      result.replaceChildren(...table(found));
+      const good = found.lines.length - found.bad;
+      open.hidden = !good;
+      document.getElementById("upload-words").textContent = `${good} merge${good === 1 ? "" : "s"} are opened in the journal; ${found.bad} line${found.bad === 1 ? " is" : "s are"} left out.`;
+    } catch (problem) {
+      show(result, problem);
+    } finally {
+      done();
+    }
+  });
+  dialog.querySelector("form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const done = busy(dialog.querySelector("[data-confirm]"), dialog.querySelector(".status"), "Opening…");
+    try {
+      result.replaceChildren(...table(await (await ask(false)).json()));
+      open.hidden = true;
+    } catch (problem) {
+      show(result, problem);
+    } finally {
+      done();
+      dialog.close();
+    }
+  });
+}
+
+function replay(form, base) {
+  const dialog = document.getElementById("replay-dialog");
+  const status = dialog.querySelector(".status");
+  const confirm = dialog.querySelector("[data-confirm]");
+  const effect = dialog.querySelector(".effect");
+  const chosen = () => new FormData(form).getAll("merge");
+  form.querySelector("[data-all]").addEventListener("change", (event) => {
+    for (const box of form.querySelectorAll('[name="merge"]')) box.checked = event.target.checked;
+  });
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (!chosen().length) {
+      form.querySelector(".status").textContent = "Choose at least one.";
+      return;
+    }
+    form.querySelector(".status").textContent = "";
+    dialog.showModal();
+    confirm.disabled = true;
+    effect.replaceChildren(element("p", "Looking at each…", { class: "loading" }));
+    try {
+      const found = await (await request(`${base}/api/v1/failed/replay`, { merge_ids: chosen(), dry_run: true })).json();
+      effect.replaceChildren(element("p", `${found.replayed} would be opened again, ${found.left_alone} left alone.`),
+        element("ul", found.items.map((item) => element("li", [element("span", item.merge_id.slice(0, 8), { class: "id" }), ` ${item.before ?? ""} → ${item.after ?? "as it is"} `, element("span", `${item.code} ${item.note}`, { class: "muted" })]))));
+      confirm.disabled = !found.replayed;
+    } catch (problem) {
+      show(effect, problem);
+    }
+  });
+  dialog.querySelector("form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    confirm.disabled = true;
+    status.textContent = "Starting the run…";
+    try {
+      const reason = new FormData(event.target).get("reason");
+      const found = await (await request(`${base}/api/v1/failed/replay`, { merge_ids: chosen(), dry_run: false, reason })).json();
+      const run = await ended(found.run.status_url, (state) => (status.textContent = `Run ${state}…`));
+      if (run.state === "success") return location.reload();
+      show(status, { message: "The run failed.", remedy: "See its log in Airflow." });
+    } catch (problem) {
+      show(status, problem);
+    }
+  });
+}
+
+export function onForms(base) {
+  for (const [id, use] of Object.entries({ "new-merge": newMerge, upload, replay })) {
+    const form = document.getElementById(id);
+    if (form) use(form, base);
+  }
+}

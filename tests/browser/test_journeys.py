@@ -1,0 +1,198 @@
+"""What people do: sign in, find a merge, read its diff, preview, merge, undo, upload; and what a viewer may not."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+
+from airflow_client import wait_for
+from platform_world import Learner
+
+APP = "/account-merge"
+
+
+def in_state(person, state, seconds=180):
+    """The page itself follows the merge."""
+    person.page.locator(f".head .state-{state}").wait_for(timeout=seconds * 1000)
+
+
+def test_the_list_opens_from_airflows_navigation_in_its_theme(sign_in):
+    person = sign_in(theme="dark")
+    person.page.goto(person.url + "/")
+    person.page.get_by_role("link", name="Account merges").first.click()
+    inside = person.page.frame_locator("iframe[title='Account merges']")
+    inside.get_by_role("heading", name="Account merges").wait_for()
+    assert inside.locator("html").get_attribute("class").split()[0] == "dark"
+    person.picture("in-airflow")
+    person.page.evaluate("document.documentElement.className = 'light'")
+    inside.locator("html.light").wait_for()
+
+
+def test_the_trigger_form_is_the_products(sign_in):
+    person = sign_in()
+    person.page.goto(f"{person.url}/dags/account_merge/")
+    person.page.locator("[data-testid=trigger-dag-button]").first.click()
+    person.page.get_by_text("Source accounts").first.wait_for()
+    person.page.get_by_text("The account that survives.").first.wait_for()
+    person.picture("trigger-form")
+
+
+def test_a_merge_is_previewed_made_read_and_undone_by_keyboard(sign_in, world):
+    person = sign_in()
+    source = world.study(Learner(), lessons=3, views=2)
+    target = world.study(Learner(course=source.course), lessons=2, views=5)
+    before = world.history(target.account, source.course)
+
+    person.open("/new")
+    person.page.get_by_label("Source accounts, one a line").fill(source.account)
+    person.page.get_by_label("Target account").fill(target.account)
+    person.page.keyboard.press("Enter")
+    preview = person.page.locator("#preview")
+    preview.get_by_text("Nothing is lost.").wait_for()
+    views = preview.locator("tr", has=person.page.get_by_role("rowheader", name="views", exact=True))
+    assert views.locator("td").all_inner_texts() == ["6", "10", "16", "target gains 6"]
+    assert world.history(target.account, source.course) == before
+
+    person.page.get_by_label("Reason").fill("one person, ticket 4711")
+    person.page.get_by_role("button", name="Merge…").focus()
+    person.page.keyboard.press("Enter")
+    dialog = person.page.get_by_role("dialog")
+    dialog.get_by_text("does not give a login back").wait_for()
+    person.picture("confirm-merge")
+    dialog.get_by_role("button", name="Merge", exact=True).click()
+    person.page.wait_for_url(re.compile("/merges/"))
+    in_state(person, "completed")
+    assert set(world.views(target.account, source.course).values()) == {7, 2}
+    person.page.get_by_text("one person, ticket 4711").first.wait_for()
+
+    table = person.page.locator("details.table", has_text="user_content_consumption").first
+    table.locator("summary").focus()
+    person.page.keyboard.press("Enter")
+    row = table.locator("tbody", has_text="do_lesson_000000")
+    row.wait_for()
+    cells = row.locator("tr", has=person.page.get_by_role("cell", name="viewcount", exact=True)).locator("td")
+    assert [text.strip() for text in cells.all_inner_texts()[1:4]] == ["5", "2", "7"]
+    person.picture("diff")
+    table.get_by_label("Key contains").fill("do_lesson_000002")
+    person.page.keyboard.press("Enter")
+    table.get_by_text("1 rows, that is all").wait_for()
+
+    person.page.get_by_role("button", name="Undo").click()
+    dialog = person.page.get_by_role("dialog")
+    dialog.get_by_text("It does not give the login back").wait_for()
+    dialog.get_by_text("viewcount: 7 → 5").first.wait_for()
+    dialog.get_by_label("Reason").fill("two persons")
+    dialog.get_by_role("button", name="Undo").click()
+    in_state(person, "undone")
+    assert world.history(target.account, source.course) == before
+    person.page.get_by_text("two persons").first.wait_for()
+    assert not person.problems
+
+
+def test_merges_are_found_by_account_id_state_and_date(sign_in, world, merged):
+    person = sign_in()
+    source = world.study(Learner())
+    target = Learner(course=source.course)
+    merge_id = str(merged(source.account, target.account, reason="found again"))
+    for query in (source.account, target.account, merge_id):
+        person.open("/")
+        person.page.get_by_label("Account or merge id").fill(query)
+        person.page.get_by_role("button", name="Search").click()
+        person.page.locator("tbody tr").first.wait_for()
+        assert person.page.locator("tbody tr").count() == 1
+        assert person.page.locator(f"a[title='{merge_id}']").is_visible()
+    person.open(f"/?q={source.account}&state=failed")
+    person.page.get_by_text("No merge fits.").wait_for()
+    person.open(f"/?q={source.account}&until=2025-01-01")
+    person.page.get_by_text("No merge fits.").wait_for()
+    person.open(f"/?q={source.account}")
+    person.page.locator(f"a[title='{source.account}']").first.click()
+    person.page.get_by_text("Where its record lives now").wait_for()
+    assert person.page.locator("dd").first.inner_text() == target.account
+
+
+def test_a_diff_of_many_rows_comes_by_pages(sign_in, world, merged):
+    person = sign_in()
+    source = world.study(Learner(), lessons=1500)
+    merge_id = merged(source.account, world.study(Learner(course=source.course), lessons=3).account)
+    person.open(f"/merges/{merge_id}")
+    assert person.page.locator("table.diff tbody").count() == 0
+    table = person.page.locator("details.table", has_text="user_content_consumption").first
+    table.get_by_text("1,497 created").wait_for()
+    table.locator("summary").click()
+    table.get_by_text("100 rows so far").wait_for()
+    table.get_by_role("button", name="More rows").click()
+    table.get_by_text("200 rows so far").wait_for()
+    table.get_by_label("What happened").select_option("changed")
+    table.get_by_role("button", name="Show").click()
+    table.get_by_text("3 rows, that is all").wait_for()
+
+
+def test_a_list_of_pairs_is_checked_then_opened(sign_in, world, core):
+    person = sign_in()
+    source, target = world.study(Learner()), Learner()
+    person.open("/upload")
+    text = f"from,to\n{source.account},{target.account}\n{source.account},{source.account}\n"
+    person.page.locator("#file").set_input_files({"name": "p.csv", "mimeType": "text/csv", "buffer": text.encode()})
+    wait_for(lambda: source.account in person.page.locator("#lines").input_value(), 10, "the file in the form", 0.1)
+    person.page.get_by_role("button", name="Preview").click()
+    person.page.get_by_text("What would become of each line").wait_for()
+    person.picture("upload-preview")
+    assert not core.journal.find("accounts", source.account)
+    person.page.get_by_role("button", name="Open these merges").click()
+    person.page.get_by_role("dialog").get_by_role("button", name="Open the merges").click()
+    person.page.get_by_text("What became of each line").wait_for()
+    (opened,) = core.journal.find("accounts", source.account)
+    person.page.locator(f"a[href$='/merges/{opened.merge_id}']").wait_for()
+
+
+def test_a_viewer_reads_and_is_refused_the_rest(sign_in, world, merged):
+    source = world.study(Learner())
+    merge_id = merged(source.account, Learner(course=source.course).account)
+    person = sign_in("viewer")
+    person.open(f"/merges/{merge_id}")
+    undo = person.page.get_by_role("button", name="Undo")
+    assert undo.get_attribute("aria-disabled") == "true"
+    undo.click(force=True)
+    person.page.get_by_text("You may not start runs of the DAG account_merge_undo").last.wait_for()
+    person.open("/new")
+    assert person.page.get_by_role("button", name="Preview").is_disabled()
+    person.picture("viewer-new")
+    refused = person.page.evaluate(
+        """async ([url, body]) => {
+          const token = document.querySelector('meta[name="csrf-token"]').content;
+          const headers = {"content-type": "application/json", "x-csrf-token": token, "idempotency-key": "k"};
+          const answer = await fetch(url, {method: "POST", headers, body});
+          return [answer.status, (await answer.json()).code];
+        }""",
+        [f"{APP}/api/v1/merges", json.dumps({"source_accounts": ["a"], "target_account": "b"})],
+    )
+    assert refused == [403, "NOT_ALLOWED"]
+
+
+def test_the_pages_are_used_while_ten_merges_run(sign_in, world, core):
+    person = sign_in()
+    pairs = []
+    for _ in range(10):
+        source = world.study(Learner(), lessons=20)
+        pairs.append((source.account, Learner(course=source.course).account))
+    person.open("/")
+    token = person.page.locator("meta[name=csrf-token]").get_attribute("content")
+    ids = []
+    for source, target in pairs:
+        answer = person.context.request.post(
+            f"{person.url}{APP}/api/v1/merges", data={"source_accounts": [source], "target_account": target},
+            headers={"x-csrf-token": token, "idempotency-key": uuid.uuid4().hex, "origin": person.url,
+                     "sec-fetch-site": "same-origin"},
+        )  # fmt: skip
+        assert answer.status == 202, answer.text()
+        ids.append(uuid.UUID(answer.json()["merge_id"]))
+
+    def all_done():
+        for path in ("/", f"/merges/{ids[0]}", "/failed"):
+            assert person.open(path).status == 200
+        return all(core.journal.need(i).state == "completed" for i in ids)
+
+    wait_for(all_done, 400, "ten completed merges", pause=2)
+    assert not person.problems
