@@ -28,10 +28,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import dag, get_current_context, task
 
 from account_merge_airflow.connections import open_service
+from account_merge_airflow.operators import StartMergeOperator
 from account_merge_airflow.runs import run_state, trigger_arguments
 from account_merge_airflow.sensors import WaitForWorkSensor
 
@@ -73,7 +73,7 @@ def account_merge_poll() -> None:
         with open_service() as service:
             return service.report_failures(lambda run: run_state(context, run))
 
-    start_merges = TriggerDagRunOperator.partial(
+    start_merges = StartMergeOperator.partial(
         task_id="start_merges", task_display_name="Start merges", trigger_dag_id="account_merge", logical_date=None,
         skip_when_already_exists=True, map_index_template="{{ task.conf['merge_id'] }}", retries=2,
         retry_delay=timedelta(seconds=5), execution_timeout=timedelta(minutes=1),

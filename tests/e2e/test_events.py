@@ -161,3 +161,14 @@ def test_a_quiet_window_is_green_and_skips(airflow, poll):
     states = wait_for(quiet, 500, "a poll without work")
     assert states == {"wait_for_work": "skipped", "claim_events": "skipped", "claimed": "skipped",
                       "choose_merges": "success", "start_merges": "skipped", "report_failures": "success"}  # fmt: skip
+
+
+def test_what_an_event_says_is_never_read_as_a_template(world, poll, in_state):
+    """Airflow renders most of what operators are given; `{{ var.value.secret }}` must stay an account's odd name."""
+    source = world.study(Learner(account=f"{{{{ 7 * 7 }}}}{{% raw %}}{uuid.uuid4().hex}"))
+    target = Learner()
+    event = world.event(source.account, target.account)
+    world.publish(event)
+    poll()
+    in_state(world.merge_id(event), "completed")
+    assert world.views(target.account, source.course) == world.views(source.account, source.course)

@@ -29,7 +29,7 @@ def until(api, url, *states):
         found = found.get("merge", found)
         return found if found.get("state") in states else None
 
-    return wait_for(look, 180, f"{url} in {states}")
+    return wait_for(look, 300, f"{url} in {states}")
 
 
 def problem(answer, status, code):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import hypothesis
 import pytest
 import schemathesis
 from schemathesis.checks import CHECKS, load_all_checks
+from schemathesis.core.failures import FailureGroup
 from web import APP, Caller
 
 EXAMPLES = 12
@@ -37,7 +40,7 @@ def document(airflow_stack, airflow, stopped):
 
 def test_no_request_breaks_the_api(document, airflow):
     headers = {"Authorization": f"Bearer {airflow.token}"}
-    seen = set()
+    seen, failures = set(), []
     for found in document.get_all_operations():
         operation = found.ok()
 
@@ -50,6 +53,13 @@ def test_no_request_breaks_the_api(document, airflow):
                 body = case.body if isinstance(case.body, dict) else {}
                 # What would turn on or off more than this test is left out; the walk of all routes has been there.
                 hypothesis.assume(not (case.path.endswith("/switches") and body.get("action") in ("pause", "resume")))
+                # Airflow's router hands no path with a line break on: it answers 404 itself.
+                hypothesis.assume(
+                    not any(
+                        "%0A" in quote(str(value)) or "%0A" in str(value)
+                        for value in (case.path_parameters or {}).values()
+                    )
+                )
                 if "dry_run" in body or case.path.endswith(("/replay", "/retry", "/{action}")):
                     body["dry_run"] = True
                 case.call_and_validate(headers=headers, checks=KEPT)
@@ -59,4 +69,7 @@ def test_no_request_breaks_the_api(document, airflow):
                 fuzz()
             except hypothesis.errors.Unsatisfiable:
                 continue
+            except FailureGroup as found_wrong:
+                failures += [f"{operation.label}: {found_wrong}"]
+    assert not failures, "\n\n".join(failures)
     assert len(seen) >= 15

@@ -100,6 +100,10 @@ def test_starting_a_merge_twice_starts_it_once(poll_dag):
     assert "merge_id" in start.partial_kwargs["map_index_template"]
 
 
+def test_what_an_event_says_is_never_read_as_a_template(poll_dag):
+    assert list(poll_dag.task_dict["start_merges"].template_fields) == []
+
+
 def test_a_merge_runs_beside_a_thousand_others_in_its_own_pool(merge_dag):
     assert merge_dag.max_active_runs == 1000
     assert {task.pool for task in merge_dag.tasks} == {"account_merge"}

@@ -20,6 +20,7 @@ from account_merge_airflow.web.problems import Problem
 MOST_COUNTED = 100_000
 #: Every route may refuse so. `document` puts the media type of problems on them.
 PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "The body is no JSON."},
     401: {"model": Problem, "description": "Nobody is logged in."},
     403: {"model": Problem, "description": "The user may not do this, or a page of another origin asked."},
     422: {"model": Problem, "description": "The request cannot be read, or makes no sense."},
