@@ -76,7 +76,7 @@ def test_a_merge_is_previewed_made_read_and_undone_by_keyboard(sign_in, world):
     person.picture("diff")
     table.get_by_label("Key contains").fill("do_lesson_000002")
     person.page.keyboard.press("Enter")
-    table.get_by_text("1 rows, that is all").wait_for()
+    table.get_by_text("1 row, that is all").wait_for()
 
     person.page.get_by_role("button", name="Undo").click()
     dialog = person.page.get_by_role("dialog")

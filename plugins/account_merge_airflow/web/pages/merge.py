@@ -43,7 +43,7 @@ def merge(request: Request, merge_id: uuid.UUID, core: CoreDep, caller: CallerDe
 def _page(request: Request, service: Service, merge_id: uuid.UUID, caller: Caller, in_run: bool = False) -> str:
     report = service.report(merge_id)
     found = report.merge
-    tables = sorted(report.tables, key=lambda t: (not t.counts.get("ambiguous"), not t.counts))
+    tables = sorted(report.tables, key=lambda t: (not t.counts.get("ambiguous"), set(t.counts) <= {"same"}))
     moments = service.asking.timeline(found)
     return page(
         request.scope, "merge.html", tab="", merge=found, head=report.head(), coverage=report.coverage, in_run=in_run,

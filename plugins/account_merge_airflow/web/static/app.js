@@ -46,7 +46,7 @@ function onRows(details) {
       shown += Number(answer.headers.get("x-rows"));
       next = answer.headers.get("x-next");
       more.hidden = !next;
-      status.textContent = `${shown.toLocaleString("en")} rows${next ? " so far" : shown ? ", that is all" : ": none fits"}`;
+      status.textContent = `${shown.toLocaleString("en")} ${shown === 1 ? "row" : "rows"}${next ? " so far" : shown ? ", that is all" : ": none fits"}`;
     } catch (problem) {
       if (mine === turn) show(status, problem, () => read(false));
     } finally {
