@@ -32,7 +32,7 @@ ENVIRONMENT = {
     "ACCOUNT_MERGE_SETTLE_SCHEDULE": "* * * * *",
 }
 FAMILIES_PER_FAULT = 0.4
-STILL = 420.0  # s without any change after which what is not done counts as stuck
+STILL = 900.0  # s without any change after which what is not done counts as stuck
 
 
 class Torture:
