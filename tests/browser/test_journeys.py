@@ -78,6 +78,11 @@ def test_a_merge_is_previewed_made_read_and_undone_by_keyboard(sign_in, world):
     person.page.keyboard.press("Enter")
     table.get_by_text("1 row, that is all").wait_for()
 
+    page, run = person.page.url, person.page.locator("a[data-top]").first.inner_text()
+    person.open(f"/runs/account_merge/{run}")  # the tab of its DAG run
+    person.page.get_by_text("its own page").click()
+    person.page.wait_for_url(page)
+
     person.page.get_by_role("button", name="Undo").click()
     dialog = person.page.get_by_role("dialog")
     dialog.get_by_text("It does not give the login back").wait_for()
