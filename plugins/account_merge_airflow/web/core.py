@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -89,7 +88,7 @@ _limiter: list[CapacityLimiter] = []
 async def in_thread(call: Callable[..., Any], *args: Any, **named: Any) -> Any:
     """The result of a blocking call, in one of our own threads."""
     if not _limiter:
-        _limiter.append(CapacityLimiter(int(os.environ.get("ACCOUNT_MERGE_WEB_THREADS") or THREADS)))
+        _limiter.append(CapacityLimiter(THREADS))
     return await to_thread.run_sync(functools.partial(call, *args, **named), limiter=_limiter[0])
 
 

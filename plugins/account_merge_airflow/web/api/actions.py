@@ -11,7 +11,7 @@ from account_merge.search import Search
 from account_merge.service import Service
 from account_merge.undo_order import ACTIONS
 from account_merge_airflow.web.airflow_api import AirflowDep
-from account_merge_airflow.web.api import common, models
+from account_merge_airflow.web.api import common, inputs, models
 from account_merge_airflow.web.auth import CallerDep
 from account_merge_airflow.web.core import CoreDep
 from account_merge_airflow.web.problems import Refusal
@@ -40,7 +40,7 @@ def checked(service: Service, merge_id: uuid.UUID, action: str, rows: int) -> mo
 
 @router.post("/merges/{merge_id}/retry", status_code=202, summary="Let a failed merge go on", responses=ANSWERS)
 def retry(
-    merge_id: uuid.UUID, body: models.ActionIn, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
+    merge_id: uuid.UUID, body: inputs.ActionIn, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
     response: Response, key: common.OptionalKey = None,
 ) -> models.Accepted | models.Checked:  # fmt: skip
     """Opens a failed merge or a refused event again: it goes on where it stopped."""
@@ -63,7 +63,7 @@ def retry(
 
 @router.post("/merges/{merge_id}/{action}", status_code=202, summary="Undo, redo, abandon or repair", responses=ANSWERS)
 def act(
-    merge_id: uuid.UUID, action: models.Action, body: models.ActionIn, core: CoreDep, caller: CallerDep,
+    merge_id: uuid.UUID, action: inputs.Action, body: inputs.ActionIn, core: CoreDep, caller: CallerDep,
     airflow: AirflowDep, request: Request, response: Response, key: common.OptionalKey = None,
 ) -> models.Accepted | models.Checked:  # fmt: skip
     """Starts a run that does it, once it is clear that it makes sense now; `dry_run` shows what it would do."""

@@ -19,7 +19,7 @@ from account_merge.rules import TABLES
 from account_merge.search import Search
 from account_merge.service import Service
 from account_merge_airflow.web.airflow_api import AirflowApi, AirflowDep
-from account_merge_airflow.web.api import common, models
+from account_merge_airflow.web.api import common, inputs, models
 from account_merge_airflow.web.auth import Caller, CallerDep
 from account_merge_airflow.web.core import CoreDep
 from account_merge_airflow.web.problems import Refusal
@@ -29,10 +29,10 @@ log = logging.getLogger(__name__)
 router = common.router("merges")
 Rows = Annotated[int, Query(ge=0, le=1000, description="How many rows of each table are shown.")]
 Limit = Annotated[int, Query(ge=1, le=500)]
-Cursor = Annotated[models.Text, Query(max_length=100, description="`next` of the page before.")]
+Cursor = Annotated[inputs.Text, Query(max_length=100, description="`next` of the page before.")]
 
 
-def request_of(body: models.PreviewIn, caller: Caller, reason: str = "") -> MergeRequest:
+def request_of(body: inputs.PreviewIn, caller: Caller, reason: str = "") -> MergeRequest:
     """The core's request."""
     tables = () if set(body.tables) == set(TABLES) else tuple(body.tables)  # () = all, also those of a later version
     return MergeRequest(
@@ -42,7 +42,7 @@ def request_of(body: models.PreviewIn, caller: Caller, reason: str = "") -> Merg
 
 
 @router.post("/previews", summary="Preview a merge", responses=common.CONFLICT)
-def preview(body: models.PreviewIn, core: CoreDep, caller: CallerDep, rows: Rows = 100) -> models.PreviewOut:
+def preview(body: inputs.PreviewIn, core: CoreDep, caller: CallerDep, rows: Rows = 100) -> models.PreviewOut:
     """What a merge would do, by table and row; nothing is written anywhere."""
     report = core.service().preview(request_of(body, caller))
     merge = models.MergeOut.model_validate(report.head())
@@ -51,7 +51,7 @@ def preview(body: models.PreviewIn, core: CoreDep, caller: CallerDep, rows: Rows
 
 @router.post("/merges", status_code=202, summary="Merge accounts", responses=common.CONFLICT)
 def create(
-    body: models.MergeIn, key: common.Key, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
+    body: inputs.MergeIn, key: common.Key, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
     response: Response,
 ) -> models.Accepted:  # fmt: skip
     """Opens a merge in the journal and starts its run; with the same key again it is the same merge, done once.
@@ -84,12 +84,12 @@ def start(merge: Merge, service: Service, airflow: AirflowApi, request: Request)
 @router.get("/merges", summary="Search merges")
 def search(
     core: CoreDep,
-    account: Annotated[models.Text, Query(max_length=1024, description="Source or target.")] = "",
+    account: Annotated[inputs.Text, Query(max_length=1024, description="Source or target.")] = "",
     merge_id: uuid.UUID | None = None,
-    state: models.State | None = None,
-    origin: Annotated[models.Text, Query(max_length=20, examples=["event"])] = "",
-    since: Annotated[models.Text, Query(max_length=40, description="Created at or after (UTC).")] = "",
-    until: Annotated[models.Text, Query(max_length=40, description="Created before (UTC).")] = "",
+    state: inputs.State | None = None,
+    origin: Annotated[inputs.Text, Query(max_length=20, examples=["event"])] = "",
+    since: Annotated[inputs.Text, Query(max_length=40, description="Created at or after (UTC).")] = "",
+    until: Annotated[inputs.Text, Query(max_length=40, description="Created before (UTC).")] = "",
     cursor: Cursor = "",
     limit: Limit = 50,
 ) -> models.MergesOut:
@@ -141,7 +141,7 @@ def report(merge_id: uuid.UUID, core: CoreDep, request: Request) -> models.Repor
 
 @router.get("/merges/{merge_id}/tables/{table:path}/rows", summary="A report's rows", responses=common.NOT_FOUND)
 def rows(
-    merge_id: uuid.UUID, table: models.Text, core: CoreDep, cursor: Cursor = "0.0", limit: Limit = 100
+    merge_id: uuid.UUID, table: inputs.Text, core: CoreDep, cursor: Cursor = "0.0", limit: Limit = 100
 ) -> models.RowsOut:
     """Rows of one table of the report, in key order, page by page."""
     found, following = core.service().looking.rows(merge_id, table, common.place_of(cursor or "0.0"), limit)

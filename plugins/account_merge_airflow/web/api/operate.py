@@ -8,7 +8,7 @@ from fastapi import Query, Request, Response
 
 from account_merge.search import KINDS, MOST, Search
 from account_merge_airflow.web.airflow_api import OUR_DAGS, AirflowDep
-from account_merge_airflow.web.api import common, models
+from account_merge_airflow.web.api import common, inputs, models
 from account_merge_airflow.web.api.actions import run_id_of
 from account_merge_airflow.web.auth import CallerDep
 from account_merge_airflow.web.core import CoreDep, in_thread
@@ -19,11 +19,11 @@ router = common.router("operation")
 @router.get("/failed", summary="What a person has to look at")
 def failed(
     core: CoreDep,
-    states: Annotated[list[models.Kind] | None, Query(description="Empty: all.")] = None,
-    codes: Annotated[list[models.Text] | None, Query(description="Error codes.", max_length=100)] = None,
-    account: Annotated[models.Text, Query(max_length=1024)] = "",
-    since: Annotated[models.Text, Query(max_length=40)] = "",
-    until: Annotated[models.Text, Query(max_length=40)] = "",
+    states: Annotated[list[inputs.Kind] | None, Query(description="Empty: all.")] = None,
+    codes: Annotated[list[inputs.Text] | None, Query(description="Error codes.", max_length=100)] = None,
+    account: Annotated[inputs.Text, Query(max_length=1024)] = "",
+    since: Annotated[inputs.Text, Query(max_length=40)] = "",
+    until: Annotated[inputs.Text, Query(max_length=40)] = "",
     limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
 ) -> list[models.MergeOut]:
     """Failed merges, refused events and failed events that could not be published, oldest first."""
@@ -36,7 +36,7 @@ def failed(
     responses=common.CONFLICT | {200: {"model": models.Replayed, "description": "dry_run: what it would do."}},
 )  # fmt: skip
 def replay(
-    body: models.ReplayIn, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request, response: Response,
+    body: inputs.ReplayIn, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request, response: Response,
     key: common.OptionalKey = None,
 ) -> models.Accepted | models.Replayed:  # fmt: skip
     """Starts a run that opens failed merges and refused events again; `dry_run` (the default) says what it would do."""
@@ -59,7 +59,7 @@ def replay(
 
 @router.post("/switches", status_code=202, summary="Stop merging, or let it go on", responses=common.CONFLICT)
 def turn(
-    body: models.SwitchIn, caller: CallerDep, airflow: AirflowDep, request: Request, response: Response,
+    body: inputs.SwitchIn, caller: CallerDep, airflow: AirflowDep, request: Request, response: Response,
     key: common.OptionalKey = None,
 ) -> models.Accepted:  # fmt: skip
     """Starts a run that turns a switch; a merge stops before its next rows are written."""
@@ -77,7 +77,7 @@ def status(core: CoreDep) -> models.StatusOut:
 
 
 @router.get("/runs/{dag_id}/{run_id:path}", summary="A run's state", responses=common.NOT_FOUND)
-def run(dag_id: models.Text, run_id: models.Text, airflow: AirflowDep, request: Request) -> models.RunOut:
+def run(dag_id: inputs.Text, run_id: inputs.Text, airflow: AirflowDep, request: Request) -> models.RunOut:
     """A run of one of the product's DAGs."""
     found = airflow.run(dag_id, run_id)
     return common.run_out(request, found.dag_id, found.run_id, found.state)

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import Request, Response
 
-from account_merge_airflow.web.api import common, models
+from account_merge_airflow.web.api import common, inputs, models
 from account_merge_airflow.web.auth import CallerDep
 from account_merge_airflow.web.core import CoreDep
 
@@ -22,7 +22,7 @@ PREVIEWS = 20
     responses=common.CONFLICT | {200: {"model": models.UploadOut, "description": "dry_run: what it would do."}},
 )  # fmt: skip
 def upload(
-    body: models.UploadIn, core: CoreDep, caller: CallerDep, request: Request, response: Response
+    body: inputs.UploadIn, core: CoreDep, caller: CallerDep, request: Request, response: Response
 ) -> models.UploadOut:
     """Opens a merge for each good line; a bad one stops no other, and the same lines again are the same merges."""
     answers: list[Mapping[str, Any]] = []

@@ -14,7 +14,7 @@ from account_merge.journal.listing import Wanted
 from account_merge.search import Search
 from account_merge.service import Service
 from account_merge.states import CLOSED, STATES
-from account_merge_airflow.web.api.models import Text
+from account_merge_airflow.web.api.inputs import Text
 from account_merge_airflow.web.core import CoreDep
 from account_merge_airflow.web.html import page
 from account_merge_airflow.web.pages import plots

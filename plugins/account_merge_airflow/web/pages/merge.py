@@ -17,7 +17,7 @@ from account_merge.service import Service
 from account_merge.states import CLOSED
 from account_merge_airflow.web.airflow_api import AirflowDep
 from account_merge_airflow.web.api.common import place_of, run_out
-from account_merge_airflow.web.api.models import Text
+from account_merge_airflow.web.api.inputs import Text
 from account_merge_airflow.web.auth import Caller, CallerDep
 from account_merge_airflow.web.core import CoreDep
 from account_merge_airflow.web.html import page

@@ -11,8 +11,8 @@ from account_merge.balance import Balance
 from account_merge.errors import MergeError
 from account_merge.rules import RULES
 from account_merge_airflow.web.api.common import previewed
+from account_merge_airflow.web.api.inputs import PreviewIn, Text
 from account_merge_airflow.web.api.merges import request_of
-from account_merge_airflow.web.api.models import PreviewIn, Text
 from account_merge_airflow.web.auth import CallerDep
 from account_merge_airflow.web.core import CoreDep
 from account_merge_airflow.web.html import page

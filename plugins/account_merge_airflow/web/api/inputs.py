@@ -1,0 +1,96 @@
+"""What comes into the API, with examples; unknown fields are refused."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from account_merge.rules import TABLES
+from account_merge.search import KINDS, MOST
+from account_merge.states import STATES
+
+SOURCE, TARGET = "b964d83a-c40f-4b3c-85e7-68b764efd14b", "191e6b5a-8581-46bd-b779-b3b534984649"
+
+
+def _plain(text: str) -> str:
+    """Text that every server here can keep."""
+    if "\0" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise ValueError("no NUL, and no half of a surrogate pair")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_plain)]
+AccountId = Annotated[Text, Field(min_length=1, max_length=1024)]
+Reason = Annotated[Text, Field(max_length=1000, description="Why; kept in the journal.")]
+State = Literal[STATES]  # type: ignore[valid-type] # the states are a table
+Table = Literal[TABLES]  # type: ignore[valid-type] # so are the rules
+Kind = Literal[KINDS]  # type: ignore[valid-type]
+Action = Literal["undo", "redo", "abandon", "repair"]
+
+
+class In(BaseModel):
+    """What comes in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class PreviewIn(In):
+    """Accounts, and how they would be merged."""
+
+    source_accounts: list[AccountId] = Field(min_length=1, max_length=20, examples=[[SOURCE]])
+    target_account: AccountId = Field(examples=[TARGET])
+    tables: list[Table] = Field([], description="Only these tables; empty: all.", examples=[[TABLES[0]]])
+    on_conflict: Literal["combine", "skip"] = Field(
+        "combine", description="skip: where both have it, the target's stays."
+    )
+    source_rows: Literal["keep", "deactivate"] = Field("keep", description="deactivate: the source's enrolments end.")
+
+
+class MergeIn(PreviewIn):
+    """A merge to be done."""
+
+    reason: Reason = Field("", examples=["one person, ticket 4711"])
+
+
+class ActionIn(In):
+    """Why an action is wanted, and whether it is only looked at."""
+
+    dry_run: bool = Field(False, description="Answer what would be done; write nothing.")
+    reason: Reason = Field("", examples=["two persons"])
+
+
+class ReplayIn(In):
+    """Which failed merges and refused events are opened again."""
+
+    merge_ids: list[uuid.UUID] = Field([], max_length=MOST, description="These, whatever the filters say.")
+    states: list[Kind] = Field([], description="Empty: refused, failed and needs_attention.")
+    codes: list[Text] = Field([], max_length=100, description="Only with one of these error codes.")
+    account: Text | None = Field(None, max_length=1024)
+    since: Text | None = Field(None, max_length=40, examples=["2026-03-01T10:00:00Z"])
+    until: Text | None = Field(None, max_length=40)
+    limit: int = Field(100, ge=1, le=MOST)
+    corrected: dict[Text, dict[str, Any]] = Field(
+        {}, description="Merge id of a refused event: the event as it should be."
+    )
+    dry_run: bool = Field(True, description="Answer what would be done; write nothing.")
+    reason: Reason = ""
+
+
+class SwitchIn(In):
+    """Stops merging, or lets it go on."""
+
+    action: Literal["pause", "resume"]
+    tenant: Text = Field("", max_length=1024, description="The rootOrgId of merge events; empty: all merging.")
+    reason: Reason = Field("", examples=["maintenance"])
+
+
+class UploadIn(In):
+    """Lines that name merges: CSV (source, target, and if known when), merge events, lines of the user service's log."""
+
+    lines: Text = Field(min_length=1, max_length=1048576, examples=["from,to\nold-account,new-account"])
+    format: Literal["auto", "csv", "events", "log"] = "auto"
+    seeded: Literal["by_date", "yes", "no"] = Field("by_date", description="Whether the retired job did these merges.")
+    dry_run: bool = Field(True, description="Answer what would be done; write nothing.")
+    reason: Reason = ""
