@@ -96,6 +96,7 @@ class Lane:
             names = [*(tables[t].full_name for t in scenes.TABLES), *(f"{journal.keyspace}.{t}" for t in OURS)]
             for name in names:
                 journal.session.execute(f"TRUNCATE {name}", timeout=60)
+            journal.make_hash_key()
             self._labels = labels
 
     def close(self) -> None:

@@ -32,6 +32,7 @@ def own_world(own_environment, session):
         def emptied():
             for table in ("merges", "accounts", "log"):
                 session.execute(f"TRUNCATE {service.settings.journal_keyspace}.{table}", timeout=60)
+            service.journal.make_hash_key()
             return service
 
         yield emptied
