@@ -29,6 +29,8 @@ from account_merge_airflow.web.shown import diff
 router = made()
 #: Rows in one answer, and how many are looked through for them when only some are wanted.
 PAGE, SCANNED = 100, 5000
+#: Rows that a search reads at once.
+STEP = 1000
 WHATS = ("created", "changed", "folded", "deleted", "ambiguous", "same")
 #: The merge that a run worked on, where its id tells.
 IN_RUN_ID = re.compile(r"__([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:__|$)")
@@ -105,9 +107,9 @@ def _wanted(
 ) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
     """Up to about a page of rows that fit; a filter that fits few ends after `SCANNED`, and the next call goes on."""
     found: list[dict[str, Any]] = []
-    scanned = 0
+    scanned, step = 0, STEP if what or key else PAGE
     while place is not None and len(found) < PAGE and scanned < SCANNED:
-        part, place = service.looking.rows(merge_id, table, place, PAGE)
+        part, place = service.looking.rows(merge_id, table, place, step)
         scanned += len(part)
         found += [row for row in part if _fits(row, what, key)]
         if not part:

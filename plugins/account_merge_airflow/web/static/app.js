@@ -53,7 +53,9 @@ function onRows(details) {
       if (mine === turn) busy = false;
     }
   }
-  details.addEventListener("toggle", () => details.open && next === null && !shown && read(true));
+  const opened = () => details.open && next === null && !shown && read(true);
+  details.addEventListener("toggle", opened);
+  opened(); // somebody may have been faster than this script
   filter.addEventListener("submit", (event) => {
     event.preventDefault();
     read(true);
