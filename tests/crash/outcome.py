@@ -25,7 +25,18 @@ from tests.crash.scenes import LONG_AGO, NAMES, TABLES, merge_id
 
 _SEEDED = range(LONG_AGO, LONG_AGO + 3_600_000_000)
 #: Columns of the journal that say when, or which run it was: not the same twice.
-_WHEN = {"created_at", "updated_at", "settle_at", "settle_day", "day", "failed_at", "digests", "merge_id", "run_ids"}
+_WHEN = {
+    "created_at",
+    "updated_at",
+    "closed_at",
+    "settle_at",
+    "settle_day",
+    "day",
+    "failed_at",
+    "digests",
+    "merge_id",
+    "run_ids",
+}
 #: In which of its parts one outcome must be as another.
 PARTS = ("rows", "order", "journal", "events", "failed")
 
