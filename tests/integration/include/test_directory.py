@@ -178,7 +178,8 @@ def test_the_report_shows_the_deactivation_and_its_log_holds_only_what_is_writte
 def test_what_a_deactivation_remembers_is_erased_with_the_person(session, keyspace, service):
     source = person(session, keyspace, "Erased-Asha", email="asha@example.org", phone="4711-0815")
     target = person(session, keyspace, "Erased-Main")
-    ScanLog(service.journal, STRANDED).append(0, {"found": [{"account_id": source}, {"account_id": "another"}]})
+    search, another = ScanLog(service.journal, STRANDED), account()
+    search.append(search.last()[0] + 1, {"found": [{"account_id": source}, {"account_id": another}]})
     merge_id = merged(service, [source], target, deactivate_sources=True)
     assert "asha@example.org" in journal_text(session, service)
     service.erase(target, "the officer", "request 4713", dry_run=False)

@@ -493,6 +493,8 @@ def test_the_search_survives_a_kill_and_finds_each_stranded_account_once(
     assert {json.loads(line)["account_id"] for line in text.splitlines()} == set(stranded) - {stranded[3]}
 
 
-def test_a_missing_table_of_accounts_is_said_with_the_remedy(command, capsys):
+@pytest.mark.usefixtures("shared_service")
+def test_a_missing_table_of_accounts_is_said_with_the_remedy(command, capsys, monkeypatch):
+    monkeypatch.setenv("ACCOUNT_MERGE_USERS_KEYSPACE", "nowhere")
     assert command("stranded")[0] == 1
     assert "ACCOUNT_MERGE_USERS_KEYSPACE" in capsys.readouterr().err
