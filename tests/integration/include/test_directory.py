@@ -186,7 +186,5 @@ def test_what_a_deactivation_remembers_is_erased_with_the_person(session, keyspa
     text = journal_text(session, service)
     for word in (source, target, "asha@example.org", "4711-0815", "erased-asha"):
         assert word not in text, word
-    assert [f["account_id"] for entry in ScanLog(service.journal, STRANDED).entries() for f in entry["found"]] == [
-        "another"
-    ]
+    assert another in [f["account_id"] for entry in search.entries() for f in entry["found"]]
     assert {d.kind for d in service.audit(merge_id)} <= {"expired"}
