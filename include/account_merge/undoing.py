@@ -231,11 +231,13 @@ class Undoing:
         self.check(merge, "repair")
         asked = replace(merge.request, requested_by=by, reason=reason, seeded=False)
         request = replace(asked, origin="repair", mid=None, raw=None)
-        for number in range(1, 1000):
+        number, known = 0, merge
+        while known.state in CLOSED:
+            number += 1
             new = uuid.uuid5(merge_id, f"repair-{number}")
-            if self._journal.open(new, request, parent=merge_id):
-                break
-            found = self._journal.need(new)
-            if found.state not in CLOSED:
-                return self._answer(found, f"repair {number} of merge {merge_id} is under way", proceed=False)
-        return self._answer(self._journal.need(new), f"repair {number} of merge {merge_id}", proceed=True)
+            if (found := self._journal.get(new)) is None:
+                # Who was faster between this and the reading has asked for the same: its repair is the answer.
+                mine, found = self._journal.open(new, request, parent=merge_id), self._journal.need(new)
+                return self._answer(found, f"repair {number} of merge {merge_id}", proceed=mine)
+            known = found
+        return self._answer(known, f"repair {number} of merge {merge_id} is under way", proceed=False)

@@ -79,7 +79,7 @@ def at_the_gate(monkeypatch):
         if name in there and name not in seen:
             seen.add(name)
             there[name].set()
-            assert go[name].wait(30)
+            assert go[name].wait(120)
         return original(self, *arguments, **named)
 
     monkeypatch.setattr(Store, "write", gated)
@@ -107,7 +107,7 @@ def test_two_attempts_of_one_entry_leave_one_copy_and_a_learner_s_later_list(
         done = {}
         for name in ("one", "two"):  # both have planned, neither's write has left
             done[name] = pool.submit(work, name)
-            assert there[name].wait(30)
+            assert there[name].wait(120)
         go[order[0]].set()
         done[order[0]].result(60)
         wanted = [dict(c) for c in cell(session, keyspace, ENR, "issued_certificates", pair[1])]
