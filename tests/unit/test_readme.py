@@ -43,6 +43,7 @@ def defined(path: str) -> set[str]:
 def test_the_sections_come_in_their_order() -> None:
     assert re.findall(r"^## (.+)$", README, re.MULTILINE) == [
         "Two commands",
+        "In Airflow's UI",
         "How one event travels",
         "Rules",
         "Settings",
