@@ -109,15 +109,9 @@ class ByName:
             ),
             self._settings,
         )  # fmt: skip
-        leases.check_survivors(self._journal, _unopened(merge_id, request))
+        leases.check_survivors(self._journal, Merge.unopened(merge_id, request, "requested"))
         self._journal.open(merge_id, request)
         return self._journal.need(merge_id)
-
-
-def _unopened(merge_id: uuid.UUID, request: MergeRequest) -> Merge:
-    return Merge(
-        merge_id, "requested", 0, request, None, None, None, None, None, None, "none", 1, None, {}, (), None, None, None, None
-    )  # fmt: skip
 
 
 def _plain(name: str) -> str:

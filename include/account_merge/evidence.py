@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from account_merge.codec import Codec
+from account_merge.cursor import Cursor
 from account_merge.derive import Evidence
 from account_merge.journal import Cas
 from account_merge.journal.expired import Kept
@@ -53,7 +54,7 @@ class Looks:
         }  # fmt: skip
         self._place: Place | None = None
         self._shown: Evidence | None = None
-        self._streams: dict[tuple[str, str], _Ahead] = {}
+        self._streams: dict[tuple[str, str], Cursor[Any]] = {}
         self._expired = Kept(cas)
 
     def __call__(self, key: Key) -> Evidence:
@@ -73,7 +74,7 @@ class Looks:
             yield look.name, shown
             if place is not None and look.where is not None:
                 streams = {account: self._ahead(look, other, schema, account) for account in self._merges_into}
-                lately = {account: ahead.at(place) for account, ahead in streams.items()}
+                lately = {account: frozenset(ahead.at(place)) for account, ahead in streams.items()}
                 told = {a: values | self._told(look, a, place, shown.get(a, ())) for a, values in lately.items()}
                 yield f"{look.name}: brought", told
                 yield f"{look.name}: lately", lately
@@ -85,10 +86,10 @@ class Looks:
             return frozenset()
         return frozenset(v for v in shown if self._expired.brought(look.table, where, account, place, v))
 
-    def _ahead(self, look: Look, other: TableRule, schema: TableSchema, account: str) -> _Ahead:
+    def _ahead(self, look: Look, other: TableRule, schema: TableSchema, account: str) -> Cursor[Any]:
         if (look.name, account) not in self._streams:
             logs = [Log(self._cas, m, other.table, Codec(schema)) for m in sorted(self._merges_into[account])]
-            self._streams[look.name, account] = _Ahead(
+            self._streams[look.name, account] = Cursor(
                 heapq.merge(*(brought(log, look, other, self._expired) for log in logs))
             )
         return self._streams[look.name, account]
@@ -116,21 +117,3 @@ def brought_by(change: Change, look: Look, other: TableRule) -> Iterator[tuple[P
         values = dict(zip(other.key, change.key, strict=True))
         named = tuple(values.get(c) for c in look.collect)
         yield other.place(change.key), named[0] if len(named) == 1 else named
-
-
-class _Ahead:
-    """A sorted stream of (place, value) that is read along with ascending places."""
-
-    def __init__(self, stream: Iterator[tuple[Place, Any]]) -> None:
-        self._stream = stream
-        self._next = next(stream, None)
-
-    def at(self, place: Place) -> frozenset[Any]:
-        """The values of exactly this place."""
-        while self._next is not None and self._next[0] < place:
-            self._next = next(self._stream, None)
-        found = set()
-        while self._next is not None and self._next[0] == place:
-            found.add(self._next[1])
-            self._next = next(self._stream, None)
-        return frozenset(found)

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from account_merge.cursor import Cursor
 from account_merge.model import Change, Key, Row, Values
 from account_merge.planner import Mend, Mends
 from account_merge.rewind import Given, Step, replay
@@ -84,12 +85,10 @@ def _totals(rule: TableRule, change: Change) -> Change:
 
 def mending(steps: Iterator[tuple[Key, list[Step]]], look: Callable[[Sequence[Step], Row | None], Mend]) -> Mends:
     """Mends for one sweep with ascending keys."""
-    held = next(steps, None)
+    done = Cursor(steps)
 
     def at(key: Key, row: Row | None) -> Mend:
-        nonlocal held
-        while held is not None and held[0] < key:
-            held = next(steps, None)
-        return look(held[1], row) if held is not None and held[0] == key else Mend()
+        here = done.at(key)
+        return look(here[0], row) if here else Mend()
 
     return at

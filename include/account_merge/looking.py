@@ -36,9 +36,7 @@ class Looking:
     def _previewed(self, request: MergeRequest) -> Merge:
         request = check_request(request, self._merging.settings)
         merge_id = request_id("preview", request.sources, request.target)
-        merge = Merge(
-            merge_id, "preview", 0, request, None, None, None, None, None, None, "none", 1, None, {}, (), None, None, None, None
-        )  # fmt: skip
+        merge = Merge.unopened(merge_id, request, "preview")
         return replace(merge, survivor=leases.check_survivors(self._journal, merge))
 
     def check(self, request: MergeRequest) -> MergeRequest:

@@ -202,6 +202,13 @@ class Merge:
     images_gone: datetime | None = None
     former: str | None = None
 
+    @classmethod
+    def unopened(cls, merge_id: uuid.UUID, request: MergeRequest, state: str) -> Merge:
+        """A merge that no journal knows: a preview, or one that is looked at before it is opened."""
+        return cls(
+            merge_id, state, 0, request, None, None, None, None, None, None, "none", 1, None, {}, (), None, None, None, None
+        )  # fmt: skip
+
     @property
     def outcome(self) -> str:
         """The state; of an erased merge the one it had: what it did to rows and totals stays as it was."""

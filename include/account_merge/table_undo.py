@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any
 
 from account_merge.codec import Codec
+from account_merge.cursor import Cursor
 from account_merge.engine import Planned, Progress, TableWork, seconds_of
 from account_merge.errors import TransientError
 from account_merge.evidence import Looks
@@ -76,7 +77,8 @@ class TableUndo(TableWork):
         looks = Looks(self.found, self._cas, self._tables, self._rule, into, seeded=seeded)
         logs = [Log(self._cas, m, self._rule.table, self._codec) for m in sorted(self._past.elsewhere)]
         expired = Kept(self._cas)
-        given = _Given(ledger(logs, self._past.sources, expired))
+        totals = ledger(logs, self._past.sources, expired)
+        given = Cursor((key, (account, columns)) for key, account, columns in totals)
 
         def replay(
             key: Key, steps: Sequence[Step], row: Row | None, base: int,
@@ -84,7 +86,7 @@ class TableUndo(TableWork):
         ) -> Change:  # fmt: skip
             now, written = (row.values, row.written) if row else (None, {})
             standing, unheard = self._past.standing.__contains__, self._unheard(steps, row)
-            handed = self._with_expired(given.at(key), key, expired)
+            handed = self._with_expired(_given(given.at(key)), key, expired)
             to = without(self._rule, steps, now, self.account, standing, handed, looks(key), blind | unheard)
 
             def at(column: str) -> int:
@@ -208,22 +210,11 @@ def row_steps(log: Log, brings: bool, position: int, seeded: bool = False) -> It
     yield from ((key, position, run[key]) for key in sorted(run))
 
 
-class _Given:
-    """What sources handed on elsewhere, read along with ascending keys."""
-
-    def __init__(self, stream: Iterable[tuple[Key, str, dict[str, int]]]) -> None:
-        self._stream = iter(stream)
-        self._next = next(self._stream, None)
-
-    def at(self, key: Key) -> dict[str, dict[str, int]]:
-        """Source account -> column -> highest value, of exactly this key."""
-        while self._next is not None and self._next[0] < key:
-            self._next = next(self._stream, None)
-        found: dict[str, dict[str, int]] = {}
-        while self._next is not None and self._next[0] == key:
-            _, account, totals = self._next
-            mine = found.setdefault(account, {})
-            for column, value in totals.items():
-                mine[column] = max(value, mine.get(column, 0))
-            self._next = next(self._stream, None)
-        return found
+def _given(totals: Iterable[tuple[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
+    """Source account -> column -> highest value of what the logs say that it handed on."""
+    found: dict[str, dict[str, int]] = {}
+    for account, columns in totals:
+        mine = found.setdefault(account, {})
+        for column, value in columns.items():
+            mine[column] = max(value, mine.get(column, 0))
+    return found
