@@ -39,15 +39,17 @@ class Failures:
         self._journal, self._topics, self._settings = journal, topics, settings
 
     def record(self, merge: Merge, error: MergeError, state: str) -> None:
-        """Moves the merge to `state` with the error, and makes its failed event due, unless somebody already has."""
-        columns: dict[str, Any] = {"error_code": error.code, "error": error.message, "remedy": error.remedy}
-        if merge.failed_event == "none":
-            columns["failed_event"] = "due"
-        if state in ("failed", "needs_attention") and merge.state not in ("running", "started", state):
-            return
-        if state == "needs_attention" and merge.state == "started":
-            state = "failed"
-        self._journal.move(merge, state, **columns)
+        """Moves a merge that goes on to `state` with the error, and makes its failed event due.
+
+        Of tasks that fail at once each tries until one has recorded its error; that first cause stays.
+        """
+        cause: dict[str, Any] = {"error_code": error.code, "error": error.message, "remedy": error.remedy}
+        while merge.state in ("running", "started"):
+            due = {"failed_event": "due"} if merge.failed_event == "none" else {}
+            into = "failed" if (merge.state, state) == ("started", "needs_attention") else state
+            if self._journal.move(merge, into, **cause, **due):
+                return
+            merge = self._journal.need(merge.merge_id)
 
     @contextmanager
     def recording(self, merge: Merge) -> Iterator[None]:

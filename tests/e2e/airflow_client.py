@@ -88,7 +88,7 @@ class AirflowClient:
         for name, entry in self.tasks(dag, run_id).items():
             if entry["state"] in ("failed", "up_for_retry"):
                 path = f"/api/v2/dags/{dag}/dagRuns/{run_id}/taskInstances/{name}/logs/{max(entry['try_number'], 1)}"
-                text = self._http.get(path, headers={"Accept": "text/plain"}).text
+                text = self._http.get(path, headers={"Accept": "application/x-ndjson"}).text
                 parts.append(f"--- {name} ({entry['state']}) ---\n" + "\n".join(text.splitlines()[-lines:]))
         return "\n".join(parts)
 

@@ -349,7 +349,7 @@ def sockets_to(port):
         with contextlib.suppress(OSError):
             if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                 with socket.socket(fileno=os.dup(descriptor)) as one:
-                    if one.getpeername()[1] == port:
+                    if one.family in (socket.AF_INET, socket.AF_INET6) and one.getpeername()[1] == port:
                         found[one.getsockname()] = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     return found
 
