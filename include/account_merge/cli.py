@@ -13,6 +13,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import IO, Any
 
 from account_merge import operate, salvage
@@ -50,7 +51,11 @@ def parser() -> argparse.ArgumentParser:
     listed.add_argument("--state", help="only merges in this state")
     listed.add_argument("--account", help="only merges with this account")
     command("show", "show what a merge did").add_argument("merge_id", type=uuid.UUID)
-    for name, words in (("preview", "show what a merge would do; writes nothing"), ("merge", "merge accounts")):
+    for name, words in (
+        ("preview", "show what a merge would do; writes nothing"),
+        ("merge", "merge accounts"),
+        ("propose", "ask a second person to approve a merge"),
+    ):
         made = command(name, words)
         made.add_argument(
             "--source", action="append", default=[], metavar="ACCOUNT", help="account merged away; may be repeated"
@@ -60,12 +65,15 @@ def parser() -> argparse.ArgumentParser:
             "--table", action="append", default=[], choices=TABLES, help="only this table; may be repeated"
         )
         made.add_argument("--on-conflict", default="combine", choices=("combine", "skip"))
-        if name == "merge":
+        if name != "preview":
             made.add_argument("--source-rows", default="keep", choices=("keep", "deactivate"))
             made.add_argument(
                 "--deactivate-sources", action="store_true", help="deactivate the source accounts afterwards"
             )
             made.add_argument("--reason", default="", help="why; kept in the journal")
+        if name == "propose":
+            made.add_argument("--by", default=os.environ.get("USER", ""), help="who asks")
+        if name == "merge":
             made.add_argument(
                 "--events", metavar="FILE", help="merge the raw events of a file, one a line; - for standard input"
             )
@@ -151,6 +159,12 @@ def _request(arguments: argparse.Namespace) -> MergeRequest:
 def _preview(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
     print_report(service.preview(_request(arguments)), arguments.json, out)
     return 0
+
+
+def _propose(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    request = replace(_request(arguments), requested_by=arguments.by)
+    merge_id = service.request_id(str(uuid.uuid4()), request.sources, request.target)
+    return operate.told(service.proposals.propose(request, merge_id), arguments, out)
 
 
 def _merge(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
@@ -262,6 +276,7 @@ _COMMANDS = {
     "show": _show,
     "preview": _preview,
     "merge": _merge,
+    "propose": _propose,
     **operate.COMMANDS,
     **salvage.COMMANDS,
 }

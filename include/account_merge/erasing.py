@@ -146,7 +146,9 @@ class Erasing:
         return InvalidRequest(
             "STILL_OPEN",
             f"merge {merge.merge_id} is {merge.state}" + (" and its failed event is not out yet" if owed else ""),
-            "Wait for the next poll." if owed else "Finish it, undo it or abandon it first; then erase again.",
+            "Wait for the next poll."
+            if owed
+            else "Finish it, undo it, abandon it or reject it first; then erase again.",
         )
 
     def _erase(self, merge: Merge) -> None:
@@ -170,7 +172,8 @@ class Erasing:
             merge, "erased", former=merge.state, digests=digests, sources=[hashed(source) for source in request.sources],
             target=hashed(request.target) if request.target else "", accounts={hashed(name) for name in names},
             survivor=hashed(merge.survivor) if merge.survivor else None,
-            requested_by=None if asked in names else asked, **dict.fromkeys(texts),
+            requested_by=None if asked in names else asked,
+            approved_by=None if merge.approved_by in names else merge.approved_by, **dict.fromkeys(texts),
         )  # fmt: skip
         if not done:
             raise TransientError("BUSY", f"merge {merge.merge_id} changes state just now", "Try again.")

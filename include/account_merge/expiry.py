@@ -18,6 +18,7 @@ from account_merge.journal import now
 from account_merge.journal.expired import Record, before_hash, brought_hash, digest, expire, given_hash
 from account_merge.merging import Merging
 from account_merge.model import Merge
+from account_merge.plans import Plans
 from account_merge.rules import RULES, TableRule
 from account_merge.states import CLOSED
 from account_merge.table_merge import source_log
@@ -110,12 +111,13 @@ class Expiry:
         if merge.expiry is None:
             self._change(merge, expiry="begun")
             merge = self._journal.need(merge.merge_id)
+        Plans(self._merging).forget(merge)
         digests = {name: value for name, value in merge.digests.items() if not name.startswith("kept/")}
         for log, keep in self._logs(merge):
             expire(self._journal, merge.merge_id, log, keep)
             if proof := digest(self._journal, merge.merge_id, log):
                 digests[f"kept/{log}"] = proof
-        texts = dict.fromkeys(("raw", "note", "reason", "error", "remedy"))
+        texts = dict.fromkeys(("raw", "note", "reason", "error", "remedy", "plan"))
         event = "none" if merge.failed_event == "undeliverable" else merge.failed_event  # it could not be sent any more
         self._change(merge, **texts, digests=digests, failed_event=event, expiry="done", images_gone=now())
 

@@ -165,7 +165,7 @@ class Inbox:
         if merge.state != "requested" or self._switch.stops(merge):
             return None
         sharing = {m.merge_id: m for account in merge.accounts for m in self._journal.find("accounts", account)}
-        others = (m for m in sharing.values() if m.merge_id != merge.merge_id and m.state not in CLOSED)
+        others = (m for m in sharing.values() if m.merge_id != merge.merge_id and m.state not in CLOSED | {"proposed"})
         return None if any(others) else self._begin(merge)
 
     def _stranded(self, run_state: Callable[[str], str | None], stops: Mapping[str, Stop]) -> list[Merge]:

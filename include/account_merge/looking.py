@@ -30,7 +30,8 @@ class Looking:
 
     def __init__(self, merging: Merging, undoing: Undoing, coverage: Callable[[], Mapping[str, Any]]) -> None:
         self._merging, self._undoing, self._coverage = merging, undoing, coverage
-        self.journal = self._journal = merging.journal
+        self.merging, self.journal = merging, merging.journal
+        self._journal = merging.journal
         self._tables = merging.tables
 
     def _previewed(self, request: MergeRequest) -> Merge:

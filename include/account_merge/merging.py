@@ -20,6 +20,7 @@ from account_merge.journal.merges import CHILDREN, next_settle
 from account_merge.model import Merge
 from account_merge.past import past_of
 from account_merge.places import Places, opened_ms
+from account_merge.plans import Plans
 from account_merge.rules import RULES, TABLES, TableRule, rule_for, rules_hash
 from account_merge.schema import Tables
 from account_merge.settings import Settings
@@ -65,6 +66,8 @@ class Merging:
             if merge.state in CLOSED:
                 done = merge.state == "completed"
                 return self._answer(merge, proceed=done, note=f"the merge is {merge.state}: nothing is written")
+            if merge.state == "proposed":
+                self._give_back(merge)  # a try before this one may have ended between the two
             if merge.state in ("proposed", "undoing", "redoing"):
                 return self._answer(merge, proceed=False, note=f"the merge is {merge.state}: nothing to do here")
             if self._not_wanted(merge):
@@ -114,8 +117,12 @@ class Merging:
                 merge, "waiting", waiting_for=admission.blocked_account, waiting_holder=holder, note=note, **runs
             )
             return self._answer(self.journal.need(merge.merge_id), proceed=False, note=note)
+        otherwise = self._otherwise(merge, {"survivor": admission.survivor, **runs})
+        if otherwise is not None:
+            return otherwise
         columns: dict[str, Any] = {"survivor": admission.survivor, "waiting_for": None, "waiting_holder": None, **runs}
         columns["rules_hash"] = merge.rules_hash or rules_hash()
+        columns["plan"] = None  # from here on what the platform writes is combined, as in any merge
         if merge.state == "paused" or merge.waiting_for:
             columns["note"] = None  # it said why nothing was done
         if admission.survivor != merge.request.target:
@@ -126,7 +133,29 @@ class Merging:
         if self._not_wanted(merge) or not self._to_running(merge, **columns):  # again: now nobody can undo the parent
             return None
         self.places.keep(self.journal.need(merge.merge_id))
+        if merge.plan:
+            Plans(self).forget(merge)
         return self._answer(self.journal.need(merge.merge_id), proceed=True)
+
+    def _otherwise(self, merge: Merge, columns: dict[str, Any]) -> dict[str, Any] | None:
+        """Puts a merge that would do otherwise than was approved before a person again; None when it does exactly that."""
+        if not merge.plan or merge.rules_hash is not None:
+            return None
+        with self.failures.recording(merge):
+            error = Plans(self).changed(merge)
+        if error is None:
+            return None
+        cause: dict[str, Any] = {"error_code": error.code, "error": error.message, "remedy": error.remedy}
+        cleared = dict.fromkeys(("approved_by", "waiting_for", "waiting_holder", "resume"))
+        if not self.journal.move(merge, "proposed", note=str(error)[:1000], **cause, **cleared, **columns):
+            raise TransientError("BUSY", f"merge {merge.merge_id} changes state just now", "The task is tried again.")
+        merge = self.journal.need(merge.merge_id)
+        self._give_back(merge)
+        return self._answer(merge, proceed=False)
+
+    def _give_back(self, merge: Merge) -> None:
+        for account in merge.accounts:
+            self.journal.release(account, merge.merge_id)
 
     def _enter(self, merge_id: uuid.UUID) -> Merge:
         """The merge as a task finds it; one that failed goes on, one that was paused only by `admit`.

@@ -168,6 +168,7 @@ class Merge:
     :param closed_at: when it came to its end.
     :param expiry: `begun`, then `done` when its images are gone, at `images_gone`.
     :param former: the state that an erased merge had.
+    :param plan: of one that a second person approves, the salt of what was planned; gone once it is admitted or closed.
     """
 
     merge_id: uuid.UUID
@@ -201,6 +202,8 @@ class Merge:
     expiry: str | None = None
     images_gone: datetime | None = None
     former: str | None = None
+    plan: bytes | None = None
+    approved_by: str | None = None
 
     @classmethod
     def unopened(cls, merge_id: uuid.UUID, request: MergeRequest, state: str) -> Merge:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from account_merge.errors import InvalidRequest
+from account_merge.errors import InvalidRequest, NeedsAttention
 from account_merge.render import print_failed, print_replay, print_report, print_status
 from account_merge.search import KINDS, MOST, Search
 from account_merge.service import Service
@@ -44,6 +44,14 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
         made.add_argument("--reason", default="", help="why; kept in the journal")
         if name in ACTIONS:
             made.add_argument("--no-publish", action="store_true", help="do not publish sync events")
+    for name, words in (
+        ("approve", "let a proposed merge be done, as a second person"),
+        ("reject", "end a proposal; nothing is merged"),
+    ):
+        made = command(name, words)
+        made.add_argument("merge_id", type=uuid.UUID)
+        made.add_argument("--by", default=os.environ.get("USER", ""), help="who decides")
+        made.add_argument("--reason", default="", help="why; kept in the journal")
     _add_retention(command)
 
 
@@ -152,13 +160,28 @@ def _undo(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
         answer = service.undoing.abandon(merge_id, arguments.reason)
     else:
         answer = service.undoing.repair(merge_id, by, arguments.reason)
-    if arguments.json:
-        print(json.dumps(answer), file=out)
-    elif action in ACTIONS:
+    if action in ACTIONS and not arguments.json:
         print_report(service.report(merge_id), False, out)
-    else:
-        print(f"merge {answer['merge_id']}: {answer.get('state', '')} {answer['note']}".rstrip(), file=out)
+        return 0
+    return told(answer, arguments, out)
+
+
+def told(answer: dict[str, Any], arguments: argparse.Namespace, out: IO[str]) -> int:
+    """Says what became of a merge."""
+    words = f"merge {answer['merge_id']}: {answer.get('state', '')} {answer['note']}".rstrip()
+    print(json.dumps(answer) if arguments.json else words, file=out)
     return 0
+
+
+def _decide(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    """Without Airflow; a changed plan is named row by row."""
+    decide = service.proposals.approve if arguments.command == "approve" else service.proposals.reject
+    try:
+        return told(decide(arguments.merge_id, arguments.by, arguments.reason), arguments, out)
+    except NeedsAttention:
+        for row in service.proposals.changes(arguments.merge_id)["rows"]:
+            print(f"{row['what']}: {row['table']} {json.dumps(row['key'])}", file=out)
+        raise
 
 
 def _expire(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
@@ -196,5 +219,7 @@ COMMANDS = {
     "replay": _replay,
     "expire": _expire,
     "erase": _erase,
+    "approve": _decide,
+    "reject": _decide,
     **dict.fromkeys(("undo", "redo", "abandon", "repair"), _undo),
 }

@@ -99,6 +99,7 @@ class Report:
             "error": {"code": m.error_code, "message": m.error, "remedy": m.remedy} if m.error_code else None,
             "failed_event": m.failed_event,
             "sync_sent": m.sync_sent,
+            "approved_by": m.approved_by,
             "tenant": m.request.tenant,
             "seeded": m.request.seeded,
             "dated": _dated(m.request.dated),

@@ -29,6 +29,7 @@ from account_merge.journal import Journal
 from account_merge.looking import Looking
 from account_merge.merging import Merging
 from account_merge.model import Merge, MergeRequest
+from account_merge.proposals import Proposals
 from account_merge.replay import Replay, find, summary
 from account_merge.report import Report
 from account_merge.requests import check_request, request_id
@@ -188,6 +189,11 @@ class Service:
     def asking(self) -> Asking:
         """What pages and programs ask for, and lists for them."""
         return Asking(self.looking, self.undoing, self.inbox)
+
+    @cached_property
+    def proposals(self) -> Proposals:
+        """Merges that a second person approves."""
+        return Proposals(self.looking)
 
     # --- opening --------------------------------------------------------------------------------------------------
     def create_journal(self) -> None:

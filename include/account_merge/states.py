@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+#: Back to proposed goes only what was never admitted: its rows changed since a person approved it.
 TRANSITIONS: dict[str, frozenset[str]] = {
     "proposed": frozenset({"requested", "rejected", "expired"}),
     "refused": frozenset({"requested", "erased"}),
     "requested": frozenset({"started", "abandoned", "refused"}),
-    "started": frozenset({"running", "waiting", "failed", "requested", "refused", "abandoned"}),
+    "started": frozenset({"running", "waiting", "failed", "requested", "refused", "abandoned", "proposed"}),
     "waiting": frozenset({"started", "abandoned"}),
     "running": frozenset({"completed", "failed", "paused", "needs_attention"}),
-    "failed": frozenset({"running", "undoing", "abandoned"}),
+    "failed": frozenset({"running", "undoing", "abandoned", "proposed"}),
     "paused": frozenset({"running", "undoing", "abandoned"}),
     "needs_attention": frozenset({"running", "undoing", "abandoned"}),
     "completed": frozenset({"undoing", "erased"}),

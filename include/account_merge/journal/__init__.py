@@ -25,6 +25,8 @@ ADDED = (
     ("merges", "expiry", "text"),
     ("merges", "images_gone", "timestamp"),
     ("merges", "former", "text"),
+    ("merges", "plan", "blob"),
+    ("merges", "approved_by", "text"),
 )
 
 

@@ -102,17 +102,19 @@ class Merges(Cas):
         return self.change(merge, state=state, **columns)
 
     def change(self, merge: Merge, **columns: Any) -> bool:
-        """Sets columns of a merge's row if state, attempt, failed event, undo and expiry are still those that were read.
+        """Sets columns of a merge's row if state, attempt, failed event, undo, plan and expiry are still those that were read.
 
         An undo and a redo lead back to the same state: only their name tells that they happened.
         """
         columns["updated_at"] = now()
         if columns.get("state") in CLOSED - {merge.state, "erased"}:
             columns["closed_at"] = columns["updated_at"]
+            if merge.plan and columns["state"] != "refused":  # a refused one may be opened again, with its plan
+                columns["plan"] = None
         sets = ", ".join(f"{name} = ?" for name in columns)
         return self.write(
             f"UPDATE {{ks}}.merges SET {sets} WHERE merge_id = ? IF state = ? AND attempt = ? AND failed_event = ? "
-            "AND failed_number = ? AND expiry = ? AND operation = ?",
+            "AND failed_number = ? AND expiry = ? AND operation = ? AND plan = ?",
             [
                 *columns.values(),
                 merge.merge_id,
@@ -122,6 +124,7 @@ class Merges(Cas):
                 merge.failed_number,
                 merge.expiry,
                 merge.operation,
+                merge.plan,
             ],
         )
 
@@ -214,4 +217,6 @@ def _merge(row: Any) -> Merge:
         row.expiry,
         row.images_gone,
         row.former,
+        row.plan,
+        row.approved_by,
     )

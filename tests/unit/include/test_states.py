@@ -12,10 +12,10 @@ WANTED = """
 proposed requested rejected expired
 refused requested erased
 requested started abandoned refused
-started running waiting failed requested refused abandoned
+started running waiting failed requested refused abandoned proposed
 waiting started abandoned
 running completed failed paused needs_attention
-failed running undoing abandoned
+failed running undoing abandoned proposed
 paused running undoing abandoned
 needs_attention running undoing abandoned
 completed undoing erased
