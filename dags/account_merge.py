@@ -27,35 +27,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Label, Param, chain, dag, get_current_context, task
+from airflow.sdk import Label, chain, dag, get_current_context, task
 
 from account_merge.rules import RULES, TableRule
 from account_merge_airflow.callbacks import publish_failed_event
 from account_merge_airflow.connections import open_service
+from account_merge_airflow.params import MERGE_PARAMS
 from account_merge_airflow.policies import TASK_ARGS
 from account_merge_airflow.runs import go_on, merge_id_of, open_or_confirm, request_of
 
-TABLES = [rule.table for rule in RULES]
-ACCOUNT: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 1024, "pattern": r"\S"}
-PARAMS = {
-    "source_accounts": Param(type="array", items=ACCOUNT, minItems=1, maxItems=20, title="Source accounts",
-        description="Accounts that are merged away, one a line; at most 20."),
-    "target_account": Param(**ACCOUNT, title="Target account", description="The account that survives."),
-    "tables": Param(TABLES, type="array", minItems=1, items={"type": "string", "enum": TABLES}, examples=TABLES,
-        title="Tables", description="Tables to merge; the others are left as they are."),
-    "on_conflict": Param("combine", type="string", enum=["combine", "skip"], title="When both have it",
-        description="combine: the best of both rows. skip: the target's rows of that course, group or program stay."),
-    "source_rows": Param("keep", type="string", enum=["keep", "deactivate"], title="Source's enrolments",
-        description="keep: untouched. deactivate: set inactive, so that the old account leaves teachers' reports."),
-    "deactivate_sources": Param(False, type="boolean", title="Deactivate the source accounts",
-        description="Once all is merged and verified, as the user service does it; the undo gives them back."),
-    "dry_run": Param(False, type="boolean", title="Preview only",
-        description="Plan and count the changes; write nothing to learners' tables, take no account, publish nothing."),
-    "reason": Param("", type=["null", "string"], maxLength=1000, title="Reason", description="Kept in the journal."),
-}  # fmt: skip
 
-
-@dag(schedule=None, catchup=False, max_active_runs=1000, params=PARAMS, default_args=TASK_ARGS, doc_md=__doc__,
+@dag(schedule=None, catchup=False, max_active_runs=1000, params=MERGE_PARAMS, default_args=TASK_ARGS, doc_md=__doc__,
      is_paused_upon_creation=False, on_failure_callback=publish_failed_event, tags=["account-merge"])  # fmt: skip
 def account_merge() -> None:
     @task(task_display_name="Admit the merge", execution_timeout=timedelta(minutes=10))

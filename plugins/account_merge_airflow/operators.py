@@ -1,8 +1,19 @@
-"""The operator that starts merges, where Airflow's own would read what an event says as a template."""
+"""Airflow's own operators, where they would read what somebody wrote as a template: account ids come from outside."""
 
 from __future__ import annotations
 
+import uuid
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+
+from account_merge_airflow.connections import open_service
+from account_merge_airflow.proposing import APPROVE, REJECT, words_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 
 class StartMergeOperator(TriggerDagRunOperator):
@@ -12,3 +23,25 @@ class StartMergeOperator(TriggerDagRunOperator):
     """
 
     template_fields = ()
+
+
+class AskSecondPerson(HITLOperator):
+    """Asks people to approve the merge that the task `propose` opened; what it says is made from the journal's request.
+
+    Without an answer in time the answer is the default one, of nobody.
+    """
+
+    template_fields = ()
+
+    def __init__(self, **kwargs: Any) -> None:
+        options = {"options": [APPROVE, REJECT], "defaults": REJECT, "response_timeout": timedelta(days=7)}
+        super().__init__(subject="Approve a merge of accounts", body="", **options, **kwargs)
+
+    def execute(self, context: Context) -> Any:
+        """Wait for an answer, without a worker."""
+        asked, days = context["ti"].xcom_pull(task_ids="propose"), int(context["params"]["answer_within_days"])
+        with open_service() as service:
+            merge = service.journal.need(uuid.UUID(asked["merge_id"]))
+        self.subject, self.body = words_of(merge, asked["tables"], days)
+        self.response_timeout = timedelta(days=days)
+        return super().execute(context)

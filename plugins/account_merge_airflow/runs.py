@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from account_merge.errors import InvalidRequest
+from account_merge_airflow.proposing import APPROVE
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -92,6 +93,28 @@ def open_or_confirm(context: Context, service: Service) -> uuid.UUID:
             "Trigger without merge_id to merge these accounts; nothing was written.",
         )
     return merge_id
+
+
+def open_proposal(context: Context, service: Service) -> dict[str, Any]:
+    """Propose what a run of `account_merge_approve` asks for; what is decided already ends the run green."""
+    answer: dict[str, Any] = service.proposals.propose(request_of(context), merge_id_of(context, service))
+    if not answer["proceed"]:
+        end_here(context, answer, "nothing is up for approval")
+    return answer
+
+
+def decide_proposal(context: Context, service: Service) -> dict[str, Any]:
+    """Do what was answered; an answer of nobody is the default one, which Airflow gave when the time was over."""
+    asked, given = (context["ti"].xcom_pull(task_ids=name) for name in ("propose", "approve"))
+    merge_id, plan, person = uuid.UUID(asked["merge_id"]), asked["plan"], given["responded_by_user"]
+    if person is None:
+        answer = service.proposals.expire(merge_id, plan)
+    elif APPROVE in given["chosen_options"]:
+        answer = service.proposals.approve(merge_id, person["name"], plan=plan)
+    else:
+        answer = service.proposals.reject(merge_id, person["name"], plan=plan)
+    log.info("Merge %s is %s: %s", merge_id, answer["state"], answer["note"])
+    return dict(answer)
 
 
 def replay_of(params: Mapping[str, Any], service: Service, person: str) -> dict[str, Any]:

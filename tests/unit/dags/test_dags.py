@@ -32,6 +32,7 @@ MERGE_EDGES = {
 }
 DAGS = [
     "account_merge",
+    "account_merge_approve",
     "account_merge_erase",
     "account_merge_expire",
     "account_merge_poll",
@@ -175,6 +176,48 @@ def test_the_defaults_are_the_careful_ones(merge_dag):
                 ("tables", "on_conflict", "source_rows", "deactivate_sources", "dry_run")}  # fmt: skip
     assert defaults == {"tables": TABLES, "on_conflict": "combine", "source_rows": "keep",
                         "deactivate_sources": False, "dry_run": False}  # fmt: skip
+
+
+def test_a_second_person_is_asked_between_the_proposal_and_the_decision(dagbag, merge_dag):
+    dag = dagbag.dags["account_merge_approve"]
+    assert edges(dag) == {"propose": {"approve"}, "approve": {"decide"}, "decide": set()}
+    assert (dag.schedule, dag.catchup, dag.max_active_runs) == (None, False, 1000)
+    assert {*dag.params} == {*merge_dag.params} - {"dry_run"} | {"answer_within_days"}
+    ask = dag.task_dict["approve"]
+    assert (list(ask.options), ask.defaults, list(ask.template_fields)) == (["Approve", "Reject"], ["Reject"], [])
+    assert ask.response_timeout == timedelta(days=7)
+    for task in dag.tasks:
+        assert (task.pool, task.priority_weight, task.retries) == ("default_pool", 1000, 3)
+        assert task.retry_policy is not None
+
+
+@pytest.mark.parametrize(("conf", "good"), [
+    (GOOD, True), (GOOD | {"answer_within_days": 30, "on_conflict": "skip", "deactivate_sources": True}, True),
+    ({}, False), (GOOD | {"answer_within_days": 0}, False), (GOOD | {"answer_within_days": 91}, False),
+    (GOOD | {"answer_within_days": 1.5}, False), (GOOD | {"tables": []}, False),
+])  # fmt: skip
+def test_a_proposal_takes_good_params_only(dagbag, conf, good):
+    from airflow.sdk.exceptions import ParamValidationError
+
+    with contextlib.nullcontext() if good else pytest.raises(ParamValidationError):
+        resolve(dagbag.dags["account_merge_approve"], conf)
+
+
+def test_what_a_second_person_reads_is_text_and_never_a_template_or_markdown():
+    import uuid
+
+    from account_merge.model import Merge, MergeRequest
+    from account_merge_airflow.proposing import code, words_of
+
+    request = MergeRequest(("{{ var.value.secret }}",), "b`](http://evil)", reason="*x*\n# Approve", requested_by="ann")
+    merge = Merge.unopened(uuid.UUID(MERGE_ID), request, "proposed")
+    subject, body = words_of(merge, {"user_enrolments": {"created": 1200, "changed": 1}}, 7)
+    assert subject == "Merge 1 account into b`](http://evil)?"
+    for words in ("`{{ var.value.secret }}`", "``b`](http://evil)``", "`*x* # Approve`", "`ann`", f"/account-merge/merges/{MERGE_ID}",
+                  "| user_enrolments | 1,200 created, 1 changed |", "in 7 days"):  # fmt: skip
+        assert words in body
+    assert (code("`a"), code(" "), code("a``b")) == ("`` `a ``", "", "```a``b```")
+    assert "nothing would be written" in words_of(merge, {}, 7)[1]
 
 
 @pytest.mark.parametrize(("name", "task"), BY_HAND.items())
