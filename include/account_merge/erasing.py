@@ -165,7 +165,7 @@ class Erasing:
                     rename(self._journal, merge.merge_id, old, new)
         digests = {moved.get(name, name): value for name, value in merge.digests.items()}
         texts = ("reason", "mid", "topic_position", "raw", "waiting_for", "waiting_holder", "error", "remedy", "note",
-                 "resume", "settle_at", "settle_day", "run_ids")  # fmt: skip
+                 "resume", "settle_at", "settle_day", "run_ids", "approval_run")  # fmt: skip
         names = {*request.sources, request.target, merge.survivor or ""} - {""}
         asked = request.requested_by
         done = self._journal.move(

@@ -204,6 +204,7 @@ class Merge:
     former: str | None = None
     plan: bytes | None = None
     approved_by: str | None = None
+    approval_run: str | None = None
 
     @classmethod
     def unopened(cls, merge_id: uuid.UUID, request: MergeRequest, state: str) -> Merge:

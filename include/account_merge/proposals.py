@@ -26,12 +26,15 @@ class Proposals:
         self._looking, self._journal, self._merging = looking, looking.journal, looking.merging
         self._plans = Plans(looking.merging)
 
-    def propose(self, request: MergeRequest, merge_id: uuid.UUID, renew: bool = False) -> dict[str, Any]:
+    def propose(
+        self, request: MergeRequest, merge_id: uuid.UUID, run_id: str = "", renew: bool = False
+    ) -> dict[str, Any]:
         """Opens a proposed merge and keeps what it would do; a repeat is the same proposal, nothing is written twice.
 
         Of a merge that is there, what the journal's request says stands. One whose rows changed is planned anew, and so is
         one whose plan is not whole.
 
+        :param run_id: the run that asks a second person; the newest one counts.
         :param renew: plan anew in any case; what was approved before is not approved any more.
         :raises InvalidRequest: these accounts cannot be merged, or the merge has others; nothing is written.
         """
@@ -50,6 +53,9 @@ class Proposals:
             renew or merge.error_code == "PLAN_CHANGED" or self._plans.counts(merge) is None
         ):
             merge = self._plan(merge)
+        asked = merge.state != "proposed" or run_id in ("", merge.approval_run)
+        if not asked and not self._journal.change(merge, approval_run=run_id):
+            raise _busy(merge)
         return self._answer(
             merge, "" if merge.state == "proposed" else f"the merge is {merge.state}: nothing to propose"
         )

@@ -97,7 +97,9 @@ def open_or_confirm(context: Context, service: Service) -> uuid.UUID:
 
 def open_proposal(context: Context, service: Service) -> dict[str, Any]:
     """Propose what a run of `account_merge_approve` asks for; what is decided already ends the run green."""
-    answer: dict[str, Any] = service.proposals.propose(request_of(context), merge_id_of(context, service))
+    answer: dict[str, Any] = service.proposals.propose(
+        request_of(context), merge_id_of(context, service), context["run_id"]
+    )
     if not answer["proceed"]:
         end_here(context, answer, "nothing is up for approval")
     return answer

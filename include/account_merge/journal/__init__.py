@@ -27,6 +27,7 @@ ADDED = (
     ("merges", "former", "text"),
     ("merges", "plan", "blob"),
     ("merges", "approved_by", "text"),
+    ("merges", "approval_run", "text"),
 )
 
 

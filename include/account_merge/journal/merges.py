@@ -219,4 +219,5 @@ def _merge(row: Any) -> Merge:
         row.former,
         row.plan,
         row.approved_by,
+        row.approval_run,
     )

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 OUR_DAGS = (
     "account_merge",
+    "account_merge_approve",
     "account_merge_poll",
     "account_merge_replay",
     "account_merge_rescue",

@@ -30,6 +30,7 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Which DAG a changing request starts, by its path below the app; the first that fits counts.
 STARTED_BY = (
     (re.compile(r"/merges/[^/]+/(undo|redo|repair|abandon)"), "account_merge_undo"),
+    (re.compile(r"/merges/[^/]+/propose|/proposals"), "account_merge_approve"),
     (re.compile(r"/merges/[^/]+/retry|/failed/replay"), "account_merge_replay"),
     (re.compile(r"/switches"), "account_merge_switch"),
     (re.compile(r"/uploads"), "account_merge_rescue"),

@@ -33,6 +33,7 @@ STATUS = {
     "UNDO_FIRST": 409,
     "ACCOUNT_HELD": 409,
     "OTHER_ACCOUNTS": 409,
+    "NOT_PROPOSED": 409,
     "KEY_REUSED": 422,
 }
 

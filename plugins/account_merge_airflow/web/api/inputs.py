@@ -54,6 +54,16 @@ class MergeIn(PreviewIn):
     reason: Reason = Field("", examples=["one person, ticket 4711"])
 
 
+class RenewalIn(In):
+    """How long a person has for the answer."""
+
+    answer_within_days: int = Field(7, ge=1, le=90, description="After that the proposal expires.")
+
+
+class ProposalIn(MergeIn, RenewalIn):
+    """A merge that a second person approves."""
+
+
 class ActionIn(In):
     """Why an action is wanted, and whether it is only looked at."""
 

@@ -115,6 +115,7 @@ def status(merge_id: uuid.UUID, core: CoreDep, request: Request) -> models.Merge
                   for at, what, note in service.asking.timeline(merge)],
         actions={action: _possible(error) for action, error in service.asking.possible(merge).items()},
         runs=[common.run_out(request, "account_merge", run_id) for run_id in merge.run_ids],
+        approval=common.run_out(request, "account_merge_approve", merge.approval_run) if merge.approval_run else None,
     )  # fmt: skip
 
 

@@ -58,6 +58,7 @@ class MergeOut(BaseModel):
     error: ErrorOut | None
     failed_event: str
     sync_sent: int | None
+    approved_by: str | None = Field(description="The second person, where a merge was proposed.")
     resume: str | None
     replayed_as: uuid.UUID | None
     note: str | None
@@ -112,6 +113,7 @@ class MergeStatus(BaseModel):
     timeline: list[Moment]
     actions: dict[str, Possible]
     runs: list[RunOut]
+    approval: RunOut | None = Field(None, description="The run that waits, or waited, for a second person.")
 
 
 class Accepted(BaseModel):
@@ -121,6 +123,23 @@ class Accepted(BaseModel):
     state: str | None
     status_url: str
     run: RunOut | None = Field(description="The run that does it; null: the poll starts one when it can.")
+
+
+class ChangedRow(BaseModel):
+    """A row that would be done otherwise than was proposed."""
+
+    table: str
+    what: str = Field(examples=["changed"], description="changed or appeared; one that vanished is only counted.")
+    account: str = Field(description="Whose row it is.")
+    key: dict[str, Any]
+
+
+class ChangesOut(BaseModel):
+    """What would be done otherwise than was proposed; no table: nothing."""
+
+    merge_id: uuid.UUID
+    tables: dict[str, dict[str, int]] = Field(description="Table: rows that changed, appeared or vanished.")
+    rows: list[ChangedRow] = Field(description="The first of them.")
 
 
 class TableOut(BaseModel):

@@ -54,8 +54,22 @@ def _page(request: Request, service: Service, merge_id: uuid.UUID, caller: Calle
         timeline=_timeline(moments, {t.table for t in tables if t.counts}),
         runs=[run_out(request, "account_merge", run_id) for run_id in found.run_ids],
         buttons=buttons(lambda action: _why_not(service, found, action), caller.may_start),
+        asks=approval_of(request, found), may_propose=caller.may_start("account_merge_approve"),
         can_merge=caller.may_start("account_merge"), open=found.state not in CLOSED,
     )  # fmt: skip
+
+
+def approval_of(request: Request, found: Merge) -> str:
+    """Airflow's own page where the second person answers; empty when nobody is asked."""
+    if found.state != "proposed" or not found.approval_run:
+        return ""
+    return run_out(request, "account_merge_approve", found.approval_run).page + "/tasks/approve/required_actions"
+
+
+@router.get("/merges/{merge_id}/parts/changes")
+def changes(request: Request, merge_id: uuid.UUID, core: CoreDep) -> str:
+    """Rows of a proposed merge that are otherwise than they were; every table is planned for it."""
+    return page(request.scope, "parts/changes.html", **core.service().proposals.changes(merge_id))
 
 
 def _timeline(moments: list[tuple[Any, str, str]], busy: set[str]) -> list[dict[str, Any]]:

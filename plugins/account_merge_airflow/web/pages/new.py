@@ -32,7 +32,7 @@ def new(
     """The form; filled in where the link knew something."""
     return page(
         request.scope, "new.html", tab="/new", sources=source or [], target=target, tables=RULES, key=uuid.uuid4().hex,
-        may=caller.may_start("account_merge"),
+        may=caller.may_start("account_merge"), may_propose=caller.may_start("account_merge_approve"),
     )  # fmt: skip
 
 

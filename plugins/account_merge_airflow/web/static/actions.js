@@ -1,5 +1,5 @@
 // Dialogs: what an action would do is asked before it can be confirmed; then its run is followed to its end.
-import { counts, element, ended, request, show } from "./calls.js";
+import { busy, counts, element, ended, proposed, request, show } from "./calls.js";
 
 function effectOf(found) {
   if (!found.tables.length) return element("p", "It is possible now; no rows of the target are rewritten by the action itself.");
@@ -61,7 +61,24 @@ function onAction(dialog, base) {
   });
 }
 
+function onRenewal(button, base) {
+  const { merge } = document.querySelector("[data-merge]").dataset;
+  const status = button.parentElement.querySelector(".status");
+  button.addEventListener("click", async () => {
+    const done = busy(button, status, "Planning it as things stand…");
+    try {
+      const { run } = await (await request(`${base}/api/v1/merges/${merge}/propose`, {})).json();
+      await proposed(`${base}/api/v1/merges/${merge}`, run);
+      location.reload();
+    } catch (problem) {
+      done();
+      show(status, problem);
+    }
+  });
+}
+
 export function onActions(base) {
+  document.querySelectorAll("[data-renew]").forEach((button) => onRenewal(button, base));
   document.addEventListener("click", (event) => {
     const opener = event.target.closest("[data-dialog]");
     if (opener) {

@@ -66,6 +66,18 @@ export async function ended(url, tell) {
   }
 }
 
+// Wait until a run has proposed its merge; it then waits for a person and does not end.
+export async function proposed(url, run) {
+  for (;;) {
+    const found = await request(url).then((answer) => answer.json()).catch(() => null);
+    if (found?.approval?.run_id === run.run_id && !found.merge.error) return;
+    const { state } = await (await request(run.status_url)).json();
+    if (state === "failed") throw new Problem({ detail: "It was not proposed.", remedy: "See the run's log in Airflow for why." });
+    if (state === "success") return;
+    await new Promise((done) => setTimeout(done, 1500));
+  }
+}
+
 export function counts(found) {
   return Object.entries(found).map(([name, number]) =>
     element("span", `${number.toLocaleString("en")} ${name}`, { class: `what what-${name}` }));

@@ -1,5 +1,5 @@
 // The forms of a new merge, of an upload and of a replay.
-import { busy, counts, element, ended, request, show } from "./calls.js";
+import { busy, counts, element, ended, proposed, request, show } from "./calls.js";
 
 const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
 
@@ -44,6 +44,20 @@ function newMerge(form, base) {
       const reason = new FormData(second).get("reason");
       const answer = await request(`${base}/api/v1/merges`, { ...asked, reason }, { "idempotency-key": form.dataset.key });
       location.assign(`${base}/merges/${(await answer.json()).merge_id}`);
+    } catch (problem) {
+      done();
+      show(status, problem);
+    }
+  });
+  second?.querySelector("[data-propose]")?.addEventListener("click", async (event) => {
+    const status = second.querySelector(".status");
+    const done = busy(event.target, status, "Planning it for the other person…");
+    try {
+      const reason = new FormData(second).get("reason");
+      const answer = await request(`${base}/api/v1/proposals`, { ...asked, reason }, { "idempotency-key": form.dataset.key });
+      const { merge_id, run } = await answer.json();
+      await proposed(`${base}/api/v1/merges/${merge_id}`, run);
+      location.assign(`${base}/merges/${merge_id}`);
     } catch (problem) {
       done();
       show(status, problem);
