@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -34,6 +35,7 @@ class Asking:
             request = self._looking.check(request)
             self._journal.open(merge_id, request)
             known = self._journal.need(merge_id)
+        request = replace(request, choices=request.choices.hidden(self._journal.hidden))
         if _asked(known.request) != _asked(request):
             raise InvalidRequest(
                 "KEY_REUSED",
@@ -104,7 +106,7 @@ def _asked(request: MergeRequest) -> tuple[Any, ...]:
     """What makes two requests the same."""
     return (
         tuple(dict.fromkeys(request.sources)), request.target, request.tables, request.on_conflict, request.source_rows,
-        request.reason,
+        request.reason, request.choices,
     )  # fmt: skip
 
 
