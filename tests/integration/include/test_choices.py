@@ -129,7 +129,9 @@ def test_of_two_merges_either_is_undone_as_if_it_had_never_been(session, keyspac
     undo(service, done[gone])
     stays = "other" if gone == "chosen" else "chosen"
     twin = account()
-    views, certificate, score, names = (9, "c1", 7.0, ["L1", "L3"]) if stays == "chosen" else (4, "c3", 6.0, ["L2", "L3"])
+    views, certificate, score, names = (
+        (9, "c1", 7.0, ["L1", "L3"]) if stays == "chosen" else (4, "c3", 6.0, ["L2", "L3"])
+    )
     study(session, keyspace, twin, names, views=views, certificate=certificate, score=score)
     merge(service, twin, alone, choices[stays])
 

@@ -205,7 +205,8 @@ def test_of_tasks_that_fail_at_once_the_first_cause_is_recorded(service):
     (run,) = started(service)
     service.admit(merge_id, run)
     seen = service.journal.need(merge_id)
-    assert service.journal.change(seen, attempt=seen.attempt + 1)  # somebody writes between a task's look and its record
+    # Somebody writes between a task's look and its record.
+    assert service.journal.change(seen, attempt=seen.attempt + 1)
     service.failures.record(seen, NeedsAttention("RULES_CHANGED", "first", "look"), "needs_attention")
     service.failures.record(seen, NeedsAttention("NOT_RUNNING", "second", "look"), "failed")
     merge = service.journal.need(merge_id)
