@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -23,17 +24,19 @@ class Asking:
         self._looking, self._undoing, self._inbox = looking, undoing, inbox
         self._journal = looking.journal
 
-    def ask(self, request: MergeRequest, user: str, key: str) -> Merge:
+    def ask(self, request: MergeRequest, user: str, key: str, state: str = "requested") -> Merge:
         """Opens a merge once for each key of a user; a bad request leaves nothing behind.
 
+        :param state: `proposed` for one that a second person approves; its keys are apart.
         :raises InvalidRequest: these accounts cannot be merged, or the key was used for another request.
         """
-        merge_id = id_of_key(user, key)
+        merge_id = id_of_key(user, key if state == "requested" else f"{state} {key}")
         known = self._journal.get(merge_id)
         if known is None:
             request = self._looking.check(request)
-            self._journal.open(merge_id, request)
+            self._journal.open(merge_id, request, state=state)
             known = self._journal.need(merge_id)
+        request = replace(request, choices=request.choices.hidden(self._journal.hidden))
         if _asked(known.request) != _asked(request):
             raise InvalidRequest(
                 "KEY_REUSED",
@@ -104,7 +107,7 @@ def _asked(request: MergeRequest) -> tuple[Any, ...]:
     """What makes two requests the same."""
     return (
         tuple(dict.fromkeys(request.sources)), request.target, request.tables, request.on_conflict, request.source_rows,
-        request.reason,
+        request.reason, request.choices,
     )  # fmt: skip
 
 

@@ -14,15 +14,17 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import IO, Any
 
 from account_merge import operate, salvage
+from account_merge.choices import Choices
 from account_merge.errors import InvalidRequest, MergeError
 from account_merge.events import Position, merge_id_for, parse
 from account_merge.exported import read as read_report
 from account_merge.model import MergeRequest
 from account_merge.render import print_check, print_coverage, print_differences, print_list, print_report
-from account_merge.requests import request_of
+from account_merge.requests import choices_of, request_of
 from account_merge.rules import RULES, TABLES
 from account_merge.service import Service
 from account_merge.settings import Settings
@@ -65,6 +67,10 @@ def parser() -> argparse.ArgumentParser:
             "--table", action="append", default=[], choices=TABLES, help="only this table; may be repeated"
         )
         made.add_argument("--on-conflict", default="combine", choices=("combine", "skip"))
+        made.add_argument(
+            "--choices", type=_choices, default=Choices(), metavar="FILE",
+            help="whose rows stand (JSON, as the API takes them): combine, target or source, by table and by row",
+        )  # fmt: skip
         if name != "preview":
             made.add_argument("--source-rows", default="keep", choices=("keep", "deactivate"))
             made.add_argument(
@@ -142,6 +148,15 @@ def _show(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
     return 0
 
 
+def _choices(path: str) -> Choices:
+    try:
+        return choices_of(json.loads(Path(path).read_text()))
+    except (OSError, ValueError, AttributeError) as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error}") from error
+    except InvalidRequest as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error.message}. {error.remedy}") from error
+
+
 def _request(arguments: argparse.Namespace) -> MergeRequest:
     return MergeRequest(
         tuple(arguments.source),
@@ -153,6 +168,7 @@ def _request(arguments: argparse.Namespace) -> MergeRequest:
         requested_by=os.environ.get("USER", ""),
         origin="cli",
         deactivate_sources=getattr(arguments, "deactivate_sources", False),
+        choices=arguments.choices,
     )
 
 

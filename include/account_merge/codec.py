@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from account_merge.choices import COMBINE
 from account_merge.model import Change, Key, Values, Write
 from account_merge.schema import TableSchema
 
@@ -93,6 +94,7 @@ class Codec:
                 "notes": list(change.notes),
                 "delete": change.delete,
                 "unseen": sorted(change.unseen),
+                **({"choice": change.choice} if change.choice != COMBINE else {}),
             }
         )
 
@@ -111,6 +113,7 @@ class Codec:
             tuple(raw["notes"]),
             raw["delete"],
             frozenset(raw["unseen"]),
+            raw.get("choice", COMBINE),
         )
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from account_merge.choices import COMBINE, Choices
+
 Key = tuple[Any, ...]
 Values = dict[str, Any]
 
@@ -53,6 +55,7 @@ class Change:
     :param given: source account -> column -> highest absolute value of a total handed on (before, after) this merge.
     :param notes: readings that the data leaves open; each names both.
     :param unseen: columns of a fold whose value the platform wrote without having seen what it replaced.
+    :param choice: whose row stands, where a person chose (see `choices`).
     """
 
     key: Key
@@ -65,6 +68,7 @@ class Change:
     notes: tuple[str, ...] = ()
     delete: int = 0
     unseen: frozenset[str] = frozenset()
+    choice: str = COMBINE
 
     @property
     def after(self) -> Values | None:
@@ -134,6 +138,7 @@ class MergeRequest:
     :param tenant: the organisation that the event came for (`edata.rootOrgId`); empty for merges by hand.
     :param dated: when the merge was asked for: the event's own time, ms since the epoch; None when nobody knows.
     :param seeded: the retired job did this merge before: what its sources show counts as handed on.
+    :param choices: whose rows stand, where a person chose otherwise than to combine.
     """
 
     sources: tuple[str, ...]
@@ -151,6 +156,7 @@ class MergeRequest:
     dated: int | None = None
     seeded: bool = False
     deactivate_sources: bool = False
+    choices: Choices = field(default_factory=Choices)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
+from account_merge.choices import COMBINE, SOURCE, TARGET
 from account_merge.derive import Evidence, Side
 from account_merge.model import Change, Key, Row, Values, Write
 from account_merge.rules import TableRule
@@ -55,6 +56,7 @@ def merge_values(
     evidence: Evidence,
     seeded: bool = False,
     stays: frozenset[str] = frozenset(),
+    choice: str = COMBINE,
 ) -> tuple[Values, dict[str, dict[str, tuple[int, int]]]]:
     """The target's values after the merge, and what each source has handed on then.
 
@@ -63,7 +65,13 @@ def merge_values(
     :param seeded: the retired job has merged these accounts before: it never deleted a source's row, so what the sources
         show is in each total that the target has. A row or a total that the target lacks was not moved, and moves whole.
     :param stays: columns that keep the target's value.
+    :param choice: whose row stands. Of a source's row that stands every value does, totals too; what only the target has
+        stays. A row of the target that stays hands nothing on.
     """
+    if choice == TARGET:
+        return dict(target or {}), {}
+    if choice == SOURCE:
+        return _sources_values(rule, sources, target, given)
     accounts = sorted(sources)
     columns = sorted({c for values in (*sources.values(), target or {}) for c in values})
     merged: Values = {}
@@ -92,6 +100,30 @@ def merge_values(
     return merged, handed
 
 
+def _sources_values(
+    rule: TableRule, sources: Mapping[str, Values], target: Values | None, given: Given
+) -> tuple[Values, dict[str, dict[str, tuple[int, int]]]]:
+    merged: Values = dict(target or {})
+    handed: dict[str, dict[str, tuple[int, int]]] = {}
+    for column in sorted({c for values in sources.values() for c in values}):
+        strategy, chosen = rule.strategy(column), None
+        for account in sorted(sources):
+            other = sources[account].get(column)
+            chosen = other if chosen is None else strategy.merge(chosen, other)
+            if strategy.ledger and other is not None:
+                before = given.get(account, {}).get(column, 0)
+                handed.setdefault(account, {})[column] = (before, max(before, other))
+        # What no merge hands over as it is (consent, a place by itself) is no choice either.
+        passes = strategy.gap(chosen) == chosen
+        merged[column] = chosen if passes else strategy.merge((target or {}).get(column), chosen)
+    return {column: value for column, value in merged.items() if value is not None}, handed
+
+
+def folding(rule: TableRule, choice: str) -> TableRule:
+    """The rule by which a row is brought beside what the platform wrote later: of a chosen one nothing is derived."""
+    return replace(rule, derive=()) if choice == SOURCE else rule
+
+
 def written_part(old: Any, new: Any) -> Any:
     """What must be put to get from the old value to the new: of a map or set only the elements that differ."""
     if isinstance(new, Mapping):
@@ -99,6 +131,12 @@ def written_part(old: Any, new: Any) -> Any:
     if isinstance(new, set | frozenset):
         return set(new) - set(old or ())
     return new
+
+
+def _dropped(old: Any, new: Any) -> frozenset[Any]:
+    """The keys or elements of a map or set that are not in the new one."""
+    several = isinstance(old, Mapping | set | frozenset)
+    return frozenset({*old} - {*(new or ())}) if several else frozenset()
 
 
 def plan_row(
@@ -113,6 +151,7 @@ def plan_row(
     notes: tuple[str, ...] = (),
     instead: Values | None = None,
     seeding: Seeding | None = None,
+    choice: str = COMBINE,
 ) -> Change:
     """The change of one row. A cell whose write time is at or above `base` gets its write time + 1, so that it wins.
 
@@ -121,7 +160,8 @@ def plan_row(
     before = target.values if target else None
     counts = {**before, **instead} if before is not None and instead else before
     stays = seeding.stays(rule, target) if seeding else frozenset[str]()
-    merged, handed = merge_values(rule, sources, counts, target_account, given, evidence, seeding is not None, stays)
+    seeded = seeding is not None
+    merged, handed = merge_values(rule, sources, counts, target_account, given, evidence, seeded, stays, choice)
     writes, why = {}, {}
     led: dict[str, str] = {}
     for derivation in rule.derive:
@@ -132,9 +172,12 @@ def plan_row(
         if value == old or (old is None and value in (set(), {}, [])):  # an empty collection is a null
             continue
         seen = target.written.get(column, 0) if target else 0
-        writes[column] = Write(written_part(old, value), max(base, seen + 1))
+        gone = _dropped(old, value) if choice == SOURCE else frozenset()
+        writes[column] = Write(written_part(old, value), max(base, seen + 1), gone)
         why[column] = (
-            "only the source has this row: it moves whole"
+            "chosen: the source's row stands"
+            if choice == SOURCE
+            else "only the source has this row: it moves whole"
             if before is None and any(values.get(column) == value for values in sources.values())
             else led.get(column, rule.strategy(column).why)
         )
@@ -142,8 +185,8 @@ def plan_row(
         words for r in rule.remarks if r.column in writes and before is not None for words in r.apply(merged[r.column])
     ]
     # A row that is nothing but a set of places exists only with one.
-    create = base if target is None and (writes or not rule.collects) else 0
-    return Change(key, dict(sources), before, writes, create, why, handed, (*notes, *remarks))
+    create = base if target is None and choice != TARGET and (writes or not rule.collects) else 0
+    return Change(key, dict(sources), before, writes, create, why, handed, (*notes, *remarks), choice=choice)
 
 
 def plan(
@@ -157,6 +200,7 @@ def plan(
     mends: Mends = lambda key, held: Mend(),
     handed_on: Callable[[str, Key], Mapping[str, int]] = nothing,
     seeding: Seeding | None = None,
+    choose: Callable[[Key], str] = lambda key: COMBINE,
 ) -> Iterator[tuple[Change, int]]:
     """One change for each key that a source has, in key order, with the base clock that its reads allow (µs).
 
@@ -167,6 +211,7 @@ def plan(
     :param mends: asked in key order, what the platform wrote over earlier merges' totals.
     :param handed_on: what of `given` is not in that stream: (source account, key) -> column -> highest value.
     :param seeding: the retired job has merged these accounts before.
+    :param choose: whose row stands.
     """
     streams = [_tagged(rows, 0, account) for account, rows in sorted(sources.items())]
     streams.append(_tagged(target, 1, target_account))
@@ -197,8 +242,9 @@ def plan(
         handed = {account: {**ledger.get(account, {}), **mend.given.get(account, {})} for account in mine}
         notes = (*mend.notes, *(seeding.notes(rule, mine, held, handed) if seeding else ()))
         change = plan_row(
-            rule, key, values, held, target_account, base, handed, evidence_for(key), notes, mend.values, seeding
-        )
+            rule, key, values, held, target_account, base, handed, evidence_for(key), notes, mend.values, seeding,
+            choose(key),
+        )  # fmt: skip
         yield replace(change, unseen=mend.unseen), base
 
 

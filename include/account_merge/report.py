@@ -43,6 +43,7 @@ def row_of(change: Change, schema: TableSchema, kind: str = "changes") -> dict[s
         "columns": sorted(change.writes),
         "why": dict(change.why),
         "notes": list(change.notes),
+        "choice": change.choice,
     }
 
 

@@ -6,11 +6,14 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
+from account_merge.choices import CHOICES, Choices, row_name
+from account_merge.choices import MOST as MOST_CHOSEN
 from account_merge.errors import InvalidRequest
 from account_merge.events import MergeEvent, account_id_problem
 from account_merge.model import MergeRequest
-from account_merge.rules import TABLES
+from account_merge.rules import RULES, TABLES
 from account_merge.settings import Settings
 
 MAX_SOURCES = 20
@@ -66,7 +69,42 @@ def check_request(request: MergeRequest, settings: Settings) -> MergeRequest:
         raise InvalidRequest(
             "BAD_OPTION", "on_conflict is combine or skip, source_rows is keep or deactivate", "Correct the option."
         )
+    _check_choices(request.choices)
     return replace(request, sources=sources)
+
+
+def choices_of(found: Mapping[str, Any]) -> Choices:
+    """Choices as a person's program writes them: `{"tables": {table: choice}, "rows": [{"table", "key", "choice"}]}`.
+
+    :raises InvalidRequest: something is missing, or a row's key is not its table's.
+    """
+    rows: dict[str, str] = {}
+    try:
+        for row in found.get("rows", ()):
+            columns = {rule.table: rule.key for rule in RULES}.get(row["table"], ())
+            if set(row["key"]) != set(columns):
+                words = ", ".join(columns) or "no columns: the account has one row"
+                problem = f"the key of a row of {row['table']} has {words}"
+                raise InvalidRequest("BAD_KEY", problem, "Take the key from a preview.")
+            rows[row_name(row["table"], tuple(row["key"][column] for column in columns))] = row["choice"]
+        return Choices(dict(found.get("tables", {})), rows)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        remedy = 'Write {"tables": {table: choice}, "rows": [{"table": …, "key": {column: value}, "choice": …}]}.'
+        raise InvalidRequest("BAD_CHOICES", f"the choices cannot be read ({type(error).__name__})", remedy) from error
+
+
+def _check_choices(choices: Choices) -> None:
+    named = {*choices.tables, *(json.loads(name)[0] for name in choices.rows if name.startswith("["))}
+    if unknown := sorted(named - set(TABLES)):
+        raise InvalidRequest("UNKNOWN_TABLE", f"no rule for {', '.join(unknown)}", f"Choose from {', '.join(TABLES)}.")
+    if {*choices.tables.values(), *choices.rows.values()} - set(CHOICES):
+        raise InvalidRequest("BAD_OPTION", f"a choice is one of {', '.join(CHOICES)}", "Correct the choice.")
+    if len(choices.rows) > MOST_CHOSEN:
+        raise InvalidRequest(
+            "TOO_MANY_CHOICES",
+            f"a merge has choices for at most {MOST_CHOSEN} rows, not {len(choices.rows)}",
+            "Choose for the whole table, or merge some tables by themselves.",
+        )
 
 
 def request_of(
@@ -98,6 +136,7 @@ def options_of(request: MergeRequest) -> dict[str, str]:
         **({"dated": str(request.dated)} if request.dated is not None else {}),
         **({"seeded": "true"} if request.seeded else {}),
         "deactivate_sources": str(request.deactivate_sources).lower(),
+        **({"choices": chosen} if (chosen := request.choices.to_text()) else {}),
     }
 
 

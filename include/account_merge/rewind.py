@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from account_merge.choices import COMBINE, SOURCE, TARGET
 from account_merge.derive import Evidence, Side
 from account_merge.model import Change, Key, Values, Write
-from account_merge.planner import merge_values
+from account_merge.planner import folding, merge_values
 from account_merge.rules import TableRule
 
 #: source account -> column -> highest absolute value of a total handed on
@@ -50,12 +51,14 @@ class _Last:
     """The last write of a total: what the column was before it, replayed and real, and what it put.
 
     :param handed: source account -> what it had handed on before, where the step brought its rows.
+    :param whatever: the value was put whatever stood there: what was written without having seen it goes on from it.
     """
 
     row: Any
     real: Any
     put: Any
     handed: Mapping[str, int]
+    whatever: bool = False
 
     def lost(self, found: Any) -> bool:
         """What is found is below what was put there: totals only rise, so a write that had not seen it replaced it."""
@@ -131,14 +134,18 @@ def replay(
         if number:
             go_on(step.change.before, step.change.unseen)
         replayed, left, new = row, step.change.after, Given()
-        if step.merge is not None and standing(step.merge) and step.change.sources:
+        brings = step.change.choice != TARGET and bool(step.change.sources)
+        if step.merge is not None and standing(step.merge) and brings:
             known = {s: handed.get(s, {}) for s in step.change.sources}
             seeded, stays = step.seeded, step.stays(rule)
-            brought, handing = merge_values(rule, step.change.sources, row, account, known, evidence, seeded, stays)
+            by, choice = (folding(rule, step.change.choice), COMBINE) if step.fold else (rule, step.change.choice)
+            sources = step.change.sources
+            brought, handing = merge_values(by, sources, row, account, known, evidence, seeded, stays, choice)
             # A row that is nothing but a set of places exists only with one.
             row = None if row is None and rule.collects and not any(brought.values()) else brought
             for source, totals in handing.items():
-                new[source] = {column: before for column, (before, _) in totals.items()}
+                if step.change.choice != SOURCE:
+                    new[source] = {column: before for column, (before, _) in totals.items()}
                 handed[source] = {**handed.get(source, {}), **{column: after for column, (_, after) in totals.items()}}
         lasts |= _written(rule, step.change, replayed, new)
     lost = go_on(now, unseen)
@@ -153,7 +160,13 @@ def _written(rule: TableRule, change: Change, replayed: Values | None, new: Give
     before, after = change.before or {}, change.after or {}
     columns = {*before, *after} if change.delete else change.writes
     return {
-        c: _Last((replayed or {}).get(c), before.get(c), after.get(c), {s: t[c] for s, t in new.items() if c in t})
+        c: _Last(
+            (replayed or {}).get(c),
+            before.get(c),
+            after.get(c),
+            {s: t[c] for s, t in new.items() if c in t},
+            change.choice == SOURCE,
+        )  # fmt: skip
         for c in columns
         if rule.strategy(c).ledger
     }
@@ -181,7 +194,7 @@ def _carried(
     for column in sorted({*(row or {}), *(left or {}), *to}):
         replayed, real = (row or {}).get(column), (left or {}).get(column)
         if column in unseen and column in lasts:
-            replayed, real = lasts[column].row, lasts[column].real
+            replayed, real = replayed if lasts[column].whatever else lasts[column].row, lasts[column].real
         value = rule.strategy(column).revert(replayed, real, to.get(column))
         if value is not None:
             result[column] = value

@@ -74,7 +74,7 @@ class Settling:
         child = uuid.uuid5(parent.merge_id, f"settle-{number}")
         request = replace(
             parent.request, origin="settle", source_rows="keep", mid=None, raw=None, requested_by="", seeded=False,
-            reason=f"settle {number} of merge {parent.merge_id}",
+            choices=parent.request.choices.later(), reason=f"settle {number} of merge {parent.merge_id}",
         )  # fmt: skip
         self._journal.open(child, request, parent=parent.merge_id)
         columns = next_settle(self._pauses, number, parent.settle_at or now())

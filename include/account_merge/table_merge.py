@@ -132,6 +132,7 @@ class TableMerge(TableWork):
             self._given(),
             self._evidence(),
             self.found.stays(self._rule, self._kept),
+            choose=self._merge.request.choices.of(self._rule.table, self._cas.hidden),
             seeding=Seeding((self._merge.request.dated or 0) * 1000) if self._merge.request.seeded else None,
             mends=self._mends(),
             handed_on=self._handed_on,

@@ -229,7 +229,8 @@ class Undoing:
         """
         merge = self._journal.need(merge_id)
         self.check(merge, "repair")
-        asked = replace(merge.request, requested_by=by, reason=reason, seeded=False)
+        later = merge.request.choices.later()
+        asked = replace(merge.request, requested_by=by, reason=reason, seeded=False, choices=later)
         request = replace(asked, origin="repair", mid=None, raw=None)
         number, known = 0, merge
         while known.state in CLOSED:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from account_merge.choices import SOURCE
 from account_merge.journal.log import LIST_ATTEMPTS
-from account_merge.model import Change, Entry, Row, Write, put
-from account_merge.planner import EvidenceFor, plan_row
+from account_merge.model import Change, Entry, Row, Values, Write, put
+from account_merge.planner import EvidenceFor, folding, plan_row
 from account_merge.rules import TableRule
 from account_merge.schema import TableSchema
 from account_merge.settings import Settings
@@ -45,13 +46,28 @@ def refold(
             continue
         blind, notes = unseen(rule, change, row, sent, settings)
         given = {
-            account: {c: before if c in blind else after for c, (before, after) in totals.items()}
-            for account, totals in change.given.items()
+            account: {
+                c: before if c in blind and not _goes_on(change, row) else after for c, (before, after) in t.items()
+            }
+            for account, t in change.given.items()
         }
-        again = plan_row(rule, change.key, change.sources, row, target, base, given, evidence_for(change.key), notes)
+        instead = _gone_on(rule, change, row, blind) if _goes_on(change, row) else None
+        by, evidence = folding(rule, change.choice), evidence_for(change.key)
+        again = plan_row(by, change.key, change.sources, row, target, base, given, evidence, notes, instead)
         if again.writes or again.create or notes:
-            folds.append(replace(_keeping_ledger(again, change), unseen=blind))
+            folds.append(replace(_keeping_ledger(again, change), unseen=blind, choice=change.choice))
     return folds, base
+
+
+def _goes_on(change: Change, row: Row | None) -> bool:
+    """Whether a total was put whatever stood there: a write that had not seen it goes on from it."""
+    return change.choice == SOURCE and row is not None
+
+
+def _gone_on(rule: TableRule, change: Change, row: Row | None, blind: frozenset[str]) -> Values:
+    """What those totals would be had the platform seen what was put."""
+    before, after, now = change.before or {}, change.after or {}, row.values if row else {}
+    return {c: rule.strategy(c).revert(after.get(c), before.get(c), now.get(c)) for c in blind}
 
 
 def _dirty(rule: TableRule, change: Change, row: Row | None) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow.sdk import Param
 
+from account_merge.choices import CHOICES
 from account_merge.rules import RULES
 
 TABLES = [rule.table for rule in RULES]
@@ -18,6 +19,8 @@ MERGE_PARAMS = {
         title="Tables", description="Tables to merge; the others are left as they are."),
     "on_conflict": Param("combine", type="string", enum=["combine", "skip"], title="When both have it",
         description="combine: the best of both rows. skip: the target's rows of that course, group or program stay."),
+    "choices": Param({}, type="object", title="Whose rows stand", additionalProperties={"enum": list(CHOICES)},
+        propertyNames={"enum": TABLES}, description="Table: combine, target or source. For a row: page New merge."),
     "source_rows": Param("keep", type="string", enum=["keep", "deactivate"], title="Source's enrolments",
         description="keep: untouched. deactivate: set inactive, so that the old account leaves teachers' reports."),
     "deactivate_sources": Param(False, type="boolean", title="Deactivate the source accounts",

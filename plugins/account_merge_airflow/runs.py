@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 def request_from(params: Mapping[str, Any], requested_by: str = "") -> MergeRequest:
     """Make the request of a run's params."""
     from account_merge.model import MergeRequest
+    from account_merge.requests import choices_of
     from account_merge.rules import TABLES
 
     tables = tuple(params.get("tables") or ())
@@ -45,6 +46,7 @@ def request_from(params: Mapping[str, Any], requested_by: str = "") -> MergeRequ
         deactivate_sources=bool(params.get("deactivate_sources", False)),
         dry_run=bool(params.get("dry_run", False)),
         reason=params.get("reason") or "",
+        choices=choices_of({"tables": params.get("choices") or {}}),
         requested_by=requested_by,
     )
 

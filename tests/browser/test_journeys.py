@@ -95,6 +95,47 @@ def test_a_merge_is_previewed_made_read_and_undone_by_keyboard(sign_in, world):
     assert not person.problems
 
 
+def test_a_person_chooses_whose_row_stands_and_the_preview_follows(sign_in, world):
+    person = sign_in()
+    source = world.study(Learner(), lessons=3, views=2)
+    target = world.study(Learner(course=source.course), lessons=2, views=5)
+    person.open(f"/new?source={source.account}&target={target.account}")
+    preview = person.page.locator("#preview")
+    preview.get_by_text("Nothing is lost.").wait_for()
+
+    def table():
+        return preview.locator("details[data-table=user_content_consumption]")
+
+    def after(lesson):
+        row = table().locator("tbody", has_text=lesson)
+        cells = row.locator("tr", has=person.page.get_by_role("cell", name="viewcount", exact=True)).locator("td")
+        return cells.all_inner_texts()[3].strip()
+
+    table().locator("summary").click()
+    assert after("do_lesson_000000") == "7"
+    row = table().locator("tbody", has_text="do_lesson_000001")
+    row.get_by_label("Whose row stands").select_option("take the source's")
+    table().get_by_text("source chosen").wait_for()
+    assert after("do_lesson_000001") == "2"
+    assert table().get_attribute("open") is not None
+    focused = person.page.evaluate("document.activeElement.dataset.choose")
+    assert "do_lesson_000001" in focused
+    table().get_by_label("Where both accounts have a row here").select_option("keep the target's")
+    table().get_by_text("As the target has it, by choice.").first.wait_for()
+    preview.get_by_text("lines an account has more than the result").wait_for()
+    assert after("do_lesson_000001") == "2"
+    person.picture("choices")
+    person.page.get_by_role("button", name="Merge…").click()
+    dialog = person.page.get_by_role("dialog")
+    dialog.get_by_text("Your choices decide 1 table and 1 row").wait_for()
+    dialog.get_by_role("button", name="Merge", exact=True).click()
+    person.page.wait_for_url(re.compile("/merges/"))
+    in_state(person, "completed")
+    assert world.views(target.account, source.course) == {"do_lesson_000000": 5, "do_lesson_000001": 2}
+    assert not person.barriers()
+    assert not person.problems
+
+
 def test_merges_are_found_by_account_id_state_and_date(sign_in, world, merged):
     person = sign_in()
     source = world.study(Learner())

@@ -67,6 +67,13 @@ def test_a_program_previews_merges_reads_the_report_and_undoes(world, api):
     after = world.history(target.account, source.course)
     assert after != before
 
+    chosen = {"table": "user_content_consumption", "key": lessons["rows"][0]["key"], "choice": "target"}
+    row = api.post("/previews?rows=2", body_of(source, target, choices={"rows": [chosen]})).json()
+    row = next(t for t in row["tables"] if t["table"] == "user_content_consumption")["rows"][0]
+    assert (row["choice"], row["what"], row["after"]) == ("target", "same", row["before"])
+    chosen["key"] = {"courseid": "c"}
+    problem(api.post("/previews", body_of(source, target, choices={"rows": [chosen]})), 422, "BAD_KEY")
+
     tables = api.get(f"/merges/{merge['merge_id']}/report").json()["tables"]
     url = next(t["rows_url"] for t in tables if t["table"] == "user_content_consumption")
     rows, cursor, pages = [], "", 0

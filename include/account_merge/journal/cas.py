@@ -100,6 +100,10 @@ class Cas:
         whole = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
         return hashlib.blake2b(whole, key=self._hash_key, digest_size=16).digest()
 
+    def hidden(self, text: str) -> str:
+        """What the journal keeps of a text that it only has to recognise."""
+        return self.hashed(b"hidden", text.encode()).hex()
+
     def erased_id(self, account_id: str) -> str:
         """What stands for an account id once it is erased; of one that is erased, itself."""
         if account_id.startswith(ERASED):

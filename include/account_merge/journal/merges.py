@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
+from account_merge.choices import Choices
 from account_merge.errors import MergeError, NeedsAttention
 from account_merge.journal.cas import Cas, now
 from account_merge.model import Merge, MergeRequest
@@ -47,7 +49,7 @@ class Merges(Cas):
                 list(request.sources),
                 request.target,
                 list(request.tables),
-                options_of(request),
+                options_of(replace(request, choices=request.choices.hidden(self.hidden))),
                 request.reason,
                 request.requested_by,
                 request.origin,
@@ -184,6 +186,7 @@ def _merge(row: Any) -> Merge:
         int(options["dated"]) if "dated" in options else None,
         options.get("seeded") == "true",
         options.get("deactivate_sources") == "true",
+        Choices.of_text(options.get("choices", "")),
     )
     return Merge(
         row.merge_id,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from account_merge.choices import COMBINE, SOURCE, TARGET
 from account_merge.report import jsonable
 from account_merge.rules import TABLES, TableRule, rule_for
 
@@ -59,6 +60,11 @@ def took(seconds: float) -> str:
 FILTERS = {"text": text, "short": short, "iso": iso, "when": when, "number": number, "took": took}
 
 
+#: What is said of a row of which nothing is written, by whose row stands.
+NOTHING = {COMBINE: "Nothing had to be written.", TARGET: "As the target has it, by choice.",
+           SOURCE: "By choice the source's values stand: they are the same."}  # fmt: skip
+
+
 def _rule_of(log: str) -> TableRule | None:
     """The rule whose table a log's name holds: alone, behind `undo-1/`, or before an account."""
     return next((rule_for(part) for part in log.split("/") if part in TABLES), None)
@@ -90,6 +96,6 @@ def _row(row: Mapping[str, Any], rule: TableRule | None) -> dict[str, Any]:
     ]
     stayed = len(set(after) - set(written))
     if not lines or stayed:
-        words = "Nothing had to be written." if not lines else f"{stayed} more columns stay as they were."
+        words = NOTHING[row["choice"]] if not lines else f"{stayed} more columns stay as they were."
         lines.append({"column": "", "words": words})
     return {**row, "lines": lines, "many": len(sources) > 1}

@@ -200,6 +200,19 @@ def test_what_needed_attention_goes_on_too(service):
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
 
 
+def test_of_tasks_that_fail_at_once_the_first_cause_is_recorded(service):
+    merge_id = service.open_merge(MergeRequest((account(),), account()))
+    (run,) = started(service)
+    service.admit(merge_id, run)
+    seen = service.journal.need(merge_id)
+    # Somebody writes between a task's look and its record.
+    assert service.journal.change(seen, attempt=seen.attempt + 1)
+    service.failures.record(seen, NeedsAttention("RULES_CHANGED", "first", "look"), "needs_attention")
+    service.failures.record(seen, NeedsAttention("NOT_RUNNING", "second", "look"), "failed")
+    merge = service.journal.need(merge_id)
+    assert (merge.state, merge.error_code, merge.failed_event) == ("needs_attention", "RULES_CHANGED", "due")
+
+
 def test_an_undeliverable_failed_event_is_armed_again(service):
     merge_id = failed(service)
     service.journal.change(service.journal.need(merge_id), failed_event="undeliverable")

@@ -164,7 +164,7 @@ def test_every_dag_explains_itself(dagbag):
 def test_the_trigger_form_describes_every_param(merge_dag):
     schemas = {name: merge_dag.params.get_param(name).schema for name in merge_dag.params}
     assert set(schemas) == {"source_accounts", "target_account", "tables", "on_conflict", "source_rows", "deactivate_sources", "dry_run",
-                            "reason"}  # fmt: skip
+                            "reason", "choices"}  # fmt: skip
     for name, schema in schemas.items():
         assert schema.get("type"), name
         assert schema.get("title"), name

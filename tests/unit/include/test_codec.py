@@ -15,6 +15,7 @@ from cassandra.util import Date, OrderedMapSerializedKey, SortedSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from account_merge.choices import CHOICES
 from account_merge.codec import Codec, payload, plain, unpayload
 from account_merge.model import Change, Write
 from account_merge.schema import Column, TableSchema
@@ -99,6 +100,7 @@ def changes(draw: st.DrawFn) -> Change:
         {name: "because" for name in writes},
         given_totals,
         tuple(draw(st.lists(st.text(), max_size=2))),
+        choice=draw(st.sampled_from(CHOICES)),
     )
 
 

@@ -13,7 +13,7 @@ from account_merge_airflow.web.pages import plots
 ROW = {
     "key": {"courseid": "c", "contentid": "l"}, "what": "changed", "before": {"viewcount": 5, "status": 1},
     "sources": {"old": {"viewcount": 2, "status": None}}, "after": {"viewcount": 7, "status": 1},
-    "columns": ["viewcount"], "why": {"viewcount": "5 and 2 more"}, "notes": [],
+    "columns": ["viewcount"], "why": {"viewcount": "5 and 2 more"}, "notes": [], "choice": "combine",
 }  # fmt: skip
 
 

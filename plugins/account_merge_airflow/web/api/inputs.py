@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from account_merge.choices import CHOICES
+from account_merge.choices import MOST as MOST_CHOSEN
 from account_merge.rules import TABLES
 from account_merge.search import KINDS, MOST
 from account_merge.states import STATES
@@ -27,6 +29,7 @@ Reason = Annotated[Text, Field(max_length=1000, description="Why; kept in the jo
 State = Literal[STATES]  # type: ignore[valid-type] # the states are a table
 Table = Literal[TABLES]  # type: ignore[valid-type] # so are the rules
 Kind = Literal[KINDS]  # type: ignore[valid-type]
+Choice = Literal[CHOICES]  # type: ignore[valid-type]
 Action = Literal["undo", "redo", "abandon", "repair"]
 
 
@@ -34,6 +37,21 @@ class In(BaseModel):
     """What comes in."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class RowChoice(In):
+    """Whose row stands, for one row."""
+
+    table: Table
+    key: dict[Text, Text | int] = Field(description="As a preview names it: the key without the account.")
+    choice: Choice
+
+
+class ChoicesIn(In):
+    """Whose rows stand where a person chose; a row's choice goes before its table's."""
+
+    tables: dict[Table, Choice] = Field({}, examples=[{TABLES[0]: "target"}])
+    rows: list[RowChoice] = Field([], max_length=MOST_CHOSEN)
 
 
 class PreviewIn(In):
@@ -46,6 +64,10 @@ class PreviewIn(In):
         "combine", description="skip: where both have it, the target's stays."
     )
     source_rows: Literal["keep", "deactivate"] = Field("keep", description="deactivate: the source's enrolments end.")
+    choices: ChoicesIn = Field(
+        ChoicesIn(tables={}, rows=[]),
+        description="combine: the rules decide. target: its row stays. source: its values stand, totals too.",
+    )
 
 
 class MergeIn(PreviewIn):

@@ -15,6 +15,7 @@ from account_merge.errors import MergeError
 from account_merge.journal.listing import Wanted
 from account_merge.model import Merge, MergeRequest
 from account_merge.report import jsonable
+from account_merge.requests import choices_of
 from account_merge.rules import TABLES
 from account_merge.search import Search
 from account_merge.service import Service
@@ -37,7 +38,7 @@ def request_of(body: inputs.PreviewIn, caller: Caller, reason: str = "") -> Merg
     tables = () if set(body.tables) == set(TABLES) else tuple(body.tables)  # () = all, also those of a later version
     return MergeRequest(
         tuple(body.source_accounts), body.target_account, tables, body.on_conflict, body.source_rows,
-        reason=reason, requested_by=caller.name, origin="api",
+        reason=reason, requested_by=caller.name, origin="api", choices=choices_of(body.choices.model_dump()),
     )  # fmt: skip
 
 

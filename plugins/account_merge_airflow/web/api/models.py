@@ -170,6 +170,7 @@ class Row(BaseModel):
     columns: list[str] = Field(description="What was written.")
     why: dict[str, str]
     notes: list[str]
+    choice: str = Field("combine", description="Whose row stands: combine by the rules, or target or source by choice.")
 
 
 class RowsOut(BaseModel):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
-from typing import Any
 
 from fastapi import Request, Response
 
-from account_merge.requests import id_of_key
+from account_merge.model import Merge
 from account_merge_airflow.web.airflow_api import AirflowApi, AirflowDep
 from account_merge_airflow.web.api import common, inputs, models
 from account_merge_airflow.web.api.actions import run_id_of
@@ -18,7 +16,6 @@ from account_merge_airflow.web.core import CoreDep
 from account_merge_airflow.web.problems import Refusal
 
 router = common.router("proposals")
-DAG = "account_merge_approve"
 
 
 @router.post("/proposals", status_code=202, summary="Ask a second person to approve a merge", responses=common.CONFLICT)
@@ -26,14 +23,13 @@ def propose(
     body: inputs.ProposalIn, key: common.Key, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
     response: Response,
 ) -> models.Accepted:  # fmt: skip
-    """Starts a run that proposes the merge and waits for a person; with the same key again it is the same proposal.
+    """Opens a merge as proposed and starts the run that plans it and asks; with the same key again it is the same proposal.
 
-    The merge is there when the run's task `propose` is done. Whoever asks cannot approve.
+    Whoever asks cannot approve. Airflow's conf gets the accounts only, the journal has the rest.
     """
-    core.service().looking.check(request_of(body, caller))
-    merge_id = id_of_key(str(caller.user.get_id()), f"proposal {key}")
-    conf = {name: value for name, value in body.model_dump().items() if value != []} | {"merge_id": str(merge_id)}
-    return _started(request, response, airflow, merge_id, f"approve__{merge_id}", conf)
+    asked = request_of(body, caller, body.reason)
+    merge = core.service().asking.ask(asked, str(caller.user.get_id()), key, state="proposed")
+    return _started(request, response, airflow, merge, f"approve__{merge.merge_id}", body.answer_within_days)
 
 
 @router.post("/merges/{merge_id}/propose", status_code=202, summary="Propose a merge anew",
@@ -47,28 +43,24 @@ def propose_anew(
     if merge.state != "proposed":
         words = f"Merge {merge_id} is {merge.state}: it is not up for approval."
         raise Refusal(409, "NOT_PROPOSED", words, "Look at its status.")
-    conf = {
-        "merge_id": str(merge_id),
-        "source_accounts": list(merge.request.sources),
-        "target_account": merge.request.target,
-        "answer_within_days": body.answer_within_days,
-    }
     run_id = run_id_of("approve", merge_id, str(caller.user.get_id()), key)
-    return _started(request, response, airflow, merge_id, run_id, conf)
+    return _started(request, response, airflow, merge, run_id, body.answer_within_days)
 
 
 def _started(
-    request: Request, response: Response, airflow: AirflowApi, merge_id: uuid.UUID, run_id: str, conf: Mapping[str, Any]
+    request: Request, response: Response, airflow: AirflowApi, merge: Merge, run_id: str, days: int
 ) -> models.Accepted:
-    run = airflow.trigger(DAG, run_id, conf)
-    if not run.created and airflow.conf(DAG, run_id) != conf:
-        raise Refusal(
-            422, "KEY_REUSED", f"This idempotency key belongs to merge {merge_id}, which was asked for otherwise.",
-            "Send the same request again, or another one with a key of its own.",
-        )  # fmt: skip
+    conf = {
+        "merge_id": str(merge.merge_id),
+        "source_accounts": list(merge.request.sources),
+        "target_account": merge.request.target,
+        "answer_within_days": days,
+    }
+    run = airflow.trigger("account_merge_approve", run_id, conf)
     made = common.run_out(request, run.dag_id, run.run_id, run.state)
+    status_url = common.link(request, f"/merges/{merge.merge_id}")
     return common.accepted(
-        response, models.Accepted(merge_id=merge_id, state=None, status_url=made.status_url, run=made)
+        response, models.Accepted(merge_id=merge.merge_id, state=merge.state, status_url=status_url, run=made)
     )
 
 

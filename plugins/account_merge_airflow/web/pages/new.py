@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import Annotated, Any
 
 from fastapi import Query, Request
 
 from account_merge.balance import Balance
+from account_merge.choices import COMBINE, SOURCE, TARGET, Choices, row_name
 from account_merge.errors import MergeError
 from account_merge.rules import RULES
 from account_merge_airflow.web.api.common import previewed
@@ -21,6 +23,8 @@ from account_merge_airflow.web.shown import diff
 
 router = made()
 Accounts = Annotated[list[Text] | None, Query(max_length=20)]
+#: Choice -> how the page calls it.
+CHOICES = {COMBINE: "combine", TARGET: "keep the target's", SOURCE: "take the source's"}
 #: Places that a preview shows, and rows of each table.
 PLACES, ROWS = 100, 50
 
@@ -44,7 +48,8 @@ def preview(body: PreviewIn, request: Request, core: CoreDep, caller: CallerDep)
     report = service.preview(asked)
     tables = previewed(report, ROWS)
     found = [{"table": t.table, "note": t.note, "counts": t.counts, "complete": t.complete,
-              "rows": diff([row.model_dump() for row in t.rows], t.table)} for t in tables]  # fmt: skip
+              "rows": [_choosable(row, t.table, asked.choices) for row in diff([r.model_dump() for r in t.rows], t.table)]}
+             for t in tables]  # fmt: skip
     try:
         balance = service.looking.balance(asked)
     except MergeError:
@@ -53,8 +58,14 @@ def preview(body: PreviewIn, request: Request, core: CoreDep, caller: CallerDep)
         request.scope, "parts/preview.html", merge=report.merge, report=report, balance=_shown(balance),
         lost=len(balance.lost), complete=balance.complete, places=len(balance.places),
         tables=[t for t in found if t["counts"]], idle=[t for t in found if not t["counts"]],
-        writes=_writes(found),
+        writes=_writes(found), choices=CHOICES, chosen=asked.choices.tables,
     )  # fmt: skip
+
+
+def _choosable(row: dict[str, Any], table: str, choices: Choices) -> dict[str, Any]:
+    """A row with what the page needs to choose for it."""
+    return {**row, "chosen": choices.rows.get(row_name(table, tuple(row["key"].values())), ""),
+            "name": json.dumps({"table": table, "key": row["key"]})}  # fmt: skip
 
 
 def _writes(tables: list[dict[str, Any]]) -> int:

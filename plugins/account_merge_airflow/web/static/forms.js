@@ -7,18 +7,35 @@ function newMerge(form, base) {
   const place = document.getElementById("preview");
   const second = document.getElementById("do-merge");
   const dialog = document.getElementById("confirm-merge");
+  const chosen = { tables: new Map(), rows: new Map() };
   let asked = null;
 
-  form.addEventListener("input", () => {
+  const choices = () => ({
+    tables: Object.fromEntries(chosen.tables),
+    rows: [...chosen.rows].map(([name, choice]) => ({ ...JSON.parse(name), choice })),
+  });
+  // A choice is previewed at once; what was open stays so, and the keyboard stays where it was.
+  place.addEventListener("change", async ({ target }) => {
+    const name = target.dataset.choose;
+    if (!name) return;
+    const kind = name.startsWith("{") ? "rows" : "tables";
+    if (kind === "tables" && target.value === "combine") chosen.tables.delete(name);
+    else chosen[kind].set(name, target.value);
+    const open = [...place.querySelectorAll("details[open]")].map((one) => one.dataset.table);
+    await preview();
+    for (const one of place.querySelectorAll("details[data-table]")) one.open = open.includes(one.dataset.table);
+    [...place.querySelectorAll("[data-choose]")].find((one) => one.dataset.choose === name)?.focus();
+  });
+  form.addEventListener("input", ({ target }) => {
+    if (["sources", "target"].includes(target.name)) for (const map of Object.values(chosen)) map.clear();
     asked = null;
     if (second) second.hidden = true;
     if (place.firstChild) place.replaceChildren(element("p", "Changed: preview again.", { class: "muted" }));
   });
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
+  async function preview() {
     const data = new FormData(form);
     const body = {
-      source_accounts: lines(data.get("sources")), target_account: data.get("target").trim(),
+      choices: choices(), source_accounts: lines(data.get("sources")), target_account: data.get("target").trim(),
       tables: data.getAll("tables"), on_conflict: data.get("on_conflict"), source_rows: data.get("source_rows"),
     };
     const done = busy(form.querySelector("button"), form.querySelector(".status"), "Looking at the accounts…");
@@ -29,12 +46,20 @@ function newMerge(form, base) {
       const writes = Number(place.querySelector("[data-writes]").dataset.writes);
       document.getElementById("confirm-words").textContent =
         `${writes.toLocaleString("en")} rows of ${body.target_account} are written with what ${body.source_accounts.join(", ")} has; every change is kept in the journal.`;
+      const [tables, rows] = [chosen.tables.size, chosen.rows.size];
+      const words = document.getElementById("confirm-choices");
+      words.hidden = !tables && !rows;
+      words.textContent = `Your choices decide ${tables} table${tables === 1 ? "" : "s"} and ${rows} row${rows === 1 ? "" : "s"}: what the other account has there is not in the result.`;
       second.hidden = false;
     } catch (problem) {
       show(place, problem);
     } finally {
       done();
     }
+  }
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    preview();
   });
   dialog?.querySelector("form").addEventListener("submit", async (event) => {
     event.preventDefault();
