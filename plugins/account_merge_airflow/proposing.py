@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from account_merge.model import Merge
+    from account_merge.model import Merge, MergeRequest
 
 APPROVE, REJECT = "Approve", "Reject"
 #: Where our pages are, below Airflow's address.
@@ -33,6 +33,7 @@ def words_of(merge: Merge, tables: Mapping[str, Mapping[str, int]], days: int) -
         ("Asked for by", code(request.requested_by)),
         ("Reason", code(request.reason) if request.reason else "none given"),
         ("When both have it", "combined" if request.on_conflict == "combine" else "the target's rows stay"),
+        ("Choices", _choices(request)),
         ("Source's enrolments", "kept" if request.source_rows == "keep" else "set inactive"),
         ("Source accounts afterwards", "deactivated" if request.deactivate_sources else "as they are"),
         ("Tables", ", ".join(request.tables) or "all"),
@@ -50,6 +51,13 @@ def words_of(merge: Merge, tables: Mapping[str, Mapping[str, int]], days: int) -
         f"nothing is merged. Whoever asked cannot approve. Without an answer in {days} days it expires.",
     ]
     return subject[:500], "\n".join(lines)
+
+
+def _choices(request: MergeRequest) -> str:
+    """Tables by name; of rows only how many: the journal does not keep which."""
+    words = [f"{table}: {choice}" for table, choice in request.choices.tables.items()]
+    words += [f"for {len(request.choices.rows)} single rows"] if request.choices.rows else []
+    return ", ".join(words) or "none"
 
 
 def code(text: str) -> str:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from account_merge.service import Service
 
 PICTURES = Path(__file__).parents[2] / ".local" / "browser"
-DAGS = ("account_merge", "account_merge_poll", "account_merge_undo", "account_merge_rescue", "account_merge_replay")
+DAGS = ("account_merge", "account_merge_approve", "account_merge_poll", "account_merge_undo", "account_merge_rescue",
+        "account_merge_replay")  # fmt: skip
 
 
 @pytest.fixture(scope="session")

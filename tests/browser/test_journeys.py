@@ -242,3 +242,44 @@ def test_the_pages_are_used_while_ten_merges_run(sign_in, world, core):
 
     wait_for(all_done, 400, "ten completed merges", pause=2)
     assert not person.problems
+
+
+def test_a_second_person_approves_on_airflows_own_page(
+    sign_in, chromium, where, airflow_stack, pictures, world, core, signed_in
+):
+    from people import Person
+    from web import as_role, log_in
+
+    from local import keys
+
+    person = sign_in()
+    source = world.study(Learner(), views=2)
+    target = world.study(Learner(course=source.course), views=5)
+    person.open("/new")
+    person.page.get_by_label("Source accounts, one a line").fill(source.account)
+    person.page.get_by_label("Target account").fill(target.account)
+    person.page.keyboard.press("Enter")
+    person.page.locator("#preview").get_by_text("Nothing is lost.").wait_for()
+    person.page.get_by_label("Reason").fill("one person, ticket 4712")
+    person.page.get_by_role("button", name="Ask a second person").click()
+    person.page.wait_for_url(re.compile("/merges/"))
+    person.page.get_by_text("Waits for approval by another person than admin.").wait_for()
+    assert not person.barriers()
+    person.picture("proposed")
+    merge_id = uuid.UUID(person.page.url.rpartition("/")[2])
+
+    token = log_in(where["AIRFLOW_URL"], where["AIRFLOW_USERNAME"], where["AIRFLOW_PASSWORD"])
+    token = as_role(token, "op", keys.load(airflow_stack.config.home)["jwt_secret"])
+    context = chromium.new_context(viewport={"width": 1440, "height": 900})
+    context.add_cookies([{"name": "_token", "value": token, "url": where["AIRFLOW_URL"]}])
+    second = Person(context, where["AIRFLOW_URL"], pictures, "light-1440")
+    second.open(f"/merges/{merge_id}")
+    second.page.get_by_role("link", name="Answer in Airflow").click()
+    second.page.get_by_text("one person, ticket 4712").first.wait_for()
+    second.picture("required-action")
+    second.page.get_by_role("button", name="Approve", exact=True).click()
+    wait_for(lambda: core.journal.need(merge_id).state != "proposed", 120, "the approval")
+    assert core.journal.need(merge_id).approved_by == "op"
+    context.close()
+    in_state(person, "completed")  # the poll merges, the page of who asked follows
+    person.page.get_by_text("Approved by").wait_for()

@@ -26,6 +26,9 @@ def stopped(core):
     for merge in core.journal.find("state", "requested"):
         if merge.request.origin == "api":
             core.undoing.abandon(merge.merge_id, "fuzzed")
+    for merge in core.journal.find("state", "proposed"):
+        if merge.request.origin == "api":
+            core.proposals.reject(merge.merge_id, "tests", "fuzzed")
     core.resume("", "tests")
 
 
