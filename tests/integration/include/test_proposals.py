@@ -8,6 +8,7 @@ import uuid
 
 import pytest
 
+from account_merge.choices import Choices, row_name
 from account_merge.cli import main, run_merge
 from account_merge.errors import InvalidRequest, NeedsAttention
 from account_merge.model import MergeRequest
@@ -91,7 +92,8 @@ def test_what_is_approved_by_another_person_is_done(session, keyspace, service, 
     assert views(session, keyspace, pair[1]) == {"L2": 1}
 
 
-@pytest.mark.parametrize("options", [{"on_conflict": "skip"}, {"source_rows": "deactivate"}, {"tables": ()}])
+@pytest.mark.parametrize("options", [{"on_conflict": "skip"}, {"source_rows": "deactivate"}, {"tables": ()},
+                                     {"choices": Choices({ENR: "target"}, {row_name(CC, (COURSE, BATCH, "L2")): "source"})}])  # fmt: skip
 def test_every_kind_of_request_is_done_as_it_was_planned(session, keyspace, service, pair, options):
     merge_id, _ = propose(service, pair, **options)
     service.proposals.approve(merge_id, "bob")
