@@ -1,62 +1,21 @@
 """A preview in the learner's terms: what each account has of each course, group or program, and what results.
 
-The terms are data: what counts, by the table that shows it. Nothing is written.
+The terms are data of the rules. Nothing is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from account_merge.model import Values
 from account_merge.rules import TableRule, rule_for
 from account_merge.table_merge import TableMerge
+from account_merge.terms import Term
 
 #: Rows of one account and table that are counted at most.
 MOST = 200_000
-
-
-@dataclass(frozen=True)
-class Term:
-    """One thing that a learner has a number of.
-
-    :param where: only rows whose key has this value in this column.
-    :param adds: both accounts' numbers are added up; else the better one, or the union, stands.
-    """
-
-    table: str
-    words: str
-    count: Callable[[Values], float]
-    where: tuple[str, str] | None = None
-    adds: bool = False
-
-
-def _number(column: str) -> Callable[[Values], float]:
-    return lambda values: float(values.get(column) or 0)
-
-
-def _scores(values: Values) -> float:
-    found: Mapping[str, float] = {**(values.get("agg") or {}), **(values.get("aggregates") or {})}
-    return float(sum(score for name, score in found.items() if name.startswith("score:")))
-
-
-def _certificates(values: Values) -> float:
-    return float(sum(len(values.get(column) or ()) for column in ("certificates", "issued_certificates")))
-
-
-TERMS: tuple[Term, ...] = (
-    Term("user_enrolments", "enrolments", lambda values: 1),
-    Term("user_content_consumption", "lessons done", lambda values: values.get("status") == 2),
-    Term("user_content_consumption", "views", _number("viewcount"), adds=True),
-    Term("user_enrolments", "certificates", _certificates),
-    Term("user_activity_agg", "points, best of each test", _scores, where=("activity_type", "Course")),
-    Term("assessment_aggregator", "test attempts", lambda values: 1),
-    Term("group_member", "active memberships", lambda values: values.get("status") == "active"),
-    Term("program_enrollment", "program enrolments", lambda values: 1),
-    Term("user_entity_enrolments", "event subscriptions", lambda values: 1),
-)
 
 
 @dataclass
@@ -98,13 +57,12 @@ def weigh(works: Mapping[str, TableMerge], target: str) -> Balance:
     """
     found = Balance()
     for table, work in works.items():
-        terms, rule = [term for term in TERMS if term.table == table], rule_for(table)
-        if terms:
-            _weigh(found, work, rule, terms, target)
+        if (rule := rule_for(table)).terms:
+            _weigh(found, work, rule, target)
     return found
 
 
-def _weigh(found: Balance, work: TableMerge, rule: TableRule, terms: list[Term], target: str) -> None:
+def _weigh(found: Balance, work: TableMerge, rule: TableRule, target: str) -> None:
     def line(key: Any, term: Term) -> Line | None:
         known = dict(zip(rule.key, key, strict=True))
         if term.where and known.get(term.where[0]) != term.where[1]:
@@ -113,13 +71,13 @@ def _weigh(found: Balance, work: TableMerge, rule: TableRule, terms: list[Term],
         return found.places.setdefault(place, {}).setdefault(term.words, Line(term))
 
     for row in _limited(found, work.found.rows(rule, target)):
-        for term in terms:
+        for term in rule.terms:
             if held := line(row.key, term):
                 number = float(term.count(row.values))
                 held.target += number
                 held.result += number
     for change, _ in _limited(found, work.plan()):
-        for term in terms:
+        for term in rule.terms:
             if not (held := line(change.key, term)):
                 continue
             for account, values in change.sources.items():

@@ -92,12 +92,15 @@ def merge_values(
             merged[column] = value
     sides = [Side(account, sources[account]) for account in accounts]
     sides.append(Side(target_account, target or {}, target=True))
-    for derivation in rule.derive:
-        present = {c for side in sides for c in side.values}
-        merged.update(
-            {c: v for c, v in derivation.apply(sides, merged, evidence).items() if v is not None and c in present}
-        )
+    _derive(rule, sides, merged, evidence)
     return merged, handed
+
+
+def _derive(rule: TableRule, sides: list[Side], merged: Values, evidence: Evidence) -> None:
+    present = {c for side in sides for c in side.values}
+    for derivation in rule.derive:
+        found = derivation.apply(sides, merged, evidence)
+        merged.update({c: v for c, v in found.items() if v is not None and c in present})
 
 
 def _sources_values(
@@ -218,24 +221,11 @@ def plan(
     streams.append((key, 2, account, values) for key, account, values in given)
     merged = heapq.merge(*streams, key=lambda item: item[0])
     for key, group in groupby(merged, key=lambda item: item[0]):
-        mine: dict[str, Row] = {}
-        held: Row | None = None
-        ledger: dict[str, dict[str, int]] = {}
-        for _, kind, account, payload in group:
-            if kind == 0:
-                mine[account] = payload
-            elif kind == 1:
-                held = payload
-            else:
-                known = ledger.setdefault(account, {})
-                for column, value in payload.items():
-                    known[column] = max(value, known.get(column, value))
+        mine, held, ledger = _gathered(group)
         if not mine or skip(key):
             continue
         for account in mine:
-            for column, value in handed_on(account, key).items():
-                known = ledger.setdefault(account, {})
-                known[column] = max(value, known.get(column, value))
+            _raise(ledger.setdefault(account, {}), handed_on(account, key))
         base = min(row.base for row in (*mine.values(), *([held] if held else [])))
         values = {account: row.values for account, row in mine.items()}
         mend = mends(key, held)
@@ -246,6 +236,26 @@ def plan(
             choose(key),
         )  # fmt: skip
         yield replace(change, unseen=mend.unseen), base
+
+
+def _gathered(group: Iterable[Any]) -> tuple[dict[str, Row], Row | None, dict[str, dict[str, int]]]:
+    """Of one key: each source's row, the target's, and the highest that each source has handed on."""
+    mine: dict[str, Row] = {}
+    held: Row | None = None
+    ledger: dict[str, dict[str, int]] = {}
+    for _, kind, account, payload in group:
+        if kind == 0:
+            mine[account] = payload
+        elif kind == 1:
+            held = payload
+        else:
+            _raise(ledger.setdefault(account, {}), payload)
+    return mine, held, ledger
+
+
+def _raise(known: dict[str, int], to: Mapping[str, int]) -> None:
+    for column, value in to.items():
+        known[column] = max(value, known.get(column, value))
 
 
 def _tagged(rows: Iterable[Row], kind: int, account: str) -> Iterator[tuple[Key, int, str, Any]]:

@@ -46,6 +46,7 @@ from account_merge.strategies import (
     union_by,
     union_of_attempts,
 )
+from account_merge.terms import Term, each, elements, entries, number, shows
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ class TableRule:
     :param deactivated: what an inactive row shows, for `source_rows: deactivate`; empty where rows have no such state.
     :param remarks: what people should know of a merged row.
     :param last: merged after every other table.
+    :param terms: what a learner has a number of in these rows.
     """
 
     table: str
@@ -155,6 +157,7 @@ class TableRule:
     deactivated: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[Remark, ...] = ()
     last: bool = False
+    terms: tuple[Term, ...] = ()
     examples: tuple[Example, ...] = ()
 
     def strategy(self, column: str) -> Strategy:
@@ -185,6 +188,11 @@ RULES: tuple[TableRule, ...] = (
         user="user_id",
         key=("activity_type", "activity_id", "context_id"),
         why="Course and unit progress and the best scores: certificates are issued from them, so no key is ever dropped.",
+        terms=(
+            Term(
+                "points, best of each test", entries("score:", "agg", "aggregates"), where=("activity_type", "Course")
+            ),
+        ),
         columns={
             "aggregates": _numbers,
             "agg": _numbers,
@@ -231,6 +239,7 @@ RULES: tuple[TableRule, ...] = (
         key=("courseid", "batchid"),
         why="Course enrolments: an enrolment that only the source has moves whole; where both are enrolled, the further "
         "progress, the first completion and every certificate stand.",
+        terms=(Term("enrolments", each), Term("certificates", elements("certificates", "issued_certificates"))),
         columns={
             "active": either,
             "addedby": follows,
@@ -286,6 +295,7 @@ RULES: tuple[TableRule, ...] = (
         user="user_id",
         key=("course_id", "batch_id", "content_id", "attempt_id"),
         why="Test attempts keep their id; of one attempt that both accounts have, the later one stands whole.",
+        terms=(Term("test attempts", each),),
         columns={
             "last_attempted_on": latest,
             "created_on": follows,
@@ -315,6 +325,7 @@ RULES: tuple[TableRule, ...] = (
         user="userid",
         key=("contentid", "contextid", "batchid"),
         why="Event subscriptions, where the platform has them: merged as course enrolments are.",
+        terms=(Term("event subscriptions", each),),
         columns={
             "active": either,
             "addedby": follows,
@@ -365,6 +376,7 @@ RULES: tuple[TableRule, ...] = (
         key=("groupid",),
         why="Group memberships: one that has ended never ends one that is active, and who left as an admin does not come "
         "back as one. Groups are found through user_group of either account, which does not list inactive memberships.",
+        terms=(Term("active memberships", shows("status", "active")),),
         columns={
             "createdby": follows,
             "createdon": earliest,
@@ -407,6 +419,7 @@ RULES: tuple[TableRule, ...] = (
         why="Program enrolments: one that only the source has moves. Consent is never switched on by a merge: where the "
         "target is enrolled its own stays, and an enrolment that moves comes with consent switched off, because it was "
         "given under another account.",
+        terms=(Term("program enrolments", each),),
         columns={
             "created_at": earliest,
             "organisation_id": keep_target,
@@ -441,6 +454,7 @@ RULES: tuple[TableRule, ...] = (
         user="userid",
         key=("courseid", "batchid", "contentid"),
         why="What the learner did in each lesson: effort adds up, the furthest point and the latest visit stand.",
+        terms=(Term("lessons done", shows("status", 2)), Term("views", number("viewcount"))),
         columns={
             "status": maximum,
             "progress": maximum,

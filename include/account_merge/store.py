@@ -21,7 +21,13 @@ from cassandra.cluster import (
     Session,
 )
 from cassandra.connection import ConnectionException
-from cassandra.policies import DCAwareRoundRobinPolicy, FallthroughRetryPolicy, RoundRobinPolicy, TokenAwarePolicy
+from cassandra.policies import (
+    DCAwareRoundRobinPolicy,
+    ExponentialReconnectionPolicy,
+    FallthroughRetryPolicy,
+    RoundRobinPolicy,
+    TokenAwarePolicy,
+)
 from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
 from account_merge.codec import plain
@@ -33,6 +39,7 @@ from account_merge.settings import Settings
 DRIVER_ERRORS = (DriverException, RequestExecutionException, NoHostAvailable, ConnectionException, OSError)
 T = TypeVar("T")
 _NARROW_PAGE = 5000  # rows of a page without wide columns: measured best for reading
+_LOOK_AGAIN = 10.0  # s between two looks for a server that is away, at most
 _WINDOW = 16  # requests in flight: measured best for small batches on two cores
 
 
@@ -64,6 +71,8 @@ def connect(settings: Settings) -> tuple[Cluster, Session]:
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         connect_timeout=settings.cassandra_request_timeout_seconds,
+        # The driver's own policy looks for a lost server ever more rarely, up to every 10 minutes, and in the end never.
+        reconnection_policy=ExponentialReconnectionPolicy(0.5, _LOOK_AGAIN, max_attempts=None),
     )
     try:
         return cluster, cluster.connect()
