@@ -36,7 +36,7 @@ class Proposals:
 
         :param run_id: the run that asks a second person; the newest one counts.
         :param renew: plan anew in any case; what was approved before is not approved any more.
-        :raises InvalidRequest: these accounts cannot be merged, or the merge has others; nothing is written.
+        :raises InvalidRequest: these accounts cannot be merged (a proposal that there is, is rejected), or it has others.
         """
         merge = self._journal.get(merge_id)
         if merge is None:
@@ -61,7 +61,11 @@ class Proposals:
         )
 
     def _plan(self, merge: Merge) -> Merge:
-        self._looking.check(merge.request)
+        try:
+            self._looking.check(merge.request)
+        except InvalidRequest as error:
+            self._end(merge.merge_id, "rejected", str(error), "")
+            raise
         salt = os.urandom(16)
         self._plans.forget(merge)
         fresh = {"plan": salt, "approved_by": None, "error_code": None, "error": None, "remedy": None, "note": None}

@@ -128,6 +128,16 @@ def test_a_proposal_of_nobody_or_of_bad_accounts_leaves_nothing_behind(service, 
     assert service.journal.get(merge_id) is None
 
 
+def test_a_proposal_that_cannot_be_a_merge_any_more_is_rejected_when_it_is_proposed_anew(session, service, pair):
+    merge_id, _ = propose(service, pair)
+    elsewhere = service.open_merge(request((pair[0], account())))
+    assert run_merge(service, elsewhere, publish=False)["state"] == "completed"
+    assert refusal(service.proposals.approve, merge_id, "bob") == "ALREADY_MERGED"
+    assert service.journal.need(merge_id).state == "proposed"
+    assert refusal(service.proposals.propose, request(pair), merge_id, renew=True) == "ALREADY_MERGED"
+    assert (service.journal.need(merge_id).state, plan_rows(session, service, merge_id)) == ("rejected", [])
+
+
 def test_proposed_twice_is_proposed_once(session, service, pair):
     merge_id, answer = propose(service, pair)
     written = plan_rows(session, service, merge_id)
