@@ -28,6 +28,7 @@ from cassandra.policies import (
     RoundRobinPolicy,
     TokenAwarePolicy,
 )
+from cassandra.protocol import ErrorMessage
 from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
 from account_merge.codec import plain
@@ -36,7 +37,10 @@ from account_merge.model import Change, Key, Row, Write
 from account_merge.schema import TableSchema
 from account_merge.settings import Settings
 
-DRIVER_ERRORS = (DriverException, RequestExecutionException, NoHostAvailable, ConnectionException, OSError)
+#: `ErrorMessage`: an error of the server for which the driver has no exception of its own ("Server is shutting down").
+DRIVER_ERRORS = (
+    DriverException, RequestExecutionException, ErrorMessage, NoHostAvailable, ConnectionException, OSError,
+)  # fmt: skip
 T = TypeVar("T")
 _NARROW_PAGE = 5000  # rows of a page without wide columns: measured best for reading
 _LOOK_AGAIN = 10.0  # s between two looks for a server that is away, at most

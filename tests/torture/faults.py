@@ -31,6 +31,7 @@ WEIGHTS: dict[tuple[str, str], float] = {
     ("cassandra", "kill"): 4, ("cassandra", "stop"): 6, ("cassandra", "restart"): 2,
     ("postgres", "kill"): 3, ("postgres", "stop"): 4, ("postgres", "restart"): 2,
 }  # fmt: skip
+UNREADY = 0.05  # of the choices of a server while not all are up; choices are many until one hits
 TASK_PATIENCE = 5.0  # s that a fault waits for a task to hit
 MERGE_DAG = "account_merge"
 
@@ -80,8 +81,8 @@ class Faults:
     # --- the stack's own processes --------------------------------------------------------------------------------------
     def _server(self, name: str, kind: str) -> str:
         entry = self._keeper.entry(name)
-        # Now and then one is hit that is still starting.
-        if not alive(entry) or not (self._keeper.ready[name] or self._dice.random() < 0.15):
+        # Most often all is up, so that there is work to hit; now and then one is hit while it, or another, still starts.
+        if not alive(entry) or not (self._keeper.all_ready() or self._dice.random() < UNREADY):
             return ""
         pause = self._dice.uniform(0, 3)
         if kind == "stop":
