@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -33,9 +34,10 @@ def test_the_same_key_is_the_same_merge_and_another_request_is_refused(service):
     assert service.asking.ask(asked, "ann", "k1").merge_id == merge.merge_id
     assert service.asking.ask(asked, "bob", "k1").merge_id != merge.merge_id
     assert service.asking.ask(asked, "ann", "k2").merge_id != merge.merge_id
-    with pytest.raises(InvalidRequest) as refused:
-        service.asking.ask(request(), "ann", "k1")
-    assert refused.value.code == "KEY_REUSED"
+    for other in (request(), replace(asked, deactivate_sources=True)):
+        with pytest.raises(InvalidRequest) as refused:
+            service.asking.ask(other, "ann", "k1")
+        assert refused.value.code == "KEY_REUSED"
     assert len(service.journal.all()) == 3
 
 

@@ -36,13 +36,16 @@ function newMerge(form, base) {
       done();
     }
   });
+  second?.elements.deactivate_sources.addEventListener("change", (event) => {
+    document.getElementById("confirm-deactivates").hidden = !event.target.checked;
+  });
   dialog?.querySelector("form").addEventListener("submit", async (event) => {
     event.preventDefault();
     const status = dialog.querySelector(".status");
     const done = busy(dialog.querySelector("[data-merge-now]"), status, "Opening the merge…");
     try {
-      const reason = new FormData(second).get("reason");
-      const answer = await request(`${base}/api/v1/merges`, { ...asked, reason }, { "idempotency-key": form.dataset.key });
+      const more = { reason: second.elements.reason.value, deactivate_sources: second.elements.deactivate_sources.checked };
+      const answer = await request(`${base}/api/v1/merges`, { ...asked, ...more }, { "idempotency-key": form.dataset.key });
       location.assign(`${base}/merges/${(await answer.json()).merge_id}`);
     } catch (problem) {
       done();
