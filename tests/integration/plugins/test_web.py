@@ -9,19 +9,28 @@ import httpx
 import pytest
 
 from account_merge.cli import run_merge
-from tests.learners import account, lesson, put
+from tests.learners import account, event, lesson, put
 from tests.people import person, user
 
 BASE = "/account-merge"
 
 
+def signed_in(server, name):
+    given = {"username": name, "password": f"{name}-secret-1"}
+    answer = httpx.post(f"{server.url}/auth/token", json=given, timeout=60)
+    headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    return httpx.Client(base_url=f"{server.url}{BASE}", headers=headers, timeout=120)
+
+
 @pytest.fixture(scope="module")
 def robot(server):
-    answer = httpx.post(
-        f"{server.url}/auth/token", json={"username": "robot", "password": "robot-secret-1"}, timeout=60
-    )
-    headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
-    with httpx.Client(base_url=f"{server.url}{BASE}", headers=headers, timeout=120) as found:
+    with signed_in(server, "robot") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def viewer(server):
+    with signed_in(server, "viewer") as found:
         yield found
 
 
@@ -87,3 +96,67 @@ def test_a_new_merge_offers_it_unchosen(robot):
     found = page(robot, "/new")
     assert '<input type="checkbox" name="deactivate_sources">' in found
     assert 'id="confirm-deactivates" hidden' in found
+
+
+# --- refused events --------------------------------------------------------------------------------------------------
+HOSTILE = "</textarea><script>alert(1)</script>"
+
+
+@pytest.fixture
+def refused(server):
+    """Claims events that are wrong; answers their merges by what they are."""
+
+    def claim(*raws):
+        service = server.service
+        service.topics.publish([(service.settings.merge_topic, None, raw) for raw in raws])
+        service.claim_events()
+        found = {merge.request.raw: merge for merge in service.journal.find("state", "refused")}
+        return [found[raw] for raw in raws]
+
+    return claim
+
+
+def test_a_refused_event_is_shown_whole_to_who_may_replay_it(server, robot, viewer, refused):
+    long = f"{{no json {uuid.uuid4()} {HOSTILE} {'x' * 5000}".encode()
+    bytes_of_no_text = b'{"edata": "\xff' + uuid.uuid4().hex.encode()
+    merge, other = refused(long, bytes_of_no_text)
+    assert f'data-correct="{merge.merge_id}"' in page(robot, "/failed")
+    assert "data-correct" not in page(viewer, "/failed")
+    shown = page(robot, f"/failed/{merge.merge_id}/event")
+    assert "x" * 5000 in shown
+    assert HOSTILE not in shown
+    assert "&lt;script&gt;" in shown
+    assert "are no UTF-8 text" not in shown
+    assert "are no UTF-8 text" in page(robot, f"/failed/{other.merge_id}/event")
+    answer = viewer.get(f"/failed/{merge.merge_id}/event")
+    assert (answer.status_code, answer.json()["code"]) == (403, "NOT_ALLOWED")
+    assert "no json" not in answer.text
+
+
+def test_only_a_refused_merge_has_an_event_to_correct(server, robot):
+    key = uuid.uuid4().hex
+    merge_id = asked(robot, {"source_accounts": [account()], "target_account": account()}, key).json()["merge_id"]
+    answer = robot.get(f"/failed/{merge_id}/event")
+    assert (answer.status_code, answer.json()["code"]) == (409, "NOT_REFUSED")
+    assert robot.get(f"/failed/{uuid.uuid4()}/event").status_code == 404
+
+
+def test_a_correction_is_checked_before_anything_is_written(server, robot, refused):
+    source, target = account(), account()
+    wrong = json.loads(event(source, target, uuid.uuid4().hex))
+    right = json.loads(json.dumps(wrong))
+    del wrong["edata"]["fromAccountId"]
+    (merge,) = refused(json.dumps(wrong).encode())
+
+    def check(body):
+        answer = robot.post("/api/v1/failed/replay", json={"corrected": {str(merge.merge_id): body}, "dry_run": True})
+        assert answer.status_code == 200, answer.text
+        (item,) = answer.json()["items"]
+        return item
+
+    still = check(wrong)
+    assert still["code"] == merge.error_code
+    assert merge.remedy in still["note"]
+    assert check(right)["code"] == "CORRECTED"
+    assert server.service.journal.need(merge.merge_id) == merge
+    assert server.service.journal.find("accounts", source) == []
