@@ -79,6 +79,10 @@ class Codec:
         """A key from its bytes."""
         return tuple(self._unpack(c, v) for c, v in zip(self._schema.key, msgspec.msgpack.decode(data), strict=True))
 
+    def key_of(self, data: bytes) -> Key:
+        """The key of an encoded change, without the rest of it."""
+        return self.unkey(msgspec.msgpack.decode(data)["key"])
+
     def change(self, change: Change) -> bytes:
         """One change as bytes, not yet compressed."""
         return msgspec.msgpack.encode(
