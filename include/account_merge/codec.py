@@ -11,6 +11,7 @@ import msgspec
 from account_merge.model import Change, Key, Values, Write
 from account_merge.schema import TableSchema
 
+_TEXTS = frozenset({"text", "varchar", "ascii"})
 _PROTOCOL = 5  # of the serialisation only; the same for v3 and later for every type the platform uses
 
 
@@ -30,6 +31,11 @@ class Codec:
 
     def __init__(self, schema: TableSchema) -> None:
         self._schema = schema
+
+    @property
+    def texts(self) -> bool:
+        """Whether each part of a key is a text: its bytes then stand in an encoded change as they are."""
+        return all(self._schema.column(c).cql_type.typename in _TEXTS for c in self._schema.key)
 
     def _pack(self, column: str, value: Any) -> bytes:
         return bytes(self._schema.column(column).cql_type.to_binary(value, _PROTOCOL))
@@ -130,6 +136,7 @@ def payload(changes: list[bytes]) -> bytes:
     return zlib.compress(msgspec.msgpack.encode(changes), 1)
 
 
-def unpayload(data: bytes) -> list[bytes]:
-    """The encoded changes of an entry."""
-    return list(msgspec.msgpack.decode(zlib.decompress(data)))
+def unpayload(data: bytes, needle: bytes = b"") -> list[bytes]:
+    """The encoded changes of an entry; none when nothing in them has these bytes."""
+    whole = zlib.decompress(data)
+    return list(msgspec.msgpack.decode(whole)) if needle in whole else []

@@ -22,8 +22,8 @@ from account_merge.rules import RULES, TABLES, TableRule, rule_for
 from account_merge.schema import TableSchema
 from account_merge.undoing import Undoing
 
-#: Entries that a search looks through at a time: 20,000 rows.
-SEARCHED = 200
+#: Entries that a search looks through at a time: 50,000 rows.
+SEARCHED = 500
 
 
 class Looking:
@@ -151,7 +151,7 @@ class Looking:
         log, schema = logs[name]
         found: list[dict[str, Any]] = []
         fits = partial(_names, text=key) if key else None
-        for number, entry in enumerate(log.some(place[0], what, fits), 1):
+        for number, entry in enumerate(log.some(place[0], what, fits, key), 1):
             changes = [change for change in entry.changes if not what or _happened(what, entry.kind, change)]
             first = place[1] if entry.seq == place[0] else 0
             for row, change in enumerate(changes[first:], first):

@@ -61,15 +61,19 @@ class Log:
                 return
             bucket += 1
 
-    def some(self, start: int = 0, what: str = "", fits: Callable[[Key], bool] | None = None) -> Iterator[Entry]:
-        """The entries from number `start` on that may hold what is looked for; of others no payload is read.
+    def some(
+        self, start: int = 0, what: str = "", fits: Callable[[Key], bool] | None = None, within: str = ""
+    ) -> Iterator[Entry]:
+        """The entries from number `start` on, with the changes that may be what is looked for.
 
-        :param what: only entries that count such rows.
+        :param what: only entries that count such rows; of others no payload is read.
         :param fits: of these only the changes whose key fits; the others are not decoded.
+        :param within: a text that each such key contains: where keys are texts, an entry without it is not decoded at all.
         """
+        needle = within.encode() if self.codec.texts else b""
         if not what:
             for row in self._rows(start):
-                yield self._entry(row, fits)
+                yield self._entry(row, fits, needle)
             return
         numbers = (seq for seq, counts in self._counted(start) if counts.get(what))
         while chunk := list(islice(numbers, _PAGE)):
@@ -79,7 +83,7 @@ class Log:
                     [self.merge_id, self.table, bucket, list(seqs)],
                     serial=False,
                 )
-                yield from (self._entry(row, fits) for row in rows)
+                yield from (self._entry(row, fits, needle) for row in rows)
 
     def payload(self, seq: int) -> list[bytes]:
         """What an entry holds, not decoded."""
@@ -233,8 +237,8 @@ class Log:
             "Find out why the task keeps dying, then repair the merge.",
         )
 
-    def _entry(self, row: Any, fits: Callable[[Key], bool] | None = None) -> Entry:
-        body = unpayload(row.payload) if row.payload and row.kind != "skip" else []
+    def _entry(self, row: Any, fits: Callable[[Key], bool] | None = None, needle: bytes = b"") -> Entry:
+        body = unpayload(row.payload, needle) if row.payload and row.kind != "skip" else []
         wanted = body if fits is None else (c for c in body if fits(self.codec.key_of(c)))
         changes: tuple[Change, ...] = tuple(self.codec.unchange(c) for c in wanted)
         key = None if row.last_key is None else self.codec.unkey(row.last_key)

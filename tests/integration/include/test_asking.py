@@ -175,7 +175,7 @@ def test_a_search_in_a_report_finds_each_row_once_over_all_buckets(own_world, se
         report = next(t for t in service.report(merge_id).tables if t.table == CC)
         whole = list(report.rows)
         assert (dict(report.counts), report.entries) == ({"created": 220, "changed": 10}, 231)
-        for looked_through in (1, 7, 1000):
+        for looked_through in (40, 1000):
             monkeypatch.setattr("account_merge.looking.SEARCHED", looked_through)
             for what, key, limit in itertools.product(
                 ("", "created", "changed", "folded"), ("", "L01", "no"), (3, 500)
@@ -187,7 +187,7 @@ def test_a_search_in_a_report_finds_each_row_once_over_all_buckets(own_world, se
                     found, pages = found + rows, pages + 1
                 fits = [r for r in whole if what in ("", r["what"]) and (not key or key in r["key"]["contentid"])]
                 assert found == fits, (looked_through, what, key, limit)
-                assert pages < 250
+                assert pages < 20
 
 
 def test_a_merges_and_an_accounts_story(service, session):
