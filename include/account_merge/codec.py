@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from account_merge.model import Change, Key, Values, Write
+from account_merge.model import Change, Head, Key, Values, Write
 from account_merge.schema import TableSchema
 
 _TEXTS = frozenset({"text", "varchar", "ascii"})
@@ -85,9 +85,10 @@ class Codec:
         """A key from its bytes."""
         return tuple(self._unpack(c, v) for c, v in zip(self._schema.key, msgspec.msgpack.decode(data), strict=True))
 
-    def key_of(self, data: bytes) -> Key:
-        """The key of an encoded change, without the rest of it."""
-        return self.unkey(msgspec.msgpack.decode(data)["key"])
+    def head(self, data: bytes) -> Head:
+        """What of an encoded change tells whether it is looked for."""
+        raw = msgspec.msgpack.decode(data)
+        return Head(self.unkey(raw["key"]), raw["delete"], raw["create"], raw["writes"], raw["notes"])
 
     def change(self, change: Change) -> bytes:
         """One change as bytes, not yet compressed."""

@@ -14,8 +14,8 @@ from account_merge.engine import counts_of
 from account_merge.errors import InvalidRequest
 from account_merge.journal.log import Log
 from account_merge.merging import Merging, table_answer
-from account_merge.model import Change, Key, Merge, MergeRequest
-from account_merge.model import what as what_happened
+from account_merge.model import Head, Merge, MergeRequest
+from account_merge.model import what as happened_to
 from account_merge.report import Report, TableReport, jsonable, row_of, rows_of
 from account_merge.requests import check_request, request_id
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
@@ -150,15 +150,14 @@ class Looking:
             )
         log, schema = logs[name]
         found: list[dict[str, Any]] = []
-        fits = partial(_names, text=key) if key else None
+        fits = partial(_looked_for, what, key) if what or key else None
         for number, entry in enumerate(log.some(place[0], what, fits, key), 1):
-            changes = [change for change in entry.changes if not what or _happened(what, entry.kind, change)]
             first = place[1] if entry.seq == place[0] else 0
-            for row, change in enumerate(changes[first:], first):
+            for row, change in enumerate(entry.changes[first:], first):
                 if len(found) == limit:
                     return found, (entry.seq, row)
                 found.append(row_of(change, schema, entry.kind))
-            if (what or key) and number == SEARCHED:
+            if fits and number == SEARCHED:
                 return found, (entry.seq + 1, 0)
         return found, None
 
@@ -168,12 +167,9 @@ class Looking:
             yield from ((log, schema) for log in (*self._merging.logs(merge, rule), *self._undoing.logs(merge, rule)))
 
 
-def _names(key: Key, text: str) -> bool:
-    return any(text in str(jsonable(value)) for value in key)
-
-
-def _happened(wanted: str, kind: str, change: Change) -> bool:
-    return bool(change.notes) if wanted == "ambiguous" else what_happened(kind, change) == wanted
+def _looked_for(what: str, text: str, kind: str, head: Head) -> bool:
+    happened = not what or (bool(head.notes) if what == "ambiguous" else happened_to(kind, head) == what)
+    return happened and (not text or any(text in str(jsonable(value)) for value in head.key))
 
 
 def logged(log: Log, schema: TableSchema, gone: str) -> TableReport:

@@ -13,8 +13,9 @@ from account_merge.codec import Codec, payload, unpayload
 from account_merge.errors import NeedsAttention
 from account_merge.journal.cas import BUCKET, Cas, now
 from account_merge.journal.expired import Kept
-from account_merge.model import Change, Entry, Key
+from account_merge.model import Change, Entry, Head, Key
 
+Fits = Callable[[str, Head], bool]
 _PAGE = 8  # entries read at once: at most 8 MiB
 _AT_ONCE = 16  # buckets whose counts are read at once
 LIST_ATTEMPTS = 1000  # µs kept free above a timestamp for repeated list writes
@@ -61,13 +62,11 @@ class Log:
                 return
             bucket += 1
 
-    def some(
-        self, start: int = 0, what: str = "", fits: Callable[[Key], bool] | None = None, within: str = ""
-    ) -> Iterator[Entry]:
+    def some(self, start: int = 0, what: str = "", fits: Fits | None = None, within: str = "") -> Iterator[Entry]:
         """The entries from number `start` on, with the changes that may be what is looked for.
 
         :param what: only entries that count such rows; of others no payload is read.
-        :param fits: of these only the changes whose key fits; the others are not decoded.
+        :param fits: of these only the changes that fit, by the entry's kind; of the others no value is decoded.
         :param within: a text that each such key contains: where keys are texts, an entry without it is not decoded at all.
         """
         needle = within.encode() if self.codec.texts else b""
@@ -237,9 +236,9 @@ class Log:
             "Find out why the task keeps dying, then repair the merge.",
         )
 
-    def _entry(self, row: Any, fits: Callable[[Key], bool] | None = None, needle: bytes = b"") -> Entry:
+    def _entry(self, row: Any, fits: Fits | None = None, needle: bytes = b"") -> Entry:
         body = unpayload(row.payload, needle) if row.payload and row.kind != "skip" else []
-        wanted = body if fits is None else (c for c in body if fits(self.codec.key_of(c)))
+        wanted = body if fits is None else (c for c in body if fits(row.kind, self.codec.head(c)))
         changes: tuple[Change, ...] = tuple(self.codec.unchange(c) for c in wanted)
         key = None if row.last_key is None else self.codec.unkey(row.last_key)
         return Entry(row.seq, row.kind, key, row.base or 0, changes, row.attempts or 0, row.created_at, row.kept)
