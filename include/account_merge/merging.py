@@ -1,4 +1,4 @@
-"""Merging: admission, one table at a time, completion. Each step may be repeated at any time by anybody."""
+"""Merging: one table at a time, then completion. Each step may be repeated at any time by anybody."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from functools import partial
 from typing import Any
 
 from account_merge import leases
+from account_merge.admission import Admission, merge_answer
 from account_merge.codec import Codec
 from account_merge.deactivation import Deactivation, account_log
 from account_merge.engine import Progress
-from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
+from account_merge.errors import MergeError, NeedsAttention
 from account_merge.events import sync_events
-from account_merge.failures import Failures, next_failure
+from account_merge.failures import Failures
 from account_merge.journal import Journal, now
 from account_merge.journal.log import Log, ends
 from account_merge.journal.merges import CHILDREN, next_settle
 from account_merge.model import Merge
 from account_merge.past import past_of
 from account_merge.places import Places, opened_ms
-from account_merge.plans import Plans
 from account_merge.rules import RULES, TABLES, TableRule, rule_for, rules_hash
 from account_merge.schema import Tables
 from account_merge.settings import Settings
@@ -46,116 +46,15 @@ class Merging:
         gate: Callable[[], None] = lambda: None,
     ) -> None:
         self.store, self.journal, self.tables = store, journal, tables
-        self.failures, self._topics, self.settings, self._gate = failures, topics, settings, gate
+        self.failures, self._topics, self.settings = failures, topics, settings
         self.deactivation = deactivation
         self.switch, self.places = Switch(journal), Places(store, journal, tables, settings)
+        self.admission = Admission(self, gate)
 
     @property
     def topics(self) -> Topics:
         """The platform's topics; connects when first asked."""
         return self._topics()
-
-    def admit(self, merge_id: uuid.UUID, run_id: str = "") -> dict[str, Any]:
-        """Takes the leases and moves the merge to running, or says why it cannot be merged now.
-
-        :raises InvalidRequest: the merge can never be done as asked; it is refused in the journal.
-        :raises NeedsAttention: another merge took its accounts, or an unknown table keeps merges from being admitted.
-        """
-        for _ in range(10):
-            merge = self.journal.need(merge_id)
-            if merge.state in CLOSED:
-                done = merge.state == "completed"
-                return self._answer(merge, proceed=done, note=f"the merge is {merge.state}: nothing is written")
-            if merge.state == "proposed":
-                self._give_back(merge)  # a try before this one may have ended between the two
-            if merge.state in ("proposed", "undoing", "redoing"):
-                return self._answer(merge, proceed=False, note=f"the merge is {merge.state}: nothing to do here")
-            if self._not_wanted(merge):
-                continue
-            if halted := self.switch.halt(merge, asked=True):
-                return self._answer(self.journal.need(merge_id), proceed=False, note=halted)
-            others = [known for known in merge.run_ids if known != run_id]
-            runs = {"run_ids": [*others, run_id]} if run_id and run_id != (merge.run_ids or [""])[-1] else {}
-            if merge.state in ("requested", "waiting"):
-                self.journal.move(merge, "started", attempt=merge.attempt + 1, **runs)
-                continue
-            answer = self._admit(merge, runs)
-            if answer is not None:
-                return answer
-        raise TransientError("BUSY", f"merge {merge_id} changes state too often", "The task is tried again.")
-
-    def _not_wanted(self, merge: Merge) -> bool:
-        """Gives up a repair or settle, not yet admitted, whose parent was undone: it would merge that again."""
-        parent = self.journal.get(merge.parent) if merge.parent and merge.rules_hash is None else None
-        if parent is None or parent.state == "completed":
-            return False
-        self.journal.move(merge, "abandoned", note=f"merge {parent.merge_id}, which this one mends, is {parent.state}")
-        return True
-
-    def _admit(self, merge: Merge, runs: dict[str, Any]) -> dict[str, Any] | None:
-        if merge.rules_hash is None:  # never admitted: nothing of it is written yet
-            with self.failures.recording(merge):
-                self._gate()
-                self.deactivation.check(merge)
-        try:
-            admission = leases.take(self.journal, merge)
-        except InvalidRequest as error:
-            if merge.state == "started":
-                self.failures.record(merge, error, "refused")
-            raise
-        if admission.blocked_by is not None:
-            if merge.state != "started":
-                raise NeedsAttention(
-                    "LEASE_LOST",
-                    f"merge {merge.merge_id} is {merge.state}, but account {admission.blocked_account} is held by merge "
-                    f"{admission.blocked_by.merge_id}",
-                    "Finish or abandon that merge first, then clear this one.",
-                )
-            holder = admission.blocked_by.merge_id
-            note = f"waits for account {admission.blocked_account}, which merge {holder} holds"
-            self.journal.move(
-                merge, "waiting", waiting_for=admission.blocked_account, waiting_holder=holder, note=note, **runs
-            )
-            return self._answer(self.journal.need(merge.merge_id), proceed=False, note=note)
-        otherwise = self._otherwise(merge, {"survivor": admission.survivor, **runs})
-        if otherwise is not None:
-            return otherwise
-        columns: dict[str, Any] = {"survivor": admission.survivor, "waiting_for": None, "waiting_holder": None, **runs}
-        columns["rules_hash"] = merge.rules_hash or rules_hash()
-        columns["plan"] = None  # from here on what the platform writes is combined, as in any merge
-        if merge.state == "paused" or merge.waiting_for:
-            columns["note"] = None  # it said why nothing was done
-        if admission.survivor != merge.request.target:
-            columns["accounts"] = {*merge.accounts, merge.request.target, admission.survivor}
-            columns["note"] = (
-                f"account {merge.request.target} was itself merged: the history goes to {admission.survivor}"
-            )
-        if self._not_wanted(merge) or not self._to_running(merge, **columns):  # again: now nobody can undo the parent
-            return None
-        self.places.keep(self.journal.need(merge.merge_id))
-        if merge.plan:
-            Plans(self).forget(merge)
-        return self._answer(self.journal.need(merge.merge_id), proceed=True)
-
-    def _otherwise(self, merge: Merge, columns: dict[str, Any]) -> dict[str, Any] | None:
-        """Puts a merge that would do otherwise than was approved before a person again; None when it does exactly that."""
-        if not merge.plan or merge.rules_hash is not None:
-            return None
-        with self.failures.recording(merge):
-            error = Plans(self).changed(merge)
-        if error is None:
-            return None
-        cause: dict[str, Any] = {"error_code": error.code, "error": error.message, "remedy": error.remedy}
-        cleared = dict.fromkeys(("approved_by", "waiting_for", "waiting_holder", "resume"))
-        if not self.journal.move(merge, "proposed", note=str(error)[:1000], **cause, **cleared, **columns):
-            raise TransientError("BUSY", f"merge {merge.merge_id} changes state just now", "The task is tried again.")
-        merge = self.journal.need(merge.merge_id)
-        self._give_back(merge)
-        return self._answer(merge, proceed=False)
-
-    def _give_back(self, merge: Merge) -> None:
-        for account in merge.accounts:
-            self.journal.release(account, merge.merge_id)
 
     def _enter(self, merge_id: uuid.UUID) -> Merge:
         """The merge as a task finds it; one that failed goes on, one that was paused only by `admit`.
@@ -166,20 +65,8 @@ class Merging:
         if merge.state not in CLOSED:
             self.switch.check(merge, asked=True)
         if merge.state in RESUMABLE:
-            self._to_running(merge)
+            self.admission.to_running(merge)
         return self.journal.need(merge_id)
-
-    def _to_running(self, merge: Merge, **columns: Any) -> bool:
-        """Moves to running; a failure that was reported arms the next failed event."""
-        if merge.state != "running":
-            columns.update(next_failure(merge))
-            columns.update(error_code=None, error=None, remedy=None, resume=None)
-        return self.journal.move(merge, "running", **columns)
-
-    @staticmethod
-    def _answer(merge: Merge, proceed: bool, note: str = "") -> dict[str, Any]:
-        note = note or merge.note or ""
-        return {"merge_id": str(merge.merge_id), "state": merge.state, "note": note, "proceed": proceed}
 
     def standing(self, merge_ids: Iterable[uuid.UUID]) -> frozenset[uuid.UUID]:
         """Those of the merges that were not undone."""
@@ -289,10 +176,10 @@ class Merging:
         try:
             merge = self._enter(merge_id)
         except Paused as paused:
-            return {**self._answer(self.journal.need(merge_id), False, str(paused)), "sent": 0}
+            return {**merge_answer(self.journal.need(merge_id), False, str(paused)), "sent": 0}
         with self.failures.recording(merge):
             if merge.state not in ("running", "completed"):
-                return {**self._answer(merge, False, f"the merge is {merge.state}: no events"), "sent": 0}
+                return {**merge_answer(merge, False, f"the merge is {merge.state}: no events"), "sent": 0}
             self._need_all_tables(merge)
             sent = 0
             if publish:
@@ -307,7 +194,7 @@ class Merging:
             while merge.state == "running" and not self.journal.move(merge, "completed", **columns):
                 merge = self.journal.need(merge_id)
             merge = self.journal.need(merge_id)
-            return {**self._answer(merge, True, "" if publish else "sync events were not published"), "sent": sent}
+            return {**merge_answer(merge, True, "" if publish else "sync events were not published"), "sent": sent}
 
     def _first_settle(self, merge: Merge) -> dict[str, Any]:
         if merge.request.origin in CHILDREN or not self.settings.settle_after_seconds:

@@ -7,193 +7,24 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import cached_property
 from typing import IO, Any
 
-from account_merge import coverage
-from account_merge.asking import Asking
 from account_merge.audit import Audit, Difference
-from account_merge.by_name import ByName
-from account_merge.coverage import Coverage
-from account_merge.deactivation import ACCOUNT, Deactivation
-from account_merge.directory import PlatformDirectory
 from account_merge.engine import Progress
-from account_merge.erasing import Erasing
 from account_merge.errors import InvalidRequest
-from account_merge.expiry import Expiry
 from account_merge.exported import Exported
-from account_merge.failures import Failures
-from account_merge.inbox import Inbox
-from account_merge.journal import Journal
-from account_merge.looking import Looking
-from account_merge.merging import Merging
 from account_merge.model import Merge, MergeRequest
-from account_merge.proposals import Proposals
+from account_merge.parts import Parts
 from account_merge.replay import Replay, find, summary
 from account_merge.report import Report
 from account_merge.requests import check_request, request_id
 from account_merge.rescue import SILENT, Rescue, Told
-from account_merge.rules import RULES
-from account_merge.schema import Capabilities, Tables, capabilities, detect
 from account_merge.search import Search
-from account_merge.settings import Settings
-from account_merge.settling import Settling
 from account_merge.status import status_of
-from account_merge.store import DRIVER_ERRORS, Store, connect, unavailable
-from account_merge.stranded import Stranded
-from account_merge.switch import Switch
-from account_merge.topics import Topics
-from account_merge.undoing import Undoing
 
 
-class Service:
-    """Opens Cassandra and Kafka when first needed, and closes what it opened."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def __enter__(self) -> Service:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the connections; the service may not be used afterwards."""
-        if "_connection" in self.__dict__:
-            self._connection[0].shutdown()
-        if "topics" in self.__dict__:
-            self.topics.close()
-
-    def renewed(self) -> Service:
-        """A service on the same open connection that looks at the cluster's tables anew; closing one closes both."""
-        fresh = Service(self.settings)
-        fresh.__dict__["_connection"] = self._connection
-        return fresh
-
-    @cached_property
-    def _connection(self) -> Any:
-        return connect(self.settings)
-
-    @contextmanager
-    def _asking(self, doing: str) -> Iterator[None]:
-        try:
-            yield
-        except DRIVER_ERRORS as error:
-            raise unavailable(doing, error, self.settings) from error
-
-    @cached_property
-    def topics(self) -> Topics:
-        """The platform's topics."""
-        return Topics(self.settings)
-
-    @cached_property
-    def journal(self) -> Journal:
-        """Our own tables."""
-        return Journal(self._connection[1], self.settings)
-
-    @cached_property
-    def store(self) -> Store:
-        """Learners' tables."""
-        return Store(self._connection[1], self.settings)
-
-    @cached_property
-    def failures(self) -> Failures:
-        """Failed events."""
-        return Failures(self.journal, lambda: self.topics, self.settings)
-
-    @cached_property
-    def switch(self) -> Switch:
-        """The kill switch."""
-        return Switch(self.journal)
-
-    @cached_property
-    def inbox(self) -> Inbox:
-        """From the topic to merges that can start."""
-        return Inbox(self.journal, lambda: self.topics, self.failures, self.settings)
-
-    @cached_property
-    def capabilities(self) -> Capabilities:
-        """What this Cassandra can do."""
-        with self._asking("say what it can do"):
-            return capabilities(self._connection[1])
-
-    @cached_property
-    def tables(self) -> Tables:
-        """The rules' tables as this cluster has them."""
-        session, settings, can = self._connection[1], self.settings, self.capabilities
-        with self._asking("show its schema"):
-            found = {
-                r.table: detect(session, r, settings.keyspace(r.keyspace), settings.table(r.table), can) for r in RULES
-            }
-        return Tables({table: schema for table, schema in found.items() if schema is not None})
-
-    @cached_property
-    def merging(self) -> Merging:
-        """The steps of a merge."""
-        gate = (lambda: self.coverage().need_known()) if self.settings.unknown_tables == "block" else (lambda: None)
-        return Merging(
-            self.store, self.journal, self.tables, self.failures, lambda: self.topics, self.settings, self.deactivation,
-            gate,
-        )  # fmt: skip
-
-    @cached_property
-    def directory(self) -> PlatformDirectory:
-        """Who a user name is."""
-        return PlatformDirectory(self._connection[1], self.store, self.settings)
-
-    @cached_property
-    def by_name(self) -> ByName:
-        """Merges that an administrator asks for by user names."""
-        return ByName(self.journal, self.directory, self.settings)
-
-    @cached_property
-    def deactivation(self) -> Deactivation:
-        """Source accounts deactivated after their merge."""
-        keyspace, session = self.settings.keyspace(ACCOUNT.keyspace), self._connection[1]
-        with self._asking("show its schema"):
-            schema = detect(session, ACCOUNT, keyspace, ACCOUNT.table, self.capabilities)
-        return Deactivation(self.store, self.journal, self.settings, schema, self.directory)
-
-    def coverage(self) -> Coverage:
-        """Which tables with user ids the rules know."""
-        return coverage.look(self._connection[1], self.settings, self.tables)
-
-    @cached_property
-    def undoing(self) -> Undoing:
-        """Undo, redo, abandon and repair."""
-        return Undoing(self.merging)
-
-    @cached_property
-    def settling(self) -> Settling:
-        """Repairs by the clock."""
-        return Settling(self.merging)
-
-    @cached_property
-    def expiry(self) -> Expiry:
-        """Images that go by the clock."""
-        return Expiry(self.merging)
-
-    @cached_property
-    def erasing(self) -> Erasing:
-        """Persons who go by law."""
-        return Erasing(self.merging, self.expiry)
-
-    @cached_property
-    def looking(self) -> Looking:
-        """Previews and reports."""
-        return Looking(self.merging, self.undoing, lambda: self.coverage().summary())
-
-    @cached_property
-    def asking(self) -> Asking:
-        """What pages and programs ask for, and lists for them."""
-        return Asking(self.looking, self.undoing, self.inbox)
-
-    @cached_property
-    def proposals(self) -> Proposals:
-        """Merges that a second person approves."""
-        return Proposals(self.looking)
+class Service(Parts):
+    """Everything that can be done to merges."""
 
     # --- opening --------------------------------------------------------------------------------------------------
     def create_journal(self) -> None:
@@ -221,7 +52,7 @@ class Service:
 
     def admit(self, merge_id: uuid.UUID, run_id: str = "") -> dict[str, Any]:
         """Takes the leases and moves the merge to running, or says why it cannot be merged now."""
-        return self.merging.admit(merge_id, run_id)
+        return self.merging.admission.admit(merge_id, run_id)
 
     def merge_table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> dict[str, Any]:
         """Plans, logs, applies and verifies one table, or goes on where an earlier try stopped."""
@@ -263,11 +94,6 @@ class Service:
     def rescue(self, lines: IO[bytes], form: str = "auto", told: Told = SILENT, **options: Any) -> dict[str, Any]:
         """Previews, or opens, the merges that lines name (options: see `Rescue`); `told` gets each line's answer."""
         return Rescue(self.journal, self.preview_table, self.settings, **options).run(lines, form, told)
-
-    @cached_property
-    def stranded(self) -> Stranded:
-        """The search for accounts that are switched off, own learning rows and have no merge."""
-        return Stranded(self._connection[1], self.store, self.journal, self.tables, self.settings)
 
     def report_failures(self, run_state: Callable[[str], str | None]) -> dict[str, int]:
         """Publishes each failed event that is still owed."""

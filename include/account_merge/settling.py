@@ -82,7 +82,7 @@ class Settling:
 
     def _merge(self, merge_id: uuid.UUID) -> int | None:
         """Rows that the settle wrote; None when it may not go on now."""
-        if not self._merging.admit(merge_id)["proceed"]:
+        if not self._merging.admission.admit(merge_id)["proceed"]:
             return None
         rows = 0
         for rule in RULES:

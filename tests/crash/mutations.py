@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from account_merge import leases, merging
+from account_merge.admission import Admission
 from account_merge.engine import TableWork
 from account_merge.inbox import Inbox
 from account_merge.journal import Accounts
@@ -105,17 +106,17 @@ def new_ids_for_sync_events() -> None:
 
 
 def publish_before_verify() -> None:
-    to_running = Merging._to_running
+    to_running = Admission.to_running
 
     def moving(self: Any, merge: Any, **columns: Any) -> bool:
-        target = columns.get("survivor") or merge.request.target
-        places = self.places.enrolments(replace(merge, survivor=target))
-        self.topics.publish(
-            merging.sync_events(merge.merge_id, target, places, self.settings, merging.opened_ms(merge))
+        work, target = self._merging, columns.get("survivor") or merge.request.target
+        places = work.places.enrolments(replace(merge, survivor=target))
+        work.topics.publish(
+            merging.sync_events(merge.merge_id, target, places, work.settings, merging.opened_ms(merge))
         )
         return to_running(self, merge, **columns)
 
-    Merging._to_running = moving  # type: ignore[method-assign]
+    Admission.to_running = moving  # type: ignore[method-assign]
 
 
 def complete_before_publish() -> None:
