@@ -267,7 +267,7 @@ function correct(form, base) {
       const [item] = (await (await request(url, { corrected, dry_run: true })).json()).items;
       if (item.code !== "CORRECTED") throw { message: item.note, code: item.code };
       area.removeAttribute("aria-invalid");
-      effect.replaceChildren(element("p", [element("span", item.code, { class: "mono" }), ` ${item.note}`], { class: "alert info" }));
+      effect.replaceChildren(element("p", `It would be ${item.note}`, { class: "alert info" }));
       if (area.value === text) {
         checked = corrected;
         confirm.disabled = false;
