@@ -282,4 +282,4 @@ def test_a_second_person_approves_on_airflows_own_page(
     assert core.journal.need(merge_id).approved_by == "op"
     context.close()
     in_state(person, "completed")  # the poll merges, the page of who asked follows
-    person.page.get_by_text("Approved by").wait_for()
+    person.page.get_by_text("Approved by", exact=True).wait_for()
