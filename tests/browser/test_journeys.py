@@ -6,7 +6,7 @@ import json
 import re
 import uuid
 
-from airflow_client import wait_for
+from airflow_client import AirflowClient, wait_for
 from platform_world import Learner
 
 APP = "/account-merge"
@@ -274,6 +274,11 @@ def test_a_second_person_approves_on_airflows_own_page(
     context.add_cookies([{"name": "_token", "value": token, "url": where["AIRFLOW_URL"]}])
     second = Person(context, where["AIRFLOW_URL"], pictures, "light-1440")
     second.open(f"/merges/{merge_id}")
+    client = AirflowClient(where["AIRFLOW_URL"], where["AIRFLOW_USERNAME"], where["AIRFLOW_PASSWORD"])
+    dag, run = "account_merge_approve", core.journal.need(merge_id).approval_run
+    wait_for(lambda: client.states(dag, run).get("approve") == "awaiting_input", 120, "question")
+    client.close()
+    second.page.wait_for_timeout(10_000)  # Airflow asks again when the process that asked has not ended yet
     second.page.get_by_role("link", name="Answer in Airflow").click()
     second.page.get_by_text("one person, ticket 4712").first.wait_for()
     second.picture("required-action")
