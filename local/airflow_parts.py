@@ -37,10 +37,10 @@ SETTINGS = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
-    # The API server asks the database on its event loop, too: with fewer connections than it has threads (40) for
-    # requests, a burst of them makes it wait 30 s for itself and answer 500.
+    # The API server asks the database on its event loop, too: with fewer connections than there are threads for
+    # requests (Airflow's 40, ours 16 and 8), a burst of them makes it wait 30 s for itself and answer 500.
     "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "20",
-    "AIRFLOW__DATABASE__SQL_ALCHEMY_MAX_OVERFLOW": "30",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_MAX_OVERFLOW": "44",
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
 }
 

@@ -107,7 +107,7 @@ def _asked(request: MergeRequest) -> tuple[Any, ...]:
     """What makes two requests the same."""
     return (
         tuple(dict.fromkeys(request.sources)), request.target, request.tables, request.on_conflict, request.source_rows,
-        request.reason, request.choices,
+        request.reason, request.deactivate_sources, request.choices,
     )  # fmt: skip
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from account_merge.choices import COMBINE
-from account_merge.model import Change, Key, Values, Write
+from account_merge.model import Change, Head, Key, Values, Write
 from account_merge.schema import TableSchema
 
+_TEXTS = frozenset({"text", "varchar", "ascii"})
 _PROTOCOL = 5  # of the serialisation only; the same for v3 and later for every type the platform uses
 
 
@@ -31,6 +32,11 @@ class Codec:
 
     def __init__(self, schema: TableSchema) -> None:
         self._schema = schema
+
+    @property
+    def texts(self) -> bool:
+        """Whether each part of a key is a text: its bytes then stand in an encoded change as they are."""
+        return all(self._schema.column(c).cql_type.typename in _TEXTS for c in self._schema.key)
 
     def _pack(self, column: str, value: Any) -> bytes:
         return bytes(self._schema.column(column).cql_type.to_binary(value, _PROTOCOL))
@@ -79,6 +85,11 @@ class Codec:
     def unkey(self, data: bytes) -> Key:
         """A key from its bytes."""
         return tuple(self._unpack(c, v) for c, v in zip(self._schema.key, msgspec.msgpack.decode(data), strict=True))
+
+    def head(self, data: bytes) -> Head:
+        """What of an encoded change tells whether it is looked for."""
+        raw = msgspec.msgpack.decode(data)
+        return Head(self.unkey(raw["key"]), raw["delete"], raw["create"], raw["writes"], raw["notes"])
 
     def change(self, change: Change) -> bytes:
         """One change as bytes, not yet compressed."""
@@ -129,6 +140,7 @@ def payload(changes: list[bytes]) -> bytes:
     return zlib.compress(msgspec.msgpack.encode(changes), 1)
 
 
-def unpayload(data: bytes) -> list[bytes]:
-    """The encoded changes of an entry."""
-    return list(msgspec.msgpack.decode(zlib.decompress(data)))
+def unpayload(data: bytes, needle: bytes = b"") -> list[bytes]:
+    """The encoded changes of an entry; none when nothing in them has these bytes."""
+    whole = zlib.decompress(data)
+    return list(msgspec.msgpack.decode(whole)) if needle in whole else []

@@ -14,12 +14,16 @@ from account_merge.engine import counts_of
 from account_merge.errors import InvalidRequest
 from account_merge.journal.log import Log
 from account_merge.merging import Merging, table_answer
-from account_merge.model import Merge, MergeRequest
-from account_merge.report import Report, TableReport, row_of, rows_of
+from account_merge.model import Head, Merge, MergeRequest
+from account_merge.model import what as happened_to
+from account_merge.report import Report, TableReport, jsonable, row_of, rows_of
 from account_merge.requests import check_request, request_id
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
 from account_merge.schema import TableSchema
 from account_merge.undoing import Undoing
+
+#: Entries that a search looks through at a time: 50,000 rows.
+SEARCHED = 500
 
 
 class Looking:
@@ -124,11 +128,21 @@ class Looking:
         return found | {log.table: (log, deactivation.schema()) for log in deactivation.logs(merge)}
 
     def rows(
-        self, merge_id: uuid.UUID, name: str, place: tuple[int, int] = (0, 0), limit: int = 100
+        self,
+        merge_id: uuid.UUID,
+        name: str,
+        place: tuple[int, int] = (0, 0),
+        limit: int = 100,
+        what: str = "",
+        key: str = "",
     ) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
         """One page of a report's rows, and the place (entry, row of the entry) of the next; memory for one page only.
 
+        A search looks through so many entries at a time; a page with few rows, or none, is not the last if it has a next.
+
         :param name: the log's, as the report names its tables.
+        :param what: only rows to which this happened, or that are `ambiguous`.
+        :param key: only rows with this in a part of their key. Both count rows by what fits: a place is of one search.
         """
         logs = self.logs(self._journal.need(merge_id))
         if name not in logs:
@@ -137,18 +151,26 @@ class Looking:
             )
         log, schema = logs[name]
         found: list[dict[str, Any]] = []
-        for entry in log.entries(start=place[0]):
+        fits = partial(_looked_for, what, key) if what or key else None
+        for number, entry in enumerate(log.some(place[0], what, fits, key), 1):
             first = place[1] if entry.seq == place[0] else 0
-            for number, change in enumerate(entry.changes[first:], first):
+            for row, change in enumerate(entry.changes[first:], first):
                 if len(found) == limit:
-                    return found, (entry.seq, number)
+                    return found, (entry.seq, row)
                 found.append(row_of(change, schema, entry.kind))
+            if fits and number == SEARCHED:
+                return found, (entry.seq + 1, 0)
         return found, None
 
     def _logs(self, merge: Merge, rule: TableRule) -> Iterator[tuple[Log, TableSchema]]:
         schema = self._tables.of(rule)
         if schema is not None:
             yield from ((log, schema) for log in (*self._merging.logs(merge, rule), *self._undoing.logs(merge, rule)))
+
+
+def _looked_for(what: str, text: str, kind: str, head: Head) -> bool:
+    happened = not what or (bool(head.notes) if what == "ambiguous" else happened_to(kind, head) == what)
+    return happened and (not text or any(text in str(jsonable(value)) for value in head.key))
 
 
 def logged(log: Log, schema: TableSchema, gone: str) -> TableReport:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from account_merge.choices import COMBINE, Choices
 
@@ -95,7 +95,17 @@ def put(old: Any, write: Write) -> Any:
     return write.value
 
 
-def what(kind: str, change: Change) -> str:
+class Head(NamedTuple):
+    """What of a change tells whether it is looked for, its values not decoded; the fields are those of the change."""
+
+    key: Key
+    delete: int
+    create: int
+    writes: Mapping[str, Any]
+    notes: Sequence[str]
+
+
+def what(kind: str, change: Change | Head) -> str:
     """What happened to a row, in the word that counts and reports have for it."""
     if kind == "fold":
         return "folded"

@@ -9,6 +9,8 @@ import uuid
 from airflow_client import AirflowClient, wait_for
 from platform_world import Learner
 
+from account_merge.model import MergeRequest
+
 APP = "/account-merge"
 
 
@@ -215,6 +217,127 @@ def test_a_viewer_reads_and_is_refused_the_rest(sign_in, world, merged):
         [f"{APP}/api/v1/merges", json.dumps({"source_accounts": ["a"], "target_account": "b"})],
     )
     assert refused == [403, "NOT_ALLOWED"]
+
+
+def test_the_tab_of_a_dag_run_in_airflow_shows_its_merge(sign_in, world, core):
+    person = sign_in(theme="dark")
+    source = world.study(Learner(), lessons=2)
+    person.open(f"/new?source={source.account}&target={Learner(course=source.course).account}")
+    person.page.get_by_text("Nothing is lost.").wait_for()
+    person.page.get_by_role("button", name="Merge…").click()
+    person.page.get_by_role("dialog").get_by_role("button", name="Merge", exact=True).click()
+    person.page.wait_for_url(re.compile("/merges/"))
+    in_state(person, "completed")
+    merge_id = person.page.url.rpartition("/")[2]
+    run = person.page.locator("a[data-top]").first
+    address = run.get_attribute("href")
+    person.page.goto(person.url + address if address.startswith("/") else address)
+    person.page.get_by_role("link", name="Account merge", exact=True).click()
+    inside = person.page.frame_locator("iframe[title='Account merge']")
+    inside.get_by_role("heading", name=f"Merge {merge_id}").wait_for()
+    inside.locator(".head .state-completed").wait_for()
+    inside.get_by_role("heading", name="user_content_consumption", exact=True).click()
+    inside.get_by_text("2 rows, that is all").wait_for()
+    person.picture("tab-of-a-run")
+
+
+def refused(world, core, raw):
+    """A refused event, its failed event out."""
+    world.publish(raw)
+
+    def look():
+        found = [m for m in core.journal.find("state", "refused") if m.request.raw == raw]
+        return found[0] if found and found[0].failed_event == "sent" else None
+
+    return wait_for(look, 240, "the refused event")
+
+
+def test_a_failed_merge_is_retried_from_its_page(sign_in, world, core):
+    source = world.study(Learner())
+    target = Learner(course=source.course)
+    merge_id = core.open_merge(MergeRequest((source.account,), target.account, origin="ui", requested_by="admin"))
+    core.journal.move(core.journal.need(merge_id), "started", attempt=1)
+    core.fail(merge_id, f"merge__{merge_id}__1", RuntimeError("no luck"))
+    wait_for(lambda: core.journal.need(merge_id).failed_event == "sent", 240, "its failed event")
+    person = sign_in()
+    person.open(f"/merges/{merge_id}")
+    person.picture("failed-merge-before-retry")
+    person.page.get_by_role("button", name="Retry").focus()
+    person.page.keyboard.press("Enter")
+    dialog = person.page.get_by_role("dialog")
+    dialog.get_by_text("It is possible now").wait_for()
+    dialog.get_by_label("Reason").fill("it was bad luck")
+    person.page.keyboard.press("Enter")
+    in_state(person, "completed", 300)
+    assert world.views(target.account, source.course) == world.views(source.account, source.course)
+    assert not person.problems
+
+
+def test_a_refused_event_is_corrected_by_keyboard_checked_and_replayed(sign_in, world, core):
+    source = world.study(Learner())
+    target = Learner(course=source.course)
+    right = world.event(source.account, target.account)
+    wrong = right | {"edata": right["edata"] | {"fromAccountId": " "}}
+    merge = refused(world, core, json.dumps(wrong).encode())
+    person = sign_in()
+    person.open("/failed?states=refused")
+    person.page.get_by_role("button", name=f"Correct the event of merge {merge.merge_id}").focus()
+    person.page.keyboard.press("Enter")
+    dialog = person.page.get_by_role("dialog")
+    area = dialog.get_by_label("The event as it should be")
+    area.wait_for()
+    assert area.input_value() == json.dumps(wrong)
+    assert area.evaluate("element => element === document.activeElement")
+    replay = dialog.get_by_role("button", name="Replay corrected")
+
+    def check(text):
+        area.fill(text)
+        assert replay.is_disabled()
+        person.page.keyboard.press("Tab")
+        person.page.keyboard.press("Enter")
+
+    check('{"edata": ')
+    dialog.get_by_text("This is no JSON.").wait_for()
+    assert area.get_attribute("aria-invalid") == "true"
+    check("[]")
+    dialog.get_by_text("An event is a JSON object.").wait_for()
+    check(json.dumps(wrong))
+    dialog.locator(".effect .alert", has_text=merge.error_code).wait_for()
+    dialog.locator(".effect", has_text=merge.remedy).wait_for()
+    assert replay.is_disabled()
+    assert not person.barriers()
+    person.picture("still-wrong")
+    check(json.dumps(right, indent=1))
+    dialog.get_by_text(f"opened as merge {world.merge_id(right)}").wait_for()
+    person.picture("corrected")
+    dialog.get_by_label("Reason").fill("the producer is mended")
+    person.page.keyboard.press("Enter")
+    person.page.wait_for_url(re.compile(f"/merges/{world.merge_id(right)}"), timeout=180_000)
+    in_state(person, "completed", 300)
+    assert world.views(target.account, source.course) == world.views(source.account, source.course)
+    assert core.journal.need(merge.merge_id).replayed_as == world.merge_id(right)
+    person.open("/failed")
+    assert person.page.locator(f"[data-correct='{merge.merge_id}']").count() == 0
+    assert not person.problems
+
+
+def test_a_failed_merge_is_replayed_from_the_list(sign_in, world, core):
+    source = world.study(Learner())
+    target = Learner(course=source.course)
+    merge_id = core.open_merge(MergeRequest((source.account,), target.account, origin="ui"))
+    core.journal.move(core.journal.need(merge_id), "started", attempt=1)
+    core.fail(merge_id, f"merge__{merge_id}__1", RuntimeError("no luck"))
+    wait_for(lambda: core.journal.need(merge_id).failed_event == "sent", 240, "its failed event")
+    person = sign_in()
+    person.open(f"/failed?account={source.account}")
+    person.page.get_by_label(f"Choose merge {merge_id}").check()
+    person.page.get_by_role("button", name="Replay…").click()
+    dialog = person.page.get_by_role("dialog")
+    dialog.get_by_text("1 would be opened again, 0 left alone.").wait_for()
+    dialog.get_by_label("Reason").fill("it was bad luck")
+    dialog.get_by_role("button", name="Replay", exact=True).click()
+    person.page.get_by_text("Nothing fits.").wait_for(timeout=180_000)
+    wait_for(lambda: core.journal.need(merge_id).state == "completed", 300, "the merge")
 
 
 def test_the_pages_are_used_while_ten_merges_run(sign_in, world, core):

@@ -49,6 +49,7 @@ def test_the_sections_come_in_their_order() -> None:
         "Settings",
         "Operating it",
         "What is promised, and what is not",
+        "How it is tested",
         "Layout",
     ]
 

@@ -70,6 +70,16 @@ class Cas:
         except DRIVER_ERRORS as error:
             raise self.missing(error) from error
 
+    def read_all(self, cql: str, values: Sequence[Sequence[Any]]) -> Iterator[list[Any]]:
+        """The rows of several QUORUM reads that are under way at the same time, in the order of their values."""
+        statement = self._prepare(cql, False)
+        try:
+            futures = [self.session.execute_async(statement, each) for each in values]
+            for future in futures:
+                yield list(future.result())
+        except DRIVER_ERRORS as error:
+            raise self.missing(error) from error
+
     def write(self, cql: str, values: Sequence[Any]) -> bool:
         """Whether a conditional write applied.
 

@@ -10,7 +10,8 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from account_merge.errors import NeedsAttention
-from account_merge.journal.cas import BUCKET, Cas, now
+from account_merge.journal.cas import Cas, now
+from account_merge.journal.log import last_row
 from account_merge.states import CLOSED
 
 #: Where a place in the list is: a merge's creation and its id.
@@ -105,12 +106,6 @@ def span(cas: Cas, merge_id: uuid.UUID, log: str) -> tuple[datetime, datetime] |
     first = cas.read(f"SELECT created_at {where} AND seq = 0", [merge_id, log, 0], serial=False)
     if not first or first[0].created_at is None:
         return None
-    last, bucket = first[0].created_at, 0
-    while True:
-        rows = cas.read(
-            f"SELECT seq, created_at {where} ORDER BY seq DESC LIMIT 1", [merge_id, log, bucket], serial=False
-        )
-        last = rows[0].created_at if rows and rows[0].created_at else last
-        if not rows or rows[0].seq % BUCKET < BUCKET - 1:
-            return first[0].created_at, last
-        bucket += 1
+    cql = f"SELECT seq, created_at {where} ORDER BY seq DESC LIMIT 1"
+    last = last_row(cas, merge_id, log, cql, serial=False)
+    return first[0].created_at, last.created_at if last else first[0].created_at

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
 from typing import Any
 
 from account_merge.codec import Codec, payload, unpayload
 from account_merge.errors import NeedsAttention
 from account_merge.journal.cas import BUCKET, Cas, now
 from account_merge.journal.expired import Kept
-from account_merge.model import Change, Entry, Key
+from account_merge.model import Change, Entry, Head, Key
 
+Fits = Callable[[str, Head], bool]
+_PAGE = 8  # entries read at once: at most 8 MiB
+_AT_ONCE = 16  # buckets whose counts are read at once
 LIST_ATTEMPTS = 1000  # µs kept free above a timestamp for repeated list writes
 
 
@@ -32,20 +36,17 @@ class Log:
 
     def last(self) -> Entry | None:
         """The newest entry (SERIAL), or None when the log is empty."""
-        found = None
-        bucket = 0
-        while True:
-            rows = self._cas.read(
-                "SELECT * FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? ORDER BY seq DESC LIMIT 1",
-                [self.merge_id, self.table, bucket],
-            )
-            if not rows or rows[0].kind is None:
-                return self._entry(found) if found else None
-            found = rows[0]
-            bucket += 1
+        found = last_row(
+            self._cas, self.merge_id, self.table,
+            "SELECT * FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? ORDER BY seq DESC LIMIT 1",
+        )  # fmt: skip
+        return self._entry(found) if found else None
 
     def entries(self, serial: bool = False, start: int = 0) -> Iterator[Entry]:
         """Every entry from number `start` on, in order, page by page."""
+        yield from map(self._entry, self._rows(start, serial))
+
+    def _rows(self, start: int, serial: bool = False) -> Iterator[Any]:
         bucket = start // BUCKET
         while True:
             following = max(start, bucket * BUCKET)
@@ -53,13 +54,35 @@ class Log:
                 "SELECT * FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq >= ?",
                 [self.merge_id, self.table, bucket, following],
                 serial,
-                fetch_size=8,
+                fetch_size=_PAGE,
             ):
                 following += 1
-                yield self._entry(row)
+                yield row
             if following < (bucket + 1) * BUCKET:
                 return
             bucket += 1
+
+    def some(self, start: int = 0, what: str = "", fits: Fits | None = None, within: str = "") -> Iterator[Entry]:
+        """The entries from number `start` on, with the changes that may be what is looked for.
+
+        :param what: only entries that count such rows; of others no payload is read.
+        :param fits: of these only the changes that fit, by the entry's kind; of the others no value is decoded.
+        :param within: a text that each such key contains: where keys are texts, an entry without it is not decoded at all.
+        """
+        needle = within.encode() if self.codec.texts else b""
+        if not what:
+            for row in self._rows(start):
+                yield self._entry(row, fits, needle)
+            return
+        numbers = (seq for seq, counts in self._counted(start) if counts.get(what))
+        while chunk := list(islice(numbers, _PAGE)):
+            for bucket, seqs in groupby(chunk, key=lambda seq: seq // BUCKET):
+                rows = self._cas.read(
+                    "SELECT * FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq IN ?",
+                    [self.merge_id, self.table, bucket, list(seqs)],
+                    serial=False,
+                )
+                yield from (self._entry(row, fits, needle) for row in rows)
 
     def payload(self, seq: int) -> list[bytes]:
         """What an entry holds, not decoded."""
@@ -77,20 +100,31 @@ class Log:
         """The counts, and what the entries note about the table as a whole."""
         added: dict[str, int] = {}
         notes: list[str] = []
-        bucket = 0
-        while True:
-            rows = self._cas.read(
-                "SELECT counts, note FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ?",
-                [self.merge_id, self.table, bucket],
-                serial=False,
-            )
+        for rows in self._buckets(
+            "SELECT counts, note FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ?"
+        ):
             for row in rows:
                 for name, number in (row.counts or {}).items():
                     added[name] = added.get(name, 0) + number
                 notes += [row.note] if row.note else []
-            if len(rows) < BUCKET:
-                return added, "; ".join(notes)
-            bucket += 1
+        return added, "; ".join(notes)
+
+    def _counted(self, start: int) -> Iterator[tuple[int, Mapping[str, int]]]:
+        """(number, counts) of each entry from `start` on."""
+        cql = "SELECT seq, counts FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ?"
+        for rows in self._buckets(cql, start // BUCKET):
+            yield from ((row.seq, row.counts or {}) for row in rows if row.seq >= start)
+
+    def _buckets(self, cql: str, first: int = 0) -> Iterator[list[Any]]:
+        """The rows of each bucket in order; many buckets are asked for at once, more and more of them."""
+        asked = 1
+        while True:
+            places = [[self.merge_id, self.table, bucket] for bucket in range(first, first + asked)]
+            for rows in self._cas.read_all(cql, places):
+                yield rows
+                if len(rows) < BUCKET:
+                    return
+            first, asked = first + asked, min(2 * asked, _AT_ONCE)
 
     def append(
         self,
@@ -202,9 +236,10 @@ class Log:
             "Find out why the task keeps dying, then repair the merge.",
         )
 
-    def _entry(self, row: Any) -> Entry:
-        body = unpayload(row.payload) if row.payload and row.kind != "skip" else []
-        changes: tuple[Change, ...] = tuple(self.codec.unchange(c) for c in body)
+    def _entry(self, row: Any, fits: Fits | None = None, needle: bytes = b"") -> Entry:
+        body = unpayload(row.payload, needle) if row.payload and row.kind != "skip" else []
+        wanted = body if fits is None else (c for c in body if fits(row.kind, self.codec.head(c)))
+        changes: tuple[Change, ...] = tuple(self.codec.unchange(c) for c in wanted)
         key = None if row.last_key is None else self.codec.unkey(row.last_key)
         return Entry(row.seq, row.kind, key, row.base or 0, changes, row.attempts or 0, row.created_at, row.kept)
 
@@ -216,6 +251,28 @@ def _sealed(salt: bytes, body: bytes) -> bytes:
 
 def _chained(previous: bytes, sealed: bytes) -> bytes:
     return hashlib.sha256(previous + sealed).digest()
+
+
+def last_row(cas: Cas, merge_id: uuid.UUID, log: str, cql: str, serial: bool = True) -> Any:
+    """The row that `cql` (by merge, log and bucket: one row, with `seq`) gives of the last bucket that has one, or None.
+
+    Buckets fill up one after the other, so few are asked.
+    """
+
+    def read(bucket: int) -> Any:
+        rows = cas.read(cql, [merge_id, log, bucket], serial)
+        return rows[0] if rows and rows[0].created_at is not None else None
+
+    found, low, step = read(0), 0, 1
+    empty: int | None = None
+    while found is not None and found.seq % BUCKET == BUCKET - 1 and empty != low + 1:
+        probe = low + step if empty is None else (low + empty) // 2
+        row = read(probe)
+        if row is None:
+            empty = probe
+        else:
+            found, low, step = row, probe, 2 * step
+    return found
 
 
 def ends(logs: Iterable[Log]) -> dict[str, bytes]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,6 +15,7 @@ from account_merge.errors import InvalidRequest
 from account_merge.journal.cas import now
 from account_merge.journal.listing import Wanted
 from account_merge.model import MergeRequest
+from account_merge.service import Service
 from tests.learners import account, lesson, put
 
 CC = "user_content_consumption"
@@ -33,9 +36,10 @@ def test_the_same_key_is_the_same_merge_and_another_request_is_refused(service):
     assert service.asking.ask(asked, "ann", "k1").merge_id == merge.merge_id
     assert service.asking.ask(asked, "bob", "k1").merge_id != merge.merge_id
     assert service.asking.ask(asked, "ann", "k2").merge_id != merge.merge_id
-    with pytest.raises(InvalidRequest) as refused:
-        service.asking.ask(request(), "ann", "k1")
-    assert refused.value.code == "KEY_REUSED"
+    for other in (request(), replace(asked, deactivate_sources=True)):
+        with pytest.raises(InvalidRequest) as refused:
+            service.asking.ask(other, "ann", "k1")
+        assert refused.value.code == "KEY_REUSED"
     assert len(service.journal.all()) == 3
 
 
@@ -156,6 +160,32 @@ def test_a_report_in_pages_is_the_whole_report(service, session):
     assert service.looking.rows(merge_id, CC, (10_000, 5), 10) == ([], None)
     with pytest.raises(InvalidRequest):
         service.looking.rows(merge_id, "nothing")
+
+
+def test_a_search_in_a_report_finds_each_row_once_over_all_buckets(own_world, session, monkeypatch):
+    own = own_world()
+    source, target = account(), account()
+    with Service(own.settings.replace(entry_rows=1)) as service:  # as many entries as rows: three buckets
+        for number in range(230):
+            put(session, service.settings.courses_keyspace, CC, lesson(source, f"L{number:04d}", viewcount=1))
+        for number in range(0, 230, 23):
+            put(session, service.settings.courses_keyspace, CC, lesson(target, f"L{number:04d}", viewcount=1))
+        merge_id = service.open_merge(request(source, target))
+        run_merge(service, merge_id, publish=False)
+        report = next(t for t in service.report(merge_id).tables if t.table == CC)
+        whole = list(report.rows)
+        assert (dict(report.counts), report.entries) == ({"created": 220, "changed": 10}, 231)
+        for looked_through in (40, 1000):
+            monkeypatch.setattr("account_merge.looking.SEARCHED", looked_through)
+            for what, key, limit in itertools.product(("", "changed", "folded"), ("", "L01", "no"), (30, 500)):
+                found, place, pages = [], (0, 0), 0
+                while place is not None:
+                    rows, place = service.looking.rows(merge_id, CC, place, limit, what, key)
+                    assert len(rows) <= limit
+                    found, pages = found + rows, pages + 1
+                fits = [r for r in whole if what in ("", r["what"]) and (not key or key in r["key"]["contentid"])]
+                assert found == fits, (looked_through, what, key, limit)
+                assert pages < 20
 
 
 def test_a_merges_and_an_accounts_story(service, session):

@@ -168,3 +168,9 @@ def test_plain_turns_the_driver_s_containers_into_python_s() -> None:
         assert type(plain(value)) is type(wanted)
     identity = uuid.UUID(int=1)
     assert plain(identity) is identity
+
+
+def test_an_entry_without_the_bytes_is_not_decoded() -> None:
+    body = payload([b"one L0001", b"two"])
+    assert unpayload(body, b"L0001") == unpayload(body) == [b"one L0001", b"two"]
+    assert unpayload(body, b"L0002") == []

@@ -74,6 +74,11 @@ class MergeIn(PreviewIn):
     """A merge to be done."""
 
     reason: Reason = Field("", examples=["one person, ticket 4711"])
+    deactivate_sources: bool = Field(
+        False,
+        description="The source accounts themselves are deactivated once all is merged and verified; the undo gives "
+        "them back.",
+    )
 
 
 class RenewalIn(In):

@@ -39,6 +39,7 @@ def request_of(body: inputs.PreviewIn, caller: Caller, reason: str = "") -> Merg
     return MergeRequest(
         tuple(body.source_accounts), body.target_account, tables, body.on_conflict, body.source_rows,
         reason=reason, requested_by=caller.name, origin="api", choices=choices_of(body.choices.model_dump()),
+        deactivate_sources=isinstance(body, inputs.MergeIn) and body.deactivate_sources,
     )  # fmt: skip
 
 

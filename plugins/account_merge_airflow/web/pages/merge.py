@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import Query, Request
@@ -27,10 +26,8 @@ from account_merge_airflow.web.problems import Refusal
 from account_merge_airflow.web.shown import diff
 
 router = made()
-#: Rows in one answer, and how many are looked through for them when only some are wanted.
-PAGE, SCANNED = 100, 5000
-#: Rows that a search reads at once.
-STEP = 1000
+#: Rows in one answer.
+PAGE = 100
 WHATS = ("created", "changed", "folded", "deleted", "ambiguous", "same")
 #: The merge that a run worked on, where its id tells.
 IN_RUN_ID = re.compile(r"__([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:__|$)")
@@ -110,30 +107,10 @@ def rows(
     key: Annotated[Text, Query(max_length=200)] = "",
 ) -> HTMLResponse:
     """Some rows of one table, as the bodies of its diff; the header `x-next` names the place of the next."""
-    found, following = _wanted(core.service(), merge_id, table, place_of(cursor), what, key.strip())
+    found, following = core.service().looking.rows(merge_id, table, place_of(cursor), PAGE, what, key.strip())
     html = page(request.scope, "parts/rows.html", rows=diff(found, table))
     headers = {"x-next": f"{following[0]}.{following[1]}"} if following else {}
     return HTMLResponse(html, headers=headers | {"x-rows": str(len(found))})
-
-
-def _wanted(
-    service: Service, merge_id: uuid.UUID, table: str, place: tuple[int, int] | None, what: str, key: str
-) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
-    """Up to about a page of rows that fit; a filter that fits few ends after `SCANNED`, and the next call goes on."""
-    found: list[dict[str, Any]] = []
-    scanned, step = 0, STEP if what or key else PAGE
-    while place is not None and len(found) < PAGE and scanned < SCANNED:
-        part, place = service.looking.rows(merge_id, table, place, step)
-        scanned += len(part)
-        found += [row for row in part if _fits(row, what, key)]
-        if not part:
-            break
-    return found, place
-
-
-def _fits(row: Mapping[str, Any], what: str, key: str) -> bool:
-    named = not key or any(key in str(value) for value in row["key"].values())
-    return named and (not what or (bool(row["notes"]) if what == "ambiguous" else row["what"] == what))
 
 
 @router.get("/runs/{dag_id}/{run_id:path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from typing import Annotated
 
@@ -13,9 +14,11 @@ from account_merge_airflow.web.auth import CallerDep
 from account_merge_airflow.web.core import CoreDep
 from account_merge_airflow.web.html import page
 from account_merge_airflow.web.pages.common import router as made
+from account_merge_airflow.web.problems import Refusal
 
 router = made()
 LIMIT = 200
+REPLAY_DAG = "account_merge_replay"
 
 
 @router.get("/failed")
@@ -40,9 +43,23 @@ def failed(
     return page(
         request.scope, "failed.html", tab="/failed", merges=merges, asked=asked, kinds=KINDS, limit=LIMIT,
         by_code=Counter(m.error_code or m.failed_event for m in merges).most_common(),
-        may=caller.may_start("account_merge_replay"),
+        may=caller.may_start(REPLAY_DAG),
         filtered=bool(states or codes or account or since or until),
     )  # fmt: skip
+
+
+@router.get("/failed/{merge_id}/event")
+def event(request: Request, merge_id: uuid.UUID, core: CoreDep, caller: CallerDep) -> str:
+    """A refused event, whole, where it can be corrected: only for who may replay it, since it names people's accounts."""
+    if not caller.may_start(REPLAY_DAG):
+        why = f"You may not start runs of the DAG {REPLAY_DAG}."
+        raise Refusal(403, "NOT_ALLOWED", why, "Ask Airflow's administrator.")
+    merge = core.service().journal.need(merge_id)
+    if merge.state != "refused" or merge.request.raw is None:
+        what = f"merge {merge_id} is {merge.state}" if merge.state != "refused" else "its event is not kept any more"
+        raise Refusal(409, "NOT_REFUSED", f"{what}: there is no event to correct", "Load the list again.")
+    raw = merge.request.raw.decode("utf-8", "replace")
+    return page(request.scope, "parts/event.html", merge=merge, raw=raw, whole=raw.encode() == merge.request.raw)
 
 
 @router.get("/upload")

@@ -61,13 +61,19 @@ function newMerge(form, base) {
     event.preventDefault();
     preview();
   });
+  const body = () => {
+    const { reason, deactivate_sources } = second.elements;
+    return { ...asked, reason: reason.value, deactivate_sources: deactivate_sources.checked };
+  };
+  second?.elements.deactivate_sources.addEventListener("change", (event) => {
+    document.getElementById("confirm-deactivates").hidden = !event.target.checked;
+  });
   dialog?.querySelector("form").addEventListener("submit", async (event) => {
     event.preventDefault();
     const status = dialog.querySelector(".status");
     const done = busy(dialog.querySelector("[data-merge-now]"), status, "Opening the merge…");
     try {
-      const reason = new FormData(second).get("reason");
-      const answer = await request(`${base}/api/v1/merges`, { ...asked, reason }, { "idempotency-key": form.dataset.key });
+      const answer = await request(`${base}/api/v1/merges`, body(), { "idempotency-key": form.dataset.key });
       location.assign(`${base}/merges/${(await answer.json()).merge_id}`);
     } catch (problem) {
       done();
@@ -78,8 +84,7 @@ function newMerge(form, base) {
     const status = second.querySelector(".status");
     const done = busy(event.target, status, "Planning it for the other person…");
     try {
-      const reason = new FormData(second).get("reason");
-      const answer = await request(`${base}/api/v1/proposals`, { ...asked, reason }, { "idempotency-key": form.dataset.key });
+      const answer = await request(`${base}/api/v1/proposals`, body(), { "idempotency-key": form.dataset.key });
       const { merge_id, run } = await answer.json();
       await proposed(`${base}/api/v1/merges/${merge_id}`, run);
       location.assign(`${base}/merges/${merge_id}`);
@@ -197,9 +202,109 @@ function replay(form, base) {
   });
 }
 
+// A refused event: corrected, checked by a dry run, then replayed.
+function correct(form, base) {
+  const dialog = document.getElementById("correct-dialog");
+  if (!dialog) return;
+  const [place, effect, status] = [".event", ".effect", ".status"].map((name) => dialog.querySelector(name));
+  const [check, confirm] = ["[data-check]", "[data-confirm]"].map((name) => dialog.querySelector(name));
+  const url = `${base}/api/v1/failed/replay`;
+  let id = "";
+  let checked = null;
+
+  const changed = () => {
+    checked = null;
+    confirm.disabled = true;
+  };
+  const wrong = (problem) => {
+    place.querySelector("textarea")?.setAttribute("aria-invalid", "true");
+    show(effect, problem);
+  };
+  const read = (text) => {
+    let event;
+    try {
+      event = JSON.parse(text);
+    } catch (error) {
+      throw { message: "This is no JSON.", remedy: error.message, code: "NOT_JSON" };
+    }
+    if (event === null || typeof event !== "object" || Array.isArray(event)) {
+      throw { message: "An event is a JSON object.", remedy: "It begins with { and ends with }.", code: "NOT_JSON" };
+    }
+    return event;
+  };
+  async function open(merge) {
+    id = merge;
+    changed();
+    check.disabled = true;
+    status.textContent = "";
+    effect.replaceChildren();
+    place.replaceChildren(element("p", "Reading the event…", { class: "loading" }));
+    dialog.showModal();
+    try {
+      const html = await (await request(`${base}/failed/${merge}/event`)).text();
+      if (id !== merge) return;
+      place.innerHTML = html;
+      place.querySelector("textarea").focus();
+      check.disabled = false;
+    } catch (problem) {
+      show(place, problem);
+    }
+  }
+  for (const button of form.querySelectorAll("[data-correct]")) {
+    button.addEventListener("click", () => open(button.dataset.correct));
+  }
+  place.addEventListener("input", () => {
+    if (checked) effect.replaceChildren(element("p", "Changed: check it again.", { class: "muted" }));
+    changed();
+  });
+  check.addEventListener("click", async () => {
+    const area = place.querySelector("textarea");
+    const text = area.value;
+    changed();
+    const done = busy(check, status, "Looking what would come of it…");
+    try {
+      const corrected = { [id]: read(text) };
+      const [item] = (await (await request(url, { corrected, dry_run: true })).json()).items;
+      if (item.code !== "CORRECTED") throw { message: item.note, code: item.code };
+      area.removeAttribute("aria-invalid");
+      effect.replaceChildren(element("p", [element("span", item.code, { class: "mono" }), ` ${item.note}`], { class: "alert info" }));
+      if (area.value === text) {
+        checked = corrected;
+        confirm.disabled = false;
+      }
+    } catch (problem) {
+      wrong(problem);
+    } finally {
+      done();
+    }
+  });
+  dialog.querySelector("form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (!checked) return;
+    const reason = new FormData(event.target).get("reason");
+    const corrected = checked;
+    changed();
+    status.textContent = "Starting the run…";
+    try {
+      const found = await (await request(url, { corrected, dry_run: false, reason })).json();
+      const run = await ended(found.run.status_url, (state) => (status.textContent = `Run ${state}…`));
+      if (run.state !== "success") throw { message: "The run failed.", remedy: "See its log in Airflow." };
+      const { merge } = await (await request(`${base}/api/v1/merges/${id}`)).json();
+      if (merge.replayed_as) return location.assign(`${base}/merges/${merge.replayed_as}`);
+      status.textContent = "";
+      wrong({ message: "Meanwhile it could not be replayed.", remedy: "Check it again." });
+    } catch (problem) {
+      status.textContent = "";
+      wrong(problem);
+    }
+  });
+}
+
 export function onForms(base) {
   for (const [id, use] of Object.entries({ "new-merge": newMerge, upload, replay })) {
     const form = document.getElementById(id);
     if (form) use(form, base);
   }
+  const failed = document.getElementById("replay");
+  if (failed) correct(failed, base);
 }
