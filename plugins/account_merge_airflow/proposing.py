@@ -47,8 +47,8 @@ def words_of(merge: Merge, tables: Mapping[str, Mapping[str, int]], days: int) -
         "",
         f"[The merge's page]({base}{PAGE}{merge.merge_id})",
         "",
-        f"**{APPROVE}**: the poll starts it, and it does exactly this, or says which rows changed and asks again. **{REJECT}**: "
-        f"nothing is merged. Whoever asked cannot approve. Without an answer in {days} days it expires.",
+        f"**{APPROVE}**: the poll starts it, and it does exactly this, or says which rows changed and waits to be proposed "
+        f"anew. **{REJECT}**: nothing is merged. Whoever asked cannot approve. Without an answer in {days} days it expires.",
     ]
     return subject[:500], "\n".join(lines)
 

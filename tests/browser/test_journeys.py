@@ -6,7 +6,7 @@ import json
 import re
 import uuid
 
-from airflow_client import wait_for
+from airflow_client import AirflowClient, wait_for
 from platform_world import Learner
 
 from account_merge.model import MergeRequest
@@ -397,6 +397,11 @@ def test_a_second_person_approves_on_airflows_own_page(
     context.add_cookies([{"name": "_token", "value": token, "url": where["AIRFLOW_URL"]}])
     second = Person(context, where["AIRFLOW_URL"], pictures, "light-1440")
     second.open(f"/merges/{merge_id}")
+    client = AirflowClient(where["AIRFLOW_URL"], where["AIRFLOW_USERNAME"], where["AIRFLOW_PASSWORD"])
+    dag, run = "account_merge_approve", core.journal.need(merge_id).approval_run
+    wait_for(lambda: client.states(dag, run).get("approve") == "awaiting_input", 120, "question")
+    client.close()
+    second.page.wait_for_timeout(10_000)  # Airflow asks again when the process that asked has not ended yet
     second.page.get_by_role("link", name="Answer in Airflow").click()
     second.page.get_by_text("one person, ticket 4712").first.wait_for()
     second.picture("required-action")
@@ -405,4 +410,4 @@ def test_a_second_person_approves_on_airflows_own_page(
     assert core.journal.need(merge_id).approved_by == "op"
     context.close()
     in_state(person, "completed")  # the poll merges, the page of who asked follows
-    person.page.get_by_text("Approved by").wait_for()
+    person.page.get_by_text("Approved by", exact=True).wait_for()
