@@ -8,20 +8,21 @@ import os
 import secrets
 from pathlib import Path
 
-USERS = {"admin": "admin", "viewer": "viewer"}  # user -> role
+USERS = {"admin": "admin", "operator": "op", "viewer": "viewer"}  # user -> role; two that may approve
 
 
 def load(home: Path) -> dict[str, str]:
-    """The secrets of the stack with this home, made now if there are none."""
+    """The secrets of the stack with this home; what is missing is made now."""
     path = home / "secrets.json"
-    if not path.exists():
-        made = {
-            "jwt_secret": secrets.token_urlsafe(48),
-            "secret_key": secrets.token_urlsafe(48),
-            "fernet_key": base64.urlsafe_b64encode(os.urandom(32)).decode(),
-        } | {f"{user}_password": secrets.token_urlsafe(12) for user in USERS}
-        write_private(path, json.dumps(made, indent=2))
-    found: dict[str, str] = json.loads(path.read_text())
+    found: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    made = {
+        "jwt_secret": secrets.token_urlsafe(48),
+        "secret_key": secrets.token_urlsafe(48),
+        "fernet_key": base64.urlsafe_b64encode(os.urandom(32)).decode(),
+    } | {f"{user}_password": secrets.token_urlsafe(12) for user in USERS}
+    if made.keys() - found.keys():
+        found = made | found
+        write_private(path, json.dumps(found, indent=2))
     return found
 
 

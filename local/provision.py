@@ -86,7 +86,7 @@ def provision(env: dict[str, str]) -> None:
 
 
 def write_passwords(env: dict[str, str]) -> None:
-    """The file of Airflow's simple auth manager, from AIRFLOW_ADMIN_PASSWORD and AIRFLOW_VIEWER_PASSWORD."""
+    """The file of Airflow's simple auth manager, from AIRFLOW_ADMIN_PASSWORD and the like of each user."""
     path = Path(env["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
     keys.write_private(path, json.dumps({user: env[f"AIRFLOW_{user.upper()}_PASSWORD"] for user in keys.USERS}))
 

@@ -150,6 +150,7 @@ class Stack:
             secret = keys.load(self.config.home)
             found["AIRFLOW_URL"] = f"http://{LOOPBACK}:{ports['airflow']}"
             found |= {"AIRFLOW_USERNAME": "admin", "AIRFLOW_PASSWORD": secret["admin_password"]}
+            found |= {f"AIRFLOW_{user.upper()}_PASSWORD": secret[f"{user}_password"] for user in keys.USERS}
         return found
 
     def status(self) -> list[tuple[str, str, str]]:
