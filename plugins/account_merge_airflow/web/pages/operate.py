@@ -51,10 +51,10 @@ def failed(
 @router.get("/failed/{merge_id}/event")
 def event(request: Request, merge_id: uuid.UUID, core: CoreDep, caller: CallerDep) -> str:
     """A refused event, whole, where it can be corrected: only for who may replay it, since it names people's accounts."""
+    merge = core.service().journal.need(merge_id)
     if not caller.may_start(REPLAY_DAG):
         why = f"You may not start runs of the DAG {REPLAY_DAG}."
         raise Refusal(403, "NOT_ALLOWED", why, "Ask Airflow's administrator.")
-    merge = core.service().journal.need(merge_id)
     if merge.state != "refused" or merge.request.raw is None:
         what = f"merge {merge_id} is {merge.state}" if merge.state != "refused" else "its event is not kept any more"
         raise Refusal(409, "NOT_REFUSED", f"{what}: there is no event to correct", "Load the list again.")
