@@ -218,19 +218,11 @@ def lanes(stack: Any, session: Any) -> Iterator[Matrix]:
             found.close()
 
 
-def kills(work: str, kinds: Sequence[str], which: str) -> list[Job]:
-    """Before and after requests.
-
-    :param which: `every` request; `states`: each that leaves something behind, and one read of each kind: a process dies
-        once in each state that the servers go through (what dies before a read leaves what one leaves that dies before the
-        next write); `kinds`: one of each kind, and after it only where it leaves something behind.
-    """
-    if which == "every":
+def kills(work: str, kinds: Sequence[str], every: bool) -> list[Job]:
+    """Before and after each request; or one of each kind, and after it only where it leaves something behind."""
+    if every:
         return [Job(work, "kill", n, when, kind) for n, kind in enumerate(kinds, 1) for when in ("before", "after")]
-    chosen = dict(one_of_each(kinds))
-    if which == "states":
-        chosen |= {n: kind for n, kind in enumerate(kinds, 1) if not _reads(kind)}
-    return [Job(work, "kill", n, when, kind) for n, kind in sorted(chosen.items()) for when in _whens(kind)]
+    return [Job(work, "kill", n, when, kind) for n, kind in one_of_each(kinds) for when in _whens(kind)]
 
 
 def stops(work: str, kinds: Sequence[str], meanwhile: str, every: bool) -> list[Job]:
