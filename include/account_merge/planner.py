@@ -161,7 +161,7 @@ def plan_row(
     :param instead: columns of the target that count otherwise than they show.
     """
     before = target.values if target else None
-    counts = {**before, **instead} if before is not None and instead else before
+    counts = {**(before or {}), **instead} if instead else before
     stays = seeding.stays(rule, target) if seeding else frozenset[str]()
     seeded = seeding is not None
     merged, handed = merge_values(rule, sources, counts, target_account, given, evidence, seeded, stays, choice)

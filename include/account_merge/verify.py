@@ -9,7 +9,7 @@ from typing import Any
 
 from account_merge.choices import SOURCE
 from account_merge.journal.log import LIST_ATTEMPTS
-from account_merge.model import Change, Entry, Row, Values, Write, put
+from account_merge.model import Change, Entry, Row, Write, put
 from account_merge.planner import EvidenceFor, folding, plan_row
 from account_merge.rules import TableRule
 from account_merge.schema import TableSchema
@@ -45,13 +45,8 @@ def refold(
         if not _dirty(rule, change, row):
             continue
         blind, notes = unseen(rule, change, row, sent, settings)
-        given = {
-            account: {
-                c: before if c in blind and not _goes_on(change, row) else after for c, (before, after) in t.items()
-            }
-            for account, t in change.given.items()
-        }
-        instead = _gone_on(rule, change, row, blind) if _goes_on(change, row) else None
+        given = {account: {c: after for c, (_, after) in totals.items()} for account, totals in change.given.items()}
+        instead = {c: _gone_on(change, row, c) for c in blind}
         by, evidence = folding(rule, change.choice), evidence_for(change.key)
         again = plan_row(by, change.key, change.sources, row, target, base, given, evidence, notes, instead)
         if again.writes or again.create or notes:
@@ -59,15 +54,16 @@ def refold(
     return folds, base
 
 
-def _goes_on(change: Change, row: Row | None) -> bool:
-    """Whether a total was put whatever stood there: a write that had not seen it goes on from it."""
-    return change.choice == SOURCE and row is not None
+def _gone_on(change: Change, row: Row | None, column: str) -> int:
+    """What a total would be had the platform seen what was put: our difference comes on top of what stands there.
 
-
-def _gone_on(rule: TableRule, change: Change, row: Row | None, blind: frozenset[str]) -> Values:
-    """What those totals would be had the platform seen what was put."""
-    before, after, now = change.before or {}, change.after or {}, row.values if row else {}
-    return {c: rule.strategy(c).revert(after.get(c), before.get(c), now.get(c)) for c in blind}
+    Of one that is gone only the difference comes again, of one that was put whatever stood there the whole.
+    """
+    wrote: int = (change.after or {}).get(column) or 0
+    found: int | None = row.values.get(column) if row else None
+    if found is None and change.choice == SOURCE:
+        return wrote
+    return max(0, (found or 0) + wrote - ((change.before or {}).get(column) or 0))
 
 
 def _dirty(rule: TableRule, change: Change, row: Row | None) -> bool:
