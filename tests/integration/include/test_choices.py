@@ -46,13 +46,6 @@ def lessons(session, keyspace, user):
     return {row["contentid"]: row for row in rows(session, keyspace, CC, user)}
 
 
-def settle(service, parent):
-    """Open and do the parent's settle, as the schedule does when it is due."""
-    merge = service.journal.need(parent)
-    assert service.journal.change(merge, settle_at=merge.created_at)
-    service.settling.run(10)
-
-
 def test_chosen_rows_stand_and_are_taken_back_exactly(session, keyspace, service):
     source, target = pair(session, keyspace)
     put(session, keyspace, CC, lesson(target, "L1", viewcount=9, status=1))
@@ -101,10 +94,8 @@ def test_what_mends_a_merge_keeps_to_its_choices(session, keyspace, service, aga
     put(session, keyspace, CC, lesson(source, "L3", viewcount=8))  # it had 3
     put(session, keyspace, CC, lesson(target, "L3", viewcount=4))  # after the choice it has 3
     put(session, keyspace, CC, lesson(source, "L9", viewcount=1))
-    if again == "settle":
-        settle(service, merge_id)
-    else:
-        run(service, _repair(service, merge_id))
+    opened = service.settling._open(service.journal.need(merge_id)) if again == "settle" else _repair(service, merge_id)
+    run(service, opened)
     found = lessons(session, keyspace, target)
     assert found["L3"]["viewcount"] == 4 + (8 - 3)
     assert found["L9"]["viewcount"] == 1
