@@ -32,6 +32,7 @@ from airflow.sdk import dag, get_current_context, task
 
 from account_merge_airflow.connections import open_service
 from account_merge_airflow.operators import StartMergeOperator
+from account_merge_airflow.policies import POLL_ARGS
 from account_merge_airflow.runs import run_state, trigger_arguments
 from account_merge_airflow.sensors import WaitForWorkSensor
 
@@ -43,7 +44,7 @@ from account_merge_airflow.sensors import WaitForWorkSensor
     max_active_runs=1,
     dagrun_timeout=timedelta(minutes=15),  # one hung poll must not stop all
     is_paused_upon_creation=False,
-    default_args={"owner": "account-merge", "retries": 0},  # the next minute is the retry
+    default_args=POLL_ARGS,
     doc_md=__doc__,
     tags=["account-merge", "kafka"],
 )

@@ -42,5 +42,9 @@ TASK_ARGS = {
     "weight_rule": "upstream",  # merges that have begun finish before others begin
     **_RETRIED,
 }
-#: Arguments of what an operator starts: outside the merges' pool and before them, because it must act while they fill it.
-OPERATOR_ARGS = {"owner": "account-merge", "priority_weight": 1000, "weight_rule": "absolute", **_RETRIED}
+#: Outside the merges' pool and before them: it must act while they fill it.
+_FIRST = {"owner": "account-merge", "priority_weight": 1000, "weight_rule": "absolute"}
+#: Arguments of what an operator starts.
+OPERATOR_ARGS = {**_FIRST, **_RETRIED}
+#: Arguments of the poll: the next minute is the retry.
+POLL_ARGS = {**_FIRST, "retries": 0}

@@ -86,6 +86,11 @@ def test_one_hung_poll_cannot_stop_all(poll_dag):
     assert slowest < poll_dag.dagrun_timeout
 
 
+def test_merges_that_fill_their_pool_do_not_hold_up_the_poll(poll_dag):
+    assert {(task.pool, task.priority_weight) for task in poll_dag.tasks} == {("default_pool", 1000)}
+    assert all("absolute" in str(task.weight_rule).lower() for task in poll_dag.tasks)
+
+
 def test_failures_are_reported_and_merges_chosen_whatever_came_before(poll_dag):
     rules = {task.task_id: task.trigger_rule.value for task in poll_dag.tasks}
     assert {name for name, rule in rules.items() if rule == "all_done"} == {"choose_merges", "report_failures"}
