@@ -26,11 +26,15 @@ class StackError(Exception):
 
 @dataclass(frozen=True)
 class Config:
-    """The places of one stack; two stacks with two homes never touch each other's files."""
+    """The places of one stack; two stacks with two homes never touch each other's files.
+
+    :param durable: what Cassandra acknowledges survives a SIGKILL, as on a cluster whose other replicas have it.
+    """
 
     home: Path
     cache: Path
     ports: dict[str, int]
+    durable: bool = False
 
     @classmethod
     def from_env(cls, env: dict[str, str] | None = None) -> Config:

@@ -14,6 +14,9 @@ from local.config import LOOPBACK, Config, StackError, free_port
 from local.processes import Entry, launch, user_group
 
 HERE = Path(__file__).resolve().parent
+#: Cassandra's default, which is fast, and loses what it acknowledged in the last moment before a SIGKILL; or on disk
+#: before it is acknowledged.
+COMMITLOG_SYNC = {False: "commitlog_sync: periodic\ncommitlog_sync_period: 10000ms", True: "commitlog_sync: batch"}
 CLUSTER_ID = "bG9jYWwtc3RhY2stMDAwMQ"
 
 
@@ -47,7 +50,10 @@ def cassandra(config: Config, port: int) -> Entry:
     """One node that knows only itself."""
     lib, home = jars.fetch(config, "cassandra"), config.home / "cassandra"
     data = home / "data"
-    settings = _render(config, "cassandra", "cassandra.yaml", cql_port=port, storage_port=free_port(), data=data)
+    settings = _render(
+        config, "cassandra", "cassandra.yaml", cql_port=port, storage_port=free_port(), data=data,
+        commitlog_sync=COMMITLOG_SYNC[config.durable],
+    )  # fmt: skip
     agents = [f"-javaagent:{jar}" for jar in lib.glob("jamm-*.jar")]
     command = [tools.java(), *_java_options("cassandra"), *agents, f"-Dcassandra.config={settings.as_uri()}",
                f"-Dcassandra.storagedir={data}", f"-Dlogback.configurationFile={HERE}/cassandra/logback.xml",

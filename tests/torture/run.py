@@ -31,7 +31,7 @@ ENVIRONMENT = {
     "ACCOUNT_MERGE_SETTLE_AFTER_SECONDS": "30",
     "ACCOUNT_MERGE_SETTLE_SCHEDULE": "* * * * *",
 }
-FAMILIES_PER_FAULT = 0.4
+FAMILIES_PER_FAULT = 0.25
 STILL = 900.0  # s without any change after which what is not done counts as stuck
 
 
@@ -61,7 +61,8 @@ class Torture:
     def run(self) -> int:
         """The exit status: 0 when nothing was lost, doubled or silent."""
         os.environ.update(ENVIRONMENT)
-        stack = Stack(Config(self.home, Config.from_env().cache, dict.fromkeys(DEFAULT_PORTS, 0)), self.note)
+        places = Config(self.home, Config.from_env().cache, dict.fromkeys(DEFAULT_PORTS, 0), durable=True)
+        stack = Stack(places, self.note)
         findings: list[Finding] | None = None
         try:
             stack.up(ALL)
