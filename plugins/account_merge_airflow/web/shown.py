@@ -82,14 +82,17 @@ def diff(rows: Iterable[Mapping[str, Any]], log: str) -> list[dict[str, Any]]:
 def _row(row: Mapping[str, Any], rule: TableRule | None) -> dict[str, Any]:
     before, after = row["before"] or {}, row["after"] or {}
     sources = {account: values or {} for account, values in row["sources"].items()}
-    written = row["columns"] or (sorted(before) if row["what"] == "deleted" else [])
+    if row["choice"] == TARGET:  # nothing is written: what the choice leaves out is shown
+        written = sorted({c for v in sources.values() for c in v if v[c] not in (None, before.get(c))})
+    else:
+        written = row["columns"] or (sorted(before) if row["what"] == "deleted" else [])
     lines: list[dict[str, Any]] = [
         {
             "column": column,
             "before": before.get(column),
             "sources": {a: v[column] for a, v in sources.items() if v.get(column) is not None},
             "after": after.get(column),
-            "why": row["why"].get(column, ""),
+            "why": row["why"].get(column, NOTHING[TARGET] if row["choice"] == TARGET else ""),
             "rule": rule.strategy(column).name.replace("_", " ") if rule and row["what"] != "deleted" else "",
         }
         for column in written

@@ -43,6 +43,14 @@ def test_long_values_are_cut_and_times_are_read_as_airflow_writes_them():
     assert (shown.took(1.25), shown.took(75), shown.took(7300)) == ("1.2 s", "1 min 15 s", "2 h 1 min")
 
 
+def test_a_row_that_stays_by_choice_shows_what_is_left_out():
+    row = ROW | {"what": "same", "after": ROW["before"], "columns": [], "why": {}, "choice": "target"}
+    line, rest = shown.diff([row], "user_content_consumption")[0]["lines"]
+    assert (line["column"], line["before"], line["sources"], line["after"]) == ("viewcount", 5, {"old": 2}, 5)
+    assert line["why"] == "As the target has it, by choice."
+    assert rest["words"] == "1 more columns stay as they were."
+
+
 def test_hostile_values_are_escaped_in_rows():
     evil = "<script>alert(1)</script>"
     row = ROW | {
