@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from account_merge import leases
 from account_merge.errors import InvalidRequest, NeedsAttention, TransientError
-from account_merge.failures import next_failure
+from account_merge.failures import error_columns, next_failure
 from account_merge.model import Merge
 from account_merge.plans import Plans
 from account_merge.rules import rules_hash
@@ -118,9 +118,10 @@ class Admission:
             error = self._plans.changed(merge)
         if error is None:
             return None
-        cause: dict[str, Any] = {"error_code": error.code, "error": error.message, "remedy": error.remedy}
         cleared = dict.fromkeys(("approved_by", "waiting_for", "waiting_holder", "resume"))
-        if not self._journal.move(merge, "proposed", note=str(error)[:1000], **cause, **cleared, **columns):
+        if not self._journal.move(
+            merge, "proposed", note=str(error)[:1000], **error_columns(error), **cleared, **columns
+        ):
             raise TransientError("BUSY", f"merge {merge.merge_id} changes state just now", "The task is tried again.")
         merge = self._journal.need(merge.merge_id)
         self._give_back(merge)
@@ -134,7 +135,7 @@ class Admission:
         """Moves to running; a failure that was reported arms the next failed event."""
         if merge.state != "running":
             columns.update(next_failure(merge))
-            columns.update(error_code=None, error=None, remedy=None, resume=None)
+            columns.update(error_columns(None), resume=None)
         return self._journal.move(merge, "running", **columns)
 
 

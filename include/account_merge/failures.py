@@ -32,6 +32,13 @@ def next_failure(merge: Merge) -> dict[str, Any]:
     return {"failed_event": "none", "failed_number": merge.failed_number + 1}
 
 
+def error_columns(error: MergeError | None) -> dict[str, Any]:
+    """Columns of a merge's row that say what went wrong; None: nothing any more."""
+    if error is None:
+        return dict.fromkeys(("error_code", "error", "remedy"))
+    return {"error_code": error.code, "error": error.message, "remedy": error.remedy}
+
+
 class Failures:
     """Records failures and publishes their events, by callback and by sweep through the same function."""
 
@@ -43,7 +50,7 @@ class Failures:
 
         Of tasks that fail at once each tries until one has recorded its error; that first cause stays.
         """
-        cause: dict[str, Any] = {"error_code": error.code, "error": error.message, "remedy": error.remedy}
+        cause = error_columns(error)
         while merge.state in ("running", "started"):
             due = {"failed_event": "due"} if merge.failed_event == "none" else {}
             into = "failed" if (merge.state, state) == ("started", "needs_attention") else state
@@ -79,15 +86,10 @@ class Failures:
         Only for people: should the run fail, its failed event names this cause. When the journal itself is away, the
         error that is on its way says so.
         """
-        columns = {
-            "error_code": error.code if error else None,
-            "error": error.message if error else None,
-            "remedy": error.remedy if error else None,
-        }
         try:
             merge = self._journal.need(merge_id)
             if merge.state in ("running", "started", "undoing", "redoing"):
-                self._journal.change(merge, **columns)
+                self._journal.change(merge, **error_columns(error))
         except MergeError as problem:
             log.warning("Merge %s: its last error could not be kept: %s", merge_id, problem)
 

@@ -10,6 +10,7 @@ import uuid
 from typing import Any
 
 from account_merge.errors import InvalidRequest, TransientError
+from account_merge.failures import error_columns
 from account_merge.looking import Looking
 from account_merge.model import Merge, MergeRequest
 from account_merge.plans import Plans, plan_name
@@ -68,7 +69,7 @@ class Proposals:
             raise
         salt = os.urandom(16)
         self._plans.forget(merge)
-        fresh = {"plan": salt, "approved_by": None, "error_code": None, "error": None, "remedy": None, "note": None}
+        fresh = {"plan": salt, "approved_by": None, "note": None, **error_columns(None)}
         if self._journal.change(merge, **fresh):
             merge = self._journal.need(merge.merge_id)
             if merge.plan == salt:
@@ -95,13 +96,12 @@ class Proposals:
                 raise InvalidRequest("NO_PLAN", f"merge {merge_id} has no whole plan", "Propose it anew.")
             error = self._plans.changed(merge)
             if error is not None:
-                cause = {"error_code": error.code, "error": error.message, "remedy": error.remedy}
-                if self._journal.change(merge, **cause):
+                if self._journal.change(merge, **error_columns(error)):
                     raise error
                 continue
             words = f"approved by {by}" + (f": {note}" if note else "")
-            done: dict[str, Any] = {"approved_by": by, "note": words[:1000]}
-            if self._journal.move(merge, "requested", **done, error_code=None, error=None, remedy=None):
+            done = {"approved_by": by, "note": words[:1000], **error_columns(None)}
+            if self._journal.move(merge, "requested", **done):
                 return self._answer(self._journal.need(merge_id), "")
         raise _busy(merge)
 

@@ -79,9 +79,10 @@ def choices_of(found: Mapping[str, Any]) -> Choices:
     :raises InvalidRequest: something is missing, or a row's key is not its table's.
     """
     rows: dict[str, str] = {}
+    keys = {rule.table: rule.key for rule in RULES}
     try:
         for row in found.get("rows", ()):
-            columns = {rule.table: rule.key for rule in RULES}.get(row["table"], ())
+            columns = keys.get(row["table"], ())
             if set(row["key"]) != set(columns):
                 words = ", ".join(columns) or "no columns: the account has one row"
                 problem = f"the key of a row of {row['table']} has {words}"

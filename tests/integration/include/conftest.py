@@ -62,3 +62,9 @@ def with_settings(shared_service):
     yield make
     for service in opened:
         service.close()
+
+
+@pytest.fixture
+def keyspace(service):
+    """The courses' keyspace of the test's own `service`."""
+    return service.settings.courses_keyspace

@@ -12,7 +12,7 @@ from account_merge.choices import SOURCE, TARGET, Choices, row_name
 from account_merge.cli import run_merge
 from account_merge.model import MergeRequest
 from account_merge.store import Store
-from tests.integration.include.test_undo import everything, pair, study, undo
+from tests.integration.include.test_undo import everything, merge, pair, study, undo
 from tests.learners import BATCH, COURSE, account, lesson, put, rows
 
 CC, ENR, AGG = "user_content_consumption", "user_enrolments", "user_activity_agg"
@@ -23,19 +23,10 @@ def service(shared_service):
     return shared_service
 
 
-@pytest.fixture
-def keyspace(service):
-    return service.settings.courses_keyspace
-
-
 def run(service, merge_id):
     answer = run_merge(service, merge_id, publish=False)
     assert answer["state"] == "completed", answer
     return merge_id
-
-
-def merge(service, source, target, choices):
-    return run(service, service.open_merge(MergeRequest((source,), target, choices=choices)))
 
 
 def lesson_choice(choice, *names):
@@ -53,7 +44,7 @@ def test_chosen_rows_stand_and_are_taken_back_exactly(session, keyspace, service
     choices = Choices({ENR: SOURCE}, lesson_choice(SOURCE, "L1") | lesson_choice(TARGET, "L2", "L3"))
     request = MergeRequest((source,), target, choices=choices)
     shown = {t["table"]: t["rows"] for t in service.preview(request).to_dict()["tables"]}
-    merge_id = merge(service, source, target, choices)
+    merge_id = merge(service, source, target, choices=choices)
     theirs, found = lessons(session, keyspace, source), lessons(session, keyspace, target)
     assert found["L1"] == theirs["L1"]
     assert "L2" not in found
@@ -79,7 +70,7 @@ def test_chosen_rows_stand_and_are_taken_back_exactly(session, keyspace, service
 
 def test_the_journal_knows_no_key_of_a_choice(session, keyspace, service):
     source, target = pair(session, keyspace)
-    merge_id = merge(service, source, target, Choices({}, lesson_choice(TARGET, "L1")))
+    merge_id = merge(service, source, target, choices=Choices({}, lesson_choice(TARGET, "L1")))
     kept = service.journal.need(merge_id).request.choices
     assert list(kept.rows.values()) == [TARGET]
     assert COURSE not in kept.to_text()
@@ -90,7 +81,7 @@ def test_the_journal_knows_no_key_of_a_choice(session, keyspace, service):
 def test_what_mends_a_merge_keeps_to_its_choices(session, keyspace, service, again):
     source, target = pair(session, keyspace)
     choices = Choices({}, lesson_choice(SOURCE, "L3") | lesson_choice(TARGET, "L1"))
-    merge_id = merge(service, source, target, choices)
+    merge_id = merge(service, source, target, choices=choices)
     put(session, keyspace, CC, lesson(source, "L3", viewcount=8))  # it had 3
     put(session, keyspace, CC, lesson(target, "L3", viewcount=4))  # after the choice it has 3
     put(session, keyspace, CC, lesson(source, "L9", viewcount=1))
@@ -116,7 +107,7 @@ def test_of_two_merges_either_is_undone_as_if_it_had_never_been(session, keyspac
     choices = {"chosen": Choices({table: SOURCE for table in (CC, ENR, AGG)}), "other": Choices()}
     accounts = {"chosen": chosen, "other": other}
     order = (first, "other" if first == "chosen" else "chosen")
-    done = {name: merge(service, accounts[name], target, choices[name]) for name in order}
+    done = {name: merge(service, accounts[name], target, choices=choices[name]) for name in order}
     undo(service, done[gone])
     stays = "other" if gone == "chosen" else "chosen"
     twin = account()
@@ -124,7 +115,7 @@ def test_of_two_merges_either_is_undone_as_if_it_had_never_been(session, keyspac
         (9, "c1", 7.0, ["L1", "L3"]) if stays == "chosen" else (4, "c3", 6.0, ["L2", "L3"])
     )
     study(session, keyspace, twin, names, views=views, certificate=certificate, score=score)
-    merge(service, twin, alone, choices[stays])
+    merge(service, twin, alone, choices=choices[stays])
 
     def views_of(user):
         return {name: row["viewcount"] for name, row in lessons(session, keyspace, user).items()}
@@ -154,7 +145,7 @@ def test_a_platform_write_that_had_not_seen_the_choice_goes_on_from_it(
 
     with monkeypatch.context() as patched:
         patched.setattr(Store, "write", straddled)
-        merge_id = merge(service, source, target, Choices({CC: SOURCE}))
+        merge_id = merge(service, source, target, choices=Choices({CC: SOURCE}))
     (row,) = lessons(session, keyspace, target).values()
     assert row["viewcount"] == theirs + 1
     undo(service, merge_id)

@@ -32,11 +32,6 @@ def own_service(settings):
         yield found
 
 
-@pytest.fixture
-def keyspace(service):
-    return service.settings.courses_keyspace
-
-
 def merge(service, source, target, **options):
     sources = (source,) if isinstance(source, str) else tuple(source)
     merge_id = service.open_merge(MergeRequest(sources, target, **options))

@@ -23,11 +23,6 @@ def service(shared_service):
     return shared_service
 
 
-@pytest.fixture
-def keyspace(service):
-    return service.settings.courses_keyspace
-
-
 def merged_by_event(service, source, target):
     raw, merge_id = event(source, target, mid=f"LP.{source}"), uuid.uuid4()
     request = MergeRequest((source,), target, TABLES, origin="event", mid=f"LP.{source}", raw=raw)

@@ -27,11 +27,6 @@ def service(shared_service):
     return shared_service
 
 
-@pytest.fixture
-def keyspace(service):
-    return service.settings.courses_keyspace
-
-
 def merge(service, source, target, **options):
     merge_id = service.open_merge(MergeRequest((source,), target, **{"tables": TABLES} | options))
     answer = run_merge(service, merge_id, publish=False)

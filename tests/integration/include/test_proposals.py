@@ -23,11 +23,6 @@ def service(shared_service):
 
 
 @pytest.fixture
-def keyspace(service):
-    return service.settings.courses_keyspace
-
-
-@pytest.fixture
 def pair(session, keyspace):
     """A source with two lessons, of which the target has one."""
     source, target = account(), account()

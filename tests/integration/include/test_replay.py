@@ -27,11 +27,6 @@ def service(own_world):
     return own_world()
 
 
-@pytest.fixture
-def keyspace(service):
-    return service.settings.courses_keyspace
-
-
 def replay(service, *merge_ids, dry_run=False, corrected=None, reason="the cause is repaired", **search):
     answer = service.replay(Search.of(merge_ids=merge_ids, **search), "ops", reason, dry_run, corrected)
     assert answer["replayed"] + answer["left_alone"] == len(answer["items"])

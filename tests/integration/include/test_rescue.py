@@ -44,11 +44,6 @@ def service(shared_service, tmp_path):
         yield found
 
 
-@pytest.fixture
-def keyspace(service):
-    return service.settings.courses_keyspace
-
-
 def event(source, target, ets=ASKED * 1000, mid=None):
     edata = {"action": "merge-user-courses-and-cert", "fromAccountId": source, "toAccountId": target}
     return {"eid": "BE_JOB_REQUEST", "ets": ets, "mid": mid or f"{ets}.{uuid.uuid4()}", "edata": edata}

@@ -24,11 +24,6 @@ def service(shared_service):
         yield found
 
 
-@pytest.fixture
-def keyspace(service):
-    return service.settings.courses_keyspace
-
-
 def merge(service, source, target):
     merge_id = service.open_merge(MergeRequest((source,), target))
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"

@@ -27,11 +27,6 @@ def service(own_world):
 
 
 @pytest.fixture
-def keyspace(service):
-    return service.settings.courses_keyspace
-
-
-@pytest.fixture
 def pair(session, keyspace):
     source, target = account(), account()
     for number in range(LESSONS):

@@ -32,11 +32,6 @@ def service(shared_service):
 
 
 @pytest.fixture
-def keyspace(service):
-    return service.settings.courses_keyspace
-
-
-@pytest.fixture
 def pair():
     return account(), account()
 

@@ -26,11 +26,6 @@ def service(shared_service):
     return shared_service
 
 
-@pytest.fixture
-def keyspace(service):
-    return service.settings.courses_keyspace
-
-
 def merge(service, source, target, **options):
     sources = (source,) if isinstance(source, str) else tuple(source)
     merge_id = service.open_merge(MergeRequest(sources, target, **options))
