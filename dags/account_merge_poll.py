@@ -10,8 +10,8 @@ All of it can be killed and repeated at any point.
 |---|---|
 | `wait_for_work` | looks for new messages and due merges, consumes nothing; skipped when a minute brings none |
 | `claim_events` | writes each event into the journal (a bad one as *refused*), then commits |
-| `choose_merges` | moves what can start to *started*, oldest first; finds merges whose run is gone |
-| `start_merges` | triggers one `account_merge` run for each |
+| `choose_merges` | moves what can start to *started*, oldest first; finds merges and undos that nobody works on any more |
+| `start_merges` | triggers one run for each; a run without a sign of life is begun anew, and ends at once (`RUN_REPLACED`) |
 | `report_failures` | publishes the failed events that no callback has published |
 
 It has no params: `{}` is its whole conf. Triggering it by hand only looks earlier.
@@ -33,7 +33,7 @@ from airflow.sdk import dag, get_current_context, task
 from account_merge_airflow.connections import open_service
 from account_merge_airflow.operators import StartMergeOperator
 from account_merge_airflow.policies import POLL_ARGS
-from account_merge_airflow.runs import run_state, trigger_arguments
+from account_merge_airflow.runs import life_of, run_state, trigger_arguments
 from account_merge_airflow.sensors import WaitForWorkSensor
 
 
@@ -65,7 +65,7 @@ def account_merge_poll() -> None:
         """Lists the merges that can start, oldest first. Runs also without new events: merges may be free again."""
         context = get_current_context()
         with open_service() as service:
-            return [trigger_arguments(merge) for merge in service.choose_merges(lambda run: run_state(context, run))]
+            return [trigger_arguments(merge) for merge in service.choose_merges(lambda run: life_of(context, run))]
 
     @task(task_display_name="Report failures", trigger_rule="all_done", execution_timeout=timedelta(minutes=3))
     def report_failures() -> dict[str, int]:
@@ -75,10 +75,10 @@ def account_merge_poll() -> None:
             return service.report_failures(lambda run: run_state(context, run))
 
     start_merges = StartMergeOperator.partial(
-        task_id="start_merges", task_display_name="Start merges", trigger_dag_id="account_merge", logical_date=None,
+        task_id="start_merges", task_display_name="Start merges", logical_date=None,
         skip_when_already_exists=True, map_index_template="{{ task.conf['merge_id'] }}", retries=2,
         retry_delay=timedelta(seconds=5), execution_timeout=timedelta(minutes=1),
-        doc_md="Triggers one `account_merge` run for each chosen merge; a run that exists is left alone.",
+        doc_md="Triggers one run for each chosen merge; one that exists is left alone. A run without life is ended.",
     ).expand_kwargs(chosen := choose_merges())  # fmt: skip
     claimed = EmptyOperator(task_id="claimed", doc_md="A leaf, so that a failed claim fails the run.",
                             execution_timeout=timedelta(minutes=1))  # fmt: skip

@@ -31,7 +31,7 @@ class Admission:
     def admit(self, merge_id: uuid.UUID, run_id: str = "") -> dict[str, Any]:
         """Takes the leases and moves the merge to running, or says why it cannot be merged now.
 
-        :raises InvalidRequest: the merge can never be done as asked; it is refused in the journal.
+        :raises InvalidRequest: the merge can never be done as asked, it is refused in the journal; or another run has it.
         :raises NeedsAttention: another merge took its accounts, or an unknown table keeps merges from being admitted.
         """
         for _ in range(10):
@@ -47,6 +47,8 @@ class Admission:
                 continue
             if halted := self._merging.switch.halt(merge, asked=True):
                 return merge_answer(self._journal.need(merge_id), proceed=False, note=halted)
+            if merge.state in ("started", "running"):
+                check_run(merge, run_id)
             others = [known for known in merge.run_ids if known != run_id]
             runs = {"run_ids": [*others, run_id]} if run_id and run_id != (merge.run_ids or [""])[-1] else {}
             if merge.state in ("requested", "waiting"):
@@ -137,6 +139,20 @@ class Admission:
             columns.update(next_failure(merge))
             columns.update(error_columns(None), resume=None)
         return self._journal.move(merge, "running", **columns)
+
+
+def check_run(merge: Merge, run_id: str) -> None:
+    """A run that the poll has replaced ends here: another one goes on with the merge.
+
+    :raises InvalidRequest: it has; nothing was written.
+    """
+    newest = merge.run_ids[-1] if merge.run_ids else ""
+    if run_id in merge.run_ids[:-1] and run_id != newest:
+        raise InvalidRequest(
+            "RUN_REPLACED",
+            f"run {run_id} does nothing any more: run {newest} goes on with merge {merge.merge_id}",
+            "Look at that run; this one may be deleted.",
+        )
 
 
 def merge_answer(merge: Merge, proceed: bool, note: str = "") -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from account_merge import operate, salvage
+from account_merge.alive import BY_COMMAND
 from account_merge.choices import Choices
 from account_merge.errors import InvalidRequest, MergeError
 from account_merge.events import Position, merge_id_for, parse
@@ -204,7 +205,7 @@ def run_merge(service: Service, merge_id: uuid.UUID, publish: bool, progress: bo
     failed: MergeError | None = None
     answer: dict[str, Any] = {"id": str(merge_id), "state": "", "seconds": 0.0, "counts": {}, "error": None}
     try:
-        admitted = service.admit(merge_id, run_id=f"cli__{merge_id}")
+        admitted = service.admit(merge_id, run_id=f"{BY_COMMAND}{merge_id}")
         answer["note"] = admitted["note"]
         if admitted["proceed"]:
             for rule in RULES:

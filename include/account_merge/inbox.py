@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
 from typing import Any
 
+from account_merge.alive import LOST, TAKING_BACK, UNDER_WAY, Alive, Life
 from account_merge.errors import InvalidEvent, MergeError
 from account_merge.events import Message, merge_id_for, parse
 from account_merge.failures import Failures
@@ -17,10 +17,8 @@ from account_merge.states import CLOSED, RESUMABLE
 from account_merge.switch import ALL, Stop, Switch
 from account_merge.topics import Topics
 
-#: How long a merge in a state is left alone. One that was started and has no run lost it between two steps of the poll;
-#: one that runs is most often done long before.
-GRACE = {"started": timedelta(seconds=30), "running": timedelta(minutes=5)}
-_ENDED = ("success", "failed")
+#: The DAGs whose runs do merges, and take them back.
+MERGE_DAG, UNDO_DAG = "account_merge", "account_merge_undo"
 
 
 class Inbox:
@@ -28,7 +26,7 @@ class Inbox:
 
     def __init__(self, journal: Journal, topics: Callable[[], Topics], failures: Failures, settings: Settings) -> None:
         self._journal, self._topics, self._failures, self._settings = journal, topics, failures, settings
-        self._switch = Switch(journal)
+        self._switch, self._alive = Switch(journal), Alive(journal, settings)
 
     def look(self) -> dict[str, int]:
         """Messages past the committed offset; without any, 1 when a merge or a failed event is due. Consumes nothing."""
@@ -44,9 +42,9 @@ class Inbox:
         yield from (m for m in find("failed_event", "sending") if self._old(m))
         yield from (m for m in self._begun(stops) if self._old(m))
 
-    @staticmethod
-    def _old(merge: Merge) -> bool:
-        return merge.updated_at is None or now() - merge.updated_at > GRACE.get(merge.state, GRACE["started"])
+    def _old(self, merge: Merge) -> bool:
+        """Whether nothing changed in the merge's row for so long that it is worth a look at its run."""
+        return merge.updated_at is None or now() - merge.updated_at > self._alive.shortest(merge)
 
     def claim(self, limit: int) -> dict[str, int]:
         """Writes each message into the journal, then commits, never moving an offset back.
@@ -124,38 +122,49 @@ class Inbox:
         return merge.state in RESUMABLE and all(h is None or h.merge_id == merge.merge_id for h in holders)
 
     def _begun(self, stops: Mapping[str, Stop]) -> list[Merge]:
-        """Merges that have a run, and no switch stops them."""
-        searches = (("state", "started"), ("state", "running"), ("resume", "started"))
-        found = [m for search in searches for m in self._journal.find(*search, but=stops)] if ALL not in stops else []
-        return [m for m in found if m.resume is None or m.state in RESUMABLE]
+        """Merges that have a run, and no switch stops them; an undo goes on whatever is stopped."""
+        find, under_way = self._journal.find, [m for m in self._journal.find("state", "undoing")]
+        if ALL in stops:
+            return under_way
+        searches = (("state", "started"), ("state", "running"), ("state", "redoing"), ("resume", "started"))
+        found = [m for search in searches for m in find(*search, but=stops)]
+        return [m for m in found if m.resume is None or m.state in RESUMABLE] + under_way
 
-    def choose(self, run_state: Callable[[str], str | None], limit: int) -> list[dict[str, Any]]:
-        """Moves what can start to started, oldest first, and answers one run for each.
+    def choose(self, life: Life, limit: int) -> list[dict[str, Any]]:
+        """Moves what can start to started, oldest first, and answers one run for each; also runs that shall end.
 
-        :param run_state: the state of an Airflow run, None when it does not exist.
+        :param life: see `Life`.
         """
-        chosen = []
         stops = self._switch.on()
-        for merge in [*self._stranded(run_state, stops), *self._startable(stops)][:limit]:
-            run = self._begin(merge)
-            chosen += [run] if run else []
+        ready = [*self._stranded(life, stops), *((merge, "") for merge in self._startable(stops))]
+        chosen = []
+        for merge, state in ready[:limit]:
+            lost = merge.run_ids[-1] if state == LOST else ""
+            if (run := self._begin(merge, lost)) is not None:
+                chosen += [run, {**run, "trigger_run_id": lost, "reset_dag_run": True}] if lost else [run]
         return chosen
 
-    def _begin(self, merge: Merge) -> dict[str, Any] | None:
-        """Moves a merge to its next run; None when somebody else did."""
-        number = merge.attempt + 1
-        run_id = f"merge__{merge.merge_id}__{number}"
+    def _begin(self, merge: Merge, lost: str = "") -> dict[str, Any] | None:
+        """Moves a merge to its next run; None when somebody else did.
+
+        :param lost: the run that showed no sign of life, which this one replaces.
+        """
+        number, action = merge.attempt + 1, TAKING_BACK.get(merge.state, "")
+        run_id = f"{action or 'merge'}__{merge.merge_id}__{number}"
         again = merge.state in RESUMABLE  # only `admit` moves these on
-        state = merge.state if again or merge.state == "running" else "started"
-        resume = {"resume": "started"} if again else {}
-        if not self._journal.change(merge, state=state, attempt=number, run_ids=[*merge.run_ids, run_id], **resume):
+        state = merge.state if again or merge.state in UNDER_WAY else "started"
+        columns: dict[str, Any] = {"resume": "started"} if again else {}
+        if lost:
+            columns["note"] = f"run {lost} showed no sign of life: it is ended, run {run_id} goes on"
+        if not self._journal.change(merge, state=state, attempt=number, run_ids=[*merge.run_ids, run_id], **columns):
             return None
-        conf = {
-            "merge_id": str(merge.merge_id),
-            "source_accounts": list(merge.request.sources),
-            "target_account": merge.request.target,
-        }
-        return {"merge_id": str(merge.merge_id), "trigger_run_id": run_id, "conf": conf}
+        merge_id = {"merge_id": str(merge.merge_id)}
+        accounts = {"source_accounts": list(merge.request.sources), "target_account": merge.request.target}
+        undo = {"action": action, "dry_run": False, "reason": f"goes on in place of run {lost}" if lost else ""}
+        return {
+            **merge_id, "trigger_run_id": run_id, "dag_id": UNDO_DAG if action else MERGE_DAG,
+            "conf": merge_id | (undo if action else accounts),
+        }  # fmt: skip
 
     def start(self, merge: Merge) -> dict[str, Any] | None:
         """Moves one requested merge to started, as `choose` does, and answers its run; None leaves it to the poll.
@@ -168,11 +177,9 @@ class Inbox:
         others = (m for m in sharing.values() if m.merge_id != merge.merge_id and m.state not in CLOSED | {"proposed"})
         return None if any(others) else self._begin(merge)
 
-    def _stranded(self, run_state: Callable[[str], str | None], stops: Mapping[str, Stop]) -> list[Merge]:
-        """Merges that have begun and whose run does not exist, or ended without moving them on."""
-        found = []
+    def _stranded(self, life: Life, stops: Mapping[str, Stop]) -> Iterator[tuple[Merge, str | None]]:
+        """Merges under way that nobody works on any more, with what Airflow says of their newest run."""
         for merge in (m for m in self._begun(stops) if self._old(m)):
-            state_of_run = run_state(merge.run_ids[-1]) if merge.run_ids else None
-            if state_of_run is None or (state_of_run in _ENDED and state_of_run != "failed"):
-                found.append(merge)
-        return found
+            state = life(merge.run_ids[-1]) if merge.run_ids else None
+            if self._alive.stalled(merge, state):
+                yield merge, state

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
+from account_merge.alive import Life
 from account_merge.audit import Audit, Difference
 from account_merge.engine import Progress
 from account_merge.errors import InvalidRequest
@@ -75,9 +76,9 @@ class Service(Parts):
         """Takes messages of the merge topic into the journal, then commits their offsets."""
         return self.inbox.claim(limit)
 
-    def choose_merges(self, run_state: Callable[[str], str | None], limit: int = 1024) -> list[dict[str, Any]]:
-        """The runs to start now, oldest merge first; each merge is moved to started."""
-        return self.inbox.choose(run_state, limit)
+    def choose_merges(self, life: Life, limit: int = 1024) -> list[dict[str, Any]]:
+        """The runs to start now, oldest merge first, each merge moved to started; and those that shall end."""
+        return self.inbox.choose(life, limit)
 
     def settle(self, limit: int = 200, seconds: float = 240.0) -> dict[str, int]:
         """Moves what came to source accounts since their merges, where that is due."""

@@ -271,6 +271,10 @@ SETTINGS: tuple[Setting, ...] = (
             "How create-journal replicates that keyspace; in production NetworkTopologyStrategy with three copies."),
     Setting("settle_after_seconds", "ACCOUNT_MERGE_SETTLE_AFTER_SECONDS", "600,86400,604800", "pauses",
             "How long after a merge what came to its source accounts since is moved as well; - for never.", least=1),
+    Setting("stalled_after_seconds", "ACCOUNT_MERGE_STALLED_AFTER_SECONDS", "900", "seconds",
+            "How long a merge, undo or redo under way may show no sign of life (no entry in its log, no task that runs or is "
+            "about to) before the poll gives it another run. Longer than Airflow's own task_queued_timeout.",
+            least=10, most=86400),
     Setting("undo_days", "ACCOUNT_MERGE_UNDO_DAYS", "90", "days",
             "How long after its end a merge can be undone, or one that was undone stand again; - for ever.", least=0),
     Setting("retention_days", "ACCOUNT_MERGE_RETENTION_DAYS", "365", "days",
@@ -339,6 +343,7 @@ class Settings:
     journal_keyspace: str
     journal_replication: dict[str, Any] = field(hash=False)
     settle_after_seconds: tuple[float, ...]
+    stalled_after_seconds: float
     undo_days: float | None
     retention_days: float | None
     cutover: datetime | None

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from account_merge.admission import check_run
+from account_merge.alive import TAKING_BACK
 from account_merge.engine import Progress
 from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
 from account_merge.events import sync_events
@@ -66,6 +68,22 @@ class Undoing:
                 for log in self._merging.logs(one, rule):
                     log.close()
         return self._answer(merge, "", proceed=True)
+
+    def attend(self, merge_id: uuid.UUID, run_id: str) -> None:
+        """Notes which run does the undo, so that the poll can tell when nobody does it any more.
+
+        :raises InvalidRequest: the poll has given the undo another run; this one does nothing any more.
+        """
+        for _ in range(10):
+            merge = self._journal.need(merge_id)
+            if merge.state not in TAKING_BACK or merge.run_ids[-1:] == (run_id,):
+                return
+            if merge.run_ids and merge.run_ids[-1].startswith(f"{TAKING_BACK[merge.state]}__{merge_id}"):
+                check_run(merge, run_id)
+            others = [known for known in merge.run_ids if known != run_id]
+            if self._journal.change(merge, run_ids=[*others, run_id]):
+                return
+        raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
 
     def _take(self, merge: Merge) -> None:
         roles = {**{s: "source" for s in merge.request.sources}, merge.survivor or merge.request.target: "target"}

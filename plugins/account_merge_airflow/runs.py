@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from account_merge.service import Service
 
 MERGE_DAG = "account_merge"
+#: States of a task that runs, or that the scheduler is going to run by itself.
+LIVING = frozenset({"scheduled", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred"})
 #: Merges that a run of `account_merge_rescue` previews table by table; of more it checks the lines.
 RESCUE_PREVIEWS = 200
 #: How long one run looks for stranded accounts.
@@ -195,7 +197,9 @@ def begin_undo(context: Context, service: Service) -> dict[str, Any]:
         answer = {"merge_id": str(merge_id), "state": merge.state, "note": f"dry_run: {action} is possible."}
         return answer if action in ACTIONS else end_here(context, answer, "it is done in one step")
     if action in ACTIONS:
-        return service.undoing.begin(merge_id, action, person, reason)
+        answer = service.undoing.begin(merge_id, action, person, reason)
+        service.undoing.attend(merge_id, context["run_id"])
+        return answer
     undoing = service.undoing
     answer = undoing.abandon(merge_id, reason) if action == "abandon" else undoing.repair(merge_id, person, reason)
     end_here(context, answer, "it is done in one step")
@@ -206,15 +210,15 @@ def undo_of(params: Mapping[str, Any]) -> uuid.UUID:
     return uuid.UUID(params["merge_id"].strip())
 
 
-def run_state(context: Context, run_id: str) -> str | None:
-    """Return the state of a run of `account_merge`; None when Airflow knows no such run.
+def run_state(context: Context, run_id: str, dag_id: str = MERGE_DAG) -> str | None:
+    """Return the state of a run; None when Airflow knows no such run.
 
     Any other trouble is raised: taking an unreachable API for a missing run would start a merge's run again.
     """
     from airflow.sdk.exceptions import AirflowRuntimeError
 
     try:
-        state = context["ti"].get_dagrun_state(dag_id=MERGE_DAG, run_id=run_id)
+        state = context["ti"].get_dagrun_state(dag_id=dag_id, run_id=run_id)
     except AirflowRuntimeError as error:
         if (error.error.detail or {}).get("status_code") == 404:
             return None
@@ -222,12 +226,35 @@ def run_state(context: Context, run_id: str) -> str | None:
     return str(getattr(state, "value", state))
 
 
+def life_of(context: Context, run_id: str) -> str | None:
+    """Return the state of a run that merges or undoes; `LOST` when it runs and no task of it runs or is about to.
+
+    LocalExecutor can lose a task: it stays `queued` for ever, and its run `running`.
+    """
+    from account_merge.alive import LOST
+    from account_merge.inbox import UNDO_DAG
+
+    for dag_id in (MERGE_DAG, UNDO_DAG):
+        state = run_state(context, run_id, dag_id)
+        if state == "running":
+            tasks = context["ti"].get_task_states(dag_id=dag_id, run_ids=[run_id]).get(run_id, {})
+            alive = LIVING & {str(getattr(task, "value", task)) for task in tasks.values()}
+            return state if alive else LOST
+        if state is not None:
+            return state
+    return None
+
+
 def trigger_arguments(merge: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn a chosen merge into arguments of `TriggerDagRunOperator`."""
+    """Turn a chosen run into arguments of `TriggerDagRunOperator`."""
     conf = merge["conf"]
-    sources = ", ".join(conf["source_accounts"])
-    note = f"Merge {merge['merge_id']}: {sources} into {conf['target_account']}, by the poll."
-    return {"trigger_run_id": merge["trigger_run_id"], "conf": dict(conf), "note": note[:1000]}
+    sources, target = ", ".join(conf.get("source_accounts", ())), conf.get("target_account")
+    what = f"Merge {merge['merge_id']}: {sources} into {target}" if sources else f"Merge {merge['merge_id']}"
+    found = {
+        "trigger_dag_id": merge["dag_id"], "trigger_run_id": merge["trigger_run_id"], "conf": dict(conf),
+        "note": f"{what}, by the poll."[:1000],
+    }  # fmt: skip
+    return found | ({"reset_dag_run": True} if merge.get("reset_dag_run") else {})
 
 
 def go_on(context: Context, answer: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Compares what is there with the model: rows, journal, topics and logs. Every finding is lost, doubled or silent."""
+"""Compares what is there with the model: rows, journal, topics and logs. Every finding is of one of `KINDS`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from tests.torture.model import Facts, differences, together
 from tests.torture.traffic import Family, Traffic
 
 CHILDREN = ("settle", "repair")
+KINDS = ("lost", "doubled", "silent", "stuck")
+FINAL = ("completed", "refused", "undone", "abandoned")
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,10 @@ class Checker:
         ids = ", ".join(f"{w.via} {w.merge_id}" for w in family.wishes)
         states = {m.merge_id: m.state for m in self.merges}
         if trouble := stories.problem(family, states):
-            yield Finding("silent", f"{where}: {trouble} {family.trouble} [{ids}]")
+            ended = all(states.get(wish.merge_id) in FINAL for wish in family.wishes)
+            yield Finding("silent" if ended else "stuck", f"{where}: {trouble} {family.trouble} [{ids}]")
         elif "STUCK" in family.trouble:
-            yield Finding("silent", f"{where}: {family.trouble} [{ids}]")
+            yield Finding("stuck", f"{where}: {family.trouble} [{ids}]")
         if not family.accounts:
             return
         holds = stories.holds(family, lambda merge_id: states.get(merge_id, ""))
@@ -139,8 +142,8 @@ class Checker:
     # --- merges -------------------------------------------------------------------------------------------------------
     def _merge(self, merge: Merge) -> Iterator[Finding]:
         name = f"merge {merge.merge_id} ({merge.request.origin}, {merge.state})"
-        if merge.state not in ("completed", "refused", "undone", "abandoned"):
-            yield Finding("silent", f"{name} is stuck: {merge.error_code} {merge.error} {merge.note}")
+        if merge.state not in FINAL:
+            yield Finding("stuck", f"{name}: {merge.error_code} {merge.error} {merge.note}")
             return
         if merge.failed_event == "undeliverable":
             yield Finding("silent", f"{name}: its failed event could not be delivered")

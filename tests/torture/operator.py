@@ -8,16 +8,15 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 
-from account_merge.cli import run_merge
 from account_merge.errors import InvalidRequest, MergeError
 from account_merge.model import Merge
 from account_merge.search import Search
 from account_merge.service import Service
+from tests.torture.checker import FINAL
 from tests.torture.traffic import Traffic
 from tests.torture.world import AWAY
 
 POLL = "account_merge_poll"
-FINAL = frozenset({"completed", "refused", "undone", "abandoned"})
 
 
 class Operator:
@@ -119,14 +118,10 @@ class Operator:
         ), f"{len(merges)} {len(playing)} {max((m.updated_at for m in merges if m.updated_at), default='')}"
 
     def repair_all(self, merges: list[Merge]) -> None:
-        """Move what came late: a repair of each of these merges, done as the command does it."""
+        """Have what came late moved: a repair of each of these merges, which the poll starts."""
         for merge in merges:
             try:
-                with self._world.core() as core:
-                    opened = core.undoing.repair(merge.merge_id, "operator", "what came late")
-                    run_merge(core, uuid.UUID(opened["merge_id"]), publish=True)
-                self.acts["repaired"] += 1
-            except InvalidRequest as refused:
-                self.troubles.append(f"repair of merge {merge.merge_id}: {refused}")
-            except MergeError as error:
+                self._world.of_core(lambda core, m=merge: core.undoing.repair(m.merge_id, "operator", "what came late"))
+                self.acts["repairs asked for"] += 1
+            except (InvalidRequest, MergeError) as error:
                 self.troubles.append(f"repair of merge {merge.merge_id}: {error}")

@@ -17,7 +17,7 @@ from local import messages
 from local.config import DEFAULT_PORTS, Config
 from local.stack import ALL, Stack
 from tests.torture import stories
-from tests.torture.checker import CHILDREN, Checker, Finding, unfinished_runs
+from tests.torture.checker import CHILDREN, KINDS, Checker, Finding, unfinished_runs
 from tests.torture.faults import Faults
 from tests.torture.keeper import Keeper
 from tests.torture.operator import Operator
@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "ACCOUNT_MERGE_RETRY_DELAY_SECONDS": "3",
     "ACCOUNT_MERGE_SETTLE_AFTER_SECONDS": "30",
     "ACCOUNT_MERGE_SETTLE_SCHEDULE": "* * * * *",
+    "ACCOUNT_MERGE_STALLED_AFTER_SECONDS": "120",
 }
 FAMILIES_PER_FAULT = 0.25
 STILL = 900.0  # s without any change after which what is not done counts as stuck
@@ -59,7 +60,7 @@ class Torture:
             self._log.flush()
 
     def run(self) -> int:
-        """The exit status: 0 when nothing was lost, doubled or silent."""
+        """The exit status: 0 when nothing was lost, doubled, silent or stuck."""
         os.environ.update(ENVIRONMENT)
         places = Config(self.home, Config.from_env().cache, dict.fromkeys(DEFAULT_PORTS, 0), durable=True)
         stack = Stack(places, self.note)
@@ -98,10 +99,10 @@ class Torture:
             world.close()
         for finding in findings:
             self.say(f"{finding.kind.upper()}: {finding.words} [seed {self.seed}]")
-        lost, doubled, silent = (sum(f.kind == kind for f in findings) for kind in ("lost", "doubled", "silent"))
+        counts = " · ".join(f"{sum(f.kind == kind for f in findings)} {kind}" for kind in KINDS)
         self.say(
             f"torture: seed {self.seed} · {sum(faults.counts.values())} faults · {sum(traffic.sent.values())} events · "
-            f"{lost} lost · {doubled} doubled · {silent} silent"
+            f"{counts}"
         )
         return findings
 
@@ -140,10 +141,10 @@ class Torture:
             time.sleep(0.5)
         if not keeper.all_ready():
             down = [name for name, ready in keeper.ready.items() if not ready]
-            findings.append(Finding("silent", f"{', '.join(down)} did not come back"))
+            findings.append(Finding("stuck", f"{', '.join(down)} did not come back"))
         self.say("the faults are over, everything is up; waiting until all is done")
         if left := operator.quiet(STILL, self.say):
-            findings.append(Finding("silent", f"stuck, nothing has moved for {STILL:.0f} s: {left}"))
+            findings.append(Finding("stuck", f"nothing has moved for {STILL:.0f} s: {left}"))
         late = {a.id for family in traffic.families for a in family.accounts if a.late}
         undone = {w.merge_id for family in traffic.families for w in family.undone}
         with traffic.world.core() as core:
@@ -151,7 +152,7 @@ class Torture:
         mine = [m for m in done if m.request.origin not in CHILDREN and late & set(m.request.sources)]
         operator.repair_all([m for m in mine if m.merge_id not in undone])
         if left := operator.quiet(STILL, self.say):
-            findings.append(Finding("silent", f"repairs are stuck, nothing has moved for {STILL:.0f} s: {left}"))
+            findings.append(Finding("stuck", f"repairs: nothing has moved for {STILL:.0f} s: {left}"))
         return findings
 
     def _runs(self, world: World, checker: Checker) -> list[Finding]:

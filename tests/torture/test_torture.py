@@ -54,6 +54,6 @@ def test_a_short_torture_loses_doubles_and_silences_nothing():
             told, _ = torture.communicate(timeout=1100)
         finally:
             torture.terminate()  # it then stops its stack by itself
-    end = rf"torture: seed 2 · {FAULTS} faults · \d+ events · 0 lost · 0 doubled · 0 silent\n\Z"
+    end = rf"torture: seed 2 · {FAULTS} faults · \d+ events · 0 lost · 0 doubled · 0 silent · 0 stuck\n\Z"
     assert torture.returncode == 0, told
     assert re.search(end, told), told

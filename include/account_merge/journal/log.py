@@ -6,6 +6,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import groupby, islice
 from typing import Any
 
@@ -273,6 +274,16 @@ def last_row(cas: Cas, merge_id: uuid.UUID, log: str, cql: str, serial: bool = T
         else:
             found, low, step = row, probe, 2 * step
     return found
+
+
+def newest_at(cas: Cas, merge_id: uuid.UUID, logs: Iterable[str]) -> datetime | None:
+    """When the newest entry of these logs of a merge was appended; None when all are empty. Reads no payload."""
+    cql = (
+        "SELECT seq, created_at FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? "
+        "ORDER BY seq DESC LIMIT 1"
+    )
+    found = (last_row(cas, merge_id, log, cql, serial=False) for log in logs)
+    return max((row.created_at for row in found if row is not None), default=None)
 
 
 def ends(logs: Iterable[Log]) -> dict[str, bytes]:

@@ -133,12 +133,12 @@ def test_claim_takes_good_and_bad_events_once(session, environment, service):
 def test_a_merge_whose_run_vanished_is_started_again(session, environment, service, monkeypatch):
     from datetime import timedelta
 
-    from account_merge import inbox
+    from account_merge import alive
 
     merge_id = service.open_merge(MergeRequest((account(),), account()))
     first = service.choose_merges(lambda run: None)[0]["trigger_run_id"]
     assert first == f"merge__{merge_id}__1"
     assert service.choose_merges(lambda run: None) == []
-    monkeypatch.setitem(inbox.GRACE, "started", timedelta(0))
+    monkeypatch.setitem(alive.GRACE, "started", timedelta(0))
     assert service.choose_merges(lambda run: "queued") == []
     assert service.choose_merges(lambda run: None)[0]["trigger_run_id"] == f"merge__{merge_id}__2"

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from account_merge import inbox
+from account_merge import alive
 from account_merge.cli import main, run_merge
 from account_merge.errors import InvalidRequest, NeedsAttention
 from account_merge.events import parse
@@ -210,7 +210,7 @@ def test_a_resuming_run_that_vanished_is_started_again(service, pair, monkeypatc
     merge_id = paused(service, pair)
     run = service.choose_merges(lambda run: None)[0]["trigger_run_id"]
     assert service.choose_merges(lambda run: None) == []  # it may still be on its way
-    monkeypatch.setitem(inbox.GRACE, "started", timedelta(0))
+    monkeypatch.setitem(alive.GRACE, "started", timedelta(0))
     assert service.choose_merges(lambda run: "queued") == []
     again = service.choose_merges(lambda run: None)[0]["trigger_run_id"]
     assert (run, again) == (f"merge__{merge_id}__2", f"merge__{merge_id}__3")

@@ -103,7 +103,6 @@ def test_a_claim_is_not_retried_inside_its_run(poll_dag):
 
 def test_starting_a_merge_twice_starts_it_once(poll_dag):
     start = poll_dag.task_dict["start_merges"]
-    assert start.partial_kwargs["trigger_dag_id"] == "account_merge"
     assert start.partial_kwargs["skip_when_already_exists"] is True
     assert start.partial_kwargs["logical_date"] is None
     assert "merge_id" in start.partial_kwargs["map_index_template"]

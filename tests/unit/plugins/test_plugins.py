@@ -128,15 +128,23 @@ def test_a_chosen_merge_becomes_a_run():
     from account_merge_airflow.runs import trigger_arguments
 
     conf = {"merge_id": "m", "source_accounts": ["a"], "target_account": "b"}
-    started = trigger_arguments({"merge_id": "m", "trigger_run_id": "merge__m__1", "conf": conf})
-    assert started == {"trigger_run_id": "merge__m__1", "conf": conf, "note": "Merge m: a into b, by the poll."}
+    started = trigger_arguments(
+        {"merge_id": "m", "trigger_run_id": "merge__m__1", "dag_id": "account_merge", "conf": conf}
+    )
+    assert started == {"trigger_dag_id": "account_merge", "trigger_run_id": "merge__m__1", "conf": conf,
+                       "note": "Merge m: a into b, by the poll."}  # fmt: skip
 
 
 def test_a_note_is_never_too_long_for_airflow():
     from account_merge_airflow.runs import trigger_arguments
 
     conf = {"merge_id": "m", "source_accounts": ["a" * 128] * 20, "target_account": "b"}
-    assert len(trigger_arguments({"merge_id": "m", "trigger_run_id": "r", "conf": conf})["note"]) <= 1000
+    assert (
+        len(
+            trigger_arguments({"merge_id": "m", "trigger_run_id": "r", "dag_id": "account_merge", "conf": conf})["note"]
+        )
+        <= 1000
+    )
 
 
 def test_a_run_of_the_poll_names_its_merge():

@@ -1,0 +1,79 @@
+"""Who still works on a merge that is under way: nothing hangs, and what lives is left alone.
+
+A merge under way shows life by an entry in its logs, a change of its row, or a task that Airflow runs or is about to run.
+Without any of these for long enough it gets another run. The log makes a second worker safe, so that a mistake costs work
+only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+from account_merge.journal import Journal, now
+from account_merge.journal.log import newest_at
+from account_merge.model import Merge
+from account_merge.rules import RULES
+from account_merge.settings import Settings
+
+#: Answers of the state of a run, by its id: Airflow's own word, `LOST`, or None when there is no such run.
+Life = Callable[[str], str | None]
+#: Airflow says that the run is running, and no task of it runs or is about to: its task was lost in the queue.
+LOST = "lost"
+#: States of a merge whose rows are being taken back, or brought again, and the action that does it.
+TAKING_BACK = {"undoing": "undo", "redoing": "redo"}
+#: States in which somebody writes a merge's rows.
+UNDER_WAY = frozenset({"running", *TAKING_BACK})
+#: How long a merge whose run is gone is left alone. One that was started and has no run lost it between two steps of the
+#: poll; one that runs is most often done long before.
+GRACE = {"started": timedelta(seconds=30), "running": timedelta(minutes=5)}
+#: How the run id of a merge that the command line does begins.
+BY_COMMAND = "cli__"
+
+
+class Alive:
+    """Tells a merge that is worked on from one that hangs."""
+
+    def __init__(self, journal: Journal, settings: Settings) -> None:
+        self._journal = journal
+        self._stalled = timedelta(seconds=settings.stalled_after_seconds)
+
+    def shortest(self, merge: Merge) -> timedelta:
+        """For so long nobody has to look at the merge's run."""
+        return self._stalled if merge.state in TAKING_BACK else GRACE.get(merge.state, GRACE["started"])
+
+    def stalled(self, merge: Merge, run: str | None) -> bool:
+        """Whether a merge under way needs another run.
+
+        :param run: what `Life` says of its newest run.
+        """
+        patience = self._patience(merge, run)
+        if patience is None or merge.updated_at is None:
+            return patience is not None
+        moment = now()
+        if moment - merge.updated_at <= patience:
+            return False
+        written = newest_at(self._journal, merge.merge_id, _logs(merge)) if merge.state in UNDER_WAY else None
+        return written is None or moment - written > patience
+
+    def _patience(self, merge: Merge, run: str | None) -> timedelta | None:
+        """How long a merge may show no life; None: Airflow works on it, or a person has to."""
+        back = merge.state in TAKING_BACK
+        if run == LOST:
+            return self._stalled
+        if run == "failed":
+            # A failed merge waits for a person. An undo has no such state: it is tried again, ever more rarely.
+            runs = sum(name.startswith(f"{TAKING_BACK.get(merge.state)}__{merge.merge_id}") for name in merge.run_ids)
+            return self._stalled * (1 + runs) if back else None
+        if run is None and (back or (merge.run_ids and merge.run_ids[-1].startswith(BY_COMMAND))):
+            return self._stalled  # no run of Airflow's: a command may be at work
+        return self.shortest(merge) if run in (None, "success") else None
+
+
+def _logs(merge: Merge) -> Iterator[str]:
+    """The names of the logs that somebody who works on the merge appends to."""
+    before = f"{merge.operation}/" if merge.state in TAKING_BACK else ""
+    for rule in RULES:
+        yield f"{before}{rule.table}"
+        if rule.deactivated and merge.request.source_rows == "deactivate":
+            yield from (f"{before}{rule.table}/{account}" for account in merge.request.sources)
