@@ -29,12 +29,14 @@ class Config:
     """The places of one stack; two stacks with two homes never touch each other's files.
 
     :param durable: what Cassandra acknowledges survives a SIGKILL, as on a cluster whose other replicas have it.
+    :param guarded: Cassandra asks who signs in, and allows what was granted.
     """
 
     home: Path
     cache: Path
     ports: dict[str, int]
     durable: bool = False
+    guarded: bool = False
 
     @classmethod
     def from_env(cls, env: dict[str, str] | None = None) -> Config:

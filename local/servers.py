@@ -17,6 +17,12 @@ HERE = Path(__file__).resolve().parent
 #: Cassandra's default, which is fast, and loses what it acknowledged in the last moment before a SIGKILL; or on disk
 #: before it is acknowledged.
 COMMITLOG_SYNC = {False: "commitlog_sync: periodic\ncommitlog_sync_period: 10000ms", True: "commitlog_sync: batch"}
+#: Everybody may do all; or who signs in may do what was granted (the first user is cassandra, with that password);
+#: a grant counts at once.
+ACCESS = {
+    False: "authenticator: AllowAllAuthenticator\nauthorizer: AllowAllAuthorizer",
+    True: "authenticator: PasswordAuthenticator\nauthorizer: CassandraAuthorizer\npermissions_validity: 0ms",
+}
 CLUSTER_ID = "bG9jYWwtc3RhY2stMDAwMQ"
 
 
@@ -52,12 +58,12 @@ def cassandra(config: Config, port: int) -> Entry:
     data = home / "data"
     settings = _render(
         config, "cassandra", "cassandra.yaml", cql_port=port, storage_port=free_port(), data=data,
-        commitlog_sync=COMMITLOG_SYNC[config.durable],
+        commitlog_sync=COMMITLOG_SYNC[config.durable], access=ACCESS[config.guarded],
     )  # fmt: skip
     agents = [f"-javaagent:{jar}" for jar in lib.glob("jamm-*.jar")]
     command = [tools.java(), *_java_options("cassandra"), *agents, f"-Dcassandra.config={settings.as_uri()}",
                f"-Dcassandra.storagedir={data}", f"-Dlogback.configurationFile={HERE}/cassandra/logback.xml",
-               "-Dcassandra-foreground=yes", "-cp", f"{lib}/*",
+               "-Dcassandra-foreground=yes", "-Dcassandra.superuser_setup_delay_ms=0", "-cp", f"{lib}/*",
                "org.apache.cassandra.service.CassandraDaemon"]  # fmt: skip
     return launch(command, home / "server.log", cwd=home, port=port)
 

@@ -4,8 +4,9 @@ A server that does not start fails the tests that need it; none is skipped. `ACC
 home of a stack that is up: the tests then use it and leave it running.
 
 Fixtures: `stack` (Kafka and Cassandra), `airflow_stack` (the same and all of Airflow), `fresh_stack` (a stack that a
-test may kill), `settings` (keyspaces, topics and group of this test alone), `environment` (the same as variables),
-`service` (the core on them), `session` (a Cassandra session). `schema_family` is parametrised indirectly.
+test may kill), `guarded_stack` (a Cassandra with sign-in), `settings` (keyspaces, topics and group of this test alone),
+`environment` (the same as variables), `service` (the core on them), `session` (a Cassandra session). `schema_family` is
+parametrised indirectly.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ HOME_PREFIX = "account-merge-test-"
 STARTED: list[Stack] = []
 
 
-def _new_stack() -> Stack:
+def _new_stack(guarded: bool = False) -> Stack:
     home = Path(tempfile.mkdtemp(prefix=f"{HOME_PREFIX}{os.getpid()}-{started_at(os.getpid())}-"))
     home.chmod(0o755)  # PostgreSQL, which runs as another user than root, must be able to enter
-    stack = Stack(Config(home, Config.from_env().cache, dict.fromkeys(DEFAULT_PORTS, 0)))
+    stack = Stack(Config(home, Config.from_env().cache, dict.fromkeys(DEFAULT_PORTS, 0), guarded=guarded))
     STARTED.append(stack)
     return stack
 
@@ -86,6 +87,17 @@ def airflow_stack(stack: Stack) -> Stack:
     """The stack with PostgreSQL and every component of Airflow, the topics, the sample platform and the journal."""
     stack.up(ALL)
     return stack
+
+
+@pytest.fixture(scope="session")
+def guarded_stack() -> Iterator[Stack]:
+    """A Cassandra that asks who signs in, for tests that change what a cluster says of itself as well."""
+    own = _new_stack(guarded=True)
+    try:
+        own.up(["cassandra"])
+        yield own
+    finally:
+        own.clean()
 
 
 @pytest.fixture
@@ -155,7 +167,7 @@ def service(settings: Settings) -> Iterator[Service]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
     """A failed test on real servers shows the end of their logs."""
     report = yield
-    if report.failed and {"stack", "fresh_stack"} & set(getattr(item, "fixturenames", ())):
+    if report.failed and {"stack", "fresh_stack", "guarded_stack"} & set(getattr(item, "fixturenames", ())):
         for stack in STARTED:
             for name, entry in stack.state.load().items():
                 report.sections.append((f"end of {name}'s log", tail(entry, 15)))

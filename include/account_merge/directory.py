@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from account_merge.errors import NeedsAttention, TransientError
+from account_merge.cassandra_errors import DRIVER_ERRORS, driver_error
+from account_merge.errors import MergeError, NeedsAttention
 from account_merge.settings import Settings
-from account_merge.store import DRIVER_ERRORS, Store, unavailable
+from account_merge.store import Store
 
 #: What leads to a user in user_lookup, and the column of `user` that holds the value exactly as it is there.
 LOOKED_UP = {"email": "email", "phone": "phone", "username": "username"}
@@ -112,11 +113,13 @@ class PlatformDirectory:
         try:
             return list(self._session.execute(self._store.prepare(cql.replace("{ks}", keyspace)), values))
         except DRIVER_ERRORS as error:
-            raise unavailable("answer for the platform's users", error, self._settings) from error
-        except TransientError as error:
-            if type(error.__cause__).__name__ == "InvalidRequest":
-                raise no_directory(self._settings) from error
-            raise
+            raise self._told(driver_error("answer for the platform's users", error, self._settings)) from error
+        except MergeError as error:
+            raise self._told(error) from error
+
+    def _told(self, error: MergeError) -> MergeError:
+        """A table or column of the platform's users that is not there has its own error."""
+        return no_directory(self._settings) if error.code == "SCHEMA_CHANGED" else error
 
 
 def no_directory(settings: Settings) -> NeedsAttention:

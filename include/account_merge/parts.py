@@ -10,6 +10,7 @@ from typing import Any, Self
 from account_merge import coverage
 from account_merge.asking import Asking
 from account_merge.by_name import ByName
+from account_merge.cassandra_errors import DRIVER_ERRORS, driver_error
 from account_merge.coverage import Coverage
 from account_merge.deactivation import ACCOUNT, Deactivation
 from account_merge.directory import PlatformDirectory
@@ -25,7 +26,7 @@ from account_merge.rules import RULES
 from account_merge.schema import Capabilities, Tables, capabilities, detect
 from account_merge.settings import Settings
 from account_merge.settling import Settling
-from account_merge.store import DRIVER_ERRORS, Store, connect, unavailable
+from account_merge.store import Store, connect
 from account_merge.stranded import Stranded
 from account_merge.switch import Switch
 from account_merge.topics import Topics
@@ -66,7 +67,7 @@ class Parts:
         try:
             yield
         except DRIVER_ERRORS as error:
-            raise unavailable(doing, error, self.settings) from error
+            raise driver_error(doing, error, self.settings) from error
 
     @cached_property
     def topics(self) -> Topics:

@@ -220,7 +220,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("cassandra_username", "CASSANDRA_USERNAME", "", "text", "User; empty means no sign-in.", secret=True),
     Setting("cassandra_password", "CASSANDRA_PASSWORD", "", "text", "Password.", secret=True),
     Setting("cassandra_local_dc", "CASSANDRA_LOCAL_DC", "", "text",
-            "The data centre to talk to; empty means that of the first contact point."),
+            "The data centre to talk to; empty means the only one. Where the cluster has several, it has to be named."),
     Setting("cassandra_request_timeout_seconds", "CASSANDRA_REQUEST_TIMEOUT_SECONDS", "10", "seconds",
             "How long one request to Cassandra may take.", least=0.5, most=600),
     Setting("courses_keyspace", "ACCOUNT_MERGE_COURSES_KEYSPACE", "sunbird_courses", "name",

@@ -11,36 +11,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
-from cassandra import ConsistencyLevel, DriverException, RequestExecutionException
+from cassandra import ConsistencyLevel
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import (
-    EXEC_PROFILE_DEFAULT,
-    Cluster,
-    ExecutionProfile,
-    NoHostAvailable,
-    Session,
-)
-from cassandra.connection import ConnectionException
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 from cassandra.policies import (
     DCAwareRoundRobinPolicy,
     ExponentialReconnectionPolicy,
     FallthroughRetryPolicy,
-    RoundRobinPolicy,
     TokenAwarePolicy,
 )
-from cassandra.protocol import ErrorMessage
 from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
+from account_merge.cassandra_errors import DRIVER_ERRORS, driver_error
 from account_merge.codec import plain
-from account_merge.errors import TransientError
+from account_merge.errors import NeedsAttention, TransientError
 from account_merge.model import Change, Key, Row, Write
 from account_merge.schema import TableSchema
 from account_merge.settings import Settings
 
-#: `ErrorMessage`: an error of the server for which the driver has no exception of its own ("Server is shutting down").
-DRIVER_ERRORS = (
-    DriverException, RequestExecutionException, ErrorMessage, NoHostAvailable, ConnectionException, OSError,
-)  # fmt: skip
 T = TypeVar("T")
 _NARROW_PAGE = 5000  # rows of a page without wide columns: measured best for reading
 _LOOK_AGAIN = 10.0  # s between two looks for a server that is away, at most
@@ -48,13 +36,16 @@ _WINDOW = 16  # requests in flight: measured best for small batches on two cores
 
 
 def connect(settings: Settings) -> tuple[Cluster, Session]:
-    """An open session: LOCAL_QUORUM, SERIAL for leases across data centres, token-aware, no driver retries.
+    """An open session with one data centre: LOCAL_QUORUM, SERIAL for leases across all, token-aware, no driver retries.
 
     Nagle's algorithm is switched off: with it every request above 4 KiB costs 44 ms.
 
     :raises TransientError: no contact point answered.
+    :raises NeedsAttention: the data centre is not named and there are several, or there is none of that name; the user
+        or the password is not accepted.
     """
-    policy = DCAwareRoundRobinPolicy(settings.cassandra_local_dc) if settings.cassandra_local_dc else RoundRobinPolicy()
+    # Without a name the policy takes the data centre of the first contact point that answers.
+    policy = DCAwareRoundRobinPolicy(settings.cassandra_local_dc)
     profile = ExecutionProfile(
         load_balancing_policy=TokenAwarePolicy(policy),
         # A list written twice at one timestamp is there twice: the driver must never retry on its own.
@@ -79,19 +70,39 @@ def connect(settings: Settings) -> tuple[Cluster, Session]:
         reconnection_policy=ExponentialReconnectionPolicy(0.5, _LOOK_AGAIN, max_attempts=None),
     )
     try:
-        return cluster, cluster.connect()
+        session = cluster.connect()
     except DRIVER_ERRORS as error:
+        there = _data_centres(cluster)  # in which the driver looked for hosts of the named one
         cluster.shutdown()
-        raise unavailable("connect", error, settings) from error
+        check_data_centre(there, settings)
+        raise driver_error("connect", error, settings) from error
+    try:
+        check_data_centre(_data_centres(cluster), settings)
+    except NeedsAttention:
+        cluster.shutdown()
+        raise
+    return cluster, session
 
 
-def unavailable(doing: str, error: BaseException, settings: Settings) -> TransientError:
-    """The transient error for a driver's exception; it names the servers and never a row's value."""
-    where = f"{','.join(settings.cassandra_contact_points)}:{settings.cassandra_port}"
-    return TransientError(
-        "CASSANDRA_UNAVAILABLE",
-        f"Cassandra at {where} did not {doing}: {type(error).__name__}",
-        "Nothing is lost: the same step goes on where it ended once Cassandra answers. Check it with `python -m account_merge check`.",
+def _data_centres(cluster: Cluster) -> list[str]:
+    return sorted({host.datacenter for host in cluster.metadata.all_hosts() if host.datacenter})
+
+
+def check_data_centre(there: Sequence[str], settings: Settings) -> None:
+    """Refuse a cluster of which nobody can say whom LOCAL_QUORUM asks.
+
+    :param there: the data centres that the cluster has; none where no host has answered.
+    :raises NeedsAttention: several and none is named, or the named one is not among them.
+    """
+    named = settings.cassandra_local_dc
+    if not there or named in there or (not named and len(there) == 1):
+        return
+    problem = f"there is no data centre {named}" if named else "Cassandra has several data centres and none is named"
+    raise NeedsAttention(
+        "DATA_CENTRE",
+        f"{problem}; there are {', '.join(there)}",
+        "Name the one whose rows the platform reads and writes: CASSANDRA_LOCAL_DC, or local_dc in the extra of the "
+        "Airflow connection cassandra_account_merge. Nothing was written.",
     )
 
 
@@ -103,7 +114,7 @@ def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
 
 
 class Store:
-    """Reads and writes one account's rows of a table. Every method raises TransientError when Cassandra is away."""
+    """Reads and writes one account's rows of a table. Every method raises what `driver_error` makes of a failure."""
 
     def __init__(self, session: Session, settings: Settings) -> None:
         self._session = session
@@ -116,7 +127,7 @@ class Store:
             try:
                 self._prepared[cql] = self._session.prepare(cql)
             except DRIVER_ERRORS as error:
-                raise unavailable("prepare a statement", error, self._settings) from error
+                raise driver_error("prepare a statement", error, self._settings) from error
         return self._prepared[cql]
 
     def base(self) -> int:
@@ -143,7 +154,7 @@ class Store:
         try:
             return [tuple(row) for row in self._session.execute(statement, values)]
         except DRIVER_ERRORS as error:
-            raise unavailable("answer a read", error, self._settings) from error
+            raise driver_error("answer a read", error, self._settings) from error
 
     def _select(self, schema: TableSchema, known: Sequence[str], in_column: str | None = None) -> PreparedStatement:
         columns = [f'"{c.actual}"' for c in (*schema.key.values(), *schema.columns.values())]
@@ -186,7 +197,7 @@ class Store:
                 result = self._session.execute(bound, paging_state=state)
                 rows, state = list(result.current_rows), result.paging_state
             except DRIVER_ERRORS as error:
-                raise unavailable("answer a read", error, self._settings) from error
+                raise driver_error("answer a read", error, self._settings) from error
             yield from (self._row(schema, tuple(raw), base) for raw in rows)
             if not state:
                 return
@@ -205,7 +216,7 @@ class Store:
             for row in self._session.execute(bound):
                 yield tuple(plain(value) for value in row)
         except DRIVER_ERRORS as error:
-            raise unavailable("answer a read", error, self._settings) from error
+            raise driver_error("answer a read", error, self._settings) from error
 
     def rows_by_key(self, schema: TableSchema, account: str, keys: Iterable[Key]) -> dict[Key, Row]:
         """An account's rows of exactly these keys, with a clock taken before; a missing row is not in the answer."""
@@ -227,7 +238,7 @@ class Store:
                         row = self._row(schema, tuple(raw), base)
                         found[row.key] = row
                 except DRIVER_ERRORS as error:
-                    raise unavailable("answer a read", error, self._settings) from error
+                    raise driver_error("answer a read", error, self._settings) from error
         return found
 
     def write(self, schema: TableSchema, account: str, changes: Iterable[Change], attempt: int = 0) -> None:
@@ -260,7 +271,7 @@ class Store:
                 try:
                     future.result()
                 except DRIVER_ERRORS as error:
-                    raise unavailable("acknowledge a write", error, self._settings) from error
+                    raise driver_error("acknowledge a write", error, self._settings) from error
 
     def _statements(
         self, schema: TableSchema, account: str, change: Change, attempt: int
@@ -307,6 +318,3 @@ class Store:
             yield f"{quoted} = {quoted} - ?", set(write.remove)
         if write.value:
             yield f"{quoted} = {quoted} + ?", write.value
-
-
-__all__ = ["DRIVER_ERRORS", "Store", "connect", "unavailable"]

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from account_merge.cassandra_errors import DRIVER_ERRORS, driver_error
 from account_merge.errors import NeedsAttention
 from account_merge.schema import columns_of
 from account_merge.settings import Settings
-from account_merge.store import DRIVER_ERRORS, Store, unavailable
+from account_merge.store import Store
 
 #: The ends of the token ring (Murmur3).
 FIRST, LAST = -(2**63), 2**63 - 1
@@ -53,7 +54,7 @@ class Users:
         try:
             columns = columns_of(self._session, keyspace).get(table, [])
         except DRIVER_ERRORS as error:
-            raise unavailable("show its schema", error, self._settings) from error
+            raise driver_error("show its schema", error, self._settings) from error
         if not {"id", "userid"} & set(columns) or not {"status", "isdeleted"} & set(columns):
             raise NeedsAttention(
                 "NO_USER_TABLE",

@@ -2,7 +2,8 @@
 
 Connections (both optional; what they leave blank stays as the environment says):
 
-- `cassandra_account_merge`: host (comma separated), port, login, password, schema = keyspace of the learners' tables;
+- `cassandra_account_merge`: host (comma separated), port, login, password, schema = keyspace of the learners' tables,
+  extra = `local_dc`, also where Airflow's own Cassandra hook has it (`load_balancing_policy_args`);
 - `kafka_account_merge`: extra = options of librdkafka, `bootstrap.servers` among them.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,8 +67,14 @@ def _cassandra_fields(connection: Connection) -> dict[str, Any]:
         "cassandra_username": connection.login,
         "cassandra_password": connection.password,
         "courses_keyspace": connection.schema,
+        "cassandra_local_dc": _local_dc(connection.extra_dejson),
     }
     return {name: value for name, value in fields.items() if value}
+
+
+def _local_dc(extra: Mapping[str, Any]) -> Any:
+    arguments = extra.get("load_balancing_policy_args")
+    return extra.get("local_dc") or (arguments.get("local_dc") if isinstance(arguments, Mapping) else None)
 
 
 def _kafka_fields(connection: Connection) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from cassandra import ConsistencyLevel
 from cassandra.cluster import Cluster, Session
 from confluent_kafka import Producer
 
+from account_merge.cassandra_errors import DRIVER_ERRORS
 from account_merge.errors import TransientError
 from account_merge.service import Service
 from account_merge.settings import Settings
-from account_merge.store import DRIVER_ERRORS
 from tests.e2e.airflow_client import AirflowClient, Refused
 from tests.torture.model import Account, Facts
 

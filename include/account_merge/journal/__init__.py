@@ -11,9 +11,9 @@ from importlib.resources import files
 from cassandra import InvalidRequest
 from cassandra.protocol import ConfigurationException, SyntaxException
 
+from account_merge.cassandra_errors import DRIVER_ERRORS
 from account_merge.journal.accounts import Accounts
 from account_merge.journal.cas import Cas, now
-from account_merge.store import DRIVER_ERRORS
 
 __all__ = ["Cas", "Journal", "now"]
 

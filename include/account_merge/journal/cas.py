@@ -12,9 +12,9 @@ from typing import Any
 from cassandra import ConsistencyLevel
 from cassandra.query import PreparedStatement
 
+from account_merge.cassandra_errors import DRIVER_ERRORS, driver_error
 from account_merge.errors import MergeError, NeedsAttention
 from account_merge.settings import Settings
-from account_merge.store import DRIVER_ERRORS, unavailable
 
 BUCKET = 100  # entries in a partition: at most 100 MiB of payload, 2 MB in the usual case
 NO_MERGE = uuid.UUID(int=0)  # the merge id of entries that belong to no merge
@@ -44,10 +44,9 @@ class Cas:
         return self._prepared[cql, serial]
 
     def missing(self, error: BaseException) -> MergeError:
-        """A journal that was never created has its own error; anything else is transient."""
-        if type(error).__name__ == "InvalidRequest":
-            return self.older()
-        return unavailable("answer the journal", error, self.settings)
+        """A keyspace, table or column of the journal that is not there has its own error."""
+        told = driver_error("answer the journal", error, self.settings)
+        return self.older() if told.code == "SCHEMA_CHANGED" else told
 
     def older(self) -> MergeError:
         """The journal was never created, or is older than this program."""

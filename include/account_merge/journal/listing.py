@@ -86,7 +86,7 @@ def _days(cas: Cas, first: date, last: date) -> Iterator[Any]:
     try:
         yield from _stream(cas, "day >= ? AND day <= ?", [first, last])
     except NeedsAttention as error:
-        if error.code != "NO_JOURNAL":
+        if error.code != "CASSANDRA_REFUSED":
             raise
         # A secondary index, which serves where the server knows no storage-attached one, knows no ranges.
         for row in _stream(cas, "", []):

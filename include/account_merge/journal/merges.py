@@ -75,8 +75,10 @@ class Merges(Cas):
     def _known(self, row: Any) -> Merge:
         try:
             return _merge(row)
-        except AttributeError as error:  # the row lacks columns
-            raise self.older() from error
+        except AttributeError as error:
+            if error.obj is not row:
+                raise
+            raise self.older() from error  # the row lacks a column
 
     def need(self, merge_id: uuid.UUID) -> Merge:
         """A merge that must exist."""

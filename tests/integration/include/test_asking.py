@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from cassandra import InvalidRequest as CassandraRefuses
 
 from account_merge.asking import place_of, text_of
 from account_merge.cli import run_merge
@@ -129,7 +130,7 @@ def test_a_server_without_ranges_lists_the_same(service, dated, monkeypatch):
 
     def refusing(cql, *args, **named):
         if "day >= ?" in cql:
-            raise service.journal.missing(type("InvalidRequest", (Exception,), {})())
+            raise service.journal.missing(CassandraRefuses("Only EQ and IN relation are supported on the index"))
         return stream(cql, *args, **named)
 
     monkeypatch.setattr(service.journal, "stream", refusing)

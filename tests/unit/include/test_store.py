@@ -7,7 +7,7 @@ import inspect
 import pytest
 from cassandra import protocol
 
-from account_merge.store import DRIVER_ERRORS
+from account_merge.cassandra_errors import DRIVER_ERRORS
 
 MESSAGES = [c for _, c in inspect.getmembers(protocol, inspect.isclass) if issubclass(c, protocol.ErrorMessage)]
 

@@ -115,6 +115,17 @@ def test_connections_win_over_the_environment(monkeypatch):
     assert "secret" not in repr(settings)
 
 
+@pytest.mark.parametrize(
+    "extra", ['{"local_dc": "west"}', '{"load_balancing_policy_args": {"local_dc": "west"}}', '{"local_dc": ""}', "{}"]
+)
+def test_a_connection_names_the_data_centre(monkeypatch, extra):
+    from account_merge_airflow.connections import settings_from
+
+    monkeypatch.setenv("CASSANDRA_LOCAL_DC", "east")
+    found = settings_from(connection(host="one", extra=extra), None).cassandra_local_dc
+    assert found == ("west" if "west" in extra else "east")
+
+
 def test_what_a_connection_leaves_blank_stays(monkeypatch):
     from account_merge_airflow.connections import settings_from
 
