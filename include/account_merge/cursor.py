@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
+from account_merge.errors import NeedsAttention
+from account_merge.model import Row
+
 T = TypeVar("T")
+
+
+def ascending(stream: Iterable[T], of: str) -> Iterator[T]:
+    """Hand a stream of (key, ...) through as long as its keys do not fall; a key may come several times.
+
+    :param of: what the stream holds, for the error.
+    :raises NeedsAttention: a key falls: what joins sorted streams would pair wrong rows.
+    """
+    return _checked(stream, of, lambda item: item[0], operator.lt)  # type: ignore[index]
+
+
+def rising(rows: Iterable[Row], of: str) -> Iterator[Row]:
+    """Hand rows through as long as their keys rise.
+
+    :param of: what the rows are, for the error.
+    :raises NeedsAttention: a key does not rise: what joins sorted streams would pair wrong rows.
+    """
+    return _checked(rows, of, lambda row: row.key, operator.le)
+
+
+def _checked(stream: Iterable[T], of: str, key: Callable[[T], Any], wrong: Callable[[Any, Any], bool]) -> Iterator[T]:
+    before: Any = None
+    for item in stream:
+        here = key(item)
+        if before is not None and wrong(here, before):
+            raise NeedsAttention(
+                "OUT_OF_ORDER",
+                f"{of} do not come in the order of their keys: no more of them is merged",
+                "Report it with the table's DDL and the server's version; abandoning the merge frees its accounts.",
+            )
+        before = here
+        yield item
 
 
 class Cursor(Generic[T]):
     """Holds one item of the stream at a time.
 
     :param stream: (key, value), sorted by key; a key may come several times.
+    :param of: what the stream holds, for the error of one that is not sorted.
     """
 
-    def __init__(self, stream: Iterable[tuple[Any, T]]) -> None:
-        self._stream = iter(stream)
+    def __init__(self, stream: Iterable[tuple[Any, T]], of: str) -> None:
+        self._stream = ascending(stream, of)
         self._next = next(self._stream, None)
 
     def at(self, key: Any) -> list[T]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from account_merge.codec import Codec
-from account_merge.cursor import Cursor
+from account_merge.cursor import Cursor, ascending
 from account_merge.derive import Evidence
 from account_merge.journal import Cas
 from account_merge.journal.expired import Kept
@@ -89,9 +89,9 @@ class Looks:
     def _ahead(self, look: Look, other: TableRule, schema: TableSchema, account: str) -> Cursor[Any]:
         if (look.name, account) not in self._streams:
             logs = [Log(self._cas, m, other.table, Codec(schema)) for m in sorted(self._merges_into[account])]
-            self._streams[look.name, account] = Cursor(
-                heapq.merge(*(brought(log, look, other, self._expired) for log in logs))
-            )
+            words = f"rows of {other.table} in the log"
+            made = (ascending(brought(log, look, other, self._expired), words) for log in logs)
+            self._streams[look.name, account] = Cursor(heapq.merge(*made, key=lambda item: item[0]), words)
         return self._streams[look.name, account]
 
 

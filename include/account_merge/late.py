@@ -85,7 +85,7 @@ def _totals(rule: TableRule, change: Change) -> Change:
 
 def mending(steps: Iterator[tuple[Key, list[Step]]], look: Callable[[Sequence[Step], Row | None], Mend]) -> Mends:
     """Mends for one sweep with ascending keys."""
-    done = Cursor(steps)
+    done = Cursor(steps, "what was done to rows, in the log,")
 
     def at(key: Key, row: Row | None) -> Mend:
         here = done.at(key)

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from account_merge.choices import COMBINE, SOURCE, TARGET
+from account_merge.cursor import ascending, rising
 from account_merge.derive import Evidence, Side
 from account_merge.model import Change, Key, Row, Values, Write
 from account_merge.rules import TableRule
@@ -207,7 +208,7 @@ def plan(
 ) -> Iterator[tuple[Change, int]]:
     """One change for each key that a source has, in key order, with the base clock that its reads allow (µs).
 
-    All streams must be sorted by key; memory is one row a stream.
+    All streams must be sorted by key, which is checked; memory is one row a stream.
 
     :param given: (key, source account, column -> highest value handed on) of earlier merges, sorted by key.
     :param skip: keys whose rows stay as the target has them.
@@ -216,9 +217,10 @@ def plan(
     :param seeding: the retired job has merged these accounts before.
     :param choose: whose row stands.
     """
-    streams = [_tagged(rows, 0, account) for account, rows in sorted(sources.items())]
-    streams.append(_tagged(target, 1, target_account))
-    streams.append((key, 2, account, values) for key, account, values in given)
+    streams = [_tagged(rule, rows, 0, account) for account, rows in sorted(sources.items())]
+    streams.append(_tagged(rule, target, 1, target_account))
+    totals = ascending(given, f"totals of {rule.table} in the log")
+    streams.append((key, 2, account, values) for key, account, values in totals)
     merged = heapq.merge(*streams, key=lambda item: item[0])
     for key, group in groupby(merged, key=lambda item: item[0]):
         mine, held, ledger = _gathered(group)
@@ -258,6 +260,6 @@ def _raise(known: dict[str, int], to: Mapping[str, int]) -> None:
         known[column] = max(value, known.get(column, value))
 
 
-def _tagged(rows: Iterable[Row], kind: int, account: str) -> Iterator[tuple[Key, int, str, Any]]:
-    for row in rows:
+def _tagged(rule: TableRule, rows: Iterable[Row], kind: int, account: str) -> Iterator[tuple[Key, int, str, Any]]:
+    for row in rising(rows, f"rows of {rule.table}"):
         yield row.key, kind, account, row

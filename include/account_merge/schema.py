@@ -5,8 +5,8 @@ Reads `system_schema` only; never writes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from cassandra import InvalidRequest
@@ -16,6 +16,14 @@ from account_merge.errors import NeedsAttention
 from account_merge.model import Key
 from account_merge.rules import TableRule
 
+#: Types by which Cassandra sorts as Python does (texts: by UTF-8 bytes, which is the order of code points).
+_ALIKE = frozenset({
+    "ascii", "text", "varchar", "blob", "boolean", "tinyint", "smallint", "int", "bigint", "varint", "decimal", "float",
+    "double", "date", "time", "timestamp",
+})  # fmt: skip
+#: Types that Python can sort, otherwise than Cassandra does (which takes uuids by version and time).
+_OTHERWISE = frozenset({"uuid", "timeuuid", "inet"})
+_TEXTS = frozenset({"ascii", "text", "varchar"})
 #: One concept, its names in the platform's schema families (Cassandra: courseid; Spark's YCQL: collectionid).
 ALIASES: tuple[frozenset[str], ...] = (
     frozenset({"courseid", "collectionid", "course_id", "collection_id"}),
@@ -61,6 +69,9 @@ class TableSchema:
     :param key: logical key without the account -> column.
     :param partition: logical columns of the partition key; :param clustering: of the clustering key, in order.
     :param indexed: logical columns with a secondary or SAI index of their own.
+    :param order: how each partition lies: `alike` where Cassandra sorts the clustering columns as Python does, all of them
+        rising; `falling` where all of them fall; `mixed` otherwise.
+    :param unmoved: columns that no merge moves -> why.
     """
 
     keyspace: str
@@ -71,6 +82,8 @@ class TableSchema:
     partition: tuple[str, ...]
     clustering: tuple[str, ...]
     indexed: frozenset[str]
+    order: str = "alike"
+    unmoved: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def full_name(self) -> str:
@@ -81,6 +94,11 @@ class TableSchema:
     def by_account(self) -> bool:
         """The account alone is the partition key: its rows are read in one sorted sweep."""
         return self.partition == (self.user.logical,)
+
+    def lies_by(self, columns: Sequence[str], known: Sequence[str] = ()) -> bool:
+        """Whether the rows with one value in each of the columns `known` are read in the order of these key columns."""
+        left = [c for c in self.clustering if c not in known]
+        return self.order != "mixed" and set(self.partition) <= set(known) and left[: len(columns)] == list(columns)
 
     def column(self, logical: str) -> Column:
         """Any column by its logical name."""
@@ -181,34 +199,38 @@ def detect(
 ) -> TableSchema | None:
     """The rule's table in this cluster, or None when the table does not exist.
 
-    :raises NeedsAttention: the table exists, but a key column that the rule needs cannot be recognised.
+    :raises NeedsAttention: the table exists, but its key is not the rule's or cannot be put in order, or it is none that
+        a merge can write (a view, counters).
     """
     rows = list(
         session.execute(
-            "SELECT column_name, kind, position, type FROM system_schema.columns WHERE keyspace_name=%s AND table_name=%s",
+            "SELECT column_name, kind, position, type, clustering_order FROM system_schema.columns "
+            "WHERE keyspace_name=%s AND table_name=%s",
             (keyspace, name),
         )
     )
     if not rows:
         return None
+    _check_writable(session, keyspace, name, rows)
     types = {
         column: cql_type
         for _, _, column, cql_type in session.prepare(f'SELECT * FROM "{keyspace}"."{name}"').result_metadata
     }
-    present = {row.column_name for row in rows}
+    told = {row.column_name: row for row in rows}
     primary = {row.column_name for row in rows if row.kind in ("partition_key", "clustering")}
     names = _key_names(rule, primary, f"{keyspace}.{name}")
+    _check_types(rule, {logical: told[actual].type for logical, actual in names.items()}, f"{keyspace}.{name}")
     logical_of = {actual: logical for logical, actual in names.items()}
-    kinds = {row.column_name: kind_of(row.type) for row in rows}
 
     def column(actual: str) -> Column:
-        kind = kinds[actual]
+        kind = kind_of(told[actual].type)
         older = "WRITETIME" if kind == "scalar" else ""
         write_time = "MAXWRITETIME" if can is None or can.collection_write_times else older
         return Column(logical_of.get(actual, actual), actual, kind, types[actual], write_time)
 
     ordered = sorted(rows, key=lambda row: row.position)
-    user = column(names[rule.user])
+    clustering = [row for row in ordered if row.kind == "clustering"]
+    static = {row.column_name: "it is static: one value for a whole partition" for row in rows if row.kind == "static"}
     indexed = {
         (row.options or {}).get("target", "").strip('"')
         for row in session.execute(
@@ -218,10 +240,54 @@ def detect(
     return TableSchema(
         keyspace,
         name,
-        user,
+        column(names[rule.user]),
         {logical: column(names[logical]) for logical in rule.key},
-        {actual: column(actual) for actual in sorted(present - primary)},
+        {actual: column(actual) for actual in sorted(told.keys() - primary - static.keys())},
         tuple(logical_of[row.column_name] for row in ordered if row.kind == "partition_key"),
-        tuple(logical_of[row.column_name] for row in ordered if row.kind == "clustering"),
+        tuple(logical_of[row.column_name] for row in clustering),
         frozenset(logical_of.get(target, target) for target in indexed),
+        _order(clustering),
+        static,
     )
+
+
+def _order(clustering: Sequence[Any]) -> str:
+    """`TableSchema.order` of the clustering columns, as the server tells of them."""
+    if any(row.type not in _ALIKE for row in clustering):
+        return "mixed"
+    directions = {row.clustering_order.lower() for row in clustering}
+    return "mixed" if len(directions) > 1 else "falling" if directions == {"desc"} else "alike"
+
+
+def _check_writable(session: Any, keyspace: str, name: str, rows: Sequence[Any]) -> None:
+    table = session.execute(
+        "SELECT table_name FROM system_schema.tables WHERE keyspace_name=%s AND table_name=%s", (keyspace, name)
+    )
+    if not list(table):
+        raise NeedsAttention(
+            "NOT_A_TABLE",
+            f"{keyspace}.{name} is a materialised view: Cassandra writes it itself",
+            "Name the table that the view is made of in ACCOUNT_MERGE_TABLE_NAMES.",
+        )
+    counters = sorted(row.column_name for row in rows if row.type == "counter")
+    if counters:
+        raise NeedsAttention(
+            "NOT_A_TABLE",
+            f"table {keyspace}.{name} has counters ({', '.join(counters)}), which cannot be written with a timestamp: a "
+            "write that is repeated would count twice",
+            "Name a table without counters in ACCOUNT_MERGE_TABLE_NAMES.",
+        )
+
+
+def _check_types(rule: TableRule, types: Mapping[str, str], table: str) -> None:
+    """Key columns whose values are taken from other tables are texts; Python can put the others in an order."""
+    named = {rule.user, *rule.belongs.columns, *rule.belongs.constants}
+    for logical, cql_type in types.items():
+        fits = _TEXTS if logical in named else _ALIKE | _OTHERWISE
+        if cql_type not in fits:
+            words = "no text" if logical in named else "nothing that rows can be sorted by here"
+            raise NeedsAttention(
+                "UNKNOWN_KEY",
+                f"the key column for {logical} in table {table} is a {cql_type}: {words}",
+                "Name the right table in ACCOUNT_MERGE_TABLE_NAMES.",
+            )

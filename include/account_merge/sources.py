@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import groupby
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
+from account_merge.cursor import ascending
 from account_merge.errors import NeedsAttention
 from account_merge.model import Key, Row
 from account_merge.rules import RULES, Look, Place, TableRule
@@ -22,6 +23,8 @@ from account_merge.settings import SETTINGS, Settings
 from account_merge.store import Store, batched
 
 Values = tuple[Any, ...]
+#: Rows of one account and table that are held at once to be sorted: some 100 MB of the widest rows of the platform.
+MOST_SORTED = 50_000
 
 
 class Sources:
@@ -42,7 +45,8 @@ class Sources:
         schema = self._tables.schemas[rule.table]
         way = self.way(rule)
         if way == "partition":
-            yield from self._store.pages(schema, {schema.user.logical: account})
+            pages = self._store.pages(schema, {schema.user.logical: account})
+            yield from pages if schema.lies_by(rule.key, [schema.user.logical]) else self._sorted(schema, pages)
         elif way == "index":
             # Rows of an account that its partition does not hold together are few.
             yield from sorted(self._store.pages(schema, {schema.user.logical: account}), key=lambda row: row.key)
@@ -51,8 +55,35 @@ class Sources:
                 found = self._store.rows_by_key(schema, account, keys)
                 yield from (found[key] for key in keys if key in found)
         else:
-            for known in self._key_list(rule, schema, account):
-                yield from self._store.pages(schema, known)
+            lists = (self._store.pages(schema, known) for known in self._key_list(rule, schema, account))
+            pages = chain.from_iterable(lists)
+            yield from pages if self._list_lies_by_key(rule, schema) else self._sorted(schema, pages)
+
+    def _list_lies_by_key(self, rule: TableRule, schema: TableSchema) -> bool:
+        """Whether the rows of a list of keys come in the order of the rule's key: first the places', then Cassandra's."""
+        known = _needed(schema)
+        led = [c for c in rule.belongs.columns if c in known]
+        left = [c for c in rule.key if c not in known]
+        leads = rule.belongs.columns[: len(led)] == tuple(led)
+        by_key = [*led, *left] == [c for c in rule.key if c not in rule.belongs.constants or c not in known]
+        return leads and by_key and schema.lies_by(left, known)
+
+    @staticmethod
+    def _sorted(schema: TableSchema, found: Iterable[Row]) -> list[Row]:
+        """Rows that do not come in the order of the rule's key, put in order.
+
+        :raises NeedsAttention: there are too many to hold them at once.
+        """
+        rows = list(islice(found, MOST_SORTED + 1))
+        if len(rows) > MOST_SORTED:
+            raise NeedsAttention(
+                "UNKNOWN_KEY",
+                f"rows of {schema.full_name} do not lie in the order of the rule's key, and an account has more than the "
+                f"{MOST_SORTED} that are sorted in memory",
+                "Copy the table into one that has the key of docs/rules.md, and name that in ACCOUNT_MERGE_TABLE_NAMES; or "
+                "leave the table out of the merge's tables.",
+            )
+        return sorted(rows, key=lambda row: row.key)
 
     def way(self, rule: TableRule) -> str:
         """How the rows of a table that this cluster has are found: partition, index, scan or keys."""
@@ -109,16 +140,18 @@ class Sources:
             if rule.gives and rule.belongs.kind == place.kind and (schema := self._tables.of(rule)) is not None
             for account in self._accounts
         ]
-        for values, _ in groupby(heapq.merge(self._listed(place), *streams)):
+        checked = (ascending(((values,) for values in stream), f"{place.kind}s of an account") for stream in streams)
+        for (values,), _ in groupby(heapq.merge(((values,) for values in self._listed(place)), *checked)):
             yield values
 
     def _given(self, rule: TableRule, schema: TableSchema, account: str) -> Iterator[Values]:
         found = self._store.values(schema, rule.belongs.columns, {schema.user.logical: account})
-        if not rule.collects:
+        if rule.collects:
+            yield from ((value,) for (held,) in found for value in sorted(held or ()))
+        elif schema.lies_by(rule.belongs.columns, [schema.user.logical]):
             yield from found
-            return
-        for (held,) in found:
-            yield from ((value,) for value in sorted(held or ()))
+        else:
+            yield from sorted(set(found))
 
     def _listed(self, place: Place) -> list[Values]:
         return sorted({(value,) for value in getattr(self._settings, place.listed)}) if place.listed else []
@@ -132,9 +165,8 @@ class Sources:
 
     def _key_list(self, rule: TableRule, schema: TableSchema, account: str) -> Iterator[dict[str, Any]]:
         """What the leading key columns are for each place, as far as the key needs it, once each."""
-        order = [*schema.partition, *schema.clustering]
-        needed = order[: max(order.index(schema.user.logical) + 1, len(schema.partition))]
-        last: dict[str, Any] = {}
+        needed = _needed(schema)
+        asked: set[Values] = set()
         for values in self._with_parts(rule.belongs):
             known = {**rule.belongs.bind(values), schema.user.logical: account}
             if not known.keys() >= set(needed):
@@ -143,10 +175,10 @@ class Sources:
                     f"rows of {schema.full_name} cannot be found by account: its key begins with {', '.join(needed)}",
                     f"Create an index on its column {schema.user.actual}, then clear the task.",
                 )
-            wanted = {column: known[column] for column in needed}
-            if wanted != last:
-                last = wanted
-                yield wanted
+            wanted = tuple(known[column] for column in needed)
+            if wanted not in asked:
+                asked.add(wanted)
+                yield dict(zip(needed, wanted, strict=True))
 
     def _parts(self, place: Place) -> dict[str, list[str]] | None:
         """The configured parts of each whole; None when none are configured."""
@@ -196,6 +228,12 @@ class Sources:
         known = {**rule.belongs.bind(place), schema.user.logical: account}
         leading = {c: known[c] for c in (*schema.partition, *schema.clustering) if c in known}
         yield from self._store.values(schema, names, leading)
+
+
+def _needed(schema: TableSchema) -> list[str]:
+    """The leading key columns that must be known to read an account's rows."""
+    order = [*schema.partition, *schema.clustering]
+    return order[: max(order.index(schema.user.logical) + 1, len(schema.partition))]
 
 
 def _variable(name: str) -> str:

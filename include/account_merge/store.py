@@ -169,6 +169,9 @@ class Store:
         if in_column:
             where.append(f'"{schema.column(in_column).actual}" IN ?')
         conditions = f" WHERE {' AND '.join(where)}" if where else ""
+        if schema.order == "falling" and set(schema.partition) <= set(known) and not in_column:
+            rising = ", ".join(f'"{schema.column(c).actual}" ASC' for c in schema.clustering)
+            conditions += f" ORDER BY {rising}"
         return self.prepare(f"SELECT {', '.join(what)} FROM {schema.full_name}{conditions}")
 
     def _row(self, schema: TableSchema, raw: tuple[Any, ...], base: int) -> Row:
@@ -181,7 +184,7 @@ class Store:
         return Row(tuple(raw[:keys]), values, written, base)
 
     def pages(self, schema: TableSchema, known: Mapping[str, Any]) -> Iterator[Row]:
-        """The rows whose key columns are `known`, page by page, as Cassandra orders them.
+        """The rows whose key columns are `known`, page by page; a partition from its least to its greatest key.
 
         Each page's rows carry a clock taken before the page was asked for.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from account_merge.cursor import ascending, rising
 from account_merge.engine import Planned, Progress, TableWork
 from account_merge.evidence import Looks
 from account_merge.journal import Cas
@@ -189,9 +190,10 @@ def reactivated(
     :param kept: takes in what expired entries tell.
     :param expired: what those know of a row from before.
     """
-    earlier = heapq.merge(*(_befores(log, kept) for log in logs), key=lambda item: item[0])
+    befores = (ascending(_befores(log, kept), f"rows of {log.table} in the log") for log in logs)
+    earlier = heapq.merge(*befores, key=lambda item: item[0])
     held = next(earlier, None)
-    for row in rows:
+    for row in rising(rows, "rows that a merge set inactive"):
         while held is not None and held[0] < row.key:
             held = next(earlier, None)
         values = dict(row.values)

@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Any
 
 from account_merge.codec import Codec
-from account_merge.cursor import Cursor
+from account_merge.cursor import Cursor, ascending, rising
 from account_merge.engine import Planned, Progress, TableWork, seconds_of
 from account_merge.errors import TransientError
 from account_merge.evidence import Looks
@@ -60,7 +60,8 @@ class TableUndo(TableWork):
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
         """One change for each row that the merge touched; this is also the preview."""
         replay = self._replay()
-        rows = ((row.key, 0, row) for row in self.found.rows(self._rule, self.account))
+        own = rising(self.found.rows(self._rule, self.account), f"rows of {self._rule.table}")
+        rows = ((row.key, 0, row) for row in own)
         steps = ((key, 1, done) for key, done in self._steps())
         base = self._store.base()
         for key, group in groupby(heapq.merge(rows, steps, key=lambda item: item[:2]), key=lambda item: item[0]):
@@ -78,7 +79,8 @@ class TableUndo(TableWork):
         logs = [Log(self._cas, m, self._rule.table, self._codec) for m in sorted(self._past.elsewhere)]
         expired = Kept(self._cas)
         totals = ledger(logs, self._past.sources, expired)
-        given = Cursor((key, (account, columns)) for key, account, columns in totals)
+        handed_on = ((key, (account, columns)) for key, account, columns in totals)
+        given = Cursor(handed_on, f"totals of {self._rule.table} in the log")
 
         def replay(
             key: Key, steps: Sequence[Step], row: Row | None, base: int,
@@ -183,7 +185,7 @@ def steps_of(cas: Cas, codec: Codec, past: Past, of: frozenset[uuid.UUID]) -> It
     """All that was done to each row that the merges `of` touched, in order; rows in key order."""
     logs = [Log(cas, one.merge, one.name, codec) for one in past.logs]
     streams = [
-        row_steps(log, one.brings, position, one.seeded)
+        ascending(row_steps(log, one.brings, position, one.seeded), f"rows of {one.name} in the log")
         for position, (log, one) in enumerate(zip(logs, past.logs, strict=True))
     ]
     for key, group in groupby(heapq.merge(*streams, key=lambda item: item[:2]), key=lambda item: item[0]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from itertools import groupby, islice
 from typing import Any
 
 from account_merge.codec import Codec, payload, unpayload
+from account_merge.cursor import ascending
 from account_merge.errors import NeedsAttention
 from account_merge.journal.cas import BUCKET, Cas, now
 from account_merge.journal.expired import Kept
@@ -296,9 +298,8 @@ def ledger(logs: Sequence[Log], accounts: frozenset[str], kept: Kept) -> Iterato
 
     :param kept: takes in what expired entries tell: they know no key, so it has to be asked for each row as well.
     """
-    import heapq
-
-    yield from heapq.merge(*(_handed(log, accounts, kept) for log in logs), key=lambda item: item[0])
+    streams = (ascending(_handed(log, accounts, kept), f"totals of {log.table} in the log") for log in logs)
+    yield from heapq.merge(*streams, key=lambda item: item[0])
 
 
 def _handed(log: Log, accounts: frozenset[str], kept: Kept) -> Iterator[tuple[Key, str, dict[str, int]]]:

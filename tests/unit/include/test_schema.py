@@ -13,7 +13,7 @@ from account_merge.rules import RULES, rule_for
 from account_merge.schema import detect, kind_of, real_name
 from tests.unit.include.ddl import EVENTS, FAMILIES, Table
 
-SystemColumn = namedtuple("SystemColumn", "column_name kind position type")
+SystemColumn = namedtuple("SystemColumn", "column_name kind position type clustering_order", defaults=("none",))
 
 
 class Answers:
@@ -27,11 +27,14 @@ class Answers:
             return [SimpleNamespace(options={"target": name}) for name in self._indexed]
         if self._table is None:
             return []
+        if "system_schema.tables" in query:
+            return ["the table"]
         rows = []
         for name, cql_type in self._table.columns.items():
             for kind, names in (("partition_key", self._table.partition), ("clustering", self._table.clustering)):
                 if name in names:
-                    rows.append(SystemColumn(name, kind, names.index(name), cql_type))
+                    order = "asc" if kind == "clustering" else "none"
+                    rows.append(SystemColumn(name, kind, names.index(name), cql_type, order))
                     break
             else:
                 rows.append(SystemColumn(name, "regular", -1, cql_type))
