@@ -65,7 +65,7 @@ class Asking:
         merges = self._journal.find("accounts", account_id)
         if row is None and not merges:
             raise InvalidRequest("UNKNOWN_ACCOUNT", "the journal has nothing about this account", "Check its id.")
-        holder, away = self._journal.holder(account_id), self._journal.merged_by(account_id)
+        holder, away = self._journal.holder(account_id), self._journal.moved_by(account_id)
         gave = sorted(str(merge_id) for merge_id in ((row.gave or ()) if row else ()))
         return {
             "account": account_id,
@@ -99,7 +99,7 @@ class Asking:
         found += [
             (m.created_at, m.request.origin, f"merge {m.merge_id}") for m in children if m.parent == merge.merge_id
         ]
-        found.append((merge.updated_at, merge.state, merge.note or ""))
+        found.append((merge.state_at, merge.state, merge.note or ""))
         return sorted((at, what, note) for at, what, note in found if at is not None)
 
 

@@ -77,6 +77,13 @@ class PlatformDirectory:
             admin=bool(roles & set(self._settings.admin_roles)),
         )
 
+    def has(self, account: str) -> bool | None:
+        """Whether the platform has a user with this account id; None where its users cannot be read."""
+        try:
+            return bool(self._rows("SELECT id FROM {ks}.user WHERE id = ?", account))
+        except NeedsAttention:
+            return None
+
     # --- the rows that lead to a user -----------------------------------------------------------------------------
     def free(self, account: str, names: Mapping[str, str], until: int) -> None:
         """Deletes the rows of user_lookup that lead to this account; a name that leads elsewhere stays. May be repeated.

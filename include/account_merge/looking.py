@@ -9,19 +9,25 @@ from functools import partial
 from typing import Any
 
 from account_merge import leases
-from account_merge.balance import Balance, weigh
+from account_merge.balance import Balance, Compared, weigh
+from account_merge.beforehand import Beforehand, Notice
+from account_merge.choices import Choices
 from account_merge.engine import counts_of
 from account_merge.errors import InvalidRequest
 from account_merge.journal.log import Log
 from account_merge.merging import Merging, table_answer
-from account_merge.model import Head, Merge, MergeRequest
+from account_merge.model import Entry, Head, Merge, MergeRequest
 from account_merge.model import what as happened_to
 from account_merge.report import Report, TableReport, jsonable, row_of, rows_of
 from account_merge.requests import check_request, request_id
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
 from account_merge.schema import TableSchema
+from account_merge.states import CLOSED
+from account_merge.undo_order import ACTIONS
 from account_merge.undoing import Undoing
 
+#: Why a table is left out.
+NOT_CHOSEN, NO_TABLE = "not among the tables of this merge", "this cluster has no such table"
 #: Entries that a search looks through at a time: 50,000 rows.
 SEARCHED = 500
 
@@ -32,8 +38,10 @@ class Looking:
     :param coverage: a summary of which tables the rules know.
     """
 
-    def __init__(self, merging: Merging, undoing: Undoing, coverage: Callable[[], Mapping[str, Any]]) -> None:
-        self._merging, self._undoing, self._coverage = merging, undoing, coverage
+    def __init__(
+        self, merging: Merging, undoing: Undoing, coverage: Callable[[], Mapping[str, Any]], beforehand: Beforehand
+    ) -> None:
+        self._merging, self._undoing, self._coverage, self._beforehand = merging, undoing, coverage, beforehand
         self.merging, self.journal = merging, merging.journal
         self._journal = merging.journal
         self._tables = merging.tables
@@ -68,21 +76,31 @@ class Looking:
         return Report(merge, tuple(self._preview(merge, rule) for rule in RULES), True, self._coverage())
 
     def balance(self, request: MergeRequest) -> Balance:
-        """What a merge would mean to the learner: by course, group and program, what each account has and what results."""
+        """What a merge would mean to the learner: what each account has, what results, and what stays behind."""
         merge = self._previewed(request)
-        works = {
-            rule.table: self._merging.work(merge, rule)
-            for rule in RULES
-            if self._tables.of(rule) is not None and rule.table in (merge.request.tables or TABLES)
-        }
-        return weigh(works, merge.survivor or merge.request.target)
+        asked = merge.request
+        whole = replace(merge, request=replace(asked, tables=(), on_conflict="combine", choices=Choices()))
+        tables = {}
+        for rule in RULES:
+            if self._tables.of(rule) is None:
+                continue
+            everything = self._merging.work(whole, rule)
+            planned = everything if whole == merge else self._merging.work(merge, rule)
+            tables[rule.table] = Compared(everything, planned if rule.table in (asked.tables or TABLES) else None)
+        left = {(source, (kind, tuple(place))): by for source, by, (kind, *place) in self._merging.places.left(merge)}
+        return weigh(tables, merge.survivor or asked.target, left)
+
+    def notices(self, request: MergeRequest, balance: Balance | None) -> list[Notice]:
+        """What a person should know of the accounts before they are merged.
+
+        :param balance: None when it could not be worked out.
+        """
+        return self._beforehand.notices(self._previewed(request), balance.rows if balance else None)
 
     def _preview(self, merge: Merge, rule: TableRule) -> TableReport:
         schema = self._tables.of(rule)
         if schema is None or rule.table not in (merge.request.tables or TABLES):
-            return TableReport(
-                rule.table, "not among the tables of this merge" if schema else "this cluster has no such table"
-            )
+            return TableReport(rule.table, NOT_CHOSEN if schema else NO_TABLE, stage="left out")
         work = self._merging.work(merge, rule)
         note = work.remark(change for change, _ in work.plan())
         return TableReport(rule.table, note, {}, (row_of(change, schema) for change, _ in work.plan()))
@@ -115,10 +133,10 @@ class Looking:
         tables = []
         for rule in RULES:
             if self._tables.of(rule) is None:
-                tables.append(TableReport(rule.table, "this cluster has no such table"))
-            tables += [logged(log, schema, gone(merge)) for log, schema in self._logs(merge, rule)]
+                tables.append(TableReport(rule.table, NO_TABLE, stage="left out"))
+            tables += [logged(log, schema, merge) for log, schema in self._logs(merge, rule)]
         deactivation = self._merging.deactivation
-        tables += [logged(log, deactivation.schema(), gone(merge)) for log in deactivation.logs(merge)]
+        tables += [logged(log, deactivation.schema(), merge) for log in deactivation.logs(merge)]
         return Report(merge, tuple(tables), coverage=self._coverage())
 
     def logs(self, merge: Merge) -> dict[str, tuple[Log, TableSchema]]:
@@ -173,15 +191,40 @@ def _looked_for(what: str, text: str, kind: str, head: Head) -> bool:
     return happened and (not text or any(text in str(jsonable(value)) for value in head.key))
 
 
-def logged(log: Log, schema: TableSchema, gone: str) -> TableReport:
-    """What a log says of its table; its rows are read when they are asked for."""
+def logged(log: Log, schema: TableSchema, merge: Merge) -> TableReport:
+    """What a log says of its table and how far it is; its rows are read when they are asked for."""
     counts, said = log.summary()
-    note = "; ".join(filter(None, (said, gone if counts else "")))
-    last = log.last()
-    rows = rows_of(log.entries(), schema)
+    last, operation = log.last(), _operation(log.table)
+    stage = _stage(log, last, merge)
+    note = "; ".join(filter(None, (_words(stage, operation, merge), said, gone(merge) if counts else "")))
     return TableReport(
-        log.table, note, counts, rows, last.seq + 1 if last else 0, log.digest(last.seq).hex() if last else ""
-    )
+        log.table, note, counts, rows_of(log.entries(), schema), last.seq + 1 if last else 0,
+        log.digest(last.seq).hex() if last else "", stage, operation,
+    )  # fmt: skip
+
+
+def _operation(name: str) -> str:
+    """The undo or redo that a log's name begins with."""
+    first = name.partition("/")[0]
+    return first if first.rpartition("-")[0] in ACTIONS else ""
+
+
+def _stage(log: Log, last: Entry | None, merge: Merge) -> str:
+    if last is not None and last.kind == "closed":  # by an undo, or when the merge was given up: it tells nothing here
+        last = next(log.entries(start=last.seq - 1), None) if last.seq else None
+    if last is not None:
+        return "done" if last.kind == "end" else "begun"
+    table = log.table.partition("/")[0]
+    return "left out" if table in TABLES and table not in (merge.request.tables or TABLES) else "not reached"
+
+
+def _words(stage: str, operation: str, merge: Merge) -> str:
+    if stage == "not reached":
+        under_way = {"undoing", "redoing"}
+        own = merge.state not in CLOSED | under_way
+        coming = own if not operation else merge.state in under_way and operation == merge.operation
+        return "not reached yet" if coming else "never reached"
+    return {"begun": "begun, not done", "left out": NOT_CHOSEN}.get(stage, "")
 
 
 def gone(merge: Merge) -> str:

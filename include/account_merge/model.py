@@ -182,6 +182,7 @@ class Merge:
     :param digests: log name -> digest of its last entry, from when the merge was closed; of an expired one
         `kept/<log name>` as well.
     :param closed_at: when it came to its end.
+    :param state_at: since when it is in its state; `updated_at` moves with everything else that is noted of it.
     :param expiry: `begun`, then `done` when its images are gone, at `images_gone`.
     :param former: the state that an erased merge had.
     :param plan: of one that a second person approves, the salt of what was planned; gone once it is admitted or closed.
@@ -221,6 +222,7 @@ class Merge:
     plan: bytes | None = None
     approved_by: str | None = None
     approval_run: str | None = None
+    state_at: datetime | None = None
 
     @classmethod
     def unopened(cls, merge_id: uuid.UUID, request: MergeRequest, state: str) -> Merge:

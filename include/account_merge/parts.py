@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from account_merge import coverage
 from account_merge.asking import Asking
+from account_merge.beforehand import Beforehand
 from account_merge.by_name import ByName
 from account_merge.cassandra_errors import DRIVER_ERRORS, driver_error
 from account_merge.coverage import Coverage
@@ -169,7 +170,8 @@ class Parts:
     @cached_property
     def looking(self) -> Looking:
         """Previews and reports."""
-        return Looking(self.merging, self.undoing, lambda: self.coverage().summary())
+        beforehand = Beforehand(self.journal, self.directory)
+        return Looking(self.merging, self.undoing, lambda: self.coverage().summary(), beforehand)
 
     @cached_property
     def asking(self) -> Asking:

@@ -36,7 +36,7 @@ def find(journal: Journal, search: Search) -> list[Merge]:
         for kind in dict.fromkeys(search.kinds):
             for row in journal.hints("failed_event" if kind == "undeliverable" else "state", kind):
                 if search.fits(row):
-                    yield row.failed_at or row.updated_at, row.merge_id
+                    yield row.state_at, row.merge_id
 
     oldest = heapq.nsmallest(search.limit, set(hints()))
     merges = [merge for _, merge_id in oldest if (merge := journal.get(merge_id)) is not None]

@@ -51,12 +51,18 @@ def _dated(ms: int | None) -> str | None:
     return None if ms is None else jsonable(datetime(1970, 1, 1) + timedelta(milliseconds=ms))
 
 
+#: How far one table of a merge, or of an undo, is.
+STAGES = ("done", "begun", "not reached", "left out")
+
+
 @dataclass(frozen=True)
 class TableReport:
     """One table of a report. `rows` may be a stream: read it once.
 
     :param entries: how many entries its log has.
     :param digest: the digest of the last of them (hexadecimal), which covers all.
+    :param stage: how far the table is, one of STAGES.
+    :param operation: the undo or redo whose log this is, `undo-1` say; empty for the merge's own.
     """
 
     table: str
@@ -65,6 +71,8 @@ class TableReport:
     rows: Iterable[dict[str, Any]] = ()
     entries: int = 0
     digest: str = ""
+    stage: str = ""
+    operation: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The table with all its rows, in JSON's types."""
@@ -112,6 +120,8 @@ class Report:
             "images_gone": jsonable(m.images_gone),
             "state_before_erasure": m.former,
             "created_at": jsonable(m.created_at),
+            "state_at": jsonable(m.state_at),
+            "closed_at": jsonable(m.closed_at),
             "updated_at": jsonable(m.updated_at),
         }
 

@@ -46,7 +46,7 @@ from account_merge.strategies import (
     union_by,
     union_of_attempts,
 )
-from account_merge.terms import Term, each, elements, entries, number, shows
+from account_merge.terms import Term, each, elements, entries, number, same_elements, shows
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,8 @@ class TableRule:
 
 
 _DAY1, _DAY2 = datetime(2022, 3, 1, 10, 15, 30), datetime(2022, 3, 5, 10, 15, 30)
-_certificates = union_by("identifier", "token", newer="lastIssuedOn")
+_CERTIFICATE = ("identifier", "token")
+_certificates = union_by(*_CERTIFICATE, newer="lastIssuedOn")
 _membership = highest("inactive", "active")
 _role = replace(highest("member", "admin"), gap=goes_with.gap)  # nobody becomes an admin by a membership that ended
 _numbers = per_key(
@@ -239,7 +240,14 @@ RULES: tuple[TableRule, ...] = (
         key=("courseid", "batchid"),
         why="Course enrolments: an enrolment that only the source has moves whole; where both are enrolled, the further "
         "progress, the first completion and every certificate stand.",
-        terms=(Term("enrolments", each), Term("certificates", elements("certificates", "issued_certificates"))),
+        terms=(
+            Term("enrolments", each),
+            Term(
+                "certificates",
+                elements("certificates", "issued_certificates"),
+                same=same_elements(*_CERTIFICATE),
+            ),
+        ),
         columns={
             "active": either,
             "addedby": follows,
@@ -454,7 +462,7 @@ RULES: tuple[TableRule, ...] = (
         user="userid",
         key=("courseid", "batchid", "contentid"),
         why="What the learner did in each lesson: effort adds up, the furthest point and the latest visit stand.",
-        terms=(Term("lessons done", shows("status", 2)), Term("views", number("viewcount"))),
+        terms=(Term("lessons done", shows("status", 2)), Term("views", number("viewcount"), adds=True)),
         columns={
             "status": maximum,
             "progress": maximum,

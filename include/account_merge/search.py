@@ -51,14 +51,13 @@ class Search:
 
     def fits(self, row: Any) -> bool:
         """Whether the merge of a hint is looked for; what is settled or goes on by itself never is."""
-        failed_at = row.failed_at or row.updated_at
         return (
             not row.resume
             and not row.replayed_as
             and (not self.codes or row.error_code in self.codes)
             and (not self.account or self.account in (row.accounts or ()))
-            and (self.since is None or failed_at >= self.since)
-            and (self.until is None or failed_at < self.until)
+            and (self.since is None or row.state_at >= self.since)
+            and (self.until is None or row.state_at < self.until)
         )
 
 

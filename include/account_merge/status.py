@@ -39,7 +39,7 @@ def _waiting(journal: Journal, merge: Merge) -> dict[str, Any]:
     return {
         "merge_id": str(merge.merge_id),
         "account": merge.waiting_for,
-        "since": jsonable(merge.updated_at),
+        "since": jsonable(merge.state_at),
         "holder": str(holder.merge_id) if holder else None,
         "holder_state": holder.state if holder else None,
     }

@@ -175,17 +175,24 @@ def highest(*ranks: str) -> Strategy:
     return Strategy(f"highest({words})", words, lambda a, b: max(a, b, key=rank))
 
 
-def union_by(*keys: str, newer: str = "") -> Strategy:
-    """A list of maps united: two elements are the same by the first of `keys` that both have, else as a whole.
-
-    Of two forms of one element the one with the greater `newer` field stands; a key that only the other has is kept.
-    """
+def same_by(*keys: str) -> Callable[[Mapping[str, Any], Mapping[str, Any]], bool]:
+    """Whether two maps mean one thing: by the first of `keys` that both have, else as a whole."""
 
     def same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
         for key in keys:
             if a.get(key) and b.get(key):
                 return bool(a[key] == b[key])
         return a == b
+
+    return same
+
+
+def union_by(*keys: str, newer: str = "") -> Strategy:
+    """A list of maps united: two elements are the same by the first of `keys` that both have, else as a whole.
+
+    Of two forms of one element the one with the greater `newer` field stands; a key that only the other has is kept.
+    """
+    same = same_by(*keys)
 
     def combine(mine: Sequence[Any], other: Sequence[Any]) -> list[Any]:
         united = list(mine)

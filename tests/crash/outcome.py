@@ -27,6 +27,7 @@ _SEEDED = range(LONG_AGO, LONG_AGO + 3_600_000_000)
 #: Columns of the journal that say when, or which run it was: not the same twice.
 _WHEN = {
     "created_at",
+    "state_at",
     "updated_at",
     "closed_at",
     "settle_at",

@@ -48,6 +48,19 @@ class Accounts(Merges):
                 return merge
         return None
 
+    def moved_by(self, account_id: str) -> Merge | None:
+        """The completed merge that a person or event asked for and that merged this account away, or None.
+
+        A repair or settle of it takes the account's lease over, so `merged_by` names the last of these.
+        """
+        found = self.merged_by(account_id)
+        while found is not None and found.parent is not None:
+            parent = self.get(found.parent)
+            if parent is None or parent.outcome != "completed":
+                break
+            found = parent
+        return found
+
     def survivor(self, account_id: str, known: Collection[str] = ()) -> str:
         """Where the account's history lives now: follows completed merges to the end of the chain.
 

@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from account_merge.errors import NeedsAttention
-from account_merge.journal.cas import Cas, now
+from account_merge.journal.cas import BUCKET, Cas, now
 from account_merge.journal.log import last_row
 from account_merge.states import CLOSED
 
@@ -101,11 +101,18 @@ def _stream(cas: Cas, where: str, values: list[Any]) -> Iterator[Any]:
 
 
 def span(cas: Cas, merge_id: uuid.UUID, log: str) -> tuple[datetime, datetime] | None:
-    """When a log's first and last entry were written; None when it is empty. Reads no payload."""
+    """When a log's first and last entry were written; None when it has none. Reads no payload.
+
+    The entry that closes a log is written by an undo or when a merge is given up, maybe weeks later: it does not count.
+    """
     where = "FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ?"
-    first = cas.read(f"SELECT created_at {where} AND seq = 0", [merge_id, log, 0], serial=False)
-    if not first or first[0].created_at is None:
+    first = cas.read(f"SELECT kind, created_at {where} AND seq = 0", [merge_id, log, 0], serial=False)
+    if not first or first[0].created_at is None or first[0].kind == "closed":
         return None
-    cql = f"SELECT seq, created_at {where} ORDER BY seq DESC LIMIT 1"
+    cql = f"SELECT seq, kind, created_at {where} ORDER BY seq DESC LIMIT 1"
     last = last_row(cas, merge_id, log, cql, serial=False)
+    if last is not None and last.kind == "closed":  # nothing follows it, so the entry before it is the last
+        seq = last.seq - 1
+        found = cas.read(f"SELECT created_at {where} AND seq = ?", [merge_id, log, seq // BUCKET, seq], serial=False)
+        last = found[0] if found else None
     return first[0].created_at, last.created_at if last else first[0].created_at

@@ -40,8 +40,8 @@ class Merges(Cas):
         return self.write(
             "INSERT INTO {ks}.merges (merge_id, state, attempt, accounts, sources, target, tables, options, reason, "
             "requested_by, origin, mid, topic_position, raw, failed_event, failed_number, error_code, error, remedy, "
-            "run_ids, parent, day, created_at, updated_at) VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, "
-            "?, [], ?, ?, ?, ?) IF NOT EXISTS",
+            "run_ids, parent, day, created_at, state_at, updated_at) VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+            "?, 1, ?, ?, ?, [], ?, ?, ?, ?, ?) IF NOT EXISTS",
             [
                 merge_id,
                 state,
@@ -62,6 +62,7 @@ class Merges(Cas):
                 error.remedy if error else None,
                 parent,
                 moment.date(),
+                moment,
                 moment,
                 moment,
             ],
@@ -111,6 +112,8 @@ class Merges(Cas):
         An undo and a redo lead back to the same state: only their name tells that they happened.
         """
         columns["updated_at"] = now()
+        if columns.get("state", merge.state) != merge.state:
+            columns["state_at"] = columns["updated_at"]
         if columns.get("state") in CLOSED - {merge.state, "erased"}:
             columns["closed_at"] = columns["updated_at"]
             if merge.plan and columns["state"] != "refused":  # a refused one may be opened again, with its plan
@@ -136,7 +139,7 @@ class Merges(Cas):
         """Merges by an index (see `find`), page by page and unconfirmed: enough to count them or to sort some out."""
         test = "CONTAINS" if column == "accounts" else "="
         columns = (
-            "merge_id, options, accounts, error_code, failed_at, updated_at, resume, replayed_as, closed_at, expiry"
+            "merge_id, options, accounts, error_code, state_at, updated_at, resume, replayed_as, closed_at, expiry"
         )
         cql = f"SELECT {columns} FROM {{ks}}.merges WHERE {column} {test} ?"
         yield from self.stream(cql, [value], serial=False)
@@ -225,4 +228,5 @@ def _merge(row: Any) -> Merge:
         row.plan,
         row.approved_by,
         row.approval_run,
+        state_at=row.state_at,
     )

@@ -43,9 +43,14 @@ def when(at: Any) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def number(value: int) -> str:
-    """A count with its thousands apart."""
-    return f"{value:,}"
+def number(value: float) -> str:
+    """A count with its thousands apart; what is no whole number with two places."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
+
+
+def capitalise(words: str) -> str:
+    """A sentence's first letter as a capital; the others stay as they are."""
+    return words[:1].upper() + words[1:]
 
 
 def took(seconds: float) -> str:
@@ -57,7 +62,8 @@ def took(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-FILTERS = {"text": text, "short": short, "iso": iso, "when": when, "number": number, "took": took}
+FILTERS = {"text": text, "short": short, "iso": iso, "when": when, "number": number, "took": took,
+           "capitalise": capitalise}  # fmt: skip
 
 
 #: What is said of a row of which nothing is written, by whose row stands.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from account_merge.balance import MOST
+from account_merge.choices import Choices
+from account_merge.cli import run_merge
 from account_merge.journal.daily import daily
 from account_merge.model import MergeRequest
 
@@ -37,9 +41,28 @@ def test_each_account_and_the_result_are_counted_by_course(service, learners):
     assert balance.complete
 
 
-def test_a_table_that_is_left_out_is_not_counted(service, learners):
-    asked = MergeRequest(learners.sources, learners.target, tables=("user_enrolments",))
-    assert service.looking.balance(asked).places == {}
+def test_what_stays_behind_is_counted_as_what_the_source_has(service, learners):
+    """The source's numbers are those of its rows, whatever the merge leaves out; the reason is beside them."""
+    for more, why in (
+        ({"tables": ("user_enrolments",)}, "this table is left out"),
+        ({"choices": Choices({"user_content_consumption": "target"})}, "the target's row stands by choice"),
+    ):
+        balance = service.looking.balance(replace(learners, **more))
+        lines = balance.places["course", ("c", "b")]
+        views, done = lines["views"], lines["lessons done"]
+        assert (views.sources, views.target, views.result, views.should) == ({"old": 4}, 6, 6, 10)
+        assert (views.short, views.why) == (4, {why: 4})
+        assert (done.sources, done.result, done.why) == ({"old": 2}, 1, {why: 2})
+        assert balance.lost == [done, views]
+        assert [(one.table, one.why, one.rows) for one in balance.behind] == [("user_content_consumption", why, 2)]
+        assert not balance.nothing_lost
+
+
+def test_a_total_is_compared_with_the_sum_and_what_was_handed_on_counts_once(service, learners):
+    assert run_merge(service, service.open_merge(learners), publish=False)["state"] == "completed"
+    skipped = service.looking.balance(replace(learners, choices=Choices({"user_content_consumption": "target"})))
+    views = skipped.places["course", ("c", "b")]["views"]
+    assert (views.sources, views.target, views.should, views.result, views.short) == ({"old": 4}, 10, 10, 10, 0)
 
 
 def test_more_rows_than_are_counted_are_said(service, learners, monkeypatch):

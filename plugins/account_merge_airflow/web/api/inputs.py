@@ -59,7 +59,9 @@ class PreviewIn(In):
 
     source_accounts: list[AccountId] = Field(min_length=1, max_length=20, examples=[[SOURCE]])
     target_account: AccountId = Field(examples=[TARGET])
-    tables: list[Table] = Field([], description="Only these tables; empty: all.", examples=[[TABLES[0]]])
+    tables: list[Table] | None = Field(
+        None, description="Only these tables, at least one; absent or null: all.", examples=[[TABLES[0]]]
+    )
     on_conflict: Literal["combine", "skip"] = Field(
         "combine", description="skip: where both have it, the target's stays."
     )

@@ -11,7 +11,7 @@ from fastapi import Query, Request, Response
 
 from account_merge.asking import place_of as merge_place
 from account_merge.asking import text_of
-from account_merge.errors import MergeError
+from account_merge.errors import InvalidRequest, MergeError
 from account_merge.journal.listing import Wanted
 from account_merge.model import Merge, MergeRequest
 from account_merge.report import jsonable
@@ -34,8 +34,15 @@ Cursor = Annotated[inputs.Text, Query(max_length=100, description="`next` of the
 
 
 def request_of(body: inputs.PreviewIn, caller: Caller, reason: str = "") -> MergeRequest:
-    """The core's request."""
-    tables = () if set(body.tables) == set(TABLES) else tuple(body.tables)  # () = all, also those of a later version
+    """The core's request.
+
+    :raises InvalidRequest: a list of tables that names none, or choices that cannot be read.
+    """
+    if body.tables is not None and not body.tables:
+        remedy = "Name at least one table, or leave `tables` out: then every table is merged."
+        raise InvalidRequest("NO_TABLES", "no table is chosen: there is nothing to merge", remedy)
+    chosen = body.tables or TABLES
+    tables = () if set(chosen) == set(TABLES) else tuple(chosen)  # () = all, also those of a later version
     return MergeRequest(
         tuple(body.source_accounts), body.target_account, tables, body.on_conflict, body.source_rows,
         reason=reason, requested_by=caller.name, origin="api", choices=choices_of(body.choices.model_dump()),
@@ -45,10 +52,18 @@ def request_of(body: inputs.PreviewIn, caller: Caller, reason: str = "") -> Merg
 
 @router.post("/previews", summary="Preview a merge", responses=common.CONFLICT)
 def preview(body: inputs.PreviewIn, core: CoreDep, caller: CallerDep, rows: Rows = 100) -> models.PreviewOut:
-    """What a merge would do, by table and row; nothing is written anywhere."""
-    report = core.service().preview(request_of(body, caller))
+    """What a merge would do, by table and row, what stays behind, and what is known of the accounts. Nothing is written.
+
+    `warnings` with `serious` true mean that an id is probably wrong: ask a person before you merge.
+    """
+    service, asked = core.service(), request_of(body, caller)
+    report = service.preview(asked)
     merge = models.MergeOut.model_validate(report.head())
-    return models.PreviewOut(merge=merge, tables=common.previewed(report, rows))
+    balance = service.looking.balance(asked)
+    return models.PreviewOut(
+        merge=merge, tables=common.previewed(report, rows), balance=models.BalanceOut.of(balance),
+        warnings=[models.Warned.model_validate(n.to_dict()) for n in service.looking.notices(asked, balance)],
+    )  # fmt: skip
 
 
 @router.post("/merges", status_code=202, summary="Merge accounts", responses=common.CONFLICT)

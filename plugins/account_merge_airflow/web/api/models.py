@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from account_merge.balance import Balance
 from account_merge.report import Report
 
 MERGE = "f9f25bc9-fb1d-5408-bcbd-b2003dcbcd4e"
@@ -64,7 +65,9 @@ class MergeOut(BaseModel):
     note: str | None
     run_ids: list[str]
     created_at: str | None
-    updated_at: str | None
+    state_at: str | None = Field(description="Since when it is in its state.")
+    closed_at: str | None = Field(description="When it came to its end, the last time; null: it never did.")
+    updated_at: str | None = Field(description="When anything of it was noted last, a settle for instance.")
 
     @classmethod
     def of(cls, merge: Any) -> MergeOut:
@@ -190,11 +193,71 @@ class PreviewTable(BaseModel):
     rows: list[Row] = Field(description="The first of them.")
 
 
+class BalanceLine(BaseModel):
+    """One number of one course, group or program."""
+
+    kind: str = Field(examples=["course"])
+    place: list[str]
+    what: str = Field(examples=["lessons done"])
+    sources: dict[str, float] = Field(description="Source account: what its rows have.")
+    target: float
+    should: float = Field(description="What the accounts have together; what was handed on before counts once.")
+    result: float
+    short: float = Field(description="How much of `should` the result lacks.")
+    why: dict[str, float] = Field(description="Reason: how much of `short` it explains.")
+
+
+class BehindOut(BaseModel):
+    """Rows that end otherwise than if everything were combined."""
+
+    table: str
+    why: str
+    rows: int
+
+
+class BalanceOut(BaseModel):
+    """What a merge would mean to the learner."""
+
+    nothing_lost: bool = Field(description="All that the accounts have was looked at, and is in the result.")
+    complete: bool = Field(description="False: an account has more rows than are compared.")
+    lines: list[BalanceLine]
+    behind: list[BehindOut]
+    not_looked_for: dict[str, str] = Field(description="Table: rows that cannot be found, with the remedy.")
+    ambiguous: int = Field(description="Rows that can be read two ways; each names both readings.")
+
+    @classmethod
+    def of(cls, balance: Balance) -> BalanceOut:
+        """Of the core's balance."""
+        lines = [
+            BalanceLine(kind=kind, place=[str(value) for value in values], what=words, sources=line.sources,
+                        target=line.target, should=line.should, result=line.result, short=line.short, why=line.why)
+            for (kind, values), found in balance.places.items() for words, line in found.items()
+        ]  # fmt: skip
+        return cls(
+            nothing_lost=balance.nothing_lost, complete=balance.complete, lines=lines,
+            behind=[BehindOut(table=one.table, why=one.why, rows=one.rows) for one in balance.behind],
+            not_looked_for=balance.not_looked_for, ambiguous=balance.ambiguous,
+        )  # fmt: skip
+
+
+class Warned(BaseModel):
+    """What is known of an account before it is merged."""
+
+    code: str = Field(examples=["NO_ROWS"])
+    account: str
+    words: str
+    remedy: str
+    serious: bool = Field(description="The id is probably wrong.")
+    merge_id: uuid.UUID | None
+
+
 class PreviewOut(BaseModel):
     """What would be done; nothing was written."""
 
     merge: MergeOut
     tables: list[PreviewTable]
+    balance: BalanceOut
+    warnings: list[Warned] = Field(description="What is known of the accounts, the serious first.")
 
 
 class Checked(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Query, Request
@@ -11,6 +12,7 @@ from fastapi.responses import HTMLResponse
 
 from account_merge.errors import MergeError
 from account_merge.model import Merge
+from account_merge.report import Report, TableReport
 from account_merge.search import KINDS, Search
 from account_merge.service import Service
 from account_merge.states import CLOSED
@@ -41,14 +43,12 @@ def merge(request: Request, merge_id: uuid.UUID, core: CoreDep, caller: CallerDe
 
 def _page(request: Request, service: Service, merge_id: uuid.UUID, caller: Caller, in_run: bool = False) -> str:
     report = service.report(merge_id)
-    found = report.merge
-    tables = sorted(report.tables, key=lambda t: (not t.counts.get("ambiguous"), set(t.counts) <= {"same"}))
+    found, parts = report.merge, _parts(report)
     moments = service.asking.timeline(found)
     return page(
         request.scope, "merge.html", tab="", merge=found, head=report.head(), coverage=report.coverage, in_run=in_run,
-        tables=[t for t in tables if t.counts], idle=[t for t in tables if not t.counts],
-        ambiguous=sum(t.counts.get("ambiguous", 0) for t in tables), whats=WHATS,
-        timeline=_timeline(moments, {t.table for t in tables if t.counts}),
+        parts=parts, ambiguous=sum(t.counts.get("ambiguous", 0) for t in report.tables), whats=WHATS,
+        timeline=_timeline(moments, {t.table: t.stage for t in report.tables if t.counts}),
         runs=[run_out(request, "account_merge", run_id) for run_id in found.run_ids],
         buttons=buttons(lambda action: _why_not(service, found, action), caller.may_start),
         asks=approval_of(request, found), may_propose=caller.may_start("account_merge_approve"),
@@ -69,14 +69,51 @@ def changes(request: Request, merge_id: uuid.UUID, core: CoreDep) -> str:
     return page(request.scope, "parts/changes.html", **core.service().proposals.changes(merge_id))
 
 
-def _timeline(moments: list[tuple[Any, str, str]], busy: set[str]) -> list[dict[str, Any]]:
-    """What happened, oldest first: a log once, with how long it took; logs of nothing are left out."""
+@dataclass(frozen=True)
+class Part:
+    """What a merge wrote, or one of its undos and redos.
+
+    :param name: `undo-1` say; empty for the merge itself.
+    :param tables: those with rows, the ambiguous first.
+    :param idle: the others, by what is said of them.
+    """
+
+    name: str
+    tables: list[TableReport]
+    idle: dict[str, list[TableReport]]
+
+
+#: What is said of tables without rows, by how far they are.
+IDLE = {"done": "Nothing in", "begun": "Begun, without a row so far", "left out": "Left out"}
+
+
+def _parts(report: Report) -> list[Part]:
+    """The merge itself, then its undos and redos in their order."""
+    found: dict[str, Part] = {"": Part("", [], {})}
+    for table in report.tables:
+        part = found.setdefault(table.operation, Part(table.operation, [], {}))
+        if table.counts:
+            part.tables.append(table)
+        else:
+            words = IDLE.get(table.stage) or table.note.partition(";")[0].capitalize()
+            part.idle.setdefault(words, []).append(table)
+    for part in found.values():
+        part.tables.sort(key=lambda t: (not t.counts.get("ambiguous"), set(t.counts) <= {"same"}))
+    return sorted(found.values(), key=lambda part: int(part.name.rpartition("-")[2] or 0))
+
+
+def _timeline(moments: list[tuple[Any, str, str]], busy: dict[str, str]) -> list[dict[str, Any]]:
+    """What happened, oldest first: a log once, with how long it took; logs of nothing are left out.
+
+    :param busy: each log with rows -> how far it is; of one that is not done nobody knows how long it will have taken.
+    """
     last = {note: at for at, what, note in moments if what == "last entry"}
     found = []
     for at, what, note in moments:
         if what == "last entry" or (what == "first entry" and note not in busy):
             continue
-        seconds = (last[note] - at).total_seconds() if what == "first entry" and note in last else None
+        done = what == "first entry" and busy.get(note) == "done"
+        seconds = (last[note] - at).total_seconds() if done and note in last else None
         words = "wrote" if what == "first entry" else what.replace("_", " ")
         found.append({"at": at, "words": words, "note": note, "took": seconds,
                       "after": (at - moments[0][0]).total_seconds()})  # fmt: skip

@@ -10,7 +10,6 @@ from fastapi import Query, Request
 
 from account_merge.balance import Balance
 from account_merge.choices import COMBINE, SOURCE, TARGET, Choices, row_name
-from account_merge.errors import MergeError
 from account_merge.rules import RULES
 from account_merge_airflow.web.api.common import previewed
 from account_merge_airflow.web.api.inputs import PreviewIn, Text
@@ -50,13 +49,10 @@ def preview(body: PreviewIn, request: Request, core: CoreDep, caller: CallerDep)
     found = [{"table": t.table, "note": t.note, "counts": t.counts, "complete": t.complete,
               "rows": [_choosable(row, t.table, asked.choices) for row in diff([r.model_dump() for r in t.rows], t.table)]}
              for t in tables]  # fmt: skip
-    try:
-        balance = service.looking.balance(asked)
-    except MergeError:
-        balance = Balance(complete=False)
+    balance = service.looking.balance(asked)
     return page(
-        request.scope, "parts/preview.html", merge=report.merge, report=report, balance=_shown(balance),
-        lost=len(balance.lost), complete=balance.complete, places=len(balance.places),
+        request.scope, "parts/preview.html", merge=report.merge, report=report, balance=balance, shown=_shown(balance),
+        places=len(balance.places), notices=service.looking.notices(asked, balance),
         tables=[t for t in found if t["counts"]], idle=[t for t in found if not t["counts"]],
         writes=_writes(found), choices=CHOICES, chosen=asked.choices.tables,
     )  # fmt: skip

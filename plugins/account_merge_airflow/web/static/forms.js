@@ -1,7 +1,20 @@
 // The forms of a new merge, of an upload and of a replay.
 import { busy, counts, element, ended, proposed, request, show } from "./calls.js";
 
-const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
+// Account ids as people paste them: one a line, or with commas, semicolons or spaces between.
+const ids = (text) => text.split(/[\s,;]+/).filter(Boolean);
+
+// A file as text: UTF-8, or UTF-16 where it begins with that mark. Anything else would be read with wrong ids.
+async function textOf(file) {
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  const mark = bytes[0] * 256 + bytes[1];
+  const name = mark === 0xfffe ? "utf-16le" : mark === 0xfeff ? "utf-16be" : "utf-8";
+  try {
+    return new TextDecoder(name, { fatal: true }).decode(bytes);
+  } catch {
+    throw { message: "The file is not text in UTF-8.", remedy: "Save it as UTF-8 (in a spreadsheet: CSV UTF-8), then choose it again.", code: "NOT_TEXT" };
+  }
+}
 
 function newMerge(form, base) {
   const place = document.getElementById("preview");
@@ -32,10 +45,19 @@ function newMerge(form, base) {
     if (second) second.hidden = true;
     if (place.firstChild) place.replaceChildren(element("p", "Changed: preview again.", { class: "muted" }));
   });
+  // An id that is probably wrong is merged only when a person says that it is meant.
+  const mayMerge = () => {
+    const open = document.getElementById("confirm-serious").hidden || second.elements.serious.checked;
+    for (const button of second.querySelectorAll("[data-dialog], [data-propose]")) {
+      button.disabled = !open;
+      button.title = open ? button.dataset.title ?? "" : "First confirm what is said in red above.";
+    }
+  };
+  second?.elements.serious.addEventListener("change", mayMerge);
   async function preview() {
     const data = new FormData(form);
     const body = {
-      choices: choices(), source_accounts: lines(data.get("sources")), target_account: data.get("target").trim(),
+      choices: choices(), source_accounts: ids(data.get("sources")), target_account: data.get("target").trim(),
       tables: data.getAll("tables"), on_conflict: data.get("on_conflict"), source_rows: data.get("source_rows"),
     };
     const done = busy(form.querySelector("button"), form.querySelector(".status"), "Looking at the accounts…");
@@ -50,7 +72,12 @@ function newMerge(form, base) {
       const words = document.getElementById("confirm-choices");
       words.hidden = !tables && !rows;
       words.textContent = `Your choices decide ${tables} table${tables === 1 ? "" : "s"} and ${rows} row${rows === 1 ? "" : "s"}: what the other account has there is not in the result.`;
-      second.hidden = false;
+      if (second) {
+        second.elements.serious.checked = false;
+        document.getElementById("confirm-serious").hidden = !place.querySelector("[data-serious]");
+        mayMerge();
+        second.hidden = false;
+      }
     } catch (problem) {
       show(place, problem);
     } finally {
@@ -123,9 +150,17 @@ function upload(form, base) {
   document.getElementById("file").addEventListener("change", async (event) => {
     const [file] = event.target.files;
     if (!file) return;
-    if (file.size > 1048576) return show(result, { message: "The file is longer than 1 MiB.", remedy: "Cut it into several, or run the DAG account_merge_rescue." });
-    form.elements.lines.value = await file.text();
+    // Whatever becomes of this file: the lines of the one before are not this one's.
+    form.elements.lines.value = "";
     open.hidden = true;
+    result.replaceChildren();
+    try {
+      if (file.size > 1048576) throw { message: "The file is longer than 1 MiB.", remedy: "Cut it into several, or run the DAG account_merge_rescue." };
+      form.elements.lines.value = await textOf(file);
+    } catch (problem) {
+      event.target.value = "";
+      show(result, problem);
+    }
   });
   form.addEventListener("input", () => (open.hidden = true));
   form.addEventListener("submit", async (event) => {
