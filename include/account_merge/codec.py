@@ -106,6 +106,7 @@ class Codec:
                 "delete": change.delete,
                 "unseen": sorted(change.unseen),
                 **({"choice": change.choice} if change.choice != COMBINE else {}),
+                **({"missing": sorted(change.missing)} if change.missing else {}),
             }
         )
 
@@ -125,6 +126,7 @@ class Codec:
             raw["delete"],
             frozenset(raw["unseen"]),
             raw.get("choice", COMBINE),
+            missing=frozenset(raw.get("missing", ())),
         )
 
 

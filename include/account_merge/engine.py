@@ -6,15 +6,17 @@ values at the same timestamps and goes on after the entry's last key. What is pl
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import NoReturn
 
 from account_merge.codec import Codec
-from account_merge.errors import NeedsAttention
+from account_merge.errors import NeedsAttention, TransientError
 from account_merge.journal import Cas, now
 from account_merge.journal.log import LIST_ATTEMPTS, Log
 from account_merge.model import Change, Entry, Key, Merge, what
@@ -22,6 +24,9 @@ from account_merge.rules import TableRule
 from account_merge.schema import Tables
 from account_merge.settings import Settings
 from account_merge.store import Store
+from account_merge.verify import arrived
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[int], None]
 Planned = tuple[Change, int]
@@ -98,6 +103,65 @@ class TableWork(ABC):
             self._guard()
             last = self._settle(last, again=True)
         return last
+
+    def give_up(self) -> int | None:
+        """Closes the log as it is, without needing what failed; answers how many rows are not as it said they would be.
+
+        What the last entry holds is written once more if that can be done. What of it is then not there stands in the
+        closing entry, so that it counts as not handed on. None: the rows cannot be read, so all of it counts as handed on.
+
+        :raises TransientError: a server is away: what was sent before may still arrive.
+        """
+        while True:
+            last = self.log.last()
+            if last is None or last.kind in ("end", "closed"):
+                self.log.close()
+                return 0
+            left = self._left(last)
+            packed = [self._codec.change(change) for change in left or ()]
+            if self.log.append(
+                last.seq + 1, "closed", last.last_key, last.base, packed, counts_of("closed", left or ())
+            ):
+                return None if left is None else len(left)
+
+    def _left(self, entry: Entry) -> list[Change] | None:
+        """The changes of an entry that are not there, as far as they are; None when its rows cannot be read."""
+        self._guard()
+        try:
+            self._write(entry, again=True)
+        except TransientError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever keeps it from being written, nobody writes it any more
+            log.warning("Entry %d of %s: not written: %s", entry.seq, self.log.table, type(error).__name__)
+        wrote = [c for c in entry.changes if c.writes or c.create or c.delete]
+        try:
+            rows = self._store.rows_by_key(self._schema, self.account, [c.key for c in wrote])
+        except NeedsAttention:
+            return None
+        begun = self._begun(entry)
+        sent, settings = seconds_of(entry.created_at), self._settings
+        found = (arrived(self._rule, begun(change), rows.get(change.key), sent, settings) for change in wrote)
+        return [change for change in found if change.missing]
+
+    def _begun(self, entry: Entry) -> Callable[[Change], Change]:
+        """Gives a fold's changes what their sources had handed on before the entry that it mends."""
+        first: dict[Key, Change] = {}
+        number = entry.seq
+        while entry.kind == "fold" and number > 0:
+            number -= 1
+            (mended,) = islice(self.log.some(number), 1)
+            first |= {change.key: change for change in mended.changes}
+            if mended.kind == "changes":
+                break
+
+        def begun(change: Change) -> Change:
+            known = first[change.key].given if change.key in first else {}
+            return replace(change, given={
+                account: {c: (known.get(account, {}).get(c, both)[0], both[1]) for c, both in totals.items()}
+                for account, totals in change.given.items()
+            })  # fmt: skip
+
+        return begun
 
     def _run_from(self, last: Entry | None) -> Entry:
         """Plans and applies what comes behind `last`; returns early with another worker's entry when it was faster."""

@@ -198,7 +198,7 @@ def logged(log: Log, schema: TableSchema, merge: Merge) -> TableReport:
     stage = _stage(log, last, merge)
     note = "; ".join(filter(None, (_words(stage, operation, merge), said, gone(merge) if counts else "")))
     return TableReport(
-        log.table, note, counts, rows_of(log.entries(), schema), last.seq + 1 if last else 0,
+        log.table, note, counts, rows_of(log.some(), schema), last.seq + 1 if last else 0,
         log.digest(last.seq).hex() if last else "", stage, operation,
     )  # fmt: skip
 

@@ -56,6 +56,7 @@ class Change:
     :param notes: readings that the data leaves open; each names both.
     :param unseen: columns of a fold whose value the platform wrote without having seen what it replaced.
     :param choice: whose row stands, where a person chose (see `choices`).
+    :param missing: columns (for the row itself "") that were to be written and are not there: the merge was given up.
     """
 
     key: Key
@@ -69,6 +70,7 @@ class Change:
     delete: int = 0
     unseen: frozenset[str] = frozenset()
     choice: str = COMBINE
+    missing: frozenset[str] = frozenset()
 
     @property
     def after(self) -> Values | None:
@@ -109,6 +111,8 @@ def what(kind: str, change: Change | Head) -> str:
     """What happened to a row, in the word that counts and reports have for it."""
     if kind == "fold":
         return "folded"
+    if kind == "closed":
+        return "left"
     return "deleted" if change.delete else "created" if change.create else "changed" if change.writes else "same"
 
 
@@ -117,7 +121,8 @@ class Entry:
     """One row of the log: a run of neighbouring changes of one table of one merge.
 
     :param kind: `changes`, `fold` (a newer write of the platform was folded in), `end` (the table is done) or `closed`
-        (nobody may append any more: the merge is being undone or was abandoned).
+        (nobody may append any more: the merge is being undone or was abandoned). Changes of a closing entry stand instead
+        of those of the entry before it: rows that were not written as that says.
     :param last_key: the greatest key that the table's log has dealt with so far.
     :param base: µs; lowest timestamp of its writes.
     :param attempts: highest attempt number handed out; the writer of the entry owns 0.

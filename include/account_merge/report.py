@@ -32,6 +32,10 @@ def jsonable(value: Any) -> Any:
     return value
 
 
+#: Why a row of a merge that was given up is not as its log says.
+NOT_WRITTEN = "not written: the merge was given up"
+
+
 def row_of(change: Change, schema: TableSchema, kind: str = "changes") -> dict[str, Any]:
     """One change as a report row, in JSON's types."""
     return {
@@ -40,8 +44,9 @@ def row_of(change: Change, schema: TableSchema, kind: str = "changes") -> dict[s
         "before": None if change.before is None else jsonable(change.before),
         "sources": jsonable(change.sources),
         "after": None if change.after is None else jsonable(change.after),
-        "columns": sorted(change.writes),
-        "why": dict(change.why),
+        "columns": sorted({*change.writes, *change.missing} - {""}),
+        "why": dict(change.why) | dict.fromkeys(sorted(change.missing), NOT_WRITTEN),
+        "missing": sorted(change.missing),
         "notes": list(change.notes),
         "choice": change.choice,
     }

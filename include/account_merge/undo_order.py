@@ -21,8 +21,8 @@ ACTIONS = {
 #: From which states the actions of one step may begin, and what else helps.
 AT_ONCE = {
     "abandon": (
-        frozenset({"requested", "waiting"}) | RESUMABLE,
-        "A merge that is under way is paused or failed first; one that is completed can be undone.",
+        frozenset({"requested", "started", "waiting", "running"}) | RESUMABLE,
+        "One that is completed can be undone; one that is proposed can be rejected.",
     ),
     "repair": (frozenset({"completed"}), "Only a completed merge can be repaired; a failed one is replayed."),
 }

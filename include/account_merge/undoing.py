@@ -215,30 +215,44 @@ class Undoing:
 
     # --- giving up, and more of the same --------------------------------------------------------------------------
     def abandon(self, merge_id: uuid.UUID, reason: str) -> dict[str, Any]:
-        """Gives a merge up without restoring: its rows stay, what was handed on stays counted, its accounts are free.
+        """Gives a merge up without restoring: its rows stay, what arrived stays counted, its accounts are free.
 
-        What its logs hold is written first, so that nothing counts as handed on that never arrived.
+        Needs nothing of what failed. Whoever is at work on it stops before its next entry.
 
-        :raises InvalidRequest: it is under way, or closed already.
+        :raises InvalidRequest: it is closed already, or is being undone.
+        :raises TransientError: a server is away, and what was sent to it may still arrive; try again.
         """
         merge = self._journal.need(merge_id)
         if merge.state == "abandoned":
             return self._answer(merge, "the merge is abandoned already", proceed=False)
         self.check(merge, "abandon")
+        if merge.state == "running":
+            # Nobody resumes what is paused without a switch: from here on no worker appends.
+            self._move(merge, "paused", note=f"stopped to be abandoned: {reason}"[:1000], resume=None)
+            merge = self._journal.need(merge_id)
+        words = [f"abandoned: {reason}"]
         if merge.state in RESUMABLE:
-            for rule in self.rules(merge):
-                work = self._merging.work(merge, rule, guard=self._guard(merge))
-                sources = (SourceRows(work, account) for account in self._merging.deactivated(merge, rule))
-                for one in (work, *sources):
-                    last = one.log.last()
-                    if last is not None and last.kind != "closed":
-                        one.finish()
-                    one.log.close()
-        if not self._journal.move(
-            merge, "abandoned", note=f"abandoned: {reason}"[:1000], resume=None, digests=self._digests(merge)
-        ):
-            raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
+            words += self._give_up(merge)
+        self._move(merge, "abandoned", note="; ".join(words)[:1000], resume=None, digests=self._digests(merge))
         return self._answer(self._journal.need(merge_id), "", proceed=False)
+
+    def _move(self, merge: Merge, state: str, **columns: Any) -> None:
+        if not self._journal.move(merge, state, **columns):
+            raise TransientError("BUSY", f"merge {merge.merge_id} changes state just now", "Try again.")
+
+    def _give_up(self, merge: Merge) -> Iterator[str]:
+        """Closes the logs of a merge as they are; yields what people should know of it."""
+        for rule in self.rules(merge):
+            work = self._merging.work(merge, rule, guard=self._guard(merge))
+            for one in (work, *(SourceRows(work, account) for account in self._merging.deactivated(merge, rule))):
+                left = one.give_up()
+                if left:
+                    yield f"{left} rows of {rule.table} are not as its log says: that counts as not handed on"
+                elif left is None:
+                    yield (
+                        f"{rule.table} cannot be read: the rows of its log's last entry count as handed on; if they did not "
+                        "arrive, their totals are missing"
+                    )
 
     def repair(self, merge_id: uuid.UUID, by: str, reason: str) -> dict[str, Any]:
         """Opens a merge of the same accounts that moves what came since; the poll starts it. One at a time.

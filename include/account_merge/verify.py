@@ -113,6 +113,59 @@ def unseen(
     return frozenset(blind), tuple(notes)
 
 
+def arrived(rule: TableRule, change: Change, row: Row | None, sent: float, settings: Settings) -> Change:
+    """A change as far as the row shows it, when nobody goes on with it; what is not there stands in `missing`.
+
+    What is missing was not handed on either. A total that the platform wrote later counts as there unless it tells that
+    our write had not been seen.
+    """
+    if change.delete:
+        return change if row is None else replace(change, writes={}, delete=0, missing=frozenset({"", *change.writes}))
+    if row is None:
+        gone = frozenset(change.writes) | ({""} if change.create else set())
+        return _lacking(replace(change, writes={}, create=0, missing=gone), gone) if gone else change
+    blind, notes = unseen(rule, change, row, sent, settings)
+    writes = {}
+    for column, write in change.writes.items():
+        if rule.strategy(column).ledger:
+            older = row.written.get(column, write.timestamp) < write.timestamp
+            part = None if column in blind or older else write
+        else:
+            part = _held(row.values.get(column), write)
+        if part is not None:
+            writes[column] = part
+    missing = frozenset(c for c, write in change.writes.items() if writes.get(c) != write)
+    if not missing:
+        return change
+    return _lacking(replace(change, writes=writes, missing=missing, notes=(*change.notes, *notes)), missing - {*writes})
+
+
+def _held(now: Any, write: Write) -> Write | None:
+    """What of a write the column shows: of a map or set each element by itself."""
+    if holds(now, write):
+        return write
+    if isinstance(write.value, Mapping | set | frozenset) or write.remove:
+        found = now or {}
+        value = (
+            {k: v for k, v in write.value.items() if k in found and holds(found[k], Write(v, 0))}
+            if isinstance(write.value, Mapping)
+            else {v for v in write.value or () if v in found}
+        )
+        part = replace(write, value=value, remove=frozenset(e for e in write.remove if e not in found))
+        return part if part.value or part.remove else None
+    return None
+
+
+def _lacking(change: Change, columns: frozenset[str]) -> Change:
+    """The change without what its sources bring to these columns."""
+    sources = {a: {c: v for c, v in values.items() if c not in columns} for a, values in change.sources.items()}
+    given = {
+        account: {c: (before, before if c in columns else after) for c, (before, after) in totals.items()}
+        for account, totals in change.given.items()
+    }
+    return replace(change, sources=sources, given=given)
+
+
 def _totals(rule: TableRule, change: Change) -> dict[str, tuple[int, int]]:
     """Column -> (value, timestamp) of each total that a change put; one that it deleted is 0."""
     found = {c: (w.value or 0, w.timestamp) for c, w in change.writes.items() if rule.strategy(c).ledger}

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from account_merge.codec import payload, unpayload
+from account_merge.codec import payload, peek, unpayload
 from account_merge.journal.cas import BUCKET, Cas
 
 #: One thing that is kept: the hash of what it is about, and a small map.
@@ -91,10 +91,9 @@ def expire(cas: Cas, merge_id: uuid.UUID, log: str, keep: Callable[[bytes], Iter
     :param keep: what stays of one encoded change.
     """
     done = 0
-    for row in _rows(cas, merge_id, log, "seq, kind, payload, kept, digest"):
+    for row, body in _standing(_rows(cas, merge_id, log, "seq, kind, payload, kept, digest")):
         if row.payload is None and row.kept is not None:
             continue
-        body = unpayload(row.payload) if row.payload and row.kind != "skip" else []
         done += cas.write(
             "UPDATE {ks}.log SET kept = ?, payload = NULL, salt = NULL, last_key = NULL, note = NULL "
             "WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ? IF digest = ? AND kept = NULL",
@@ -108,6 +107,21 @@ def expire(cas: Cas, merge_id: uuid.UUID, log: str, keep: Callable[[bytes], Iter
             ],
         )
     return done
+
+
+def _standing(rows: Iterable[Any]) -> Iterator[tuple[Any, list[bytes]]]:
+    """(row, its encoded changes as they count): those of a closing entry stand instead of those of the one before it."""
+    held: list[tuple[Any, list[bytes]]] = []
+    for row in rows:
+        body = unpayload(row.payload) if row.payload and row.kind != "skip" else []
+        if row.kind != "closed":
+            yield from held
+            held = [(row, body)]
+            continue
+        instead = {peek(change)[0]: change for change in body} if held else {}
+        held = [(one, [instead.get(peek(c)[0], c) if instead else c for c in known]) for one, known in held]
+        held.append((row, []))
+    yield from held
 
 
 def digest(cas: Cas, merge_id: uuid.UUID, log: str) -> bytes:

@@ -7,6 +7,7 @@ import heapq
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import groupby, islice
 from typing import Any
@@ -46,8 +47,8 @@ class Log:
         return self._entry(found) if found else None
 
     def entries(self, serial: bool = False, start: int = 0) -> Iterator[Entry]:
-        """Every entry from number `start` on, in order, page by page."""
-        yield from map(self._entry, self._rows(start, serial))
+        """Every entry from number `start` on, in order, page by page, as it counts: what was not written is left out."""
+        yield from standing(map(self._entry, self._rows(start, serial)))
 
     def _rows(self, start: int, serial: bool = False) -> Iterator[Any]:
         bucket = start // BUCKET
@@ -66,7 +67,7 @@ class Log:
             bucket += 1
 
     def some(self, start: int = 0, what: str = "", fits: Fits | None = None, within: str = "") -> Iterator[Entry]:
-        """The entries from number `start` on, with the changes that may be what is looked for.
+        """The entries from number `start` on as they were appended, with the changes that may be what is looked for.
 
         :param what: only entries that count such rows; of others no payload is read.
         :param fits: of these only the changes that fit, by the entry's kind; of the others no value is decoded.
@@ -247,6 +248,20 @@ class Log:
         return Entry(row.seq, row.kind, key, row.base or 0, changes, row.attempts or 0, row.created_at, row.kept)
 
 
+def standing(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Entries as they count: the changes of a closing one stand instead of those of the entry before it."""
+    held: list[Entry] = []  # the newest entry, and the closing ones behind it
+    for entry in entries:
+        if entry.kind != "closed":
+            yield from held
+            held = [entry]
+            continue
+        instead = {change.key: change for change in entry.changes} if held else {}
+        held = [replace(e, changes=tuple(instead.get(c.key, c) for c in e.changes)) for e in held]
+        held.append(replace(entry, changes=()))
+    yield from held
+
+
 def _sealed(salt: bytes, body: bytes) -> bytes:
     """A digest of a payload that tells nothing about it once the salt is gone."""
     return hashlib.sha256(salt + body).digest()
@@ -314,7 +329,8 @@ def _handed(log: Log, accounts: frozenset[str], kept: Kept) -> Iterator[tuple[Ke
             for account in accounts & set(change.given):
                 known = run.setdefault((change.key, account), {})
                 for column, (_, after) in change.given[account].items():
-                    known[column] = max(after, known.get(column, 0))
+                    # What a fold was to bring again and did not is not handed on, whatever the entry says that it mends.
+                    known[column] = after if column in change.missing else max(after, known.get(column, 0))
     yield from _sorted(run)
 
 
