@@ -43,7 +43,7 @@ class Admission:
                 self._give_back(merge)  # a try before this one may have ended between the two
             if merge.state in ("proposed", "undoing", "redoing"):
                 return merge_answer(merge, proceed=False, note=f"the merge is {merge.state}: nothing to do here")
-            if self._not_wanted(merge):
+            if self._not_wanted(merge) or self._dry_run(merge):
                 continue
             if halted := self._merging.switch.halt(merge, asked=True):
                 return merge_answer(self._journal.need(merge_id), proceed=False, note=halted)
@@ -66,6 +66,14 @@ class Admission:
             return False
         self._journal.move(merge, "abandoned", note=f"merge {parent.merge_id}, which this one mends, is {parent.state}")
         return True
+
+    def _dry_run(self, merge: Merge) -> bool:
+        """Ends a merge that was opened with `dry_run`: nothing of it is ever written, whatever door it came by."""
+        if merge.request.dry_run:
+            self._journal.move(
+                merge, "abandoned", note="a dry run: nothing was written; a preview shows what it would do"
+            )
+        return merge.request.dry_run
 
     def _admit(self, merge: Merge, runs: dict[str, Any]) -> dict[str, Any] | None:
         if merge.rules_hash is None:  # never admitted: nothing of it is written yet

@@ -29,6 +29,7 @@ from account_merge.requests import choices_of, request_of
 from account_merge.rules import RULES, TABLES
 from account_merge.service import Service
 from account_merge.settings import Settings
+from account_merge.states import STATES
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,7 +52,9 @@ def parser() -> argparse.ArgumentParser:
     )
     command("coverage", "list the tables with user ids: merged, left alone, or unknown (exit status 1)")
     listed = command("list", "list merges, oldest first")
-    listed.add_argument("--state", help="only merges in this state")
+    listed.add_argument(
+        "--state", choices=STATES, metavar="STATE", help=f"only merges in this state: {', '.join(STATES)}"
+    )
     listed.add_argument("--account", help="only merges with this account")
     command("show", "show what a merge did").add_argument("merge_id", type=uuid.UUID)
     for name, words in (
@@ -99,7 +102,12 @@ def main(argv: Sequence[str] | None = None, out: IO[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         with Service(Settings.from_env(os.environ)) as service:
-            return int(_COMMANDS[arguments.command](service, arguments, out))
+            status = int(_COMMANDS[arguments.command](service, arguments, out))
+            out.flush()
+            return status
+    except BrokenPipeError:  # who reads has seen enough: `list --json | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+        return 0
     except InvalidRequest as error:
         print(f"account_merge: {error}", file=sys.stderr)
         return 2

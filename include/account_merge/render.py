@@ -18,8 +18,11 @@ from account_merge.seeding import WORDS
 _MOST_ROWS = 40  # of one table on a terminal; JSON has them all
 
 
+_PIPE = 2000  # columns where nobody looks on: what is piped is not cut to a terminal's 80
+
+
 def _console(out: IO[str]) -> Console:
-    return Console(file=out, highlight=False)
+    return Console(file=out, highlight=False, width=None if out.isatty() else _PIPE)
 
 
 def _text(value: Any) -> str:
@@ -71,6 +74,7 @@ def _print_table(console: Console, name: str, note: str, rows: Iterable[dict[str
             hidden += 1
             continue
         label = " ".join(map(str, row["key"].values()))
+        label += "" if row["what"] in ("created", "changed") else f" ({row['what']})"
         for column in row["columns"] or ["(row)"]:
             sources = [v.get(column) for v in row["sources"].values() if v.get(column) is not None]
             source = sources[0] if len(sources) == 1 else sources or None
@@ -80,8 +84,8 @@ def _print_table(console: Console, name: str, note: str, rows: Iterable[dict[str
                 column,
                 _text(before),
                 _text(source),
-                _text(row["after"].get(column)),
-                row["why"].get(column, ""),
+                _text((row["after"] or {}).get(column)),
+                row["why"].get("" if column == "(row)" else column, ""),
             )
             label = ""
         for words in row["notes"]:

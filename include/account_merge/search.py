@@ -78,8 +78,8 @@ def _moment(text: Any) -> datetime | None:
         return None
     try:
         found = text if isinstance(text, datetime) else datetime.fromisoformat(str(text))
-    except ValueError:
+        return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
+    except (ValueError, OverflowError):  # in UTC the first and last hours of time lie outside the calendar
         raise InvalidRequest(
-            "BAD_FILTER", f"{str(text)[:60]!r} is no time", "Write it as 2026-03-01T10:15:00Z."
+            "BAD_FILTER", f"{str(text)[:60]!r} is not a time in UTC", "Write it as 2026-03-01T10:15:00Z."
         ) from None
-    return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found

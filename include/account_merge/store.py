@@ -24,7 +24,7 @@ from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
 from account_merge.cassandra_errors import DRIVER_ERRORS, driver_error
 from account_merge.codec import plain
-from account_merge.errors import NeedsAttention, TransientError
+from account_merge.errors import MergeError, NeedsAttention, TransientError
 from account_merge.model import Change, Key, Row, Write
 from account_merge.schema import TableSchema
 from account_merge.settings import Settings
@@ -270,11 +270,14 @@ class Store:
                 requests.append(batch)
         for window in batched(requests, _WINDOW):
             futures = [self._session.execute_async(request) for request in window]
-            for future in futures:
+            problems: list[MergeError] = []
+            for future in futures:  # all of them: whoever looks at the rows next must not be overtaken by one of these
                 try:
                     future.result()
                 except DRIVER_ERRORS as error:
-                    raise driver_error("acknowledge a write", error, self._settings) from error
+                    problems.append(driver_error("acknowledge a write", error, self._settings))
+            if problems:  # an outage first: what was sent then may still arrive
+                raise min(problems, key=lambda problem: not isinstance(problem, TransientError))
 
     def _statements(
         self, schema: TableSchema, account: str, change: Change, attempt: int

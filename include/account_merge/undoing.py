@@ -23,6 +23,8 @@ from account_merge.table_merge import SourceRows, source_log
 from account_merge.table_undo import TableUndo
 from account_merge.undo_order import ACTIONS, UndoOrder
 
+REMEDY_STOPPED = "Let merging go on (`resume`), then try again; what was begun the poll goes on with."
+
 
 class Undoing:
     """The steps of undoing a merge, over the connections of `merging`."""
@@ -43,13 +45,15 @@ class Undoing:
         """Takes the accounts and closes the merge's logs, so that no writer of its own can go on; may be repeated.
 
         :param by: who wants it, and why: the merge's note.
-        :raises InvalidRequest: see `check`; or another open merge holds an account. Nothing was changed.
+        :raises InvalidRequest: see `check`; another open merge holds an account; or it merges and merging is stopped.
+            Nothing was changed.
         """
         under_way, ends, _ = ACTIONS[action]
         merge = self._journal.need(merge_id)
         if merge.state == ends and (action == "undo" or merge.operation):
             return self._answer(merge, f"the merge is {merge.state}: nothing is written", proceed=True)
         self.check(merge, action)
+        self._may_merge(merge, action)
         self._take(merge)
         if merge.state != under_way:
             note = f"{action} by {by or 'somebody'}" + (f": {reason}" if reason else "")
@@ -68,6 +72,15 @@ class Undoing:
                 for log in self._merging.logs(one, rule):
                     log.close()
         return self._answer(merge, "", proceed=True)
+
+    def _may_merge(self, merge: Merge, action: str) -> None:
+        """A redo merges: the kill switch stops it. An undo stays allowed.
+
+        :raises InvalidRequest: merging is stopped. Nothing was changed.
+        """
+        stop = self._merging.switch.stops(merge) if action == "redo" else None
+        if stop is not None:
+            raise InvalidRequest("STOPPED", f"no redo of merge {merge.merge_id}: {stop.note}", REMEDY_STOPPED)
 
     def attend(self, merge_id: uuid.UUID, run_id: str) -> None:
         """Notes which run does the undo, so that the poll can tell when nobody does it any more.
@@ -157,6 +170,11 @@ class Undoing:
                     "NOT_RUNNING", f"merge {merge.merge_id} became {found.state} meanwhile: this stops here",
                     "See its report.",
                 )  # fmt: skip
+            stop = self._merging.switch.stops(merge) if merge.state == "redoing" else None
+            if stop is not None:
+                raise TransientError(
+                    "STOPPED", f"the redo of merge {merge.merge_id} stops: {stop.note}", REMEDY_STOPPED
+                )
 
         return guard
 
