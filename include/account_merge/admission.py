@@ -38,7 +38,8 @@ class Admission:
             merge = self._journal.need(merge_id)
             if merge.state in CLOSED:
                 done = merge.state == "completed"
-                return merge_answer(merge, proceed=done, note=f"the merge is {merge.state}: nothing is written")
+                words = f"the merge is {merge.state}: nothing is written"
+                return merge_answer(merge, proceed=done, note=(merge.request.dry_run and merge.note) or words)
             if merge.state == "proposed":
                 self._give_back(merge)  # a try before this one may have ended between the two
             if merge.state in ("proposed", "undoing", "redoing"):

@@ -154,6 +154,24 @@ def test_preview_writes_nothing_and_shows_the_same_changes(session, keyspace, se
         assert [(r["key"], r["after"]) for r in before["rows"]] == [(r["key"], r["after"]) for r in after["rows"]]
 
 
+def test_a_dry_run_ends_closed_and_writes_nothing_whatever_door_it_comes_by(session, keyspace, service):
+    source, target = account(), account()
+    put(session, keyspace, CC, lesson(source, viewcount=3))
+    request = MergeRequest((source,), target, dry_run=True, requested_by="one")
+    proposed = service.request_id("run", request.sources, request.target)
+    service.proposals.propose(request, proposed)
+    service.proposals.approve(proposed, "two")
+    for merge_id in (service.open_merge(request), proposed):
+        answer = run_merge(service, merge_id, publish=False)
+        assert (answer["state"], "dry run" in answer["note"], answer["error"]) == ("abandoned", True, None)
+        assert service.merge_table(merge_id, CC)["created"] == 0
+    assert rows(session, keyspace, CC, target) == []
+    assert service.journal.holder(source) is None
+    assert (
+        run_merge(service, service.open_merge(MergeRequest((source,), target)), publish=False)["state"] == "completed"
+    )
+
+
 def test_deactivated_source_rows_are_inactive_and_the_target_stays_active(session, keyspace, service):
     source, target = account(), account()
     put(session, keyspace, ENR, enrolment(source, active=True, status=1))

@@ -9,7 +9,7 @@ import pytest
 
 from account_merge import alive
 from account_merge.cli import main, run_merge
-from account_merge.errors import InvalidRequest, NeedsAttention
+from account_merge.errors import InvalidRequest, NeedsAttention, TransientError
 from account_merge.events import parse
 from account_merge.model import MergeRequest
 from account_merge.service import Service
@@ -299,3 +299,42 @@ def test_a_merge_that_is_not_running_for_another_reason_still_says_so(service, p
     after_write(monkeypatch, 1, fail_it)
     with pytest.raises(NeedsAttention, match="NOT_RUNNING"):
         service.merge_table(merge_id, CC)
+
+
+def test_a_redo_merges_so_the_switch_stops_it_and_an_undo_stays_allowed(session, keyspace, service, pair, monkeypatch):
+    source, target = pair
+    merge_id = opened(service, source, target, tables=(CC,))
+    run_merge(service, merge_id, publish=False)
+    from_elsewhere(service, "pause")
+    assert service.undo(merge_id, publish=False)["state"] == "undone"
+    with pytest.raises(InvalidRequest, match="STOPPED.*a course is being restored"):
+        service.undo(merge_id, "redo", publish=False)
+    assert (service.journal.need(merge_id).state, moved(session, keyspace, target)) == ("undone", 0)
+    from_elsewhere(service, "resume")
+    with monkeypatch.context() as patch:
+        after_write(patch, 2, lambda: from_elsewhere(service, "pause"))
+        with pytest.raises(TransientError, match="STOPPED"):  # before the next entry, as a merge does
+            service.undo(merge_id, "redo", publish=False)
+    assert moved(session, keyspace, target) == 200
+    assert service.choose_merges(lambda run: None) == []
+    from_elsewhere(service, "resume")
+    assert service.undo(merge_id, "redo", publish=False)["state"] == "completed"
+    assert moved(session, keyspace, target) == LESSONS
+
+
+def test_settles_and_repairs_and_what_was_approved_wait_for_the_switch(session, keyspace, service, pair):
+    source, target = pair
+    merge_id = opened(service, source, target, tables=(CC,))
+    run_merge(service, merge_id, publish=False)
+    due = service.journal.need(merge_id)
+    service.journal.change(due, settle_at=due.created_at, settle_day=due.created_at.date())
+    put(session, keyspace, CC, lesson(source, "L0000", viewcount=5))
+    from_elsewhere(service, "pause")
+    assert service.settle()["held"] == 1
+    service.undoing.repair(merge_id, "ops", "views are missing")
+    request = MergeRequest((account(),), account(), requested_by="one")
+    proposed = service.request_id("run", request.sources, request.target)
+    service.proposals.propose(request, proposed)
+    service.proposals.approve(proposed, "two")
+    assert service.choose_merges(lambda run: None) == []
+    assert moved(session, keyspace, target) == LESSONS
