@@ -149,7 +149,8 @@ class MergeRequest:
     :param source_rows: `keep`, or `deactivate`: the source's enrolments become inactive.
     :param deactivate_sources: the source accounts themselves are deactivated once the merge is verified.
     :param dry_run: plan and report; nothing is written to learners' tables.
-    :param origin: `event`, `rescue`, `ui`, `api` or `cli`; `repair` or `settle` of a merge that its parent names.
+    :param origin: `event`, `rescue`, `ui`, `api` or `cli`; of a merge that its parent names `repair`, `settle`, or
+        `remains`: what stays of it where its undo was given up.
     :param tenant: the organisation that the event came for (`edata.rootOrgId`); empty for merges by hand.
     :param dated: when the merge was asked for: the event's own time, ms since the epoch; None when nobody knows.
     :param seeded: the retired job did this merge before: what its sources show counts as handed on.
@@ -181,7 +182,7 @@ class Merge:
     :param resume: a failed or paused merge shall go on: `wanted`, then `started` once it has a run that `admit` has
         not reached yet.
     :param operation: the last undo or redo, `undo-1` say; its logs are named so.
-    :param parent: the merge that this one repairs.
+    :param parent: the merge that this one repairs or settles, or of which it is what stays.
     :param replayed_as: the merge that a refused event became after it was corrected.
     :param settles: how many settles were opened so far; the next is due at `settle_at`, None when none is.
     :param digests: log name -> digest of its last entry, from when the merge was closed; of an expired one

@@ -17,7 +17,7 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "abandoned": frozenset({"undoing", "erased"}),
     "undoing": frozenset({"undone"}),
     "undone": frozenset({"redoing", "erased"}),
-    "redoing": frozenset({"completed"}),
+    "redoing": frozenset({"completed", "undone"}),
     "rejected": frozenset({"erased"}),
     "expired": frozenset({"erased"}),
     "erased": frozenset(),

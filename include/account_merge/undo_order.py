@@ -21,7 +21,7 @@ ACTIONS = {
 #: From which states the actions of one step may begin, and what else helps.
 AT_ONCE = {
     "abandon": (
-        frozenset({"requested", "started", "waiting", "running"}) | RESUMABLE,
+        frozenset({"requested", "started", "waiting", "running", "undoing", "redoing"}) | RESUMABLE,
         "One that is completed can be undone; one that is proposed can be rejected.",
     ),
     "repair": (frozenset({"completed"}), "Only a completed merge can be repaired; a failed one is replayed."),

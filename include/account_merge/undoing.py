@@ -17,6 +17,7 @@ from account_merge.merging import Merging, table_answer
 from account_merge.model import Change, Merge
 from account_merge.past import Past, PastLog, past_of, settles_of
 from account_merge.places import opened_ms
+from account_merge.remains import Remains, open_remains
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
 from account_merge.states import CLOSED, RESUMABLE
 from account_merge.table_merge import SourceRows, source_log
@@ -244,6 +245,8 @@ class Undoing:
         if merge.state == "abandoned":
             return self._answer(merge, "the merge is abandoned already", proceed=False)
         self.check(merge, "abandon")
+        if merge.state in TAKING_BACK:
+            return self._end_half_way(merge, reason)
         if merge.state == "running":
             # Nobody resumes what is paused without a switch: from here on no worker appends.
             self._move(merge, "paused", note=f"stopped to be abandoned: {reason}"[:1000], resume=None)
@@ -253,6 +256,33 @@ class Undoing:
             words += self._give_up(merge)
         self._move(merge, "abandoned", note="; ".join(words)[:1000], resume=None, digests=self._digests(merge))
         return self._answer(self._journal.need(merge_id), "", proceed=False)
+
+    def _end_half_way(self, merge: Merge, reason: str) -> dict[str, Any]:
+        """Gives up an undo or redo: the merge counts as undone, what of it stays in rows is a merge of its own.
+
+        Closing the logs stops whoever is at work on it. May be repeated.
+        """
+        words = [f"{TAKING_BACK[merge.state]} given up: {reason}"]
+        remains = open_remains(self._merging, merge)
+        stays = 0
+        for rule in self.rules(merge):
+            past = past_of(self._merging, merge, rule, merge.state == "redoing")
+            for number, work in enumerate(self._works(merge, rule)):
+                if work.give_up() is None:
+                    words.append(f"{rule.table} cannot be read: what its last entry says counts as done")
+                if number == 0:
+                    rows = Remains(work, past, remains)
+                    stays += sum(rows.run().values())
+                    rows.log.close()
+        words.append(
+            f"{stays} rows could not be taken back: merge {remains.merge_id} names them, undo that one later"
+            if stays
+            else "nothing of it stays in the target's rows"
+        )
+        for child in self.settles(merge):
+            self._end_with(child, merge)
+        self._move(merge, "undone", note="; ".join(words)[:1000], digests=self._digests(merge))
+        return self._answer(self._journal.need(merge.merge_id), "; ".join(words), proceed=False)
 
     def _move(self, merge: Merge, state: str, **columns: Any) -> None:
         if not self._journal.move(merge, state, **columns):

@@ -15,7 +15,8 @@ from local import airflow_parts, processes, servers
 from local.processes import Entry, alive
 from local.stack import AIRFLOW, ALL, READY, Stack
 
-HUNG = 90.0  # s without an answer until a process that runs is ended, as a liveness probe does
+HUNG = 90.0  # s without an answer until a process that has answered is ended, as a liveness probe does
+STARTING = 300.0  # s that one may take to answer for the first time: a busy machine starts a Cassandra in minutes
 
 
 class Keeper:
@@ -71,19 +72,20 @@ class Keeper:
 
     # --- one process --------------------------------------------------------------------------------------------------
     def _keep(self, name: str) -> None:
-        answered = time.monotonic()
+        answered, patience = time.monotonic(), HUNG
         while not self._end.wait(0.5 if self.ready[name] else 0.2):
             entry = self.entry(name)
             if not alive(entry):
                 self.ready[name] = False
                 if time.monotonic() >= self._not_before.get(name, 0):
                     self._start(name, entry)
-                    answered = time.monotonic()
+                    answered, patience = time.monotonic(), STARTING
                 continue
             if not self.ready[name]:
                 self.ready[name] = name not in self._expected and self._answers(name, entry)
                 answered = time.monotonic() if self.ready[name] or name in self._stopped else answered
-                if time.monotonic() - answered > HUNG and self._others_ready(name):
+                patience = HUNG if self.ready[name] else patience
+                if time.monotonic() - answered > patience and self._others_ready(name):
                     self._end_hung(name, entry)
                     answered = time.monotonic()
             elif time.monotonic() - answered > 10:

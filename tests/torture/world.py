@@ -22,7 +22,7 @@ from tests.e2e.airflow_client import AirflowClient, Refused
 from tests.torture.model import Account, Facts
 
 T = TypeVar("T")
-PATIENCE = 240.0  # s until a server that does not come back is a failure of the harness
+PATIENCE = 600.0  # s until a server that does not come back is a failure of the harness
 #: What clients raise while a server is away.
 AWAY = (*DRIVER_ERRORS, TransientError, httpx.HTTPError, Refused)
 

@@ -163,6 +163,16 @@ class Accounts(Merges):
             [[name], row.account_id, merge_id],
         )
 
+    def give(self, account_id: str, holder: uuid.UUID, merge_id: uuid.UUID) -> bool:
+        """Adds a merge to those that the account was a source of; False when `holder` does not hold the account."""
+        row = self.account(account_id)
+        if row is None or merge_id in (row.gave or ()):
+            return row is not None
+        return self.write(
+            "UPDATE {ks}.accounts SET gave = gave + ? WHERE account_id = ? IF held_by = ?",
+            [{merge_id}, row.account_id, holder],
+        )
+
     def of_account(self, account_id: str) -> list[Merge]:
         """Every merge that names the account, also by the hash that an erasure left of it."""
         found = self.find("accounts", account_id)

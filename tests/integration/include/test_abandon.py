@@ -35,8 +35,8 @@ class Stops(BaseException):
     """The process ends here; no handler of the core may see it."""
 
 
-def left_at(service, session, keyspace, patch, merge_id, target, point):
-    """Runs the table until it is killed while its second entry is: logged, half written, written, being folded."""
+def left_at(service, session, keyspace, patch, merge_id, target, point, work="merge_table"):
+    """Does the table until it is killed while its second entry is: logged, half written, written, being folded."""
     original, calls = Store.write, []
 
     def dying(self, schema, account_id, changes, attempt=0):
@@ -57,15 +57,16 @@ def left_at(service, session, keyspace, patch, merge_id, target, point):
     with patch.context() as limited:
         limited.setattr(Store, "write", dying)
         with pytest.raises(Stops):
-            service.merge_table(merge_id, CC)
+            (service.merge_table if work == "merge_table" else service.undoing.table)(merge_id, CC)
 
 
 def seen(session, keyspace, target):
     return {r["contentid"]: (r["viewcount"], r.get("status")) for r in rows(session, keyspace, CC, target)}
 
 
-def refused(*_, **__):
-    raise NeedsAttention("CASSANDRA_REFUSED", "Cassandra did not acknowledge a write", "Look at the table.")
+def refused(self, schema, account_id, changes, attempt=0):
+    if any(c.writes or c.create or c.delete for c in changes):
+        raise NeedsAttention("CASSANDRA_REFUSED", "Cassandra did not acknowledge a write", "Look at the table.")
 
 
 @pytest.mark.parametrize("can", [True, False], ids=["can be written", "is refused"])
@@ -164,3 +165,57 @@ def test_what_was_not_written_stays_uncounted_once_the_images_are_gone(session, 
     again = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
     assert run_merge(service, again, publish=False)["state"] == "completed"
     assert seen(session, keyspace, target) == {f"M{n:03d}": (3 if n < SHARED else 2, 2) for n in range(LESSONS)}
+
+
+@pytest.mark.parametrize("can", [True, False], ids=["can be written", "is refused"])
+@pytest.mark.parametrize("point", ["logged", "half", "written"])
+@pytest.mark.parametrize("action", ["undo", "redo"])
+def test_an_undo_or_redo_that_was_given_up_counts_what_is_there(
+    session, keyspace, service, pair, monkeypatch, action, point, can
+):
+    source, target = pair
+    own = seen(session, keyspace, target)
+    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    assert run_merge(service, merge_id, publish=False)["state"] == "completed"
+    if action == "redo":
+        service.undo(merge_id, publish=False)
+    service.undoing.begin(merge_id, action)
+    left_at(service, session, keyspace, monkeypatch, merge_id, target, point, "undo")
+    with monkeypatch.context() as patch:
+        if not can:
+            patch.setattr(Store, "write", refused)
+        assert service.undoing.abandon(merge_id, "it never ends")["state"] == "undone"
+    assert service.journal.holder(source) is service.journal.holder(target) is None
+    (remains,) = [m for m in service.journal.of_account(source) if m.parent == merge_id]
+    assert (remains.state, str(remains.merge_id) in service.journal.need(merge_id).note) == ("abandoned", True)
+    again = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    assert run_merge(service, again, publish=False)["state"] == "completed"
+    assert seen(session, keyspace, target) == {f"M{n:03d}": (3 if n < SHARED else 2, 2) for n in range(LESSONS)}
+    for one in (again, remains.merge_id):
+        assert service.undo(one, publish=False)["state"] == "undone"
+    assert seen(session, keyspace, target) == own
+    assert service.undo(merge_id, "redo", publish=False)["state"] == "completed"
+    assert seen(session, keyspace, target) == {f"M{n:03d}": (3 if n < SHARED else 2, 2) for n in range(LESSONS)}
+
+
+def test_an_undo_of_a_merge_that_was_never_whole_is_given_up(session, keyspace, service, pair, monkeypatch):
+    """What the merge had logged and not written is not in the rows that its undo did not reach either."""
+    source, target = pair
+    own = seen(session, keyspace, target)
+    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    service.admit(merge_id)
+    left_at(service, session, keyspace, monkeypatch, merge_id, target, "half")
+    service.fail(merge_id, "manual__1", "the process was killed")
+    service.undoing.begin(merge_id, "undo")
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", refused)
+        with pytest.raises(NeedsAttention):
+            service.undoing.table(merge_id, CC)
+        assert service.undoing.abandon(merge_id, "it never ends")["state"] == "undone"
+    again = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    assert run_merge(service, again, publish=False)["state"] == "completed"
+    assert seen(session, keyspace, target) == {f"M{n:03d}": (3 if n < SHARED else 2, 2) for n in range(LESSONS)}
+    service.undo(again, publish=False)
+    (remains,) = [m for m in service.journal.of_account(source) if m.parent == merge_id]
+    service.undo(remains.merge_id, publish=False)
+    assert seen(session, keyspace, target) == own

@@ -22,7 +22,7 @@ completed undoing erased
 abandoned undoing erased
 undoing undone
 undone redoing erased
-redoing completed
+redoing completed undone
 rejected erased
 expired erased
 erased

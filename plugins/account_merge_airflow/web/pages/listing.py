@@ -22,7 +22,7 @@ from account_merge_airflow.web.pages.common import router as made
 from account_merge_airflow.web.problems import Refusal
 
 router = made()
-ORIGINS = ("event", "ui", "api", "cli", "repair", "settle", "rescue")
+ORIGINS = ("event", "ui", "api", "cli", "repair", "settle", "remains", "rescue")
 ALL = "all"
 PAGE = 50
 
