@@ -7,7 +7,7 @@ counts what it would do unless `dry_run` is off.
 |---|---|---|
 | `undo` | every row becomes what it is without the merge; what was written later stays | completed, failed, paused, abandoned |
 | `redo` | an undone merge stands again | undone |
-| `abandon` | given up: its rows stay and stay counted, its accounts are free | not closed, and not being undone |
+| `abandon` | it, or its undo, is given up: its rows stay and stay counted, its accounts are free | not closed |
 | `repair` | opens a merge of the same accounts, which moves only what is new; the poll starts it | completed |
 
 ```json

@@ -56,6 +56,10 @@ class AirflowClient:
         """Read one resource of the API."""
         return self._json(self._http.get(f"/api/v2/{path}", params=query))
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Change one resource of the API."""
+        return self._json(self._http.patch(f"/api/v2/{path}", json=dict(body)))
+
     def trigger(self, dag: str, conf: Mapping[str, Any] | None = None, run_id: str | None = None) -> str:
         """Start a run and return its id."""
         body: dict[str, Any] = {"logical_date": None, "conf": dict(conf or {})}
