@@ -14,7 +14,8 @@ start at the next poll. The switch is in the journal: it holds across restarts, 
 Both switches are apart: `resume` without a tenant leaves the tenants' switches as they are. A merge by hand has no
 tenant: only the switch for all stops it. Pausing the DAG `account_merge` is no substitute: tasks that run go on.
 
-**When it fails:** Cassandra is away; the task is tried again. Without Airflow: `python -m account_merge pause --reason
+**When it fails:** a pause without a reason is refused at once (`NO_REASON`: say why). Cassandra is away: the task is tried
+again. Without Airflow: `python -m account_merge pause --reason
 WHY`, `resume`, `status`.
 """
 
@@ -25,6 +26,7 @@ from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
 
+from account_merge.switch import need_reason
 from account_merge_airflow.connections import open_service
 from account_merge_airflow.policies import OPERATOR_ARGS
 from account_merge_airflow.runs import person_of
@@ -35,7 +37,7 @@ PARAMS = {
     "tenant": Param(None, type=["null", "string"], maxLength=1024, title="Tenant",
         description="The rootOrgId of merge events; empty: all merging."),
     "reason": Param("", type=["null", "string"], maxLength=1000, title="Reason",
-        description="Shown in the note of every paused merge; needed to pause."),
+        description="Shown in the note of every paused merge. A pause without one is refused by the run's first step."),
 }  # fmt: skip
 
 
@@ -47,6 +49,8 @@ def account_merge_switch() -> None:
         """Writes the switch into the journal; answers which switches are on afterwards."""
         context = get_current_context()
         params, person = context["params"], person_of(context)
+        if params["action"] == "pause":
+            need_reason(params["reason"] or "")  # at once, whatever servers are away
         with open_service() as service:
             turn = service.pause if params["action"] == "pause" else service.resume
             return turn(params["tenant"] or "", person, params["reason"] or "")

@@ -99,8 +99,11 @@ class Asking:
         found += [
             (m.created_at, m.request.origin, f"merge {m.merge_id}") for m in children if m.parent == merge.merge_id
         ]
-        found.append((merge.state_at, merge.state, merge.note or ""))
-        return sorted((at, what, note) for at, what, note in found if at is not None)
+        if (merge.state, merge.state_at) != ("requested", merge.created_at):
+            found.append((merge.state_at, merge.state, merge.note or ""))
+        # What happened in the same moment stays in the order above.
+        known = [(at, what, note) for at, what, note in found if at is not None]
+        return sorted(known, key=lambda moment: moment[0])
 
 
 def _asked(request: MergeRequest) -> tuple[Any, ...]:

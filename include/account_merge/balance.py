@@ -93,6 +93,22 @@ class Balance:
         """Whether everything was looked at, and all of it is in the result by the only reading there is."""
         return self.complete and not (self.lost or self.behind or self.not_looked_for or self.ambiguous)
 
+    def to_dict(self) -> dict[str, Any]:
+        """In JSON's types."""
+        lines = [
+            {
+                "kind": kind, "place": [str(value) for value in values], "what": words, "sources": dict(line.sources),
+                "target": line.target, "should": line.should, "result": line.result, "short": line.short,
+                "why": dict(line.why),
+            }
+            for (kind, values), found in self.places.items() for words, line in found.items()
+        ]  # fmt: skip
+        return {
+            "nothing_lost": self.nothing_lost, "complete": self.complete, "lines": lines,
+            "behind": [{"table": one.table, "why": one.why, "rows": one.rows} for one in self.behind],
+            "not_looked_for": dict(self.not_looked_for), "ambiguous": self.ambiguous,
+        }  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Compared:

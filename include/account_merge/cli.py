@@ -1,7 +1,7 @@
 """The command line: preview, merge, show, list, check, coverage, create-journal, from the same service functions as the DAGs.
 
 What operators do to merges that there are is in `operate`, what belongs to the cut-over in `salvage`. Exit status: 0 done
-(also "nothing to merge"), 1 a merge or check failed, 2 the call itself was wrong, 3 it waits.
+(also "nothing to merge"), 1 a merge or check failed or a person did not confirm, 2 the call itself was wrong, 3 it waits.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from typing import IO, Any
 from account_merge import operate, salvage
 from account_merge.alive import BY_COMMAND
 from account_merge.choices import Choices
+from account_merge.confirming import WILL, confirmed
 from account_merge.errors import InvalidRequest, MergeError
 from account_merge.events import Position, merge_id_for, parse
 from account_merge.exported import read as read_report
 from account_merge.model import MergeRequest
-from account_merge.render import print_check, print_coverage, print_differences, print_list, print_report
+from account_merge.render import print_check, print_coverage, print_differences, print_list, print_preview, print_report
 from account_merge.requests import choices_of, request_of
 from account_merge.rules import RULES, TABLES
 from account_merge.service import Service
@@ -42,6 +43,10 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, words: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=words, description=words)
         made.add_argument("--json", action="store_true", help="print JSON instead of tables")
+        if name in WILL:
+            made.add_argument(
+                "--yes", action="store_true", help="do not ask first (only a person at a terminal is asked)"
+            )
         return made
 
     command("create-journal", "create our keyspace and tables where they are missing")
@@ -102,6 +107,9 @@ def main(argv: Sequence[str] | None = None, out: IO[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         with Service(Settings.from_env(os.environ)) as service:
+            if not confirmed(service, arguments, out):
+                print("account_merge: not confirmed, nothing was done", file=sys.stderr)
+                return 1
             status = int(_COMMANDS[arguments.command](service, arguments, out))
             out.flush()
             return status
@@ -182,7 +190,9 @@ def _request(arguments: argparse.Namespace) -> MergeRequest:
 
 
 def _preview(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
-    print_report(service.preview(_request(arguments)), arguments.json, out)
+    request = _request(arguments)
+    balance = service.looking.balance(request)
+    print_preview(service.preview(request), balance, service.looking.notices(request, balance), arguments.json, out)
     return 0
 
 

@@ -133,15 +133,21 @@ def _corrected(name: str) -> dict[str, Any]:
     raise InvalidRequest("BAD_FILE", f"{name}: {problem}", "Write {merge id: event, …} into it.")
 
 
-def _replay(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
-    """1 when something was left alone."""
+def replayed(service: Service, arguments: argparse.Namespace, dry_run: bool) -> dict[str, Any]:
+    """What a replay of what the command names does, or would do.
+
+    :raises InvalidRequest: it names nothing, or a file that cannot be read.
+    """
     corrected = _corrected(arguments.corrected) if arguments.corrected else {}
     filters = (arguments.state, arguments.code, arguments.account, arguments.since, arguments.until)
     if not (arguments.merge_id or corrected or any(filters)):
         raise InvalidRequest("NOTHING_NAMED", "a replay names merges or filters", "All failed ones: --state failed.")
-    answer = service.replay(
-        _search(arguments), os.environ.get("USER", ""), arguments.reason, arguments.dry_run, corrected
-    )
+    return service.replay(_search(arguments), os.environ.get("USER", ""), arguments.reason, dry_run, corrected)
+
+
+def _replay(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    """1 when something was left alone."""
+    answer = replayed(service, arguments, arguments.dry_run)
     print_replay(answer, arguments.json, out)
     return 1 if answer["left_alone"] else 0
 

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from account_merge.balance import Balance
+from account_merge.beforehand import Notice
 from account_merge.coverage import Coverage
 from account_merge.model import Merge
 from account_merge.report import Report
@@ -53,11 +55,39 @@ def print_report(report: Report, as_json: bool, out: IO[str]) -> None:
         console.print(f"  erased; it was {head['state_before_erasure']}. Names are hashes, texts and rows are gone.")
     elif head["expiry"]:
         console.print("  its images have expired: it cannot be undone or redone any more")
+    idle: dict[str, list[str]] = {}
     for part in report.tables:
+        if part.operation and part.stage == "done" and not part.counts:
+            idle.setdefault(part.operation, []).append(part.table.partition("/")[2])
+            continue
         words = ", ".join(f"{number} {what}" for what, number in part.counts.items()) if head["expiry"] else ""
         _print_table(console, part.table, "; ".join(filter(None, (words, part.note))), part.rows)
+    for operation, tables in idle.items():
+        console.print(f"[bold]{operation}[/]: nothing in {escape(', '.join(tables))}")
     if unknown := report.coverage.get("unknown"):
         console.print(f"[yellow]no rule knows {', '.join(unknown)}[/]: what an account has there stays. See: coverage")
+
+
+def print_preview(report: Report, balance: Balance, notices: Sequence[Notice], as_json: bool, out: IO[str]) -> None:
+    """What a merge would do, what is known of its accounts, and what stays behind."""
+    if as_json:
+        found = {"warnings": [notice.to_dict() for notice in notices], "balance": balance.to_dict()}
+        print(json.dumps(report.to_dict() | found, ensure_ascii=False), file=out)
+        return
+    print_report(report, False, out)
+    console = _console(out)
+    for notice in notices:
+        mark = "red" if notice.serious else "yellow"
+        console.print(f"[{mark}]{escape(notice.words)}[/] {escape(notice.remedy)}".rstrip(), soft_wrap=True)
+    for line in balance.lost:
+        why = "; ".join(line.why)
+        console.print(f"[red]{line.short:g} less[/] {line.term.words} than the accounts have together: {escape(why)}")
+    for one in balance.behind:
+        console.print(f"[yellow]stays behind[/] {one.rows} rows of {one.table}: {escape(one.why)}")
+    for table, note in balance.not_looked_for.items():
+        console.print(f"[yellow]{table}[/] {escape(note)}", soft_wrap=True)
+    if balance.nothing_lost:
+        console.print("[green]nothing is lost[/]")
 
 
 def _print_table(console: Console, name: str, note: str, rows: Iterable[dict[str, Any]]) -> None:

@@ -71,8 +71,7 @@ class Switch:
         :raises InvalidRequest: nobody says why.
         :raises TransientError: whether it is on is unknown; the same call again is safe.
         """
-        if not reason.strip():
-            raise InvalidRequest("NO_REASON", "merging is not stopped without a reason", "Say why: the notes show it.")
+        need_reason(reason)
         stop = Stop(tenant.strip(), by, reason.strip()[:1000], now().isoformat(timespec="seconds") + "Z")
         return self._turn("on", stop)
 
@@ -135,6 +134,15 @@ class Switch:
             raise Paused(halted)
         if merge.state == "paused":
             raise Paused(merge.note or "the merge is paused")
+
+
+def need_reason(reason: str) -> None:
+    """Refuses to stop merging when nobody says why; asks no server.
+
+    :raises InvalidRequest: the reason is blank.
+    """
+    if not reason.strip():
+        raise InvalidRequest("NO_REASON", "merging is not stopped without a reason", "Say why: the notes show it.")
 
 
 def _pack(stops: dict[str, Stop]) -> bytes:

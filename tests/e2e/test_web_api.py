@@ -89,9 +89,10 @@ def test_a_program_previews_merges_reads_the_report_and_undoes(world, api):
     assert checked.status_code == 200
     assert world.history(target.account, source.course) == after
 
-    undo = api.post(f"/merges/{merge['merge_id']}/undo", {"reason": "two persons"}, key)
+    doing = {"reason": "two persons", "dry_run": False}
+    undo = api.post(f"/merges/{merge['merge_id']}/undo", doing, key)
     assert undo.status_code == 202, undo.text
-    repeated = api.post(f"/merges/{merge['merge_id']}/undo", {"reason": "two persons"}, key)
+    repeated = api.post(f"/merges/{merge['merge_id']}/undo", doing, key)
     until(api, undo.json()["status_url"], "success")
     assert until(api, accepted["status_url"], "undone")["note"] == "undo by admin: two persons"
     assert world.history(target.account, source.course) == before
@@ -99,7 +100,7 @@ def test_a_program_previews_merges_reads_the_report_and_undoes(world, api):
     assert repeated.status_code == 409 or repeated.json()["run"] | {"state": None} == undo.json()["run"] | {
         "state": None
     }
-    problem(api.post(f"/merges/{merge['merge_id']}/undo", {}), 409, "CANNOT_UNDO")
+    problem(api.post(f"/merges/{merge['merge_id']}/undo", {"dry_run": False}), 409, "CANNOT_UNDO")
 
     story = api.get(f"/accounts/{source.account}").json()
     assert (story["gave"], story["survivor"], story["held_by"]) == ([merge["merge_id"]], source.account, None)

@@ -40,8 +40,8 @@ class Merges(Cas):
         return self.write(
             "INSERT INTO {ks}.merges (merge_id, state, attempt, accounts, sources, target, tables, options, reason, "
             "requested_by, origin, mid, topic_position, raw, failed_event, failed_number, error_code, error, remedy, "
-            "run_ids, parent, day, created_at, state_at, updated_at) VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-            "?, 1, ?, ?, ?, [], ?, ?, ?, ?, ?) IF NOT EXISTS",
+            "run_ids, parent, day, created_at, state_at, updated_at, closed_at) VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+            "?, 1, ?, ?, ?, [], ?, ?, ?, ?, ?, ?) IF NOT EXISTS",
             [
                 merge_id,
                 state,
@@ -65,6 +65,7 @@ class Merges(Cas):
                 moment,
                 moment,
                 moment,
+                moment if state in CLOSED else None,
             ],
         )
 

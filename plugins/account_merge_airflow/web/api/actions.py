@@ -66,7 +66,13 @@ def act(
     merge_id: uuid.UUID, action: inputs.Action, body: inputs.ActionIn, core: CoreDep, caller: CallerDep,
     airflow: AirflowDep, request: Request, response: Response, key: common.OptionalKey = None,
 ) -> models.Accepted | models.Checked:  # fmt: skip
-    """Starts a run that does it, once it is clear that it makes sense now; `dry_run` shows what it would do."""
+    """Starts a run that does it, once it is clear that it makes sense now; `dry_run` shows what it would do.
+
+    An undo or redo without `dry_run` is refused: it rewrites a learner's rows.
+    """
+    if action in ACTIONS and body.dry_run is None:
+        remedy = "Send `dry_run`: true shows what would be done, false does it."
+        raise Refusal(422, "DRY_RUN_MISSING", f"{action} does not say whether it is only looked at", remedy)
     service = core.service()
     if body.dry_run:
         response.status_code = 200

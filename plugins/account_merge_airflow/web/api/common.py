@@ -9,8 +9,11 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Request, Response
 
+from account_merge.alive import BY_COMMAND
 from account_merge.errors import InvalidRequest
+from account_merge.model import Merge
 from account_merge.report import Report
+from account_merge.undo_order import ACTIONS
 from account_merge_airflow.web import LazyApp
 from account_merge_airflow.web.api.models import Accepted, PreviewTable, Row, RunOut
 from account_merge_airflow.web.core import Route
@@ -65,6 +68,13 @@ def run_out(request: Request, dag_id: str, run_id: str, state: str | None = None
         status_url=link(request, f"/runs/{dag_id}/{name}"),
         page=f"{airflow}/dags/{dag_id}/runs/{name}",
     )
+
+
+def runs_of(request: Request, merge: Merge) -> list[RunOut]:
+    """The runs of Airflow's that worked on a merge; what the command line does has none."""
+    made = (name for name in merge.run_ids if not name.startswith(BY_COMMAND))
+    acts = tuple(f"{action}__" for action in ACTIONS)
+    return [run_out(request, "account_merge_undo" if name.startswith(acts) else "account_merge", name) for name in made]
 
 
 def accepted(response: Response, found: Accepted) -> Accepted:

@@ -96,7 +96,12 @@ class ProposalIn(MergeIn, RenewalIn):
 class ActionIn(In):
     """Why an action is wanted, and whether it is only looked at."""
 
-    dry_run: bool = Field(False, description="Answer what would be done; write nothing.")
+    dry_run: bool | None = Field(
+        None,
+        description="true: answer what would be done, write nothing. Undo and redo need it said; of the others absent "
+        "means false.",
+        examples=[True],
+    )
     reason: Reason = Field("", examples=["two persons"])
 
 
@@ -122,7 +127,9 @@ class SwitchIn(In):
 
     action: Literal["pause", "resume"]
     tenant: Text = Field("", max_length=1024, description="The rootOrgId of merge events; empty: all merging.")
-    reason: Reason = Field("", examples=["maintenance"])
+    reason: Annotated[Text, Field(max_length=1000, description="Why; needed to pause, shown in every note.")] = Field(
+        "", examples=["maintenance"]
+    )
 
 
 class UploadIn(In):

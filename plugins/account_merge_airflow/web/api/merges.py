@@ -61,7 +61,7 @@ def preview(body: inputs.PreviewIn, core: CoreDep, caller: CallerDep, rows: Rows
     merge = models.MergeOut.model_validate(report.head())
     balance = service.looking.balance(asked)
     return models.PreviewOut(
-        merge=merge, tables=common.previewed(report, rows), balance=models.BalanceOut.of(balance),
+        merge=merge, tables=common.previewed(report, rows), balance=models.BalanceOut.model_validate(balance.to_dict()),
         warnings=[models.Warned.model_validate(n.to_dict()) for n in service.looking.notices(asked, balance)],
     )  # fmt: skip
 
@@ -89,12 +89,12 @@ def start(merge: Merge, service: Service, airflow: AirflowApi, request: Request)
         except Refusal as refusal:
             log.warning("Merge %s: %s; the poll starts it.", merge.merge_id, refusal.problem.code)
     merge = service.journal.need(merge.merge_id)
-    last = merge.run_ids[-1] if merge.run_ids else None
+    runs = common.runs_of(request, merge)
     return models.Accepted(
         merge_id=merge.merge_id,
         state=merge.state,
         status_url=common.link(request, f"/merges/{merge.merge_id}"),
-        run=common.run_out(request, "account_merge", last) if last else None,
+        run=runs[-1] if runs else None,
     )
 
 
@@ -131,7 +131,7 @@ def status(merge_id: uuid.UUID, core: CoreDep, request: Request) -> models.Merge
         timeline=[models.Moment(at=str(jsonable(at)), what=what, note=note)
                   for at, what, note in service.asking.timeline(merge)],
         actions={action: _possible(error) for action, error in service.asking.possible(merge).items()},
-        runs=[common.run_out(request, "account_merge", run_id) for run_id in merge.run_ids],
+        runs=common.runs_of(request, merge),
         approval=common.run_out(request, "account_merge_approve", merge.approval_run) if merge.approval_run else None,
     )  # fmt: skip
 
@@ -150,7 +150,10 @@ def report(merge_id: uuid.UUID, core: CoreDep, request: Request) -> models.Repor
     def table(part: Any) -> models.TableOut:
         path = f"/merges/{merge_id}/tables/{quote(part.table, safe='')}/rows"
         url = common.link(request, path) if part.counts else None
-        return models.TableOut(table=part.table, note=part.note, counts=dict(part.counts), rows_url=url)
+        return models.TableOut(
+            table=part.table, note=part.note, counts=dict(part.counts), stage=part.stage, operation=part.operation,
+            rows_url=url,
+        )  # fmt: skip
 
     return models.ReportOut(
         merge=models.MergeOut.of(found.merge), coverage=dict(found.coverage), tables=[table(t) for t in found.tables]

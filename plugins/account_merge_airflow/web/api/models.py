@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from account_merge.balance import Balance
 from account_merge.report import Report
 
 MERGE = "f9f25bc9-fb1d-5408-bcbd-b2003dcbcd4e"
@@ -151,6 +150,8 @@ class TableOut(BaseModel):
     table: str
     note: str
     counts: dict[str, int]
+    stage: Literal["done", "begun", "not reached", "left out"] = Field(description="How far the table is.")
+    operation: str = Field(description="The undo or redo that did it, undo-1 say; empty: the merge itself.")
     rows_url: str | None
 
 
@@ -224,20 +225,6 @@ class BalanceOut(BaseModel):
     behind: list[BehindOut]
     not_looked_for: dict[str, str] = Field(description="Table: rows that cannot be found, with the remedy.")
     ambiguous: int = Field(description="Rows that can be read two ways; each names both readings.")
-
-    @classmethod
-    def of(cls, balance: Balance) -> BalanceOut:
-        """Of the core's balance."""
-        lines = [
-            BalanceLine(kind=kind, place=[str(value) for value in values], what=words, sources=line.sources,
-                        target=line.target, should=line.should, result=line.result, short=line.short, why=line.why)
-            for (kind, values), found in balance.places.items() for words, line in found.items()
-        ]  # fmt: skip
-        return cls(
-            nothing_lost=balance.nothing_lost, complete=balance.complete, lines=lines,
-            behind=[BehindOut(table=one.table, why=one.why, rows=one.rows) for one in balance.behind],
-            not_looked_for=balance.not_looked_for, ambiguous=balance.ambiguous,
-        )  # fmt: skip
 
 
 class Warned(BaseModel):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Query, Request, Response
 
 from account_merge.search import KINDS, MOST, Search
+from account_merge.switch import need_reason
 from account_merge_airflow.web.airflow_api import OUR_DAGS, AirflowDep
 from account_merge_airflow.web.api import common, inputs, models
 from account_merge_airflow.web.api.actions import run_id_of
@@ -62,7 +63,9 @@ def turn(
     body: inputs.SwitchIn, caller: CallerDep, airflow: AirflowDep, request: Request, response: Response,
     key: common.OptionalKey = None,
 ) -> models.Accepted:  # fmt: skip
-    """Starts a run that turns a switch; a merge stops before its next rows are written."""
+    """Starts a run that turns a switch; a merge stops before its next rows are written. A pause needs a reason."""
+    if body.action == "pause":
+        need_reason(body.reason)
     run_id = run_id_of(body.action, "switch", str(caller.user.get_id()), key)
     conf: dict[str, Any] = {"action": body.action, "tenant": body.tenant or None, "reason": body.reason}
     run = airflow.trigger("account_merge_switch", run_id, conf)

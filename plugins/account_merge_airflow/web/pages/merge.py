@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import Query, Request
 from fastapi.responses import HTMLResponse
 
+from account_merge.alive import BY_COMMAND
 from account_merge.errors import MergeError
 from account_merge.model import Merge
 from account_merge.report import Report, TableReport
@@ -17,7 +18,7 @@ from account_merge.search import KINDS, Search
 from account_merge.service import Service
 from account_merge.states import CLOSED
 from account_merge_airflow.web.airflow_api import AirflowDep
-from account_merge_airflow.web.api.common import place_of, run_out
+from account_merge_airflow.web.api.common import place_of, run_out, runs_of
 from account_merge_airflow.web.api.inputs import Text
 from account_merge_airflow.web.auth import Caller, CallerDep
 from account_merge_airflow.web.core import CoreDep
@@ -49,7 +50,7 @@ def _page(request: Request, service: Service, merge_id: uuid.UUID, caller: Calle
         request.scope, "merge.html", tab="", merge=found, head=report.head(), coverage=report.coverage, in_run=in_run,
         parts=parts, ambiguous=sum(t.counts.get("ambiguous", 0) for t in report.tables), whats=WHATS,
         timeline=_timeline(moments, {t.table: t.stage for t in report.tables if t.counts}),
-        runs=[run_out(request, "account_merge", run_id) for run_id in found.run_ids],
+        runs=runs_of(request, found), by_command=any(name.startswith(BY_COMMAND) for name in found.run_ids),
         buttons=buttons(lambda action: _why_not(service, found, action), caller.may_start),
         asks=approval_of(request, found), may_propose=caller.may_start("account_merge_approve"),
         can_merge=caller.may_start("account_merge"), open=found.state not in CLOSED,
