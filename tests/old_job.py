@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from account_merge.codec import plain
+from account_merge.values import plain
 from tests.learners import put
 
 _SUMS, _KEYS = ("viewcount", "completedcount"), ("courseid", "batchid", "contentid")

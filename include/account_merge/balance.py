@@ -201,7 +201,7 @@ class _Table:
         for term in self._rule.terms:
             if term.where and known.get(term.where[0]) != term.where[1]:
                 continue
-            mine = {account: term.parts(values) for account, values in _sources(side).items()}
+            mine = {account: term.of(values) for account, values in _sources(side).items()}
             before, after = _of(term, side.before), _of(term, side.result)
             if not (before or after or any(mine.values())):
                 continue
@@ -248,7 +248,7 @@ class _Table:
 
 
 def _of(term: Term, values: Values | None) -> Parts:
-    return {} if values is None else term.parts(values)
+    return {} if values is None else term.of(values)
 
 
 def _sources(side: _Side) -> Mapping[str, Values]:

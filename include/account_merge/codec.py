@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
+from account_merge import cells
 from account_merge.choices import COMBINE
+from account_merge.errors import NeedsAttention
 from account_merge.model import Change, Head, Key, Values, Write
 from account_merge.schema import TableSchema
+from account_merge.values import hashable, key_part, plain
 
 _TEXTS = frozenset({"text", "varchar", "ascii"})
-_PROTOCOL = 5  # of the serialisation only; the same for v3 and later for every type the platform uses
-
-
-def plain(value: Any) -> Any:
-    """The driver's containers as Python's own: dict, list, set; everything else as it is."""
-    if isinstance(value, Mapping) or hasattr(value, "iteritems") or type(value).__name__.startswith("OrderedMap"):
-        return {k: plain(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [plain(v) for v in value]
-    if isinstance(value, set | frozenset) or type(value).__name__ in ("SortedSet", "sortedset"):
-        return set(value)
-    return value
 
 
 class Codec:
@@ -39,10 +31,17 @@ class Codec:
         return all(self._schema.column(c).cql_type.typename in _TEXTS for c in self._schema.key)
 
     def _pack(self, column: str, value: Any) -> bytes:
-        return bytes(self._schema.column(column).cql_type.to_binary(value, _PROTOCOL))
+        try:
+            return cells.write(self._schema.column(column).cql_type, value)
+        except ValueError as error:
+            raise NeedsAttention(
+                "CANNOT_STORE",
+                f"table {self._schema.full_name}, column {column}: {error}",
+                "Nothing of it was logged or written. Name the column to the developers; abandon the merge to free its accounts.",
+            ) from error
 
     def _unpack(self, column: str, data: bytes) -> Any:
-        return plain(self._schema.column(column).cql_type.from_binary(data, _PROTOCOL))
+        return cells.read(self._schema.column(column).cql_type, data)
 
     def _row(self, values: Values | None) -> dict[str, bytes] | None:
         return None if values is None else {c: self._pack(c, v) for c, v in values.items()}
@@ -52,27 +51,52 @@ class Codec:
         known = {*self._schema.columns, *self._schema.key}
         return None if packed is None else {c: self._unpack(c, v) for c, v in packed.items() if c in known}
 
-    def _write(self, column: str, write: Write) -> tuple[bytes | None, int, bytes | None]:
-        return (
+    def _write(self, column: str, write: Write) -> tuple[Any, ...]:
+        packed = (
             None if write.value is None else self._pack(column, write.value),
             write.timestamp,
             self._pack_elements(column, write.remove) if write.remove else None,
         )
+        if not write.later and not write.expires:
+            return packed
+        later = sorted(write.later, key=str)
+        ahead = self._pack_elements(column, later) if later else None
+        return *packed, ahead, [write.later[e] for e in later], write.expires
 
-    def _unwrite(self, column: str, value: bytes | None, timestamp: int, removed: bytes | None) -> Write:
+    def _unwrite(self, column: str, value: bytes | None, timestamp: int, removed: bytes | None, *more: Any) -> Write:
+        ahead, times, expires = more or (None, (), 0)
         return Write(
             None if value is None else self._unpack(column, value),
             timestamp,
             frozenset(() if removed is None else self._unpack_elements(column, removed)),
+            {} if ahead is None else dict(zip(self._unpack_elements(column, ahead), times, strict=True)),
+            expires,
         )
 
     def _pack_elements(self, column: str, elements: Iterable[Any]) -> bytes:
         element = self._schema.column(column).cql_type.subtypes[0]
-        return msgspec.msgpack.encode([bytes(element.to_binary(e, _PROTOCOL)) for e in sorted(elements, key=str)])
+        return msgspec.msgpack.encode([cells.write(element, e) for e in sorted(elements, key=str)])
 
     def _unpack_elements(self, column: str, data: bytes) -> list[Any]:
         element = self._schema.column(column).cql_type.subtypes[0]
-        return [element.from_binary(e, _PROTOCOL) for e in msgspec.msgpack.decode(data)]
+        return [hashable(cells.read(element, e)) for e in msgspec.msgpack.decode(data)]
+
+    def fitted(self, change: Change) -> Change:
+        """The change as the columns' types can hold it, with a note where a result lies beyond its type."""
+        writes, notes = dict(change.writes), []
+        for name, write in change.writes.items():
+            column = self._schema.columns[name]
+            value = cells.fitted(column.cql_type, write.value)
+            if value is not write.value:
+                writes[name] = replace(write, value=value)
+                words = column.cql_type.cql_parameterized_type()
+                notes.append(f"{name}: the result lies beyond what its type {words} can hold; the nearest value stands")
+            if cells.refused(column.kind, value):
+                del writes[name]
+                notes.append(
+                    f"{name}: Cassandra takes no collection with a text that is not UTF-8; it is left as it is"
+                )
+        return replace(change, writes=writes, notes=(*change.notes, *notes)) if notes else change
 
     def cell(self, column: str, data: bytes) -> Any:
         """A column's value from its bytes in a change."""
@@ -84,7 +108,9 @@ class Codec:
 
     def unkey(self, data: bytes) -> Key:
         """A key from its bytes."""
-        return tuple(self._unpack(c, v) for c, v in zip(self._schema.key, msgspec.msgpack.decode(data), strict=True))
+        return tuple(
+            key_part(self._unpack(c, v)) for c, v in zip(self._schema.key, msgspec.msgpack.decode(data), strict=True)
+        )
 
     def head(self, data: bytes) -> Head:
         """What of an encoded change tells whether it is looked for."""
@@ -107,6 +133,7 @@ class Codec:
                 "unseen": sorted(change.unseen),
                 **({"choice": change.choice} if change.choice != COMBINE else {}),
                 **({"missing": sorted(change.missing)} if change.missing else {}),
+                **({"ends": {a: dict(ends) for a, ends in change.ends.items()}} if change.ends else {}),
             }
         )
 
@@ -127,6 +154,7 @@ class Codec:
             frozenset(raw["unseen"]),
             raw.get("choice", COMBINE),
             missing=frozenset(raw.get("missing", ())),
+            ends=raw.get("ends", {}),
         )
 
 
@@ -146,3 +174,6 @@ def unpayload(data: bytes, needle: bytes = b"") -> list[bytes]:
     """The encoded changes of an entry; none when nothing in them has these bytes."""
     whole = zlib.decompress(data)
     return list(msgspec.msgpack.decode(whole)) if needle in whole else []
+
+
+__all__ = ["Codec", "payload", "peek", "plain", "unpayload"]

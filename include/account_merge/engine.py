@@ -25,6 +25,7 @@ from account_merge.schema import Tables
 from account_merge.settings import Settings
 from account_merge.store import Store
 from account_merge.verify import arrived
+from account_merge.write_times import stuck
 
 log = logging.getLogger(__name__)
 
@@ -184,6 +185,7 @@ class TableWork(ABC):
         packed: list[bytes] = []
         size, base = 0, 0
         for change, clock in changes:
+            self._writable(change)
             body = self._codec.change(change)
             if group and (len(group) >= self._settings.entry_rows or size + len(body) > self._settings.entry_bytes):
                 yield group, packed, base
@@ -194,6 +196,17 @@ class TableWork(ABC):
             size += len(body)
         if group:
             yield group, packed, base
+
+    def _writable(self, change: Change) -> None:
+        """Refuse a change before it is logged that no write can bring about."""
+        if columns := stuck(change):
+            raise NeedsAttention(
+                "NO_WRITE_WINS",
+                f"table {self.log.table}, merge {self._merge.merge_id}: {', '.join(columns)} of a row were written at the last "
+                "time that there is, and no write can win against that",
+                "The preview names the row. Delete the row and put it again at a time of today, then clear the task; or "
+                "abandon the merge.",
+            )
 
     def _append(
         self, last: Entry | None, kind: str, key: Key | None, base: int, changes: list[Change], packed: list[bytes]
@@ -239,6 +252,8 @@ class TableWork(ABC):
                 again = True
                 continue
             self._guard()
+            for fold in folds:
+                self._writable(fold)
             packed = [self._codec.change(fold) for fold in folds]
             newest, mine = self._append(newest, "fold", newest.last_key, base, folds, packed)
             pending.append(newest)
@@ -248,7 +263,8 @@ class TableWork(ABC):
             again = not mine
         raise NeedsAttention(
             "KEEPS_CHANGING",
-            f"rows of {self.log.table} in entry {entry.seq} of merge {self._merge.merge_id} do not keep what was written",
+            f"rows of {self.log.table} in entry {entry.seq} of merge {self._merge.merge_id} do not keep what was written: "
+            f"{', '.join(sorted({c for f in newest.changes for c in f.writes})) or 'the rows themselves'}",
             "Look for a writer whose clock is ahead, then clear the task.",
         )
 

@@ -22,12 +22,18 @@ class Row:
     :param values: logical column -> value; absent and null are the same.
     :param written: logical column -> newest write time of the cell, µs since the epoch.
     :param base: µs; a clock taken before the page that holds this row was asked for, less `CLOCK_MARGIN`.
+    :param elements: logical column -> element of a map or set -> its write time, where the server tells.
+    :param ends: logical column -> when the cell expires, s since the epoch; only of those that do.
+    :param frozen: columns that are written as a whole, also where they hold a collection.
     """
 
     key: Key
     values: Values
     written: Mapping[str, int] = field(default_factory=dict)
     base: int = 0
+    elements: Mapping[str, Mapping[Any, int]] = field(default_factory=dict)
+    ends: Mapping[str, int] = field(default_factory=dict)
+    frozen: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,16 @@ class Write:
     """One absolute value to put into one column at one timestamp (µs); None deletes the cell.
 
     Of a map or set that is not frozen: the elements to put, and in `remove` the keys or elements to delete.
+
+    :param later: elements whose own timestamp is another: what stood there was written ahead of the clock.
+    :param expires: s since the epoch; 0: it stays for good.
     """
 
     value: Any
     timestamp: int
     remove: frozenset[Any] = frozenset()
+    later: Mapping[Any, int] = field(default_factory=dict)
+    expires: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,7 @@ class Change:
     :param unseen: columns of a fold whose value the platform wrote without having seen what it replaced.
     :param choice: whose row stands, where a person chose (see `choices`).
     :param missing: columns (for the row itself "") that were to be written and are not there: the merge was given up.
+    :param ends: source account ("" for the target's row before) -> column -> when that cell expires, s since the epoch.
     """
 
     key: Key
@@ -71,6 +83,7 @@ class Change:
     unseen: frozenset[str] = frozenset()
     choice: str = COMBINE
     missing: frozenset[str] = frozenset()
+    ends: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def after(self) -> Values | None:

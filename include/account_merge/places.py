@@ -17,6 +17,7 @@ from account_merge.schema import Tables
 from account_merge.settings import Settings
 from account_merge.sources import Sources
 from account_merge.store import Store
+from account_merge.values import sound
 
 Place = tuple[Any, ...]
 
@@ -85,10 +86,11 @@ class Places:
         if self._settings.sync_scope == "touched" or merge.request.origin == "settle":
             log = Log(self._journal, merge.merge_id, f"{operation}{rule.table}", Codec(schema))
             touched = {c.key for entry in log.entries() for c in entry.changes if c.writes or c.create}
-            yield from (rule.place(key) for key in sorted(touched))
+            yield from filter(sound, (rule.place(key) for key in sorted(touched)))
             return
         for row in self._rows(merge, rule, merge.survivor or merge.request.target):
-            yield rule.place(row.key)
+            if sound(place := rule.place(row.key)):  # no consumer could read it
+                yield place
 
     def _log(self, merge: Merge) -> Log | None:
         schema = next(iter(self._tables.schemas.values()), None)  # the entry holds places: any table's codec will do
@@ -109,7 +111,8 @@ class Places:
         kinds = {rule_for(table).belongs.kind for table in merge.request.tables or TABLES}
         for rule in RULES:
             if rule.decides and rule.belongs.kind in kinds and self._tables.of(rule):
-                yield from ((rule.belongs.kind, *rule.place(row.key)) for row in self._rows(merge, rule, account))
+                found = (rule.place(row.key) for row in self._rows(merge, rule, account))
+                yield from ((rule.belongs.kind, *place) for place in found if sound(place))
 
     def _rows(self, merge: Merge, rule: TableRule, account: str) -> Iterator[Row]:
         target = merge.survivor or merge.request.target

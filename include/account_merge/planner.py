@@ -11,9 +11,14 @@ from typing import Any
 from account_merge.choices import COMBINE, SOURCE, TARGET
 from account_merge.cursor import ascending, rising
 from account_merge.derive import Evidence, Side
+from account_merge.lifetimes import lasting
 from account_merge.model import Change, Key, Row, Values, Write
 from account_merge.rules import TableRule
 from account_merge.seeding import Seeding
+from account_merge.values import faults, rejoined, sound, usable_row
+from account_merge.write_times import above, impossible
+
+UNREADABLE_KEY = "its key cannot be read: the row stays where it is"
 
 Given = Mapping[str, Mapping[str, int]]
 EvidenceFor = Callable[[Key], Evidence]
@@ -68,9 +73,17 @@ def merge_values(
     :param stays: columns that keep the target's value.
     :param choice: whose row stands. Of a source's row that stands every value does, totals too; what only the target has
         stays. A row of the target that stays hands nothing on.
+
+    A value that cannot be used (NaN, or one that cannot be read) wins against nothing and stays where it is: who reads the
+    target shall not stumble over it as well.
     """
     if choice == TARGET:
         return dict(target or {}), {}
+    if not all(sound(value) for values in (*sources.values(), target or {}) for value in values.values()):
+        good = {account: usable_row(values) for account, values in sources.items()}
+        held = None if target is None else usable_row(target)
+        found, hands = merge_values(rule, good, held, target_account, given, evidence, seeded, stays, choice)
+        return found | {c: rejoined(found.get(c), v) for c, v in (target or {}).items() if not sound(v)}, hands
     if choice == SOURCE:
         return _sources_values(rule, sources, target, given)
     accounts = sorted(sources)
@@ -162,6 +175,8 @@ def plan_row(
     :param instead: columns of the target that count otherwise than they show.
     """
     before = target.values if target else None
+    if not sound(key):
+        return Change(key, dict(sources), before, {}, 0, {}, {}, (UNREADABLE_KEY,), choice=TARGET)
     counts = {**(before or {}), **instead} if instead else before
     stays = seeding.stays(rule, target) if seeding else frozenset[str]()
     seeded = seeding is not None
@@ -175,9 +190,9 @@ def plan_row(
         old = (before or {}).get(column)
         if value == old or (old is None and value in (set(), {}, [])):  # an empty collection is a null
             continue
-        seen = target.written.get(column, 0) if target else 0
         gone = _dropped(old, value) if choice == SOURCE else frozenset()
-        writes[column] = Write(written_part(old, value), max(base, seen + 1), gone)
+        whole = target is not None and column in target.frozen
+        writes[column] = Write(value if whole else written_part(old, value), base, gone)
         why[column] = (
             "chosen: the source's row stands"
             if choice == SOURCE
@@ -188,9 +203,13 @@ def plan_row(
     remarks = [
         words for r in rule.remarks if r.column in writes and before is not None for words in r.apply(merged[r.column])
     ]
+    rows = [(f"source account {account}", values) for account, values in sources.items()]
+    for whose, values in (*rows, ("the target", before or {})):
+        remarks += [f"{part} of {whose}: {reason}; it is left as it is" for part, reason in faults(values)]
     # A row that is nothing but a set of places exists only with one.
     create = base if target is None and choice != TARGET and (writes or not rule.collects) else 0
-    return Change(key, dict(sources), before, writes, create, why, handed, (*notes, *remarks), choice=choice)
+    change = Change(key, dict(sources), before, writes, create, why, handed, (*notes, *remarks), choice=choice)
+    return above(change, target, base)
 
 
 def plan(
@@ -232,12 +251,18 @@ def plan(
         values = {account: row.values for account, row in mine.items()}
         mend = mends(key, held)
         handed = {account: {**ledger.get(account, {}), **mend.given.get(account, {})} for account in mine}
-        notes = (*mend.notes, *(seeding.notes(rule, mine, held, handed) if seeding else ()))
+        notes = (
+            *mend.notes,
+            *(seeding.notes(rule, mine, held, handed) if seeding else ()),
+            *(note for account, row in mine.items() for note in impossible(f"source account {account}", row, base)),
+            *(impossible("the target", held, base) if held else ()),
+        )
         change = plan_row(
             rule, key, values, held, target_account, base, handed, evidence_for(key), notes, mend.values, seeding,
             choose(key),
         )  # fmt: skip
-        yield replace(change, unseen=mend.unseen), base
+        change = lasting(replace(change, unseen=mend.unseen), mine, held, base)
+        yield change, base
 
 
 def _gathered(group: Iterable[Any]) -> tuple[dict[str, Row], Row | None, dict[str, dict[str, int]]]:

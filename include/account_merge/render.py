@@ -36,7 +36,7 @@ def _text(value: Any) -> str:
 def print_report(report: Report, as_json: bool, out: IO[str]) -> None:
     """A merge: its head, then a table per merged table with target before, source, after and why."""
     if as_json:
-        print(json.dumps(report.to_dict(), ensure_ascii=False), file=out)
+        print(json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False), file=out)
         return
     console = _console(out)
     head = report.head()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from cassandra import InvalidRequest
@@ -33,6 +34,14 @@ ALIASES: tuple[frozenset[str], ...] = (
 )
 
 
+_SORTED = frozenset({"text", "varchar", "ascii", "tinyint", "smallint", "int", "bigint", "varint"})
+
+
+#: Types with one cell: a type of the platform's own that is not frozen has one for each field.
+_NATIVE = _SORTED | {"blob", "boolean", "date", "decimal", "double", "duration", "float", "inet", "time", "timestamp"}
+_NATIVE |= {"timeuuid", "uuid"}
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """What this server can do, found out by asking it; nothing is guessed from its version.
@@ -40,12 +49,14 @@ class Capabilities:
     :param server: its release, for people.
     :param collection_write_times: the write time of a whole collection can be read. Without: a collection that the
         platform wrote with a clock ahead of ours is noticed only when it hides what a merge wrote.
+    :param element_write_times: and so can that of each of its elements. Without: of a map or set only the newest is known.
     :param sai: storage-attached indexes. Without: the journal is searched through secondary indexes.
     """
 
     server: str
     collection_write_times: bool
     sai: bool
+    element_write_times: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,7 @@ class Column:
     """One column of a real table. `kind` is scalar, map, set or list (the last three non-frozen).
 
     :param write_time: the function that reads when it was written; empty where this server has none.
+    :param expires: the server tells when the cell expires; of a collection no driver can read it.
     """
 
     logical: str
@@ -60,6 +72,7 @@ class Column:
     kind: str
     cql_type: Any
     write_time: str = "MAXWRITETIME"
+    expires: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,11 @@ class TableSchema:
     def full_name(self) -> str:
         """Quoted keyspace and table for CQL."""
         return f'"{self.keyspace}"."{self.name}"'
+
+    @cached_property
+    def frozen(self) -> frozenset[str]:
+        """The columns that are written as a whole."""
+        return frozenset(name for name, column in self.columns.items() if column.kind == "scalar")
 
     @property
     def by_account(self) -> bool:
@@ -138,6 +156,14 @@ def kind_of(cql_type: str) -> str:
     return head if head in ("map", "set", "list") and "<" in cql_type else "scalar"
 
 
+def orders_alike(kind: str, cql_type: Any) -> bool:
+    """Whether a collection's elements are read in the order of their write times.
+
+    A map is; a set is sorted by the driver, which sorts texts and whole numbers as Cassandra does.
+    """
+    return kind == "map" or (kind == "set" and cql_type.subtypes[0].typename in _SORTED)
+
+
 def capabilities(session: Any) -> Capabilities:
     """Asks the server; writes nothing."""
 
@@ -153,6 +179,7 @@ def capabilities(session: Any) -> Capabilities:
         str(release[0]) if release else "unknown",
         understands("SELECT MAXWRITETIME(tokens) FROM system.local"),
         understands("SELECT index_name FROM system_views.sai_column_indexes"),
+        understands("SELECT WRITETIME(tokens) FROM system.local"),
     )
 
 
@@ -226,7 +253,10 @@ def detect(
         kind = kind_of(told[actual].type)
         older = "WRITETIME" if kind == "scalar" else ""
         write_time = "MAXWRITETIME" if can is None or can.collection_write_times else older
-        return Column(logical_of.get(actual, actual), actual, kind, types[actual], write_time)
+        if can is not None and can.element_write_times and orders_alike(kind, types[actual]):
+            write_time = "WRITETIME"
+        whole = told[actual].type in _NATIVE or told[actual].type.startswith("frozen<")
+        return Column(logical_of.get(actual, actual), actual, kind, types[actual], write_time, whole)
 
     ordered = sorted(rows, key=lambda row: row.position)
     clustering = [row for row in ordered if row.kind == "clustering"]

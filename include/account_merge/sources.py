@@ -21,6 +21,7 @@ from account_merge.rules import RULES, Look, Place, TableRule
 from account_merge.schema import Tables, TableSchema
 from account_merge.settings import SETTINGS, Settings
 from account_merge.store import Store, batched
+from account_merge.values import usable
 
 Values = tuple[Any, ...]
 #: Rows of one account and table that are held at once to be sorted: some 100 MB of the widest rows of the platform.
@@ -213,8 +214,10 @@ class Sources:
         found: dict[str, set[Any]] = {}
         for account in self._accounts:
             rows = self._shown(other, schema, account, names, place)
-            kept = (row[:width] for row in rows if look.where is None or row[width] == look.where[1])
-            found[account] = {row[0] if width == 1 else row for row in kept}
+            kept = (
+                tuple(map(usable, row[:width])) for row in rows if look.where is None or row[width] == look.where[1]
+            )
+            found[account] = {row[0] if width == 1 else row for row in kept if row[0] is not None}
         return found
 
     def _shown(

@@ -1,6 +1,6 @@
 """Learners' tables: read sorted pages with write times, write absolute values at a given timestamp.
 
-Plain statements only (a conditional write takes no timestamp). With journal.py the only module that knows the driver.
+Plain statements only (a conditional write takes no timestamp). With cells.py and journal the only modules that know the driver.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from cassandra.policies import (
 from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
 from account_merge.cassandra_errors import DRIVER_ERRORS, driver_error
-from account_merge.codec import plain
+from account_merge.cells import Handler, bind
 from account_merge.errors import MergeError, NeedsAttention, TransientError
-from account_merge.model import Change, Key, Row, Write
+from account_merge.model import Change, Key, Row
 from account_merge.schema import TableSchema
 from account_merge.settings import Settings
+from account_merge.statements import statements
+from account_merge.values import Unreadable, key_part, plain
 
 T = TypeVar("T")
 _NARROW_PAGE = 5000  # rows of a page without wide columns: measured best for reading
@@ -81,6 +83,7 @@ def connect(settings: Settings) -> tuple[Cluster, Session]:
     except NeedsAttention:
         cluster.shutdown()
         raise
+    session.client_protocol_handler = Handler
     return cluster, session
 
 
@@ -158,9 +161,9 @@ class Store:
 
     def _select(self, schema: TableSchema, known: Sequence[str], in_column: str | None = None) -> PreparedStatement:
         columns = [f'"{c.actual}"' for c in (*schema.key.values(), *schema.columns.values())]
-        # TTL() of a collection would end the driver's connection.
         times = [f'{c.write_time}("{c.actual}")' for c in schema.columns.values() if c.write_time]
-        return self._read(schema, [*columns, *times], known, in_column)
+        lives = [f'TTL("{c.actual}")' for c in schema.columns.values() if c.expires]
+        return self._read(schema, [*columns, *times, *lives], known, in_column)
 
     def _read(
         self, schema: TableSchema, what: Sequence[str], known: Sequence[str], in_column: str | None = None
@@ -179,9 +182,15 @@ class Store:
         cells = raw[keys : keys + len(columns)]
         times = raw[keys + len(columns) :]
         values = {c: plain(v) for c, v in zip(columns, cells, strict=True) if v is not None}
-        timed = (c for c in columns if schema.columns[c].write_time)
-        written = {c: t for c, t in zip(timed, times, strict=True) if t is not None}
-        return Row(tuple(raw[:keys]), values, written, base)
+        timed = [c for c in columns if schema.columns[c].write_time]
+        mortal = [c for c in columns if schema.columns[c].expires]
+        written = {c: t for c, t in zip(timed, times, strict=False) if t is not None}
+        # Of a collection: one time for each element, in its order.
+        elements = {c: dict(zip(values[c], t, strict=True)) for c, t in written.items() if isinstance(t, list)}
+        written |= {c: max(times.values()) for c, times in elements.items()}
+        left = {c: s for c, s in zip(mortal, times[len(timed) :], strict=True) if s is not None}
+        ends = {c: int(time.time()) + s for c, s in left.items()} if left else {}
+        return Row(tuple(map(key_part, raw[:keys])), values, written, base, elements, ends, schema.frozen)
 
     def pages(self, schema: TableSchema, known: Mapping[str, Any]) -> Iterator[Row]:
         """The rows whose key columns are `known`, page by page; a partition from its least to its greatest key.
@@ -191,7 +200,7 @@ class Store:
         :param known: the account (by its partition key or an index), or leading key columns that end with it.
         """
         wide = any(c.kind != "scalar" for c in schema.columns.values())
-        bound = self._select(schema, list(known)).bind(list(known.values()))
+        bound = bind(self._select(schema, list(known)), list(known.values()))
         bound.fetch_size = max(1, self._settings.page_rows // 5) if wide else self._settings.page_rows
         state = None
         while True:
@@ -213,7 +222,7 @@ class Store:
         One page at a time and one request in flight, so that reading a whole table disturbs nobody.
         """
         statement = self._read(schema, [f'"{schema.column(c).actual}"' for c in columns], list(known))
-        bound = statement.bind(list(known.values()))
+        bound = bind(statement, list(known.values()))
         bound.fetch_size = _NARROW_PAGE
         try:
             for row in self._session.execute(bound):
@@ -228,13 +237,21 @@ class Store:
         order = [*schema.partition, *schema.clustering]
         # One request asks for all keys that differ only in the last clustering column, where there is one.
         leading, final = (order[:-1], order[-1:]) if schema.clustering else (order, [])
-        statement = self._select(schema, leading, *final)
+        several, one = self._select(schema, leading, *final), self._select(schema, order)
         places = [schema.bind(account, key) for key in keys]
         places.sort(key=lambda p: [p[c] for c in order])
-        groups = groupby(places, key=lambda p: tuple(p[c] for c in leading))
-        requests = ([*lead, *([p[c] for p in group] for c in final)] for lead, group in groups)
+
+        def apart(place: Mapping[str, Any]) -> tuple[Any, ...]:
+            """Cassandra refuses a list with a text that is not UTF-8, but not the text alone."""
+            odd = any(isinstance(place[c], Unreadable) for c in final)
+            return tuple(place[c] for c in leading), tuple(place[c] for c in final) if odd else ()
+
+        requests = (
+            bind(one, [*lead, *odd]) if odd else bind(several, [*lead, *([p[c] for p in group] for c in final)])
+            for (lead, odd), group in groupby(places, key=apart)
+        )
         for window in batched(requests, _WINDOW):
-            futures = [self._session.execute_async(statement, values) for values in window]
+            futures = [self._session.execute_async(request) for request in window]
             for future in futures:
                 try:
                     for raw in future.result():
@@ -252,14 +269,16 @@ class Store:
 
         :raises TransientError: an outcome is unknown; repeat with the next attempt number.
         """
-        statements = [
-            s
-            for change in changes
-            if change.writes or change.create or change.delete
-            for s in self._statements(schema, account, change, attempt)
-        ]
+        sent, now = [], time.time()
+        for change in changes:
+            place = schema.bind(account, change.key)
+            partition = tuple(place[c] for c in schema.partition)
+            for one in statements(schema, account, change, now, attempt):
+                prepared = self.prepare(one.cql)
+                prepared.is_idempotent = one.idempotent
+                sent.append((partition, bind(prepared, one.values)))
         requests: list[Any] = []
-        for _, same in groupby(statements, key=lambda item: item[0]):
+        for _, same in groupby(sent, key=lambda item: item[0]):
             for chunk in batched(same, 50):
                 if len(chunk) == 1:
                     requests.append(chunk[0][1])
@@ -278,49 +297,3 @@ class Store:
                     problems.append(driver_error("acknowledge a write", error, self._settings))
             if problems:  # an outage first: what was sent then may still arrive
                 raise min(problems, key=lambda problem: not isinstance(problem, TransientError))
-
-    def _statements(
-        self, schema: TableSchema, account: str, change: Change, attempt: int
-    ) -> list[tuple[tuple[Any, ...], Any]]:
-        """One statement for each timestamp of a change: scalars and lists are set, maps and sets get elements added."""
-        place = schema.bind(account, change.key)
-        partition = tuple(place[c] for c in schema.partition)
-        order = [*schema.partition, *schema.clustering]
-        keys = [place[c] for c in order]
-        conditions = " AND ".join(f'"{schema.column(c).actual}" = ?' for c in order)
-        statements = []
-        if change.create:
-            # A row without a value still exists: only INSERT leaves the marker that says so.
-            names = ", ".join(f'"{schema.column(c).actual}"' for c in order)
-            marks = ", ".join("?" for _ in order)
-            insert = self.prepare(f"INSERT INTO {schema.full_name} ({names}) VALUES ({marks}) USING TIMESTAMP ?")
-            statements.append((partition, insert.bind([*keys, change.create])))
-        if change.delete:
-            gone = self.prepare(f"DELETE FROM {schema.full_name} USING TIMESTAMP ? WHERE {conditions}")
-            return [(partition, gone.bind([change.delete, *keys]))]
-        timed = sorted(
-            (write.timestamp + (attempt if schema.columns[name].kind == "list" else 0), name)
-            for name, write in change.writes.items()
-        )
-        for timestamp, group in groupby(timed, key=lambda item: item[0]):
-            names_at = [name for _, name in group]
-            puts = [put for name in names_at for put in self._puts(schema, name, change.writes[name])]
-            sets = ", ".join(cql for cql, _ in puts)
-            update = self.prepare(f"UPDATE {schema.full_name} USING TIMESTAMP ? SET {sets} WHERE {conditions}")
-            update.is_idempotent = "list" not in {schema.columns[name].kind for name in names_at}
-            statements.append((partition, update.bind([timestamp, *(value for _, value in puts), *keys])))
-        return statements
-
-    @staticmethod
-    def _puts(schema: TableSchema, name: str, write: Write) -> Iterator[tuple[str, Any]]:
-        """Assignments of one column and their values. A bound null is a tombstone: here it means to delete the cell."""
-        column = schema.columns[name]
-        quoted = f'"{column.actual}"'
-        if column.kind not in ("map", "set") or (write.value is None and not write.remove):
-            yield f"{quoted} = ?", write.value
-            return
-        # Replacing a map or set leaves a range tombstone behind; adding and removing elements does not.
-        if write.remove:
-            yield f"{quoted} = {quoted} - ?", set(write.remove)
-        if write.value:
-            yield f"{quoted} = {quoted} + ?", write.value

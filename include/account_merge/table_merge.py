@@ -125,7 +125,7 @@ class TableMerge(TableWork):
             stays = self.found.stays(self._rule, self._yielded.get(account, frozenset()))
             return (row for row in rows if (after is None or row.key > after) and not stays(row.key))
 
-        return plan(
+        planned = plan(
             self._rule,
             self.account,
             {account: behind(self._source_rows(account), account) for account in self.sources},
@@ -138,11 +138,13 @@ class TableMerge(TableWork):
             mends=self._mends(),
             handed_on=self._handed_on,
         )
+        return ((self._codec.fitted(change), base) for change, base in planned)
 
     def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
         """Folds in what the platform wrote since."""
         evidence = self._evidence()
-        return refold(self._store, self._schema, self._rule, self.account, entry, sent, self._settings, evidence)
+        folds, base = refold(self._store, self._schema, self._rule, self.account, entry, sent, self._settings, evidence)
+        return [self._codec.fitted(fold) for fold in folds], base
 
 
 class SourceRows(TableWork):

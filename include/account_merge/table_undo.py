@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+from account_merge.choices import TARGET
 from account_merge.codec import Codec
 from account_merge.cursor import Cursor, ascending, rising
 from account_merge.engine import Planned, Progress, TableWork, seconds_of
@@ -21,7 +22,8 @@ from account_merge.journal import Cas
 from account_merge.journal.expired import Kept
 from account_merge.journal.log import LIST_ATTEMPTS, Log, ledger
 from account_merge.late import late
-from account_merge.model import Change, Entry, Key, Merge, Row, Values
+from account_merge.lifetimes import Side, restored
+from account_merge.model import Change, Entry, Key, Merge, Row, Values, Write
 from account_merge.past import Past
 from account_merge.rewind import Step, change_to, without
 from account_merge.rules import TableRule
@@ -29,7 +31,8 @@ from account_merge.schema import Tables
 from account_merge.settings import Settings
 from account_merge.sources import Sources
 from account_merge.store import Store
-from account_merge.verify import holds, unseen
+from account_merge.verify import floor_of, holds, unseen
+from account_merge.write_times import above
 
 
 class TableUndo(TableWork):
@@ -86,17 +89,19 @@ class TableUndo(TableWork):
             key: Key, steps: Sequence[Step], row: Row | None, base: int,
             blind: frozenset[str] = frozenset(), notes: tuple[str, ...] = (),
         ) -> Change:  # fmt: skip
-            now, written = (row.values, row.written) if row else (None, {})
+            now = row.values if row else None
             standing, unheard = self._past.standing.__contains__, self._unheard(steps, row)
             handed = self._with_expired(_given(given.at(key)), key, expired)
             to = without(self._rule, steps, now, self.account, standing, handed, looks(key), blind | unheard)
 
             def at(column: str) -> int:
-                seen = written.get(column, 0) if column else max(written.values(), default=0)
                 ours = max(_newest(step.change, column) for step in steps)
-                return max(base, seen + 1, ours + LIST_ATTEMPTS + 1)
+                return max(base, ours + LIST_ATTEMPTS + 1)
 
             change = change_to(key, now, to, at, self._also(steps), self._why)
+            left = steps[-1].change.after or {}
+            change = restored(change, _sides(steps, standing), left, row)
+            change = self._codec.fitted(above(change, row, base, floor_of(step.change for step in steps)))
             return replace(change, notes=(*notes, *_kept(steps[-1].change.after, now, unheard)), unseen=blind)
 
         return replay
@@ -118,7 +123,7 @@ class TableUndo(TableWork):
             column
             for column, write in change.writes.items()
             if (
-                row.written.get(column, 0) < write.timestamp
+                not _arrived(row, column, write)
                 if self._schema.columns[column].write_time
                 else row.values.get(column) == (change.before or {}).get(column)
             )
@@ -156,6 +161,16 @@ class TableUndo(TableWork):
         return folds, base
 
 
+def _sides(steps: Sequence[Step], standing: Callable[[uuid.UUID], bool]) -> list[Side]:
+    """The row before all merges and the rows that the standing merges brought, each with when its cells expire."""
+    first = steps[0].change
+    brought = (s.change for s in steps if s.merge is not None and standing(s.merge) and s.change.choice != TARGET)
+    return [
+        (first.before or {}, first.ends.get("", {})),
+        *((values, one.ends.get(account, {})) for one in brought for account, values in one.sources.items()),
+    ]
+
+
 def _moved(rule: TableRule, change: Change, row: Row | None) -> bool:
     """Whether the row is not what was written, so that the platform wrote since."""
     if change.delete or row is None:
@@ -166,6 +181,14 @@ def _moved(rule: TableRule, change: Change, row: Row | None) -> bool:
         else not holds(row.values.get(column), write)
         for column, write in change.writes.items()
     )
+
+
+def _arrived(row: Row, column: str, write: Write) -> bool:
+    """Whether a write of ours reached the row, or something newer did: of a map or set, any of its elements."""
+    elements = row.elements.get(column)
+    if elements is None or column in row.frozen or not write.value:
+        return row.written.get(column, 0) >= write.timestamp
+    return any(elements.get(e, 0) >= write.later.get(e, write.timestamp) for e in write.value)
 
 
 def _newest(change: Change, column: str) -> int:

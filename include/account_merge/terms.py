@@ -8,6 +8,7 @@ from typing import Any
 
 from account_merge.model import Values
 from account_merge.strategies import same_by
+from account_merge.values import usable_row
 
 #: What one row has of a term, by the name of each part: of a sum the part is a column, of a set an element.
 Parts = Mapping[Hashable, float]
@@ -28,6 +29,10 @@ class Term:
     adds: bool = False
     where: tuple[str, str] | None = None
     same: Callable[[Any, Any], bool] | None = None
+
+    def of(self, values: Values) -> Parts:
+        """What one row has of it; what cannot be used counts nothing."""
+        return self.parts(usable_row(values))
 
     def together(self, sides: Sequence[Parts]) -> dict[Hashable, float]:
         """What accounts with these parts have together."""

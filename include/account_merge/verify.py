@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from account_merge.choices import SOURCE
 from account_merge.journal.log import LIST_ATTEMPTS
+from account_merge.lifetimes import alive, lasting
 from account_merge.model import Change, Entry, Row, Write, put
 from account_merge.planner import EvidenceFor, folding, plan_row
 from account_merge.rules import TableRule
 from account_merge.schema import TableSchema
 from account_merge.settings import Settings
 from account_merge.store import Store
+from account_merge.write_times import above
 
 
 def holds(now: Any, write: Write) -> bool:
-    """Whether a column holds what was put: all elements of a map or set and none removed, else the same value."""
+    """Whether a column holds what was put: all elements of a map or set and none removed, else the same value.
+
+    A value that was put for a time only may be gone when that is over.
+    """
+    if write.expires and now is None:
+        return write.expires <= time.time() + 1
     if isinstance(write.value, Mapping | set | frozenset) or write.remove:
         return bool(put(now, write) == (now or None))
     return bool(now == write.value)
+
+
+def floor_of(changes: Iterable[Change]) -> dict[str, Write]:
+    """The least timestamps at which a column, and what was written ahead in it, is above all that these changes put."""
+    floor: dict[str, Write] = {}
+    for change in changes:
+        for column, write in change.writes.items():
+            known = floor.get(column, Write(None, 0))
+            later = {e: max(t + LIST_ATTEMPTS + 1, known.later.get(e, 0)) for e, t in write.later.items()}
+            least = max(write.timestamp + LIST_ATTEMPTS + 1, known.timestamp)
+            floor[column] = Write(None, least, later={**known.later, **later})
+    return floor
 
 
 def refold(
@@ -37,8 +56,7 @@ def refold(
     if not wrote:
         return [], 0
     rows = store.rows_by_key(schema, target, [c.key for c in wrote])
-    floor = max([entry.base, *(w.timestamp for c in wrote for w in c.writes.values())]) + LIST_ATTEMPTS
-    base = max(next(iter(rows.values())).base if rows else store.base(), floor)
+    base = max(next(iter(rows.values())).base if rows else store.base(), entry.base + LIST_ATTEMPTS)
     folds = []
     for change in wrote:
         row = rows.get(change.key)
@@ -48,7 +66,10 @@ def refold(
         given = {account: {c: after for c, (_, after) in totals.items()} for account, totals in change.given.items()}
         instead = {c: _gone_on(change, row, c) for c in blind}
         by, evidence = folding(rule, change.choice), evidence_for(change.key)
-        again = plan_row(by, change.key, change.sources, row, target, base, given, evidence, notes, instead)
+        living = alive(change, time.time())
+        sources = {account: one.values for account, one in living.items()}
+        again = plan_row(by, change.key, sources, row, target, base, given, evidence, notes, instead)
+        again = above(lasting(again, living, row, base), row, base, floor_of([change]))
         if again.writes or again.create or notes:
             folds.append(replace(_keeping_ledger(again, change), unseen=blind, choice=change.choice))
     return folds, base

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from account_merge.choices import CHOICES
-from account_merge.codec import Codec, payload, plain, unpayload
+from account_merge.codec import Codec, payload, unpayload
 from account_merge.model import Change, Write
 from account_merge.schema import Column, TableSchema
+from account_merge.values import plain
 
 quick = settings(max_examples=40, deadline=None, database=None)
 Question = namedtuple("Question", ("id", "assess_ts", "max_score", "resvalues", "duration"))

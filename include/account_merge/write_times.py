@@ -1,0 +1,108 @@
+"""When the values of a change are written: just above what stands there, each cell and element for itself. Pure.
+
+A write time ahead of the clock binds its own cell or element only: whatever else took it over would hide what the learner
+does next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from account_merge.model import Change, Row, Write
+
+LAST = 2**63 - 1  # µs; the last time that a cell can have: no write wins against it
+_EARLIEST = int(datetime(2005, 1, 1, tzinfo=UTC).timestamp() * 1e6)  # before Cassandra was written there is no time
+_SLACK = 5_000_000  # µs that a write may be above a reading's base: CLOCK_MARGIN, the skew that is let pass, and a bit
+_YEARS = 366 * 86_400 * 1_000_000  # µs ahead of the clock that no clock is
+_NAMED = 3  # elements of one column that are named
+
+Floor = Mapping[str, Write]
+
+
+def above(change: Change, row: Row | None, base: int, floor: Floor | None = None) -> Change:
+    """Return the change with each timestamp above what stands there, and a note for each that is ahead of the clock.
+
+    :param row: the target's row as it was read.
+    :param base: µs; what the change's writes have so far.
+    :param floor: column -> the least timestamps that its writes may have: those of earlier writes of ours.
+    """
+    notes: list[str] = []
+    writes = {}
+    for column, write in change.writes.items():
+        least = (floor or {}).get(column)
+        raised = replace(write, timestamp=max(write.timestamp, least.timestamp if least else 0))
+        seen = _seen(column, raised, row)
+        if seen is None:
+            at = row.written.get(column, 0) if row else 0
+            writes[column] = replace(raised, timestamp=max(raised.timestamp, at + 1))
+            notes += _ahead(column, at, base)
+            continue
+        later = {e: t for e, t in {**(least.later if least else {}), **raised.later}.items() if t > raised.timestamp}
+        for element in _touched(raised):
+            if (at := seen.get(element, 0)) >= max(raised.timestamp, later.get(element, 0)):
+                later[element] = at + 1
+        writes[column] = replace(raised, later={e: t for e, t in later.items() if e in _touched(raised)})
+        said = [note for e in _touched(raised) for note in _ahead(f"{column}[{e!r}]", seen.get(e, 0), base)]
+        notes += said[:_NAMED]
+        notes += [f"{column}: {len(said) - _NAMED} more elements like that"] if len(said) > _NAMED else []
+    if change.delete and row:
+        writes |= _one_by_one(change.delete, row)
+    return replace(change, writes=writes, notes=tuple(dict.fromkeys((*change.notes, *notes))))
+
+
+def _touched(write: Write) -> set[Any]:
+    return {*write.remove, *(write.value or ())}
+
+
+def _seen(column: str, write: Write, row: Row | None) -> Mapping[Any, int] | None:
+    """Element -> its write time; None of a column that is written as a whole. Of elements, the newest where none tells."""
+    several = isinstance(write.value, Mapping | set | frozenset) or bool(write.remove)
+    if not several or (row and column in row.frozen):
+        return None
+    if row is None:
+        return {}
+    held = row.values.get(column) or ()
+    return row.elements.get(column) or dict.fromkeys(held, row.written.get(column, 0))
+
+
+def _one_by_one(delete: int, row: Row) -> Iterator[tuple[str, Write]]:
+    """What a deletion of the row does not reach, deleted each for itself: a deletion ahead would hide what comes next."""
+    for column, at in row.written.items():
+        if at < delete:
+            continue
+        several = isinstance(row.values.get(column), Mapping | set | frozenset) and column not in row.frozen
+        if several:
+            seen = row.elements.get(column) or dict.fromkeys(row.values[column], at)
+            later = {e: t + 1 for e, t in seen.items() if t >= delete}
+            yield column, Write(None, delete, frozenset(later), later)
+        else:
+            yield column, Write(None, at + 1)
+
+
+def _ahead(name: str, at: int, base: int) -> Iterator[str]:
+    if at >= LAST:
+        yield f"{name}: no write can win against its write time, the last that there is"
+    elif base and at > base + _SLACK:
+        hours = (at - base) / 3.6e9
+        yield (
+            f"{name}: it was written {hours:,.1f} hours ahead of the clock; the new value is put just above that, and "
+            "hides what is written there until then"
+        )
+
+
+def stuck(change: Change) -> list[str]:
+    """The columns that a change cannot be written to: there is no time above what stands there."""
+    times = {c: max([w.timestamp, *w.later.values()]) for c, w in change.writes.items()}
+    return sorted(column for column, at in times.items() if at > LAST)
+
+
+def impossible(whose: str, row: Row, base: int) -> Iterator[str]:
+    """A note when cells of a row were written at times that cannot be: by a client that counts otherwise, or a wrong clock."""
+    if base < _EARLIEST:
+        return  # no clock was read
+    odd = sorted(c for c, at in row.written.items() if at < _EARLIEST or at > base + _YEARS)
+    if odd:
+        yield f"{whose}: write times that cannot be (before 2005, or years ahead): {', '.join(odd)}"
