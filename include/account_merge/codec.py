@@ -134,6 +134,8 @@ class Codec:
                 **({"choice": change.choice} if change.choice != COMBINE else {}),
                 **({"missing": sorted(change.missing)} if change.missing else {}),
                 **({"ends": {a: dict(ends) for a, ends in change.ends.items()}} if change.ends else {}),
+                **({"known": self._known(change)} if change.known else {}),
+                **({"seeded": dict(change.seeded)} if change.seeded else {}),
             }
         )
 
@@ -141,9 +143,11 @@ class Codec:
         """One change from its bytes."""
         raw = msgspec.msgpack.decode(data)
         known = self._schema.columns
+        sources = {a: self._values(v) or {} for a, v in raw["sources"].items()}
+        images = raw.get("known", {}).items()
         return Change(
             self.unkey(raw["key"]),
-            {a: self._values(v) or {} for a, v in raw["sources"].items()},
+            sources,
             self._values(raw["before"]),
             {c: self._unwrite(c, *packed) for c, packed in raw["writes"].items() if c in known},
             raw["create"],
@@ -153,15 +157,25 @@ class Codec:
             raw["delete"],
             frozenset(raw["unseen"]),
             raw.get("choice", COMBINE),
+            known={a: sources[a] if image is None else self._values(image) or {} for a, image in images},
+            seeded=raw.get("seeded", {}),
             missing=frozenset(raw.get("missing", ())),
             ends=raw.get("ends", {}),
         )
 
+    def _known(self, change: Change) -> dict[str, dict[str, bytes] | None]:
+        """The known images; None stands for one that is the source's row as it is now, the usual case."""
+        return {a: None if image == change.sources.get(a) else self._row(image) for a, image in change.known.items()}
 
-def peek(data: bytes) -> tuple[bytes, dict[str, dict[str, int]], dict[str, bytes]]:
-    """Of an encoded change, without the table's schema: its key, what each source handed on, the packed row before."""
+
+def peek(data: bytes, before: bool = False) -> tuple[bytes, dict[str, dict[str, int]], dict[str, bytes]]:
+    """Of an encoded change, without the table's schema: its key, what each source handed on, the packed row before.
+
+    :param before: what each had handed on before this change instead.
+    """
     raw = msgspec.msgpack.decode(data)
-    given = {account: {c: after for c, (_, after) in totals.items()} for account, totals in raw["given"].items()}
+    side = 0 if before else 1
+    given = {account: {c: both[side] for c, both in totals.items()} for account, totals in raw["given"].items()}
     return raw["key"], given, raw["before"] or {}
 
 

@@ -135,8 +135,9 @@ class Expiry:
             for account in self._merging.deactivated(merge, rule):
                 own[source_log(rule, account)] = self._keep_before(rule, account)
         own |= {account_log(account): nothing for account in self._merging.deactivation.accounts(merge)}
-        if merge.outcome == "undone":  # it counts no more, and will not stand again
-            own = dict.fromkeys(own, nothing)
+        if merge.outcome == "undone":  # it counts no more, and will not stand again; but see `journal.log.Ledger`
+            counts = {rule.table for rule in RULES} if merge.request.seeded else frozenset[str]()
+            own = {name: self._keep_given(name, before=True) if name in counts else nothing for name in own}
         # Undo and redo hand nothing on; and a rule that has gone since left its log's name in the merge's row.
         others = [f"{operation}/{name}" for operation in self._journal.operations(merge) for name in own]
         yield from (dict.fromkeys([*others, *(n for n in merge.digests if n[:5] != "kept/")], nothing) | own).items()
@@ -146,11 +147,10 @@ class Expiry:
         codec = Codec(schema) if schema else None
         looks = [k for r in RULES if not r.collects for k in r.looks if k.table == rule.table and k.where]
 
+        given = self._keep_given(rule.table)
+
         def keep(data: bytes) -> Iterator[Record]:
-            key, given, _ = peek(data)
-            for account, totals in given.items():
-                if totals:
-                    yield given_hash(self._journal, rule.table, account, key), totals
+            yield from given(data)
             if codec is None or not looks:
                 return
             change = codec.unchange(data)
@@ -158,6 +158,15 @@ class Expiry:
                 for place, named in brought_by(change, look, rule):
                     assert look.where is not None
                     yield brought_hash(self._journal, rule.table, look.where, target, place, named), {}
+
+        return keep
+
+    def _keep_given(self, table: str, before: bool = False) -> Callable[[bytes], Iterable[Record]]:
+        def keep(data: bytes) -> Iterator[Record]:
+            key, given, _ = peek(data, before)
+            for account, totals in given.items():
+                if totals:
+                    yield given_hash(self._journal, table, account, key), totals
 
         return keep
 

@@ -58,9 +58,8 @@ def mend(
             for column, (before, after) in totals.items():
                 first.setdefault(source, {}).setdefault(column, before)
                 most.setdefault(source, {})[column] = max(after, most.get(source, {}).get(column, 0))
-    columns = frozenset(c for step in steps for c in step.change.writes if rule.strategy(c).ledger)
-    if row is None:  # deleted by the platform: what the merge brought comes again, as its other columns do
-        return Mend(given=first, unseen=columns)
+    if row is None:  # removed by the platform: that stands, and what was handed on stays so
+        return Mend()
     blind, notes = late(rule, steps, row, settings)
     short = [replace(step, change=_totals(rule, step.change)) for step in steps]
     lean, now = replace(rule, derive=()), {c: v for c, v in row.values.items() if rule.strategy(c).ledger}
@@ -80,7 +79,7 @@ def _totals(rule: TableRule, change: Change) -> Change:
 
     writes = {c: w for c, w in change.writes.items() if rule.strategy(c).ledger}
     return replace(change, sources={s: only(v) or {} for s, v in change.sources.items()}, before=only(change.before),
-                   writes=writes)  # fmt: skip
+                   writes=writes, known={s: only(v) or {} for s, v in change.known.items()})  # fmt: skip
 
 
 def mending(steps: Iterator[tuple[Key, list[Step]]], look: Callable[[Sequence[Step], Row | None], Mend]) -> Mends:

@@ -19,7 +19,7 @@ from account_merge.journal import Journal, now
 from account_merge.journal.log import Log, ends
 from account_merge.journal.merges import CHILDREN, next_settle
 from account_merge.model import Merge
-from account_merge.past import past_of
+from account_merge.past import history_of
 from account_merge.places import Places, opened_ms
 from account_merge.rules import RULES, TABLES, TableRule, rule_for, rules_hash
 from account_merge.schema import Tables
@@ -27,7 +27,7 @@ from account_merge.settings import Settings
 from account_merge.states import CLOSED, RESUMABLE
 from account_merge.store import Store
 from account_merge.switch import Paused, Switch
-from account_merge.table_merge import History, SourceRows, TableMerge, source_log
+from account_merge.table_merge import SourceRows, TableMerge, source_log
 from account_merge.topics import Topics
 
 
@@ -80,12 +80,6 @@ class Merging:
 
         :param guard: asked before each entry instead of whether the merge is running.
         """
-        sources, target = merge.request.sources, merge.survivor or merge.request.target
-        into = {account: self.standing(self.journal.merges_into(account)) for account in (*sources, target)}
-        into[target] |= {merge.merge_id}
-        gave = self.standing(frozenset().union(*(self.journal.gave(account) for account in sources)))
-        again = gave & into[target] - {merge.merge_id}
-        history = History(gave, into, past_of(self, merge, rule, redo=False) if again else None)
 
         def running() -> None:
             found = self.journal.need(merge.merge_id)
@@ -98,7 +92,7 @@ class Merging:
                 )
 
         return TableMerge(
-            self.store, self.journal, self.settings, self.tables, rule, merge, history, guard or running,
+            self.store, self.journal, self.settings, self.tables, rule, merge, history_of(self, merge, rule), guard or running,
             self.places.kept(merge, rule), progress, self.places.yielded(merge, rule),
         )  # fmt: skip
 
@@ -190,13 +184,14 @@ class Merging:
                 self.deactivation.run(merge)
             logs = (log for rule in RULES for log in self.logs(merge, rule))
             digests = ends((*logs, *self.deactivation.logs(merge)))
-            columns = {"sync_sent": sent, "digests": digests, **self._first_settle(merge)}
+            columns = {"sync_sent": sent, "digests": digests, **self.first_settle(merge)}
             while merge.state == "running" and not self.journal.move(merge, "completed", **columns):
                 merge = self.journal.need(merge_id)
             merge = self.journal.need(merge_id)
             return {**merge_answer(merge, True, "" if publish else "sync events were not published"), "sent": sent}
 
-    def _first_settle(self, merge: Merge) -> dict[str, Any]:
+    def first_settle(self, merge: Merge) -> dict[str, Any]:
+        """Columns of a merge that ends completed: when its first settle is due. None of a settle or repair."""
         if merge.request.origin in CHILDREN or not self.settings.settle_after_seconds:
             return {}
         return next_settle(self.settings.settle_after_seconds, 0, now())

@@ -69,6 +69,8 @@ class Change:
     :param choice: whose row stands, where a person chose (see `choices`).
     :param missing: columns (for the row itself "") that were to be written and are not there: the merge was given up.
     :param ends: source account ("" for the target's row before) -> column -> when that cell expires, s since the epoch.
+    :param known: source account -> the image of its row that an earlier merge had brought: only what differs is new.
+    :param seeded: source account that the retired job had merged -> whether its totals counted as handed on.
     """
 
     key: Key
@@ -84,6 +86,8 @@ class Change:
     choice: str = COMBINE
     missing: frozenset[str] = frozenset()
     ends: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    known: Mapping[str, Values] = field(default_factory=dict)
+    seeded: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def after(self) -> Values | None:
@@ -108,6 +112,19 @@ def put(old: Any, write: Write) -> Any:
     if isinstance(write.value, set | frozenset) or isinstance(old, set | frozenset) and write.remove:
         return (set(old or ()) - write.remove | set(write.value or ())) or None
     return write.value
+
+
+class HandedOn(NamedTuple):
+    """What an earlier merge had of one source's row.
+
+    :param given: column -> highest absolute value of a total handed on.
+    :param image: the row's values then, where what it brought lives in the account at hand.
+    :param at: seconds since the epoch, when that was logged.
+    """
+
+    given: Mapping[str, int]
+    image: Values | None = None
+    at: float = 0.0
 
 
 class Head(NamedTuple):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from account_merge.journal import Journal
 from account_merge.model import Merge
-from account_merge.rules import TableRule
+from account_merge.rules import TABLES, TableRule
+from account_merge.seeding import Seeding
 
 if TYPE_CHECKING:
     from account_merge.merging import Merging
@@ -20,13 +21,11 @@ class PastLog:
     """One log of the past.
 
     :param brings: it is the merge's own log: its entries bring the sources' rows.
-    :param seeded: the retired job had merged them before.
     """
 
     merge: uuid.UUID
     name: str
     brings: bool
-    seeded: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class Past:
     :param standing: the merges that count in the end.
     :param elsewhere: standing merges of the same sources into other accounts, and those into this one whose images have
         expired: what they handed on is not added here.
+    :param withdrawn: undone merges into other accounts that had taken over what the retired job had moved.
     :param sources: the source accounts of the standing merges.
     :param merges_into: account -> merges that moved rows to it.
     :param of: the merge, and its settles: the rows that these touched are replayed.
@@ -48,10 +48,86 @@ class Past:
     logs: Sequence[PastLog]
     standing: frozenset[uuid.UUID]
     elsewhere: frozenset[uuid.UUID] = frozenset()
+    withdrawn: frozenset[uuid.UUID] = frozenset()
     sources: frozenset[str] = frozenset()
     merges_into: Mapping[str, frozenset[uuid.UUID]] = field(default_factory=dict)
     of: frozenset[uuid.UUID] = frozenset()
     seeded: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class History:
+    """The merges, undone ones left out, whose logs tell where the accounts' rows come from.
+
+    :param merges_from: merges that a source account of this merge was a source of.
+    :param lives_here: those of them whose rows live in the account that this merge writes to.
+    :param without_images: those of them whose images have expired.
+    :param withdrawn: undone ones that had taken over what the retired job had moved.
+    :param merges_into: account of this merge -> merges that moved rows to it, this one among the target's.
+    :param seeding: the sources that the retired job had merged into this target; None when there are none.
+    :param past: all that was done to the target's rows; None where no source of this merge was merged into it before.
+    """
+
+    merges_from: frozenset[uuid.UUID] = frozenset()
+    lives_here: frozenset[uuid.UUID] = frozenset()
+    without_images: frozenset[uuid.UUID] = frozenset()
+    withdrawn: frozenset[uuid.UUID] = frozenset()
+    merges_into: Mapping[str, frozenset[uuid.UUID]] = field(default_factory=dict)
+    seeding: Seeding | None = None
+    past: Past | None = None
+
+
+def history_of(merging: Merging, merge: Merge, rule: TableRule) -> History:
+    """What the work on one table of a merge has to know of earlier merges of its accounts."""
+    journal, sources, target = merging.journal, merge.request.sources, merge.survivor or merge.request.target
+    into = {account: merging.standing(journal.merges_into(account)) for account in (*sources, target)}
+    into[target] |= {merge.merge_id}
+    gave = _gave(journal, sources)
+    standing = {i: m for i, m in gave.items() if m.outcome != "undone" and i != merge.merge_id}
+    here = frozenset(i for i, m in standing.items() if _lives_in(journal, m, target))
+    return History(
+        frozenset(standing) | (frozenset({merge.merge_id}) & frozenset(gave)),
+        here,
+        frozenset(i for i in here if standing[i].expiry and rule.table in (standing[i].request.tables or TABLES)),
+        frozenset(i for i, m in gave.items() if m.outcome == "undone" and m.request.seeded),
+        into,
+        seeding_of(journal, merge, rule),
+        past_of(merging, merge, rule, redo=False) if frozenset(standing) & into[target] else None,
+    )
+
+
+def _gave(journal: Journal, sources: Iterable[str]) -> dict[uuid.UUID, Merge]:
+    """Every merge that one of these accounts was a source of."""
+    ids = frozenset().union(*(journal.gave(account) for account in sources))
+    return {i: m for i in ids if (m := journal.get(i)) is not None}
+
+
+def _lives_in(journal: Journal, merge: Merge, target: str) -> bool:
+    """Whether the account that a merge wrote to is `target`, or was merged into it."""
+    wrote_to = merge.survivor or merge.request.target
+    return wrote_to == target or journal.survivor(wrote_to) == target
+
+
+def seeding_of(journal: Journal, merge: Merge, rule: TableRule) -> Seeding | None:
+    """Which of a merge's sources the retired job had merged into its target, whoever says so.
+
+    That is so when the merge itself says it, and when an earlier one of the same accounts did, also one that was undone:
+    the retired job's share is in the target whatever becomes of our merges.
+    """
+    request, target = merge.request, merge.survivor or merge.request.target
+    since = {source: (request.dated or 0) * 1000 for source in request.sources if request.seeded}
+    counted = set()
+    for source in request.sources:
+        for one in _gave(journal, (source,)).values():
+            before = merge.created_at is None or (one.created_at is not None and one.created_at < merge.created_at)
+            if one.merge_id == merge.merge_id or not one.request.seeded or not before:
+                continue
+            if not _lives_in(journal, one, target):
+                continue
+            since.setdefault(source, (one.request.dated or 0) * 1000)
+            if one.sync_sent is not None and rule.table in (one.request.tables or TABLES):
+                counted.add(source)
+    return Seeding(since, frozenset(counted)) if since else None
 
 
 def settles_of(journal: Journal, merge: Merge) -> list[Merge]:
@@ -80,15 +156,19 @@ def past_of(merging: Merging, merge: Merge, rule: TableRule, redo: bool) -> Past
     logs, merges = [], {}
     for operation, one in unexpired(journal, target):
         log = f"{operation}/{rule.table}" if operation else rule.table
-        logs.append(PastLog(one.merge_id, log, brings=not operation, seeded=one.request.seeded))
+        logs.append(PastLog(one.merge_id, log, brings=not operation))
         merges[one.merge_id] = one
     gone = {merge.merge_id, *(settle.merge_id for settle in settles_of(journal, merge))}
     standing = {i for i, m in merges.items() if m.outcome != "undone"} - gone
     standing |= {merge.merge_id} if redo else set()
     sources = frozenset(s for i in standing for s in merges[i].request.sources)
-    gave = {i for source in sources for i in merging.standing(journal.gave(source))}
+    gave = _gave(journal, sources)
     into = {account: merging.standing(journal.merges_into(account)) for account in (*sources, target)}
     into[target] |= {merge.merge_id}
-    seeded = frozenset(s for i in standing if merges[i].request.seeded for s in merges[i].request.sources)
-    elsewhere = frozenset(gave - set(merges))
-    return Past(target, logs, frozenset(standing), elsewhere, sources, into, frozenset(gone), seeded)
+    told = (seeding_of(journal, merges[i], rule) for i in standing)
+    seeded = frozenset(source for one in told if one for source in one.since)
+    elsewhere = frozenset(i for i, m in gave.items() if m.outcome != "undone" and i not in merges)
+    withdrawn = frozenset(i for i, m in gave.items() if m.outcome == "undone" and m.request.seeded and i not in merges)
+    return Past(
+        target, logs, frozenset(standing), elsewhere, withdrawn, sources, into, frozenset(gone), seeded
+    )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -31,18 +31,21 @@ class Places:
     def keep(self, merge: Merge) -> None:
         """With `skip`: writes the places that stay as the merge's first entries, once; every table obeys them.
 
-        Entry 0 has the places that the target has now; entry 1 those of each source that are not merged.
+        Entry 0 has the places that the target has by itself; entry 1 whose rows stand in each place of a source. A settle
+        or repair obeys its parent's entries: only places that are new since then are looked at anew.
         """
         log = self._log(merge) if merge.request.on_conflict == "skip" else None
         last = log.last() if log else None
         if log is None or (last is not None and last.seq):
             return
+        family = self._family(merge)
         if last is None:
-            places = [msgspec.msgpack.encode(place) for place in self._had(merge)]
+            places = [msgspec.msgpack.encode(place) for place in self._stay(merge, family)]
             log.append(0, "skip", None, 0, places, {"places": len(places)})
-        had = frozenset(tuple(msgspec.msgpack.decode(place)) for place in log.payload(0))
-        left = [msgspec.msgpack.encode(item) for item in self._left(merge, had)]
-        log.append(1, "skip", None, 0, left, {"left": len(left)})
+        stay = frozenset(tuple(msgspec.msgpack.decode(place)) for place in log.payload(0))
+        shares = list(self._shares(merge, stay, family))
+        left = sum(source != stands for source, stands, *_ in shares)
+        log.append(1, "skip", None, 0, [msgspec.msgpack.encode(share) for share in shares], {"left": left})
 
     def kept(self, merge: Merge, rule: TableRule) -> frozenset[tuple[Any, ...]]:
         """Places of the rule's kind whose rows stay; a preview, which writes no entry, looks for itself."""
@@ -50,7 +53,7 @@ class Places:
         if log is None:
             return frozenset()
         written = (tuple(msgspec.msgpack.decode(place)) for place in log.payload(0))
-        places = self._had(merge) if merge.state == "preview" else written
+        places = self._stay(merge, self._family(merge)) if merge.state == "preview" else written
         return frozenset(place[1:] for place in places if place[0] == rule.belongs.kind)
 
     def left(self, merge: Merge) -> Iterator[tuple[str, str, Place]]:
@@ -62,8 +65,10 @@ class Places:
         if log is None:
             return
         written = (msgspec.msgpack.decode(item) for item in log.payload(1))
-        items = self._left(merge, frozenset(self._had(merge))) if merge.state == "preview" else written
-        yield from ((account, by, tuple(place)) for account, by, *place in items)
+        family = self._family(merge) if merge.state == "preview" else ()
+        stay = frozenset(self._stay(merge, family)) if merge.state == "preview" else frozenset()
+        items = self._shares(merge, stay, family) if merge.state == "preview" else written
+        yield from ((account, by, tuple(place)) for account, by, *place in items if account != by)
 
     def yielded(self, merge: Merge, rule: TableRule) -> dict[str, frozenset[Place]]:
         """Source -> places of the rule's kind that come from another source, which was listed first."""
@@ -96,14 +101,40 @@ class Places:
         schema = next(iter(self._tables.schemas.values()), None)  # the entry holds places: any table's codec will do
         return None if schema is None else Log(self._journal, merge.merge_id, "skip", Codec(schema))
 
-    def _left(self, merge: Merge, had: frozenset[Place]) -> Iterator[tuple[Any, ...]]:
-        """(source, whose rows stand, kind, *place) of each place that is not merged from that source."""
+    def _family(self, merge: Merge) -> list[Merge]:
+        """Of a settle or repair: the merge that it comes from, and what came from that before it, undone ones left out."""
+        root = merge
+        while root.parent is not None:
+            root = self._journal.need(root.parent)
+        if root.merge_id == merge.merge_id:
+            return []
+        found = (self._journal.get(i) for i in self._journal.gave(merge.request.sources[0]))
+        others = [m for m in found if m is not None and m.outcome != "undone" and m.merge_id != merge.merge_id]
+        return [m for m in others if m.merge_id == root.merge_id or self._comes_from(m, root)]
+
+    def _comes_from(self, merge: Merge, root: Merge) -> bool:
+        while merge.parent is not None and merge.parent != root.merge_id:
+            merge = self._journal.need(merge.parent)
+        return merge.parent is not None
+
+    def _stay(self, merge: Merge, family: Sequence[Merge]) -> Iterator[Place]:
+        """The places that the target has by itself: what its family moved there is not its own, what stayed stays."""
+        stayed = {place for one in family for place in self._entry(one, 0)}
+        moved = {tuple(place) for one in family for _, stands, *place in self._entry(one, 1)} - stayed
+        yield from sorted(stayed | (set(self._had(merge)) - moved))
+
+    def _entry(self, merge: Merge, number: int) -> Iterator[tuple[Any, ...]]:
+        log = self._log(merge) if merge.request.on_conflict == "skip" else None
+        yield from (tuple(msgspec.msgpack.decode(item)) for item in (log.payload(number) if log else ()))
+
+    def _shares(self, merge: Merge, stay: frozenset[Place], family: Sequence[Merge]) -> Iterator[tuple[Any, ...]]:
+        """(source, whose rows stand, kind, *place) of each place that a source has."""
         target, first = merge.survivor or merge.request.target, dict[Place, str]()
+        for one in family:
+            first |= {tuple(place): source for source, stands, *place in self._entry(one, 1) if source == stands}
         for source in merge.request.sources:  # in the order of the request
             for place in sorted(set(self._had(merge, source))):
-                stands = target if place in had else first.setdefault(place, source)
-                if stands != source:
-                    yield source, stands, *place
+                yield source, target if place in stay else first.setdefault(place, source), *place
 
     def _had(self, merge: Merge, account: str = "") -> Iterator[Place]:
         """(kind, *place) of each course and batch, group, program and event that an account (the target) has a row of."""

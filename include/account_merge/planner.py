@@ -12,7 +12,8 @@ from account_merge.choices import COMBINE, SOURCE, TARGET
 from account_merge.cursor import ascending, rising
 from account_merge.derive import Evidence, Side
 from account_merge.lifetimes import lasting
-from account_merge.model import Change, Key, Row, Values, Write
+from account_merge.model import Change, HandedOn, Key, Row, Values, Write
+from account_merge.news import Earlier, newly, stayed
 from account_merge.rules import TableRule
 from account_merge.seeding import Seeding
 from account_merge.values import faults, rejoined, sound, usable_row
@@ -21,6 +22,10 @@ from account_merge.write_times import above, impossible
 UNREADABLE_KEY = "its key cannot be read: the row stays where it is"
 
 Given = Mapping[str, Mapping[str, int]]
+#: source account -> column -> highest absolute value of a total handed on (before, after)
+Handed = dict[str, dict[str, tuple[int, int]]]
+#: No earlier merge of these sources.
+FIRST = Earlier()
 EvidenceFor = Callable[[Key], Evidence]
 
 
@@ -60,17 +65,17 @@ def merge_values(
     target_account: str,
     given: Given,
     evidence: Evidence,
-    seeded: bool = False,
-    stays: frozenset[str] = frozenset(),
+    earlier: Earlier = FIRST,
     choice: str = COMBINE,
-) -> tuple[Values, dict[str, dict[str, tuple[int, int]]]]:
+) -> tuple[Values, Handed]:
     """The target's values after the merge, and what each source has handed on then.
 
-    Totals add only what lies beyond `given`; every other column is the same however often it is done.
+    Totals add only what lies beyond `given`; every other column is the same however often it is done. Of a source whose
+    row an earlier merge had brought, only what is new since then comes.
 
-    :param seeded: the retired job has merged these accounts before: it never deleted a source's row, so what the sources
-        show is in each total that the target has. A row or a total that the target lacks was not moved, and moves whole.
-    :param stays: columns that keep the target's value.
+    :param earlier: what earlier merges of these sources mean for the row. The retired job added up totals and never
+        deleted a source's row: of a source that it had merged, what it shows is in each total that the target has. A row
+        or a total that the target lacks was not moved, and moves whole.
     :param choice: whose row stands. Of a source's row that stands every value does, totals too; what only the target has
         stays. A row of the target that stays hands nothing on.
 
@@ -78,27 +83,65 @@ def merge_values(
     target shall not stumble over it as well.
     """
     if choice == TARGET:
-        return dict(target or {}), {}
-    if not all(sound(value) for values in (*sources.values(), target or {}) for value in values.values()):
+        return dict(target or {}), _seeded(rule, sources, target, given, earlier)
+    rows = (*sources.values(), *earlier.known.values(), target or {})
+    if not all(sound(value) for values in rows for value in values.values()):
         good = {account: usable_row(values) for account, values in sources.items()}
         held = None if target is None else usable_row(target)
-        found, hands = merge_values(rule, good, held, target_account, given, evidence, seeded, stays, choice)
+        found, hands = merge_values(rule, good, held, target_account, given, evidence, earlier.usable(), choice)
         return found | {c: rejoined(found.get(c), v) for c, v in (target or {}).items() if not sound(v)}, hands
     if choice == SOURCE:
         return _sources_values(rule, sources, target, given)
+    known = {account: values for account, values in sources.items() if account in earlier.known}
+    first = {account: values for account, values in sources.items() if account not in known}
+    merged, handed = dict(target or {}), Handed()
+    if known:
+        merged, handed = _news(rule, known, target, target_account, given, evidence, earlier)
+    if first:
+        here = target if not known or not (merged or target) else merged
+        merged, more = _combined(rule, first, here, target_account, given, evidence, earlier)
+        handed |= more
+    return merged, handed
+
+
+def _news(
+    rule: TableRule,
+    sources: Mapping[str, Values],
+    target: Values | None,
+    target_account: str,
+    given: Given,
+    evidence: Evidence,
+    earlier: Earlier,
+) -> tuple[Values, Handed]:
+    """The same of sources whose rows an earlier merge had brought: only what is new since then comes."""
+    now, handed = _combined(rule, sources, target, target_account, given, evidence, earlier)
+    images = {account: earlier.known[account] for account in sources}
+    if images == sources:
+        return stayed(rule, target, now), handed
+    before, _ = _combined(rule, images, target, target_account, given, {}, earlier)
+    return newly(rule, target_account, target, before, now), handed
+
+
+def _combined(
+    rule: TableRule,
+    sources: Mapping[str, Values],
+    target: Values | None,
+    target_account: str,
+    given: Given,
+    evidence: Evidence,
+    earlier: Earlier,
+) -> tuple[Values, Handed]:
     accounts = sorted(sources)
     columns = sorted({c for values in (*sources.values(), target or {}) for c in values})
     merged: Values = {}
-    handed: dict[str, dict[str, tuple[int, int]]] = {}
+    handed: Handed = {}
     for column in columns:
         strategy = rule.strategy(column)
         value = (target or {}).get(column)
         for account in accounts:
-            other = None if column in stays else sources[account].get(column)
+            other = None if column in earlier.stays.get(account, ()) else sources[account].get(column)
             if strategy.ledger and other is not None:
-                before = given.get(account, {}).get(column, 0)
-                if seeded and (target or {}).get(column) is not None:
-                    before = max(before, other)
+                before = _before(column, other, account, target, given, earlier)
                 handed.setdefault(account, {})[column] = (before, max(before, other))
                 other = max(0, other - before)
             value = strategy.merge(value, other)
@@ -110,6 +153,28 @@ def merge_values(
     return merged, handed
 
 
+def _before(
+    column: str, shown: int, account: str, target: Values | None, given: Given, earlier: Earlier
+) -> int:  # fmt: skip
+    """What a source's total has handed on before this merge."""
+    known = given.get(account, {}).get(column)
+    if known is not None:
+        return known
+    return shown if earlier.seeded.get(account) and (target or {}).get(column) is not None else 0
+
+
+def _seeded(
+    rule: TableRule, sources: Mapping[str, Values], target: Values | None, given: Given, earlier: Earlier
+) -> Handed:
+    """Of a row that stays as the target has it: what the retired job had moved counts as handed on all the same."""
+    handed: Handed = {}
+    for account in earlier.seeded:
+        for column, shown in sources.get(account, {}).items():
+            if rule.strategy(column).ledger and (before := _before(column, shown, account, target, given, earlier)):
+                handed.setdefault(account, {})[column] = (before, before)
+    return handed
+
+
 def _derive(rule: TableRule, sides: list[Side], merged: Values, evidence: Evidence) -> None:
     present = {c for side in sides for c in side.values}
     for derivation in rule.derive:
@@ -119,9 +184,9 @@ def _derive(rule: TableRule, sides: list[Side], merged: Values, evidence: Eviden
 
 def _sources_values(
     rule: TableRule, sources: Mapping[str, Values], target: Values | None, given: Given
-) -> tuple[Values, dict[str, dict[str, tuple[int, int]]]]:
+) -> tuple[Values, Handed]:
     merged: Values = dict(target or {})
-    handed: dict[str, dict[str, tuple[int, int]]] = {}
+    handed: Handed = {}
     for column in sorted({c for values in sources.values() for c in values}):
         strategy, chosen = rule.strategy(column), None
         for account in sorted(sources):
@@ -167,7 +232,7 @@ def plan_row(
     evidence: Evidence,
     notes: tuple[str, ...] = (),
     instead: Values | None = None,
-    seeding: Seeding | None = None,
+    earlier: Earlier = FIRST,
     choice: str = COMBINE,
 ) -> Change:
     """The change of one row. A cell whose write time is at or above `base` gets its write time + 1, so that it wins.
@@ -178,9 +243,8 @@ def plan_row(
     if not sound(key):
         return Change(key, dict(sources), before, {}, 0, {}, {}, (UNREADABLE_KEY,), choice=TARGET)
     counts = {**(before or {}), **instead} if instead else before
-    stays = seeding.stays(rule, target) if seeding else frozenset[str]()
-    seeded = seeding is not None
-    merged, handed = merge_values(rule, sources, counts, target_account, given, evidence, seeded, stays, choice)
+    merged, handed = merge_values(rule, sources, counts, target_account, given, evidence, earlier, choice)
+    again = {} if choice == SOURCE else {a: image for a, image in earlier.known.items() if a in sources}
     writes, why = {}, {}
     led: dict[str, str] = {}
     for derivation in rule.derive:
@@ -197,7 +261,7 @@ def plan_row(
             "chosen: the source's row stands"
             if choice == SOURCE
             else "only the source has this row: it moves whole"
-            if before is None and any(values.get(column) == value for values in sources.values())
+            if before is None and not again and any(values.get(column) == value for values in sources.values())
             else led.get(column, rule.strategy(column).why)
         )
     remarks = [
@@ -206,9 +270,15 @@ def plan_row(
     rows = [(f"source account {account}", values) for account, values in sources.items()]
     for whose, values in (*rows, ("the target", before or {})):
         remarks += [f"{part} of {whose}: {reason}; it is left as it is" for part, reason in faults(values)]
-    # A row that is nothing but a set of places exists only with one.
-    create = base if target is None and choice != TARGET and (writes or not rule.collects) else 0
-    change = Change(key, dict(sources), before, writes, create, why, handed, (*notes, *remarks), choice=choice)
+    # A row that is nothing but a set of places exists only with one; one that was brought before and is gone was removed.
+    create = base if target is None and choice != TARGET and (writes or not (rule.collects or again)) else 0
+    if target is None and again and not create:
+        why[""] = "removed at the target after it had been merged: it stays so"
+    seeded = {account: totals for account, totals in earlier.seeded.items() if account in sources}
+    change = Change(
+        key, dict(sources), before, writes, create, why, handed, (*notes, *remarks), choice=choice, known=again,
+        seeded=seeded,
+    )  # fmt: skip
     return above(change, target, base)
 
 
@@ -217,7 +287,7 @@ def plan(
     target_account: str,
     sources: Mapping[str, Iterable[Row]],
     target: Iterable[Row],
-    given: Iterable[tuple[Key, str, Mapping[str, int]]],
+    given: Iterable[tuple[Key, str, HandedOn]],
     evidence_for: EvidenceFor = no_evidence,
     skip: Callable[[Key], bool] = lambda key: False,
     mends: Mends = lambda key, held: Mend(),
@@ -229,7 +299,7 @@ def plan(
 
     All streams must be sorted by key, which is checked; memory is one row a stream.
 
-    :param given: (key, source account, column -> highest value handed on) of earlier merges, sorted by key.
+    :param given: (key, source account, what its row has handed on) of earlier merges, sorted by key.
     :param skip: keys whose rows stay as the target has them.
     :param mends: asked in key order, what the platform wrote over earlier merges' totals.
     :param handed_on: what of `given` is not in that stream: (source account, key) -> column -> highest value.
@@ -242,7 +312,7 @@ def plan(
     streams.append((key, 2, account, values) for key, account, values in totals)
     merged = heapq.merge(*streams, key=lambda item: item[0])
     for key, group in groupby(merged, key=lambda item: item[0]):
-        mine, held, ledger = _gathered(group)
+        mine, held, ledger, known = _gathered(group)
         if not mine or skip(key):
             continue
         for account in mine:
@@ -257,27 +327,34 @@ def plan(
             *(note for account, row in mine.items() for note in impossible(f"source account {account}", row, base)),
             *(impossible("the target", held, base) if held else ()),
         )
+        earlier = Earlier(known, seeding.seeded, seeding.stays(rule, held)) if seeding else Earlier(known)
         change = plan_row(
-            rule, key, values, held, target_account, base, handed, evidence_for(key), notes, mend.values, seeding,
+            rule, key, values, held, target_account, base, handed, evidence_for(key), notes, mend.values, earlier,
             choose(key),
         )  # fmt: skip
-        change = lasting(replace(change, unseen=mend.unseen), mine, held, base)
-        yield change, base
+        # A source that has not changed since gives no cell of the target another end either.
+        fresh = {account: row for account, row in mine.items() if known.get(account) != row.values}
+        yield lasting(replace(change, unseen=mend.unseen), fresh, held, base), base
 
 
-def _gathered(group: Iterable[Any]) -> tuple[dict[str, Row], Row | None, dict[str, dict[str, int]]]:
-    """Of one key: each source's row, the target's, and the highest that each source has handed on."""
+def _gathered(
+    group: Iterable[Any],
+) -> tuple[dict[str, Row], Row | None, dict[str, dict[str, int]], dict[str, Values]]:
+    """Of one key: each source's row, the target's, the highest that each source has handed on, and its last image."""
     mine: dict[str, Row] = {}
     held: Row | None = None
     ledger: dict[str, dict[str, int]] = {}
+    known: dict[str, HandedOn] = {}
     for _, kind, account, payload in group:
         if kind == 0:
             mine[account] = payload
         elif kind == 1:
             held = payload
         else:
-            _raise(ledger.setdefault(account, {}), payload)
-    return mine, held, ledger
+            _raise(ledger.setdefault(account, {}), payload.given)
+            if payload.image is not None and (account not in known or payload.at >= known[account].at):
+                known[account] = payload
+    return mine, held, ledger, {account: found.image for account, found in known.items() if found.image is not None}
 
 
 def _raise(known: dict[str, int], to: Mapping[str, int]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from account_merge.choices import COMBINE, SOURCE, TARGET
 from account_merge.derive import Evidence, Side
 from account_merge.model import Change, Key, Values, Write
+from account_merge.news import Earlier
 from account_merge.planner import folding, merge_values
 from account_merge.rules import TableRule
 
@@ -28,7 +29,6 @@ class Step:
 
     :param merge: the merge that brought its sources' rows; None for an undo, which brings nothing.
     :param fold: what the platform had written was folded in; the merge brings its rows once more.
-    :param seeded: the retired job had merged these accounts before.
     :param sent: seconds since the epoch; its writes cannot have been seen by anybody before.
     :param of: the merge whose log it is in: an undo's step belongs to the merge that it undid.
     """
@@ -36,14 +36,8 @@ class Step:
     merge: uuid.UUID | None
     change: Change
     fold: bool = False
-    seeded: bool = False
     sent: float = 0.0
     of: uuid.UUID | None = None
-
-    def stays(self, rule: TableRule) -> frozenset[str]:
-        """Switches of the target's row that a seeded merge left alone."""
-        held = self.change.before or {} if self.seeded else {}
-        return frozenset(c for c in held if rule.strategy(c).switch and c not in self.change.writes)
 
 
 @dataclass(frozen=True)
@@ -137,16 +131,21 @@ def replay(
         brings = step.change.choice != TARGET and bool(step.change.sources)
         if step.merge is not None and standing(step.merge) and brings:
             known = {s: handed.get(s, {}) for s in step.change.sources}
-            seeded, stays = step.seeded, step.stays(rule)
             by, choice = (folding(rule, step.change.choice), COMBINE) if step.fold else (rule, step.change.choice)
-            sources = step.change.sources
-            brought, handing = merge_values(by, sources, row, account, known, evidence, seeded, stays, choice)
-            # A row that is nothing but a set of places exists only with one.
-            row = None if row is None and rule.collects and not any(brought.values()) else brought
+            sources, earlier = step.change.sources, Earlier.of(rule, step.change)
+            brought, handing = merge_values(by, sources, row, account, known, evidence, earlier, choice)
+            # A row that is nothing but a set of places exists only with one; one that was removed stays so.
+            empty = row is None and not any(brought.values()) and (rule.collects or bool(earlier.known))
+            row = None if empty else brought
             for source, totals in handing.items():
                 if step.change.choice != SOURCE:
                     new[source] = {column: before for column, (before, _) in totals.items()}
                 handed[source] = {**handed.get(source, {}), **{column: after for column, (_, after) in totals.items()}}
+        elif step.merge is not None:  # what the retired job had moved stays handed on, whatever became of our merge
+            for source in step.change.seeded:
+                for column, (before, _) in step.change.given.get(source, {}).items():
+                    mine = handed.setdefault(source, {})
+                    mine[column] = max(before, mine.get(column, 0))
         lasts |= _written(rule, step.change, replayed, new)
     lost = go_on(now, unseen)
     return Replayed(row, handed, lost & lasts.keys())

@@ -18,47 +18,58 @@ WORDS = "seeded: totals were already moved by the retired job"
 
 @dataclass(frozen=True)
 class Seeding:
-    """When the retired job's merge was asked for.
+    """The sources that the retired job had merged into this target.
 
-    :param since: µs since the epoch; 0 when nobody knows.
+    :param since: source account -> when that merge was asked for, µs since the epoch; 0 when nobody knows.
+    :param counted: those whose rows a merge of ours has looked through since: its log knows what was handed on, and a row
+        that it does not know is new.
     """
 
-    since: int = 0
+    since: Mapping[str, int]
+    counted: frozenset[str] = frozenset()
 
-    def stays(self, rule: TableRule, target: Row | None) -> frozenset[str]:
-        """Columns that keep the target's value: a switch that the platform turned at the target after that merge."""
+    @property
+    def seeded(self) -> dict[str, bool]:
+        """Source account -> whether a total that no ledger knows counts as handed on."""
+        return {account: account not in self.counted for account in self.since}
+
+    def stays(self, rule: TableRule, target: Row | None) -> dict[str, frozenset[str]]:
+        """Source account -> switches that keep the target's value: the platform turned them there after that merge."""
         if target is None:
-            return frozenset()
-        return frozenset(
-            column for column in target.values
-            if rule.strategy(column).switch and target.written.get(column, 0) > self.since
-        )  # fmt: skip
+            return {}
+        turned = {c: target.written.get(c, 0) for c in target.values if rule.strategy(c).switch}
+        return {
+            account: frozenset(column for column, written in turned.items() if written > since)
+            for account, since in self.since.items()
+        }
 
     def notes(
         self, rule: TableRule, sources: Mapping[str, Row], target: Row | None, given: Mapping[str, Mapping[str, int]]
     ) -> Iterator[str]:
         """Both readings of what the data leaves open, for the report."""
-        for account, row in sources.items():
+        for account, row in ((a, r) for a, r in sources.items() if a in self.since):
+            since = self.since[account]
             for column, value in row.values.items():
                 held = target.values.get(column) if target else None
                 if held is None:
                     continue
                 if rule.strategy(column).ledger:
                     beyond = value - given.get(account, {}).get(column, 0)
-                    why = self._doubt(value, held, row.written.get(column, 0))
-                    if why and beyond > 0:
+                    why = _doubt(value, held, row.written.get(column, 0), since)
+                    if why and beyond > 0 and account not in self.counted:
                         yield (
                             f"{column}: {why}; read as moved by the retired job (nothing added), otherwise up to {beyond} "
                             f"of source account {account} are missing"
                         )
-                elif not self.since and rule.strategy(column).switch and value and not held:
+                elif not since and rule.strategy(column).switch and value and not held:
                     yield (
                         f"{column}: it is off at the target and on at source account {account}; with no date of the merge "
                         "read as switched off later (stays off), otherwise it would be on"
                     )
 
-    def _doubt(self, value: int, held: int, written: int) -> str:
-        """Why a total of a source may not be in the target's; empty when nothing speaks against it."""
-        if held < value:
-            return f"the target has {held}, less than the source alone"
-        return "the source went on after that merge" if self.since and written > self.since else ""
+
+def _doubt(value: int, held: int, written: int, since: int) -> str:
+    """Why a total of a source may not be in the target's; empty when nothing speaks against it."""
+    if held < value:
+        return f"the target has {held}, less than the source alone"
+    return "the source went on after that merge" if since and written > since else ""

@@ -71,7 +71,8 @@ class Settling:
     def _open(self, parent: Merge) -> uuid.UUID | None:
         """Opens the parent's next settle and sets the time of the one after; None when somebody else was faster."""
         number = parent.settles + 1
-        child = uuid.uuid5(parent.merge_id, f"settle-{number}")
+        name = f"settle-{number}"  # after a redo the settles begin anew
+        child = uuid.uuid5(parent.merge_id, f"{parent.operation}/{name}" if parent.operation else name)
         request = replace(
             parent.request, origin="settle", source_rows="keep", mid=None, raw=None, requested_by="", seeded=False,
             choices=parent.request.choices.later(), reason=f"settle {number} of merge {parent.merge_id}",

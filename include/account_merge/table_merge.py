@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import heapq
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from account_merge.cursor import ascending, rising
@@ -13,34 +12,19 @@ from account_merge.engine import Planned, Progress, TableWork
 from account_merge.evidence import Looks
 from account_merge.journal import Cas
 from account_merge.journal.expired import Kept
-from account_merge.journal.log import Log, ledger
+from account_merge.journal.log import Ledger, Log
 from account_merge.late import mend, mending
 from account_merge.limits import passed
-from account_merge.model import Change, Entry, Key, Merge, Row, Values, Write
-from account_merge.past import Past
+from account_merge.model import Change, Entry, HandedOn, Key, Merge, Row, Values, Write
+from account_merge.past import History
 from account_merge.planner import Mend, Mends, plan
 from account_merge.rules import TableRule
 from account_merge.schema import Tables
-from account_merge.seeding import Seeding
 from account_merge.settings import Settings
 from account_merge.sources import Sources
 from account_merge.store import Store
 from account_merge.table_undo import steps_of
 from account_merge.verify import refold
-
-
-@dataclass(frozen=True)
-class History:
-    """The merges, undone ones left out, whose logs tell where the accounts' rows come from.
-
-    :param merges_from: merges that a source account of this merge was a source of.
-    :param merges_into: account of this merge -> merges that moved rows to it, this one among the target's.
-    :param past: all that was done to the target's rows; None where no source of this merge was merged into it before.
-    """
-
-    merges_from: frozenset[uuid.UUID] = frozenset()
-    merges_into: Mapping[str, frozenset[uuid.UUID]] = field(default_factory=dict)
-    past: Past | None = None
 
 
 class TableMerge(TableWork):
@@ -74,7 +58,17 @@ class TableMerge(TableWork):
     def remark(self, changes: Iterable[Change]) -> str:
         """What of the table is not looked for, and which limits of the platform these changes pass."""
         limits = passed(self._rule, self._schema, self._store, self.account, changes)
-        return "; ".join(filter(None, dict.fromkeys((self.found.note(self._rule), *limits))))
+        return "; ".join(filter(None, dict.fromkeys((self.found.note(self._rule), self._anew(), *limits))))
+
+    def _anew(self) -> str:
+        """What the expired images of earlier merges of these sources mean; empty when there are none."""
+        gone = self._history.without_images
+        return (
+            f"the images of {len(gone)} earlier merge{'s' * (len(gone) > 1)} of these sources have expired: what they "
+            "brought is combined anew, also where people changed it since"
+            if gone
+            else ""
+        )
 
     def _source_rows(self, account: str) -> Iterator[Row]:
         """A source's rows; what an earlier merge only deactivated shows the value that it had before."""
@@ -93,14 +87,15 @@ class TableMerge(TableWork):
         return reactivated(rows, logs, self._rule.deactivated, self._expired, expired)
 
     def _evidence(self) -> Looks:
-        seeded = frozenset(self.sources) if self._merge.request.seeded else frozenset[str]()
-        into = self._history.merges_into
+        into, seeding = self._history.merges_into, self._history.seeding
+        seeded = frozenset(seeding.since if seeding else ())
         return Looks(self.found, self._cas, self._tables, self._rule, into, self._kept, seeded, self._yielded)
 
-    def _given(self) -> Iterator[tuple[Key, str, dict[str, int]]]:
-        earlier = sorted(self._history.merges_from - {self._merge.merge_id})
+    def _given(self) -> Iterator[tuple[Key, str, HandedOn]]:
+        history = self._history
+        earlier = sorted((history.merges_from | history.withdrawn) - {self._merge.merge_id})
         logs = [Log(self._cas, m, self._rule.table, self._codec) for m in earlier]
-        return ledger(logs, frozenset(self.sources), self._expired)
+        return Ledger(logs, history.lives_here, history.withdrawn).of(frozenset(self.sources), self._expired)
 
     def _handed_on(self, account: str, key: Key) -> Mapping[str, int]:
         return self._expired.given(self._rule.table, account, self._codec.key(key)) if self._expired else {}
@@ -134,7 +129,7 @@ class TableMerge(TableWork):
             self._evidence(),
             self.found.stays(self._rule, self._kept),
             choose=self._merge.request.choices.of(self._rule.table, self._cas.hidden),
-            seeding=Seeding((self._merge.request.dated or 0) * 1000) if self._merge.request.seeded else None,
+            seeding=self._history.seeding,
             mends=self._mends(),
             handed_on=self._handed_on,
         )

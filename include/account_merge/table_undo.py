@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -20,7 +20,7 @@ from account_merge.errors import TransientError
 from account_merge.evidence import Looks
 from account_merge.journal import Cas
 from account_merge.journal.expired import Kept
-from account_merge.journal.log import LIST_ATTEMPTS, Log, ledger
+from account_merge.journal.log import LIST_ATTEMPTS, Ledger, Log
 from account_merge.late import late
 from account_merge.lifetimes import Side, restored
 from account_merge.model import Change, Entry, Key, Merge, Row, Values, Write
@@ -79,10 +79,11 @@ class TableUndo(TableWork):
         """For one sweep in key order: (key, steps, row, base) -> the change that brings the row to rest."""
         into, seeded = self._past.merges_into, self._past.seeded
         looks = Looks(self.found, self._cas, self._tables, self._rule, into, seeded=seeded)
-        logs = [Log(self._cas, m, self._rule.table, self._codec) for m in sorted(self._past.elsewhere)]
+        elsewhere = sorted(self._past.elsewhere | self._past.withdrawn)
+        logs = [Log(self._cas, m, self._rule.table, self._codec) for m in elsewhere]
         expired = Kept(self._cas)
-        totals = ledger(logs, self._past.sources, expired)
-        handed_on = ((key, (account, columns)) for key, account, columns in totals)
+        totals = Ledger(logs, withdrawn=self._past.withdrawn).of(self._past.sources, expired)
+        handed_on = ((key, (account, handed.given)) for key, account, handed in totals)
         given = Cursor(handed_on, f"totals of {self._rule.table} in the log")
 
         def replay(
@@ -208,7 +209,7 @@ def steps_of(cas: Cas, codec: Codec, past: Past, of: frozenset[uuid.UUID]) -> It
     """All that was done to each row that the merges `of` touched, in order; rows in key order."""
     logs = [Log(cas, one.merge, one.name, codec) for one in past.logs]
     streams = [
-        ascending(row_steps(log, one.brings, position, one.seeded), f"rows of {one.name} in the log")
+        ascending(row_steps(log, one.brings, position), f"rows of {one.name} in the log")
         for position, (log, one) in enumerate(zip(logs, past.logs, strict=True))
     ]
     for key, group in groupby(heapq.merge(*streams, key=lambda item: item[:2]), key=lambda item: item[0]):
@@ -217,7 +218,7 @@ def steps_of(cas: Cas, codec: Codec, past: Past, of: frozenset[uuid.UUID]) -> It
             yield key, steps
 
 
-def row_steps(log: Log, brings: bool, position: int, seeded: bool = False) -> Iterator[tuple[Key, int, list[Step]]]:
+def row_steps(log: Log, brings: bool, position: int) -> Iterator[tuple[Key, int, list[Step]]]:
     """(key, position, steps) of each row in a log, in key order: a fold stands behind the entry that it mends."""
     run: dict[Key, list[Step]] = {}
     for entry in log.entries():
@@ -230,12 +231,12 @@ def row_steps(log: Log, brings: bool, position: int, seeded: bool = False) -> It
             run = {}
         for change in entry.changes:
             brought = log.merge_id if brings else None
-            step = Step(brought, change, entry.kind == "fold", seeded, seconds_of(entry.created_at), log.merge_id)
+            step = Step(brought, change, entry.kind == "fold", seconds_of(entry.created_at), log.merge_id)
             run.setdefault(change.key, []).append(step)
     yield from ((key, position, run[key]) for key in sorted(run))
 
 
-def _given(totals: Iterable[tuple[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
+def _given(totals: Iterable[tuple[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
     """Source account -> column -> highest value of what the logs say that it handed on."""
     found: dict[str, dict[str, int]] = {}
     for account, columns in totals:

@@ -212,7 +212,8 @@ class Undoing:
         if state == "undone":
             for child in self.settles(merge):
                 self._end_with(child, merge)
-        if not self._journal.move(merge, state, digests=self._digests(merge), **note):
+        settles = self._merging.first_settle(merge) if state == "completed" else {}
+        if not self._journal.move(merge, state, digests=self._digests(merge), **note, **settles):
             raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
         return {**self._answer(self._journal.need(merge_id), "", proceed=True), "sent": sent}
 

@@ -11,6 +11,7 @@ from account_merge.choices import SOURCE
 from account_merge.journal.log import LIST_ATTEMPTS
 from account_merge.lifetimes import alive, lasting
 from account_merge.model import Change, Entry, Row, Write, put
+from account_merge.news import Earlier
 from account_merge.planner import EvidenceFor, folding, plan_row
 from account_merge.rules import TableRule
 from account_merge.schema import TableSchema
@@ -68,7 +69,8 @@ def refold(
         by, evidence = folding(rule, change.choice), evidence_for(change.key)
         living = alive(change, time.time())
         sources = {account: one.values for account, one in living.items()}
-        again = plan_row(by, change.key, sources, row, target, base, given, evidence, notes, instead)
+        earlier = Earlier.of(rule, change)
+        again = plan_row(by, change.key, sources, row, target, base, given, evidence, notes, instead, earlier)
         again = above(lasting(again, living, row, base), row, base, floor_of([change]))
         if again.writes or again.create or notes:
             folds.append(replace(_keeping_ledger(again, change), unseen=blind, choice=change.choice))

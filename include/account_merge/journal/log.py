@@ -7,17 +7,18 @@ import heapq
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import groupby, islice
 from typing import Any
 
+from account_merge.choices import TARGET
 from account_merge.codec import Codec, payload, unpayload
 from account_merge.cursor import ascending
 from account_merge.errors import NeedsAttention
 from account_merge.journal.cas import BUCKET, Cas, now
 from account_merge.journal.expired import Kept
-from account_merge.model import Change, Entry, Head, Key
+from account_merge.model import Change, Entry, HandedOn, Head, Key, Values
 
 Fits = Callable[[str, Head], bool]
 _PAGE = 8  # entries read at once: at most 8 MiB
@@ -308,32 +309,57 @@ def ends(logs: Iterable[Log]) -> dict[str, bytes]:
     return {log.table: log.digest(last.seq) for log in logs if (last := log.last()) is not None}
 
 
-def ledger(logs: Sequence[Log], accounts: frozenset[str], kept: Kept) -> Iterator[tuple[Key, str, dict[str, int]]]:
-    """What each of the accounts' rows has handed on in these logs, sorted by key (one log's entries are; they are joined).
+@dataclass(frozen=True)
+class Ledger:
+    """Logs that tell what sources' rows have handed on.
 
-    :param kept: takes in what expired entries tell: they know no key, so it has to be asked for each row as well.
+    :param images: merges whose rows live in the account at hand: their images are told as well.
+    :param withdrawn: undone merges that had taken over what the retired job had moved: what had counted as handed on
+        before them goes on counting, what they themselves handed on does not.
     """
-    streams = (ascending(_handed(log, accounts, kept), f"totals of {log.table} in the log") for log in logs)
-    yield from heapq.merge(*streams, key=lambda item: item[0])
+
+    logs: Sequence[Log]
+    images: frozenset[uuid.UUID] = frozenset()
+    withdrawn: frozenset[uuid.UUID] = frozenset()
+
+    def of(self, accounts: frozenset[str], kept: Kept) -> Iterator[tuple[Key, str, HandedOn]]:
+        """What each of the accounts' rows has handed on, sorted by key.
+
+        :param kept: takes in what expired entries tell: they know no key, so it has to be asked for each row as well.
+        """
+        streams = (ascending(self._of(log, accounts, kept), f"totals of {log.table} in the log") for log in self.logs)
+        yield from heapq.merge(*streams, key=lambda item: item[0])
+
+    def _of(self, log: Log, accounts: frozenset[str], kept: Kept) -> Iterator[tuple[Key, str, HandedOn]]:
+        """One log's: its entries come in key order, and a fold stands behind the entry that it mends."""
+        side, with_image = (0 if log.merge_id in self.withdrawn else 1), log.merge_id in self.images
+        run: dict[tuple[Key, str], HandedOn] = {}
+        for entry in log.entries():
+            if entry.kept is not None:
+                kept.add(entry.kept)
+            if entry.kind == "changes":
+                yield from _sorted(run)
+                run = {}
+            at = entry.created_at.replace(tzinfo=UTC).timestamp() if entry.created_at else 0.0
+            for change in entry.changes:
+                for account in accounts & set(change.sources):
+                    known = run.get((change.key, account), HandedOn({}))
+                    given = dict(known.given)
+                    for column, totals in change.given.get(account, {}).items():
+                        # What a fold was to bring again and did not is not handed on, whatever its entry says.
+                        least = 0 if column in change.missing else given.get(column, 0)
+                        given[column] = max(totals[side], least)
+                    shown = with_image and change.choice != TARGET
+                    run[change.key, account] = HandedOn(given, _image(change, account) if shown else known.image, at)
+        yield from _sorted(run)
 
 
-def _handed(log: Log, accounts: frozenset[str], kept: Kept) -> Iterator[tuple[Key, str, dict[str, int]]]:
-    run: dict[tuple[Key, str], dict[str, int]] = {}
-    for entry in log.entries():
-        if entry.kept is not None:
-            kept.add(entry.kept)
-        if entry.kind == "changes":
-            yield from _sorted(run)
-            run = {}
-        for change in entry.changes:
-            for account in accounts & set(change.given):
-                known = run.setdefault((change.key, account), {})
-                for column, (_, after) in change.given[account].items():
-                    # What a fold was to bring again and did not is not handed on, whatever the entry says that it mends.
-                    known[column] = after if column in change.missing else max(after, known.get(column, 0))
-    yield from _sorted(run)
+def _image(change: Change, account: str) -> Values | None:
+    """A source's row as far as it was brought: what a merge that was given up had not put is not known."""
+    values = {column: value for column, value in change.sources[account].items() if column not in change.missing}
+    return None if "" in change.missing and not values else values
 
 
-def _sorted(run: Mapping[tuple[Key, str], dict[str, int]]) -> Iterator[tuple[Key, str, dict[str, int]]]:
+def _sorted(run: Mapping[tuple[Key, str], HandedOn]) -> Iterator[tuple[Key, str, HandedOn]]:
     for key, account in sorted(run):
         yield key, account, run[key, account]

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from account_merge import merging
+from account_merge.choices import Choices
 from account_merge.cli import run_merge
 from account_merge.errors import NeedsAttention, TransientError
 from account_merge.model import MergeRequest
@@ -107,9 +108,11 @@ def test_a_deactivated_enrolment_counts_as_active_in_a_later_merge(session, keys
     assert [r["active"] for r in rows(session, keyspace, ENR, source)] == [False, False]
     report = {t["table"]: t for t in service.report(merge_id).to_dict()["tables"]}
     assert [(r["before"]["active"], r["after"]["active"]) for r in report[f"{ENR}/{source}"]["rows"]] == [(True, False)]
-    # The target's rows are lost by another's mistake: the same merge again brings them back as they were.
+    # The target's rows are lost by another's mistake: whoever wants them back chooses the source's rows.
     session.execute(f"DELETE FROM {keyspace}.{ENR} WHERE userid = %s", [target])
     merge(service, source, target)
+    assert rows(session, keyspace, ENR, target) == []
+    merge(service, source, target, choices=Choices({ENR: "source"}))
     assert {r["courseid"]: r["active"] for r in rows(session, keyspace, ENR, target)} == {
         enrolment(source)["courseid"]: True, "left-by-the-learner": False,
     }  # fmt: skip

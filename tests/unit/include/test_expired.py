@@ -9,7 +9,7 @@ import msgspec
 from account_merge.codec import payload, peek
 from account_merge.journal.cas import ERASED, Cas
 from account_merge.journal.expired import Kept, before_hash, brought_hash, given_hash, pack
-from account_merge.model import Values
+from account_merge.model import HandedOn, Values
 from account_merge.planner import plan
 from tests.unit.include.test_planner import CONSUMPTION, stream
 
@@ -75,6 +75,7 @@ def test_the_order_of_rows_does_not_show_in_what_is_kept() -> None:
 def test_an_encoded_change_is_read_without_the_table_s_schema() -> None:
     data = msgspec.msgpack.encode({"key": b"k", "given": {"a": {"views": (1, 4)}}, "before": {"active": b"\x01"}})
     assert peek(data) == (b"k", {"a": {"views": 4}}, {"active": b"\x01"})
+    assert peek(data, before=True) == (b"k", {"a": {"views": 1}}, {"active": b"\x01"})
     none = msgspec.msgpack.encode({"key": b"k", "given": {}, "before": None})
     assert peek(none) == (b"k", {}, {})
 
@@ -84,7 +85,7 @@ def test_a_merge_adds_only_what_no_log_says_was_handed_on() -> None:
     source: dict[tuple[str, ...], Values] = {key: {"viewcount": 9}}
 
     def views(stream_says: int, expired_say: int) -> int:
-        given = [(key, "s", {"viewcount": stream_says})] if stream_says else []
+        given = [(key, "s", HandedOn({"viewcount": stream_says}))] if stream_says else []
         handed = {("s", key): {"viewcount": expired_say}}
         rows = {"s": stream(source)}
         found = list(plan(CONSUMPTION, "t", rows, stream({key: {"viewcount": 1}}), given,

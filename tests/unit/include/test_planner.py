@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from account_merge.derive import Evidence
 from account_merge.events import parse
-from account_merge.model import Change, Key, Row, Values
+from account_merge.model import Change, HandedOn, Key, Row, Values
 from account_merge.planner import merge_values, plan, plan_row, written_part
 from account_merge.rules import RULES, rule_for
 from account_merge.settings import Settings
@@ -50,9 +50,9 @@ def applied(target: Table, changes: list[Change]) -> Table:
     return result
 
 
-def handed_on(changes: list[Change]) -> list[tuple[Key, str, dict[str, int]]]:
+def handed_on(changes: list[Change]) -> list[tuple[Key, str, HandedOn]]:
     return [
-        (change.key, account, {c: after for c, (_, after) in change.given[account].items()})
+        (change.key, account, HandedOn({c: after for c, (_, after) in change.given[account].items()}))
         for change in changes
         for account in sorted(change.given)
     ]
@@ -101,7 +101,7 @@ def test_keys_to_skip_stay_as_the_target_has_them(source: Table, target: Table) 
 
 def test_a_ledger_of_several_entries_counts_the_highest_value_handed_on() -> None:
     key = ("a", "1", "x")
-    earlier = [(key, "s", {"viewcount": 3}), (key, "s", {"viewcount": 5}), (key, "s", {"viewcount": 4})]
+    earlier = [(key, "s", HandedOn({"viewcount": number})) for number in (3, 5, 4)]
     ((change, _),) = planned({"s": {key: {"viewcount": 6}}}, {key: {"viewcount": 10}}, earlier)
     assert change.writes["viewcount"].value == 11
     assert change.given == {"s": {"viewcount": (5, 6)}}

@@ -12,6 +12,7 @@ from account_merge.derive import Side, scores_of_attempts, union_count
 from account_merge.errors import InvalidRequest
 from account_merge.events import MergeEvent
 from account_merge.model import Row
+from account_merge.news import Earlier
 from account_merge.planner import merge_values, plan, plan_row
 from account_merge.requests import options_of, request_of
 from account_merge.rewind import Step, without
@@ -24,22 +25,27 @@ COUNTS = st.dictionaries(st.sampled_from(["viewcount", "completedcount", "status
 KEY = ("c", "b", "l")
 
 
+SEEDED = Earlier(seeded={"s": True})
+
+
 @given(COUNTS, COUNTS, st.dictionaries(st.sampled_from(["viewcount", "completedcount"]), st.integers(0, 9)))
 def test_a_total_that_both_have_stays_and_everything_else_is_as_ever(source, target, ledger):
-    found, handed = merge_values(LESSONS, {"s": source}, target, "t", {"s": ledger}, {}, seeded=True)
+    """What a ledger knows is counted by it: what the source has beyond that came after the retired job."""
+    found, handed = merge_values(LESSONS, {"s": source}, target, "t", {"s": ledger}, {}, SEEDED)
     plain, _ = merge_values(LESSONS, {"s": source}, target, "t", {"s": ledger}, {})
     for column in ("viewcount", "completedcount"):
-        assert found.get(column) == (target[column] if column in target else plain.get(column))
+        stays = column in target and column not in ledger
+        assert found.get(column) == (target[column] if stays else plain.get(column))
         if column in source:
             before, after = handed["s"][column]
             assert after == max(source[column], ledger.get(column, 0))
-            assert before == (after if column in target else ledger.get(column, 0))
+            assert before == (after if stays else ledger.get(column, 0))
     assert found.get("status") == plain.get("status")
 
 
 @given(COUNTS, COUNTS)
 def test_what_comes_later_moves_by_its_difference(source, target):
-    once, handed = merge_values(LESSONS, {"s": source}, target, "t", {}, {}, seeded=True)
+    once, handed = merge_values(LESSONS, {"s": source}, target, "t", {}, {}, SEEDED)
     given_then = {"s": {column: after for column, (_, after) in handed.get("s", {}).items()}}
     assert merge_values(LESSONS, {"s": source}, once, "t", given_then, {})[0] == once
     later = {column: value + 3 for column, value in source.items()}
@@ -51,14 +57,14 @@ def test_what_comes_later_moves_by_its_difference(source, target):
 @given(COUNTS, st.one_of(st.none(), COUNTS))
 def test_undo_and_redo_of_a_seeded_merge_are_exact(source, target):
     row = None if target is None else Row(KEY, target, dict.fromkeys(target, 5), 100)
-    change = plan_row(LESSONS, KEY, {"s": source}, row, "t", 100, {}, {}, seeding=Seeding(50))
-    steps = [Step("m", change, seeded=True)]
+    change = plan_row(LESSONS, KEY, {"s": source}, row, "t", 100, {}, {}, earlier=SEEDED)
+    steps = [Step("m", change)]
     assert without(LESSONS, steps, change.after, "t", lambda m: False, {}, {}) == target
     assert without(LESSONS, steps, change.after, "t", lambda m: True, {}, {}) == change.after
 
 
 def test_a_row_that_only_the_source_has_moves_whole():
-    found, handed = merge_values(LESSONS, {"s": {"viewcount": 4}}, None, "t", {}, {}, seeded=True)
+    found, handed = merge_values(LESSONS, {"s": {"viewcount": 4}}, None, "t", {}, {}, SEEDED)
     assert (found, handed) == ({"viewcount": 4}, {"s": {"viewcount": (0, 4)}})
 
 
@@ -66,10 +72,11 @@ def test_a_row_that_only_the_source_has_moves_whole():
 def test_a_switch_that_was_turned_after_the_merge_stays(written, since, active):
     target = Row(("c", "b"), {"active": False}, {"active": written}, 100)
     args = (ENROLMENTS, ("c", "b"), {"s": {"active": True}}, target, "t", 100, {}, {})
-    change = plan_row(*args, seeding=Seeding(since))
+    seeding = Seeding({"s": since})
+    change = plan_row(*args, earlier=Earlier({}, seeding.seeded, seeding.stays(ENROLMENTS, target)))
     assert change.after == {"active": active}
     assert plan_row(*args).after == {"active": True}
-    steps = [Step("m", change, seeded=True)]
+    steps = [Step("m", change)]
     assert without(ENROLMENTS, steps, change.after, "t", lambda m: True, {}, {}) == change.after
 
 
@@ -79,7 +86,7 @@ def test_a_switch_that_was_turned_after_the_merge_stays(written, since, active):
 ])  # fmt: skip
 def test_both_readings_are_named_where_the_data_leaves_them_open(value, held, written, since, words):
     source, target = Row(KEY, {"viewcount": value}, {"viewcount": written}, 100), Row(KEY, {"viewcount": held}, {}, 100)
-    ((change, _),) = plan(LESSONS, "t", {"s": [source]}, [target], [], seeding=Seeding(since))
+    ((change, _),) = plan(LESSONS, "t", {"s": [source]}, [target], [], seeding=Seeding({"s": since}))
     assert change.writes == {}
     assert len(change.notes) == bool(words)
     assert not words or (words in change.notes[0] and f"up to {value} of source account s" in change.notes[0])
