@@ -26,7 +26,6 @@ from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
 
-from account_merge.switch import need_reason
 from account_merge_airflow.connections import open_service
 from account_merge_airflow.policies import OPERATOR_ARGS
 from account_merge_airflow.runs import person_of
@@ -47,6 +46,8 @@ def account_merge_switch() -> None:
     @task(task_display_name="Turn the switch", execution_timeout=timedelta(minutes=5))
     def turn_switch() -> dict[str, Any]:
         """Writes the switch into the journal; answers which switches are on afterwards."""
+        from account_merge.switch import need_reason
+
         context = get_current_context()
         params, person = context["params"], person_of(context)
         if params["action"] == "pause":

@@ -132,6 +132,13 @@ def _memberships() -> dict[str, list[dict[str, Any]]]:
     }  # fmt: skip
 
 
+def _user(user: str, name: str, status: int) -> dict[str, Any]:
+    """An account as the user service leaves it; the old one is switched off before the merge event goes out."""
+    return {
+        "id": user, "userid": user, "firstname": "Asha", "username": name, "status": status, "isdeleted": status == 0,
+    }  # fmt: skip
+
+
 def rows() -> dict[str, list[dict[str, Any]]]:
     """All sample rows by table."""
     first, second, third, test = SAFETY_LESSONS
@@ -168,6 +175,7 @@ def rows() -> dict[str, list[dict[str, Any]]]:
             _aggregate(TARGET, MATHS, 1, "2022-03-20T07:30:00", []),
         ],
         "sunbird_courses.assessment_aggregator": [*old_tries, *new_tries],
+        "sunbird.user": [_user(SOURCE, "asha_old", 0), _user(TARGET, "asha", 1)],
         **_memberships(),
     }  # fmt: skip
 

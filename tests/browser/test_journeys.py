@@ -124,7 +124,7 @@ def test_a_person_chooses_whose_row_stands_and_the_preview_follows(sign_in, worl
     assert "do_lesson_000001" in focused
     table().get_by_label("Where both accounts have a row here").select_option("keep the target's")
     table().get_by_text("As the target has it, by choice.").first.wait_for()
-    preview.get_by_text("lines an account has more than the result").wait_for()
+    preview.get_by_text("less than the accounts have together.").wait_for()
     assert after("do_lesson_000001") == "2"
     person.picture("choices")
     person.page.get_by_role("button", name="Merge…").click()
@@ -222,7 +222,7 @@ def test_a_viewer_reads_and_is_refused_the_rest(sign_in, world, merged):
 def test_the_tab_of_a_dag_run_in_airflow_shows_its_merge(sign_in, world, core):
     person = sign_in(theme="dark")
     source = world.study(Learner(), lessons=2)
-    person.open(f"/new?source={source.account}&target={Learner(course=source.course).account}")
+    person.open(f"/new?source={source.account}&target={world.user(Learner(course=source.course)).account}")
     person.page.get_by_text("Nothing is lost.").wait_for()
     person.page.get_by_role("button", name="Merge…").click()
     person.page.get_by_role("dialog").get_by_role("button", name="Merge", exact=True).click()

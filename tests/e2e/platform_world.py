@@ -116,10 +116,17 @@ class World:
     def _table(self, name: str) -> str:
         return f"{self.settings.courses_keyspace}.{self.settings.table(name)}"
 
+    def user(self, learner: Learner) -> Learner:
+        """Make the learner a user of the platform."""
+        insert = f"INSERT INTO {self.settings.users_keyspace}.user (id, userid, status) VALUES (%s, %s, 1)"
+        self.session.execute(insert, (learner.account, learner.account))
+        return learner
+
     def study(self, learner: Learner, lessons: int = 3, views: int = 2) -> Learner:
-        """Write an enrolment and some lessons of a learner."""
+        """Write a user with an enrolment and some lessons."""
         from cassandra.concurrent import execute_concurrent_with_args
 
+        self.user(learner)
         statuses = {f"do_lesson_{n:06}": 2 for n in range(min(lessons, 100))}
         self.session.execute(
             f"INSERT INTO {self._table('user_enrolments')} (userid, courseid, batchid, active, addedby, contentstatus, "

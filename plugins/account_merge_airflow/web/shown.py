@@ -55,6 +55,8 @@ def capitalise(words: str) -> str:
 
 def took(seconds: float) -> str:
     """How long something took."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -265,9 +265,12 @@ def durations(scene, moments):
         there = [entry for entry in scene.entries(rule.table) if entry.kind != "closed"]
         if not there or not scene.stage(rule.table)[1]:
             continue
-        (line,) = (m for m in moments if f"wrote {rule.table} " in m + " ")
+        (line,) = (m for m in moments if re.search(rf" (wrote|looked at) {rule.table} ", m + " "))
+        counts = {name for entry in there for name in entry.counts or {}}
+        assert (" wrote " in line) == bool(counts - {"same", "ambiguous"}), (line, counts)
         took = (there[-1].created_at - there[0].created_at).total_seconds()
-        assert line.strip().endswith(f"in {took:.1f} s"), (line, took)
+        words = f"{took * 1000:.0f} ms" if took < 1 else f"{took:.1f} s"
+        assert line.strip().endswith(f"in {words}"), (line, took)
 
 
 def test_the_account_pages_say_what_the_journal_says(robot, scene):

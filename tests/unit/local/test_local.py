@@ -136,9 +136,9 @@ def test_the_schema_is_read_into_any_keyspace(family: str, course: str) -> None:
 
 
 def test_the_sample_rows_fit_the_schema() -> None:
-    ddl = "\n".join(cql.statements())
+    ddl = "\n".join((*cql.statements(), *cql.users()))
     for table, rows in sample.rows().items():
-        body = ddl.split(f"{table} (", 1)[1].split("PRIMARY KEY", 1)[0]
+        body = ddl.split(f"{table} (", 1)[1].split("\n)", 1)[0]
         columns = {line.split()[0] for line in body.splitlines() if line.strip()}
         assert rows
         assert {column for row in rows for column in row} <= columns

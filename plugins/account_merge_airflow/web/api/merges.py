@@ -39,7 +39,7 @@ def request_of(body: inputs.PreviewIn, caller: Caller, reason: str = "") -> Merg
     :raises InvalidRequest: a list of tables that names none, or choices that cannot be read.
     """
     if body.tables is not None and not body.tables:
-        remedy = "Name at least one table, or leave `tables` out: then every table is merged."
+        remedy = "Choose at least one table; a request without `tables` merges every table."
         raise InvalidRequest("NO_TABLES", "no table is chosen: there is nothing to merge", remedy)
     chosen = body.tables or TABLES
     tables = () if set(chosen) == set(TABLES) else tuple(chosen)  # () = all, also those of a later version

@@ -32,6 +32,8 @@ router = made()
 #: Rows in one answer.
 PAGE = 100
 WHATS = ("created", "changed", "folded", "deleted", "ambiguous", "same")
+#: Rows of which nothing was written are counted so.
+UNTOUCHED = {"same", "ambiguous"}
 #: The merge that a run worked on, where its id tells.
 IN_RUN_ID = re.compile(r"__([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:__|$)")
 
@@ -49,7 +51,7 @@ def _page(request: Request, service: Service, merge_id: uuid.UUID, caller: Calle
     return page(
         request.scope, "merge.html", tab="", merge=found, head=report.head(), coverage=report.coverage, in_run=in_run,
         parts=parts, ambiguous=sum(t.counts.get("ambiguous", 0) for t in report.tables), whats=WHATS,
-        timeline=_timeline(moments, {t.table: t.stage for t in report.tables if t.counts}),
+        timeline=_timeline(moments, {t.table: t for t in report.tables if t.counts}),
         runs=runs_of(request, found), by_command=any(name.startswith(BY_COMMAND) for name in found.run_ids),
         buttons=buttons(lambda action: _why_not(service, found, action), caller.may_start),
         asks=approval_of(request, found), may_propose=caller.may_start("account_merge_approve"),
@@ -103,19 +105,20 @@ def _parts(report: Report) -> list[Part]:
     return sorted(found.values(), key=lambda part: int(part.name.rpartition("-")[2] or 0))
 
 
-def _timeline(moments: list[tuple[Any, str, str]], busy: dict[str, str]) -> list[dict[str, Any]]:
+def _timeline(moments: list[tuple[Any, str, str]], busy: dict[str, TableReport]) -> list[dict[str, Any]]:
     """What happened, oldest first: a log once, with how long it took; logs of nothing are left out.
 
-    :param busy: each log with rows -> how far it is; of one that is not done nobody knows how long it will have taken.
+    :param busy: each log with rows; of one that is not done nobody knows how long it will have taken.
     """
     last = {note: at for at, what, note in moments if what == "last entry"}
     found = []
     for at, what, note in moments:
         if what == "last entry" or (what == "first entry" and note not in busy):
             continue
-        done = what == "first entry" and busy.get(note) == "done"
+        table = busy.get(note) if what == "first entry" else None
+        done = table is not None and table.stage == "done"
         seconds = (last[note] - at).total_seconds() if done and note in last else None
-        words = "wrote" if what == "first entry" else what.replace("_", " ")
+        words = what.replace("_", " ") if table is None else "wrote" if {*table.counts} - UNTOUCHED else "looked at"
         found.append({"at": at, "words": words, "note": note, "took": seconds,
                       "after": (at - moments[0][0]).total_seconds()})  # fmt: skip
     return found

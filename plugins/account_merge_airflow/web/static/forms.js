@@ -55,6 +55,8 @@ function newMerge(form, base) {
   };
   second?.elements.serious.addEventListener("change", mayMerge);
   async function preview() {
+    asked = null;
+    if (second) second.hidden = true;
     const data = new FormData(form);
     const body = {
       choices: choices(), source_accounts: ids(data.get("sources")), target_account: data.get("target").trim(),
