@@ -97,7 +97,10 @@ def rules_page() -> str:
     """What becomes of each column of each table, with the worked examples that the tests go through."""
     blocks = []
     for rule in RULES:
-        columns = ([_code(name), _cell(use.name), _cell(use.why)] for name, use in rule.columns.items())
+        then = {name: "".join(f"; then: {d.why}" for d in rule.derive if name in d.columns) for name in rule.columns}
+        fork = {name: " (only forks of the platform have it)" for name in rule.forks}
+        columns = ([_code(name) + fork.get(name, ""), _cell(use.name), _cell(use.why + then[name])]
+                   for name, use in rule.columns.items())  # fmt: skip
         examples = ([_row(e.source), _row(e.target), _row(e.merged)] for e in rule.examples)
         blocks += [
             [f"## {rule.table}", "", rule.why, "", *_table(["column", "strategy", "why"], columns)],
@@ -107,7 +110,13 @@ def rules_page() -> str:
     words = "These have a column that looks like a user id, and no merge touches them. Any other such table is unknown:"
     blocks += [["## Tables that are left alone", "", f"{words} `python -m account_merge coverage` names it.", "",
                 *_table(["table", "why"], left)]]  # fmt: skip
-    return _page("Rules", "What becomes of each column when a source account is merged into a target account.", *blocks)
+    intro = (
+        "What becomes of each column when a source account is merged into a target account. A column that no rule knows "
+        "comes with the row that gave the columns which follow; in a table without such columns the target's value stays "
+        "and a gap is filled. NaN gives way to a number. A time before 2015, or more than a year ahead, decides nothing: "
+        "it gives way to a time that can be, stays where there is no other, and is named in the report."
+    )
+    return _page("Rules", intro, *blocks)
 
 
 PAGES: dict[str, Callable[[], str]] = {

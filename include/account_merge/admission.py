@@ -109,11 +109,12 @@ class Admission:
         columns["plan"] = None  # from here on what the platform writes is combined, as in any merge
         if merge.state == "paused" or merge.waiting_for:
             columns["note"] = None  # it said why nothing was done
+        notes = [merge.request.doubt] if merge.request.doubt else []
         if admission.survivor != merge.request.target:
             columns["accounts"] = {*merge.accounts, merge.request.target, admission.survivor}
-            columns["note"] = (
-                f"account {merge.request.target} was itself merged: the history goes to {admission.survivor}"
-            )
+            notes.append(f"account {merge.request.target} was itself merged: the history goes to {admission.survivor}")
+        if notes:
+            columns["note"] = "; ".join(notes)
         if self._not_wanted(merge) or not self.to_running(merge, **columns):  # again: now nobody can undo the parent
             return None
         self._merging.places.keep(self._journal.need(merge.merge_id))

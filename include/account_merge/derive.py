@@ -1,17 +1,20 @@
 """Columns that follow from others: each function looks at all rows of one key and corrects the merged row.
 
-A derivation is pure and may only raise what the strategies gave, or choose between the rows' own values.
+A derivation is pure and may only raise what the strategies gave, or choose between the rows' own values. None raises
+an error, whatever the columns hold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC
 from typing import Any
 
+from account_merge.comparing import like, number, time
 from account_merge.model import Values
-from account_merge.strategies import attempt_of, instant
+from account_merge.moments import believable, instant
+from account_merge.strategies import attempt_of
 
 #: evidence name -> account -> what that account's stored rows of another table show
 Evidence = Mapping[str, Mapping[str, Any]]
@@ -32,79 +35,50 @@ class Derivation:
 
     :param columns: the columns that it may change, for docs and reports.
     :param why: one sentence for the report.
-    :param apply: (sides, merged values, evidence) -> columns to set.
+    :param apply: (sides, merged values, evidence) -> columns to set; None empties one of `columns`.
     :param again: for undo: (the row as the platform left it, the row without the merge, evidence) -> columns to set.
+    :param widen: the same derivation that also leads these columns, which no rule knows.
     """
 
     columns: tuple[str, ...]
     why: str
     apply: Callable[[Sequence[Side], Values, Evidence], Values] = field(repr=False)
     again: Callable[[Side, Values, Evidence], Values] | None = field(default=None, repr=False)
-
-
-def _order(sides: Sequence[Side]) -> list[Side]:
-    return sorted(sides, key=lambda s: (not s.target, s.account))
-
-
-def follow(lead: str | tuple[str, ...], columns: tuple[str, ...], first: bool = False) -> Derivation:
-    """`columns` come from the row whose `lead` is the greatest (`first`: the least); a gap is filled from the next.
-
-    :param lead: one column, or the forms of one moment (timestamp, text): what each row shows best counts.
-    """
-    leads = (lead,) if isinstance(lead, str) else lead
-    best = min if first else max
-
-    def shown(values: Values) -> Any:
-        if len(leads) == 1:
-            return values.get(leads[0])
-        return best((m for c in leads if (m := instant(values.get(c))) is not None), default=None)
-
-    def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
-        led = [(found, s) for s in _order(sides) if (found := shown(s.values)) is not None]
-        led.sort(key=lambda item: item[0], reverse=not first)
-        with_lead = [s for _, s in led]
-        ranked = with_lead + [s for s in _order(sides) if s not in with_lead]
-        return {c: next((s.values[c] for s in ranked if s.values.get(c) is not None), None) for c in columns}
-
-    return Derivation(columns, f"comes with the {'least' if first else 'greatest'} {' or '.join(leads)}", apply)
+    widen: Callable[[tuple[str, ...]], Derivation] | None = field(default=None, repr=False)
 
 
 def twins(timestamp: str, text: str, first: bool = False) -> Derivation:
     """A timestamp column and its older text form: the timestamp shows the latest (`first`: earliest) moment of both.
 
-    A form that no account has stays null; a text stays as somebody wrote it; an unreadable text loses.
+    A form that no account has stays null; a text stays as somebody wrote it; a text that is unreadable, or a time that
+    cannot be, loses.
     """
 
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
         if all(s.values.get(timestamp) is None for s in sides):
             return {}
-        moments = [m for s in sides for c in (timestamp, text) if (m := instant(s.values.get(c))) is not None]
-        best = (min if first else max)(moments)
-        return {timestamp: best.replace(tzinfo=None) if best.utcoffset() is None else _utc(best)}
+        moments = [m for s in sides for c in (timestamp, text) if (m := instant(s.values.get(c))) and believable(m)]
+        if not moments:
+            return {}
+        return {timestamp: (min if first else max)(moments).astimezone(UTC).replace(tzinfo=None)}
 
     return Derivation((timestamp,), f"the {'earliest' if first else 'latest'} moment of {timestamp} and {text}", apply)
-
-
-def _utc(moment: Any) -> Any:
-    from datetime import UTC
-
-    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def count_of(column: str, counted: str, value: int) -> Derivation:
     """`column` counts the elements of the map `counted` that equal `value`, where each side's own number does so too."""
 
-    def number(values: Values) -> int:
+    def count(values: Values) -> int:
         return sum(1 for v in (values.get(counted) or {}).values() if v == value)
 
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
         known = [s for s in sides if s.values.get(column) is not None]
-        if not known or any(s.values[column] != number(s.values) for s in known):
+        if not known or any(s.values[column] != count(s.values) for s in known):
             return {}
-        return {column: max(number(merged), *(s.values[column] for s in known))}
+        return {column: max(count(merged), *(s.values[column] for s in known))}
 
     def again(now: Side, row: Values, evidence: Evidence) -> Values:
-        return {column: number(row)} if now.values.get(column) == number(now.values) else {}
+        return {column: count(row)} if now.values.get(column) == count(now.values) else {}
 
     return Derivation((column,), f"number of finished items in the united {counted}", apply, again)
 
@@ -123,7 +97,7 @@ def no_less(column: str, older: str) -> Derivation:
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
         seen = [shown(s.values, column, older) for s in sides]
         result = {
-            key: max([type(value)(m[key]) for m in seen if m.get(key) is not None], default=value)
+            key: like(value, max([n for m in seen if (n := number(m.get(key))) is not None], default=value))
             for key, value in (merged.get(column) or {}).items()
         }
         return {column: result} if result else {}
@@ -135,24 +109,26 @@ def best_score(column: str, older: str = "") -> Derivation:
     """`score:X` is the best of all sides, and `max_score:X` is the one that stands beside it in the same form."""
 
     def held(values: Values, key: str) -> Values:
-        return next((m for c in (column, older) if c and (m := values.get(c) or {}).get(key) is not None), {})
+        return next((m for c in (column, older) if c and number((m := values.get(c) or {}).get(key)) is not None), {})
 
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
         result = dict(merged.get(column) or {})
-        for key in [k for k in result if k.startswith("score:")]:
-            content = key.removeprefix("score:")
-            pairs = [
-                (type(result[key])(m[key]), type(result[key])(m.get(f"max_score:{content}") or 0))
-                for s in sides
-                if (m := held(s.values, key))
-            ]
+        for key in _named(result, "score:"):
+            out = f"max_score:{key.removeprefix('score:')}"
+            pairs = [(m[key], number(m.get(out)) or 0) for s in sides if (m := held(s.values, key))]
+            if not pairs:  # none of them is a number
+                continue
             score, out_of = max(pairs)
-            result[key] = score
+            result[key] = like(result[key], score)
             if out_of:
-                result[f"max_score:{content}"] = out_of
+                result[out] = like(result[key], out_of)
         return {column: result} if result else {}
 
     return Derivation((column,), "best score with its own maximum", apply)
+
+
+def _named(values: Values, prefix: str) -> list[str]:
+    return [key for key in values if isinstance(key, str) and key.startswith(prefix)]
 
 
 def union_count(column: str, key: str, evidence_name: str, older: str = "") -> Derivation:
@@ -169,7 +145,7 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
 
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
         result = merged.get(column) or {}
-        stored = {s.account: number for s in sides if (number := shown(s.values, column, older).get(key)) is not None}
+        stored = {s.account: n for s in sides if (n := number(shown(s.values, column, older).get(key))) is not None}
         finished = evidence.get(evidence_name, {})
         brought = [evidence.get(f"{evidence_name}: {which}", {}) for which in ("brought", "lately")]
         own = {s.account: frozenset(finished.get(s.account, ())) for s in sides}
@@ -183,16 +159,17 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
         if key not in result or not all(sound):
             return {}
         union = frozenset().union(*own.values())
-        return {column: {**result, key: type(result[key])(max(len(union), *stored.values()))}}
+        return {column: {**result, key: like(result[key], max([len(union), *stored.values()]))}}
 
     def again(now: Side, row: Values, evidence: Evidence) -> Values:
         """The platform counted what it saw: this account's lessons and those that the undone merge had brought."""
-        counted, own = (now.values.get(column) or {}).get(key), evidence.get(evidence_name, {}).get(now.account)
+        counted = number((now.values.get(column) or {}).get(key))
+        own = evidence.get(evidence_name, {}).get(now.account)
         if counted is None or own is None or key not in (row.get(column) or {}):
             return {}
         brought = evidence.get(f"{evidence_name}: brought", {}).get(now.account, ())
         right = counted == len({*own, *brought}) and counted > len(own)
-        return {column: {**row[column], key: type(counted)(len(own))}} if right else {}
+        return {column: {**row[column], key: like(counted, len(own))}} if right else {}
 
     return Derivation((column,), "union of the lessons that both finished", apply, again)
 
@@ -213,46 +190,20 @@ def scores_of_attempts(column: str, evidence_name: str, older: str = "") -> Deri
         known: dict[tuple[str, str], tuple[Any, ...]] = {}
         for attempts in evidence.get(evidence_name, {}).values() if _seeded(evidence) else ():
             for content, attempt, score, out_of, last in attempts:
-                found = (last or datetime.min, score or 0.0, out_of or 0.0)
+                found = (time(last), number(score) or 0.0, number(out_of) or 0.0)
                 known[content, attempt] = max(found, known.get((content, attempt), found))
         best: dict[str, tuple[float, float]] = {}
         for (content, _), (_, score, out_of) in known.items():
             best[content] = max((score, out_of), best.get(content, (score, out_of)))
         result, seen = dict(merged.get(column) or {}), shown(merged, column, older)
         for content, (score, out_of) in best.items():
-            least = seen.get(f"score:{content}")
+            least = number(seen.get(f"score:{content}"))
             if least is None or least < score:
-                result |= {f"score:{content}": float(score), f"max_score:{content}": float(out_of)}
+                result |= {f"score:{content}": like(0.0, score), f"max_score:{content}": like(0.0, out_of)}
             result.setdefault(f"attempts_count:{content}", 0.0)  # counted by `attempts_count`
         return {column: result} if best else {}
 
     return Derivation((column,), "scores of the attempts themselves, where the retired job erased them", apply)
-
-
-@dataclass(frozen=True)
-class Remark:
-    """Something that a person should know of a merged row, for the report; it changes nothing.
-
-    :param column: the note is made when the merge writes this column.
-    :param apply: the merged value -> sentences.
-    """
-
-    column: str
-    apply: Callable[[Any], Sequence[str]] = field(repr=False)
-
-
-def same_name(column: str) -> Remark:
-    """Two elements of one name stay both: they may be one certificate that was issued twice, or two."""
-
-    def apply(value: Any) -> list[str]:
-        names = [str(element.get("name")) for element in value or [] if element.get("name")]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        return [
-            f"{column}: {names.count(name)} named {name!r} stay; they may be one that was issued again"
-            for name in twice
-        ]
-
-    return Remark(column, apply)
 
 
 def attempts_count(column: str, details: str, evidence_name: str) -> Derivation:
@@ -268,8 +219,9 @@ def attempts_count(column: str, details: str, evidence_name: str) -> Derivation:
         for attempts in evidence.get(evidence_name, {}).values():
             for content, attempt_id, *_ in attempts:
                 named.setdefault(content, set()).add(attempt_id)
-        for key in [k for k in result if k.startswith("attempts_count:")]:
-            result[key] = type(result[key])(max(result[key], len(named.get(key.removeprefix("attempts_count:"), ()))))
+        for key in _named(result, "attempts_count:"):
+            known = len(named.get(key.removeprefix("attempts_count:"), ()))
+            result[key] = like(result[key], max(known, number(result[key]) or 0))
         return {column: result} if result else {}
 
     return Derivation((column,), "distinct attempts known for the assessment", apply)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,6 +34,7 @@ from account_merge.validity import (
     WRONG_HASH,
     Validity,
     account_id_problem,
+    is_blank,
 )
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
 RAW_LIMIT = 262144
 #: Merge ids are uuid5 below this: altering it would make every redelivered event a new merge.
 _NAMESPACE = uuid.UUID("6f0c7a52-7a53-5c5f-9d0e-3b1f6a1f2c44")
+_DIGITS = 30  # a longer text is no time in any unit
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
 _ROWS = {row.code: row for row in VALIDITY}
 
@@ -95,7 +98,16 @@ def _account_id(value: Any, info: ValidationInfo) -> Any:
 
 
 def _sound_mid(value: Any) -> str | None:
-    return value if isinstance(value, str) and value.strip() else None
+    return value if isinstance(value, str) and not is_blank(value) else None
+
+
+def _number(value: Any) -> int | None:
+    """A number, also one that a producer wrote as a text or in the form of a double (1.7E12)."""
+    if isinstance(value, str) and value.strip().isdecimal() and len(value) < _DIGITS:
+        return int(value)
+    if isinstance(value, float):
+        return int(value) if math.isfinite(value) else None
+    return value if type(value) is int else None
 
 
 def _tenant(value: Any, info: ValidationInfo) -> str:
@@ -122,7 +134,7 @@ class _Edata(BaseModel):
 
 class _WireEvent(BaseModel):
     mid: Annotated[str | None, BeforeValidator(_sound_mid)] = None
-    ets: Annotated[int | None, BeforeValidator(lambda v: v if type(v) is int else None)] = None
+    ets: Annotated[int | None, BeforeValidator(_number)] = None
     object: Annotated[str, BeforeValidator(lambda v: str(v.get("id")) if isinstance(v, dict) else "")] = ""
     edata: Annotated[_Edata, AfterValidator(_different)]
 

@@ -173,7 +173,7 @@ class Expiry:
     def _keep_before(self, rule: TableRule, account: str) -> Callable[[bytes], Iterable[Record]]:
         def keep(data: bytes) -> Iterator[Record]:
             key, _, before = peek(data)
-            shown = {column: before[column] for column in rule.deactivated if column in before}
+            shown = {column: before.get(column, b"") for column in rule.deactivated}  # no byte at all: it was null
             yield before_hash(self._journal, rule.table, account, key), shown
 
         return keep

@@ -11,7 +11,7 @@ from account_merge.events import Message, merge_id_for, parse
 from account_merge.failures import Failures
 from account_merge.journal import Journal, now
 from account_merge.model import Merge, MergeRequest
-from account_merge.requests import request_of
+from account_merge.requests import request_of, time_ms
 from account_merge.settings import Settings
 from account_merge.states import CLOSED, RESUMABLE
 from account_merge.switch import ALL, Stop, Switch
@@ -75,8 +75,7 @@ class Inbox:
             event = parse(raw, self._settings)
         except InvalidEvent as error:
             # Corrected or valid later, it is dated by its own time, else by the message's.
-            dated = message.timestamp_ms if message.timestamp_ms > 0 else None
-            request = MergeRequest((), "", origin="event", raw=raw or b"", dated=dated)
+            request = MergeRequest((), "", origin="event", raw=raw or b"", dated=time_ms(message.timestamp_ms))
             opened = self._journal.open(merge_id_for((), "", None, position), request, where, "refused", error)
             return "refused" if opened else "repeated"
         if event is None:

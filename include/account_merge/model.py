@@ -185,6 +185,7 @@ class MergeRequest:
     :param dated: when the merge was asked for: the event's own time, ms since the epoch; None when nobody knows.
     :param seeded: the retired job did this merge before: what its sources show counts as handed on.
     :param choices: whose rows stand, where a person chose otherwise than to combine.
+    :param doubt: what of the request was not believed, for the merge's note.
     """
 
     sources: tuple[str, ...]
@@ -203,6 +204,7 @@ class MergeRequest:
     seeded: bool = False
     deactivate_sources: bool = False
     choices: Choices = field(default_factory=Choices)
+    doubt: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from account_merge.derive import Evidence, Side
 from account_merge.lifetimes import lasting
 from account_merge.model import Change, HandedOn, Key, Row, Values, Write
 from account_merge.news import Earlier, newly, stayed
+from account_merge.remarks import doubts
 from account_merge.rules import TableRule
 from account_merge.seeding import Seeding
 from account_merge.values import faults, rejoined, sound, usable_row
@@ -177,9 +178,11 @@ def _seeded(
 
 def _derive(rule: TableRule, sides: list[Side], merged: Values, evidence: Evidence) -> None:
     present = {c for side in sides for c in side.values}
-    for derivation in rule.derive:
+    for derivation in rule.derivations(present):
         found = derivation.apply(sides, merged, evidence)
         merged.update({c: v for c, v in found.items() if v is not None and c in present})
+        for column in [c for c, v in found.items() if v is None]:
+            merged.pop(column, None)
 
 
 def _sources_values(
@@ -247,10 +250,12 @@ def plan_row(
     again = {} if choice == SOURCE else {a: image for a, image in earlier.known.items() if a in sources}
     writes, why = {}, {}
     led: dict[str, str] = {}
-    for derivation in rule.derive:
+    for derivation in rule.derivations({*(before or {}), *merged}):
         for column in derivation.columns:
-            led[column] = f"{led[column]}; {derivation.why}" if column in led else derivation.why
-    for column, value in merged.items():
+            words = derivation.why if column in rule.columns else f"no rule knows this column: it {derivation.why}"
+            led[column] = f"{led[column]}; {words}" if column in led else words
+    emptied = dict.fromkeys(column for column in before or {} if column in led and column not in merged)
+    for column, value in {**merged, **emptied}.items():
         old = (before or {}).get(column)
         if value == old or (old is None and value in (set(), {}, [])):  # an empty collection is a null
             continue
@@ -270,6 +275,7 @@ def plan_row(
     rows = [(f"source account {account}", values) for account, values in sources.items()]
     for whose, values in (*rows, ("the target", before or {})):
         remarks += [f"{part} of {whose}: {reason}; it is left as it is" for part, reason in faults(values)]
+        remarks += doubts(rule.strategy, whose, usable_row(values))
     # A row that is nothing but a set of places exists only with one; one that was brought before and is gone was removed.
     create = base if target is None and choice != TARGET and (writes or not (rule.collects or again)) else 0
     if target is None and again and not create:

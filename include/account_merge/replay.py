@@ -179,7 +179,7 @@ class Replay:
         decided = request if request.sources else found  # when it was opened, maybe by a person
         return replace(
             request, sources=event.sources, target=event.target, mid=event.mid, tenant=event.tenant,
-            dated=found.dated, seeded=decided.seeded,
+            dated=found.dated, seeded=decided.seeded, doubt=found.doubt,
         )  # fmt: skip
 
 

@@ -13,11 +13,11 @@ from account_merge.choices import MOST as MOST_CHOSEN
 from account_merge.errors import InvalidRequest
 from account_merge.events import MergeEvent, account_id_problem
 from account_merge.model import MergeRequest
+from account_merge.moments import CANNOT_BE, believable, instant
 from account_merge.rules import RULES, TABLES
 from account_merge.settings import Settings
 
 MAX_SOURCES = 20
-_YEAR_10000 = 253402300800000  # ms: a later time cannot be shown, and is no time of an event
 #: Ids of merges that people ask for are uuid5 below this: altering it would make every cleared run a new merge.
 _NAMESPACE = uuid.UUID("6f0a7f0e-5b0d-5c33-9f3e-2f1c8f0c9d11")
 #: The same of merges that carry a key of the caller's own.
@@ -113,13 +113,27 @@ def request_of(
 ) -> MergeRequest:
     """The request of an event. Whatever door it comes by: one dated before the cut-over was done by the retired job.
 
+    An event's time in seconds or microseconds is read in its unit. One that cannot be is not believed: the message's own
+    time counts instead, and the request says so.
+
     :param stamp_ms: the message's own time, ms since the epoch, for an event that has none.
     """
-    dated = next((t for t in (event.ets, stamp_ms) if t is not None and 0 < t < _YEAR_10000), None)
+    own, stamp = time_ms(event.ets), time_ms(stamp_ms)
+    dated = stamp if own is None else own
+    doubt = ""
+    if event.ets is not None and own is None:
+        instead = "the message's own time counts" if dated else "it counts as undated"
+        doubt = f"the event's ets is {CANNOT_BE}: {instead}"
     return MergeRequest(
         event.sources, event.target, origin=origin, mid=event.mid, raw=raw, tenant=event.tenant,
-        dated=dated, seeded=before_cutover(dated, settings),
+        dated=dated, seeded=before_cutover(dated, settings), doubt=doubt,
     )  # fmt: skip
+
+
+def time_ms(value: float | None) -> int | None:
+    """A time of an event or a message as ms since the epoch, whatever its unit; None when it cannot be one."""
+    moment = instant(value)
+    return round(moment.timestamp() * 1000) if moment is not None and believable(moment) else None
 
 
 def before_cutover(dated: int | None, settings: Settings) -> bool:
@@ -136,6 +150,7 @@ def options_of(request: MergeRequest) -> dict[str, str]:
         "tenant": request.tenant,
         **({"dated": str(request.dated)} if request.dated is not None else {}),
         **({"seeded": "true"} if request.seeded else {}),
+        **({"doubt": request.doubt} if request.doubt else {}),
         "deactivate_sources": str(request.deactivate_sources).lower(),
         **({"choices": chosen} if (chosen := request.choices.to_text()) else {}),
     }

@@ -18,6 +18,7 @@ from typing import IO, Any
 from account_merge.errors import InvalidRequest
 from account_merge.events import Position, merge_id_for, parse
 from account_merge.model import MergeRequest
+from account_merge.moments import CANNOT_BE, believable
 from account_merge.requests import before_cutover, check_request, request_of
 from account_merge.settings import Settings
 
@@ -222,12 +223,14 @@ def _moment(text: str) -> int | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None or moment.timestamp() <= 0:
+        if moment.tzinfo is None or not believable(moment):
             raise ValueError
         return int(moment.timestamp() * 1000)
     except (ValueError, OverflowError):
         raise _bad(
-            "BAD_TIME", "merged_at is no time with its zone", "Write it as 2022-03-31T09:57:19Z, or leave it out."
+            "BAD_TIME",
+            f"merged_at is not a time with its zone, or {CANNOT_BE}",
+            "Write it as 2022-03-31T09:57:19Z, or leave it out.",
         ) from None
 
 

@@ -6,25 +6,24 @@ Adding a table means adding a row here; the engine names none.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
 
 from account_merge.derive import (
     Derivation,
-    Remark,
     attempts_count,
     best_score,
     count_of,
-    follow,
     no_less,
-    same_name,
     scores_of_attempts,
     twins,
     union_count,
 )
+from account_merge.following import follow
 from account_merge.model import Key
+from account_merge.remarks import Remark, same_name
 from account_merge.standing import best_of_standing, of_standing, only_where
 from account_merge.strategies import (
     Strategy,
@@ -124,7 +123,9 @@ class TableRule:
 
     :param user: the column that holds the account.
     :param key: the rest of the primary key, in clustering order.
-    :param columns: column -> strategy; a column that is not listed keeps the target's value and fills gaps.
+    :param columns: column -> strategy; a column that is not listed keeps the target's value and fills gaps, or comes
+        with the row that the derivation which leads unknown columns chooses.
+    :param forks: those of `columns` that only forks of the platform have.
     :param derive: what follows from several columns, applied in this order.
     :param belongs: the place of each row; its columns may also be one set column, a row then holds many places.
     :param gives: the account's rows tell which places of that kind it touched; other tables' rows are found through them.
@@ -146,6 +147,7 @@ class TableRule:
     why: str
     columns: Mapping[str, Strategy]
     belongs: Place
+    forks: frozenset[str] = frozenset()
     derive: tuple[Derivation, ...] = ()
     gives: bool = False
     unseen: str = ""
@@ -164,6 +166,11 @@ class TableRule:
         """The strategy of a column, also of one that no rule knows."""
         return self.columns.get(column, keep_target_fill_gaps)
 
+    def derivations(self, columns: Iterable[str]) -> tuple[Derivation, ...]:
+        """The derivations for rows with these columns: those that lead unknown ones too do so."""
+        unknown = tuple(sorted(column for column in columns if column not in self.columns))
+        return tuple(d.widen(unknown) if unknown and d.widen else d for d in self.derive)
+
     @property
     def collects(self) -> bool:
         """A row holds a set of places; its key names none."""
@@ -179,6 +186,10 @@ _CERTIFICATE = ("identifier", "token")
 _certificates = union_by(*_CERTIFICATE, newer="lastIssuedOn")
 _membership = highest("inactive", "active")
 _role = replace(highest("member", "admin"), gap=goes_with.gap)  # nobody becomes an admin by a membership that ended
+#: What the platform's fork has beside the last-read columns: it writes them together, from the content read last.
+_last_read = ("lastreadcontentid", "lastreadcontentstatus", "lrc_progressdetails")
+#: Rows of before the platform kept that time show only when they were last changed.
+_read_at = ("lastcontentaccesstime", "datetime")
 _numbers = per_key(
     {"completedCount": maximum, "score:*": maximum, "max_score:*": maximum, "attempts_count:*": maximum, "*": maximum}
 )
@@ -263,12 +274,14 @@ RULES: tuple[TableRule, ...] = (
             "lastcontentaccesstime": latest,
             "lastreadcontentid": follows,
             "lastreadcontentstatus": follows,
+            "lrc_progressdetails": follows,
             "progress": maximum,
             "status": maximum,
         },
+        forks=frozenset({"lrc_progressdetails"}),
         derive=(
-            follow(("enrolled_date", "enrolleddate"), ("addedby",), first=True),
-            follow("lastcontentaccesstime", ("lastreadcontentid", "lastreadcontentstatus")),
+            follow((("enrolled_date", "enrolleddate"),), ("addedby",), first=True),
+            follow(_read_at, _last_read, unknown=True),
             twins("enrolled_date", "enrolleddate", first=True),
             count_of("progress", "contentstatus", 2),
         ),
@@ -296,6 +309,16 @@ RULES: tuple[TableRule, ...] = (
                     "active": True,
                 },
             ),
+            Example(
+                source={"lastreadcontentid": "b", "lrc_progressdetails": '{"page": 7}', "datetime": _DAY2},
+                target={"lastreadcontentid": "a", "lastreadcontentstatus": 2, "datetime": _DAY1},
+                merged={"lastreadcontentid": "b", "lrc_progressdetails": '{"page": 7}', "datetime": _DAY2},
+            ),
+            Example(
+                source={"completedon": datetime(1970, 1, 1), "lastcontentaccesstime": datetime(2200, 1, 1)},
+                target={"completedon": _DAY2, "lastcontentaccesstime": _DAY2},
+                merged={"completedon": _DAY2, "lastcontentaccesstime": _DAY2},
+            ),
         ),
     ),
     TableRule(
@@ -315,8 +338,10 @@ RULES: tuple[TableRule, ...] = (
         },
         derive=(
             follow(
-                "last_attempted_on",
+                ("last_attempted_on", "updated_on", "created_on", "total_score"),
                 ("created_on", "updated_on", "total_score", "total_max_score", "grand_total", "question"),
+                apart=True,
+                unknown=True,
             ),
         ),
         belongs=Place("course", ("course_id", "batch_id")),
@@ -338,11 +363,14 @@ RULES: tuple[TableRule, ...] = (
             "active": either,
             "addedby": follows,
             "completedon": earliest,
+            "completionpercentage": maximum,
             "datetime": latest,
             "enrolled_date": earliest,
             "issued_certificates": _certificates,
+            "lastcontentaccesstime": latest,
             "lastreadcontentid": follows,
             "lastreadcontentstatus": follows,
+            "lrc_progressdetails": follows,
             "progress": maximum,
             "status": maximum,
         },
@@ -350,7 +378,7 @@ RULES: tuple[TableRule, ...] = (
         decides=True,
         derive=(
             follow("enrolled_date", ("addedby",), first=True),
-            follow("datetime", ("lastreadcontentid", "lastreadcontentstatus")),
+            follow(_read_at, _last_read, unknown=True),
         ),
         deactivated={"active": False},
         examples=(
@@ -358,6 +386,11 @@ RULES: tuple[TableRule, ...] = (
                 source={"status": 2, "completedon": _DAY2, "active": False},
                 target={"status": 1, "active": True},
                 merged={"status": 2, "completedon": _DAY2, "active": True},
+            ),
+            Example(
+                source={"completionpercentage": 96.0, "lrc_progressdetails": '{"duration": 590}', "datetime": _DAY2},
+                target={"completionpercentage": 10.0, "lrc_progressdetails": '{"duration": 12}', "datetime": _DAY1},
+                merged={"completionpercentage": 96.0, "lrc_progressdetails": '{"duration": 590}', "datetime": _DAY2},
             ),
         ),
     ),
@@ -479,7 +512,12 @@ RULES: tuple[TableRule, ...] = (
             "lastupdatedtime": latest_text,
         },
         derive=(
-            follow("progress", ("completionpercentage", "progressdetails")),
+            follow(
+                ("progress", "completionpercentage", "datetime"),
+                ("completionpercentage", "progressdetails"),
+                apart=True,
+                unknown=True,
+            ),
             twins("last_access_time", "lastaccesstime"),
             twins("last_completed_time", "lastcompletedtime"),
             twins("last_updated_time", "lastupdatedtime"),
@@ -492,6 +530,11 @@ RULES: tuple[TableRule, ...] = (
                 source={"status": 2, "progress": 100, "viewcount": 3, "completedcount": 1, "last_access_time": _DAY2},
                 target={"status": 1, "progress": 40, "viewcount": 2, "completedcount": 0, "last_access_time": _DAY1},
                 merged={"status": 2, "progress": 100, "viewcount": 5, "completedcount": 1, "last_access_time": _DAY2},
+            ),
+            Example(
+                source={"progress": 0, "completionpercentage": 80.0, "progressdetails": '{"current": "p8"}'},
+                target={"progress": 0, "completionpercentage": 20.0, "progressdetails": '{"current": "p2"}'},
+                merged={"progress": 0, "completionpercentage": 80.0, "progressdetails": '{"current": "p8"}'},
             ),
         ),
     ),

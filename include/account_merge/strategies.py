@@ -1,17 +1,18 @@
 """The column algebra: pure functions that say what two values of one column become.
 
-Every strategy is idempotent over rows that were already merged (totals through the ledger), a null gives way to a
-value, and `revert` is its inverse for undo.
+Every strategy is idempotent over rows that were already merged (totals through the ledger), a null gives way to NaN and
+both to a value, and `revert` is its inverse for undo. None raises, whatever a column of its type holds.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
+
+from account_merge.comparing import least, number, size, soonest, time, weight
 
 Combine = Callable[[Any, Any], Any]
 Revert = Callable[[Any, Any, Any], Any]
@@ -24,9 +25,10 @@ def revert_value(before: Any, after: Any, now: Any) -> Any:
 
 def revert_elements(before: Any, after: Any, now: Any) -> Any:
     """A map or set with each element that the merge put taken back, and each that came later kept."""
+    several = isinstance(before or after or now, Mapping)
     before, after, now = before or {}, after or {}, now or {}
-    if isinstance(now, Mapping):
-        kept = {k: v for k, v in now.items() if k not in after or v != after[k]}
+    if several:
+        kept = {k: v for k, v in now.items() if k not in after or not (v is after[k] or v == after[k])}
         back = {k: v for k, v in before.items() if k not in kept and (k in now or k not in after)}
         return {**back, **kept} or None
     return (set(now) - (set(after) - set(before))) or None
@@ -46,7 +48,7 @@ def revert_total(before: Any, after: Any, now: Any) -> Any:
     """The number that is there now, less exactly what the merge added to it; never below zero."""
     if now is None or now == after:
         return before
-    return max(0, now - ((after or 0) - (before or 0)))
+    return now if number(now) is None else max(0, now - ((number(after) or 0) - (number(before) or 0)))
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Strategy:
     :param ledger: a total: the source's value is not combined but only what the source has not yet given is added.
     :param gap: what becomes of the other row's value where the first has none; by default it fills the gap.
     :param switch: a state that people turn on and off: what they did last says more than what either row shows.
+    :param times: the times in a value that decide what stands; those that cannot be are named in the report.
     """
 
     name: str
@@ -70,21 +73,35 @@ class Strategy:
     revert: Revert = field(default=revert_value, repr=False)
     gap: Callable[[Any], Any] = field(default=lambda other: other, repr=False)
     switch: bool = False
+    times: Callable[[Any], Iterable[Any]] = field(default=lambda value: (), repr=False)
 
     def merge(self, mine: Any, other: Any) -> Any:
-        """Both values' result; a null (or an empty collection) gives way, as far as `gap` lets it."""
-        if other is None or other == {} or other == []:
+        """Both values' result; a null (or an empty collection) gives way, as far as `gap` lets it, and so does NaN."""
+        held, found = weight(mine), weight(other)
+        if not found or found < held:
             return mine
-        if mine is None or mine == {} or mine == []:
-            return self.gap(other)
-        return self.combine(mine, other)
+        return self.gap(other) if held < found else self.combine(mine, other)
 
 
-maximum = Strategy("maximum", "the greater value stands", max)
-minimum = Strategy("minimum", "the smaller value stands", min)
-latest = Strategy("latest", "the later time stands", max)
-earliest = Strategy("earliest", "the earlier time stands", min)
-either = Strategy("either", "true when either account has it", lambda a, b: a or b, switch=True)
+def _later(mine: Any, other: Any) -> Any:
+    return max(mine, other, key=time)
+
+
+def _sum(mine: Any, other: Any) -> Any:
+    return mine if number(other) is None else other if number(mine) is None else mine + other
+
+
+def _itself(value: Any) -> tuple[Any]:
+    return (value,)
+
+
+maximum = Strategy("maximum", "the greater value stands", lambda a, b: max(a, b, key=size))
+minimum = Strategy("minimum", "the smaller value stands", least)
+latest = Strategy("latest", "the later time stands", _later, times=_itself)
+earliest = Strategy("earliest", "the earlier time stands", soonest, times=_itself)
+latest_text = Strategy("latest_text", "the later moment stands, as it was written", _later, times=_itself)
+earliest_text = Strategy("earliest_text", "the earlier moment stands, as it was written", soonest, times=_itself)
+either = Strategy("either", "true when either account has it", lambda a, b: max(a, b, key=size), switch=True)
 keep_target = Strategy("keep_target", "the target's value stays; a gap is filled", lambda a, b: a, commutative=False)
 keep_target_fill_gaps = Strategy(
     "keep_target_fill_gaps",
@@ -95,7 +112,7 @@ keep_target_fill_gaps = Strategy(
 total = Strategy(
     "total",
     "what the source has not yet handed on is added",
-    lambda a, b: a + b,
+    _sum,
     ledger=True,
     revert=revert_total,
 )
@@ -117,111 +134,83 @@ goes_with = Strategy(
 follows = Strategy("follows", "comes with the row whose leading column won", lambda a, b: a, commutative=False)
 
 
-_TEXT_FORMS = (
-    *("%Y-%m-%d %H:%M:%S:%f%z", "%Y-%m-%d %H:%M:%S.%f%z", "%Y-%m-%d %H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"),
-    *("%Y-%m-%d %H:%M:%S:%f", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d"),
-)
-
-
-def instant(value: Any, time_zone: str = "Asia/Kolkata") -> datetime | None:
-    """The moment that a timestamp or one of the platform's text times names; None when it cannot be read.
-
-    The platform writes `yyyy-MM-dd HH:mm:ss:SSSZ` (a colon before the milliseconds, a zone like +0530).
-    A text without a zone is read in `time_zone` (the platform's `sunbird_time_zone`). To the millisecond, in UTC: what a
-    timestamp column can hold.
-    """
-    if isinstance(value, datetime):
-        return value if value.tzinfo else value.replace(tzinfo=UTC)
-    if not isinstance(value, str):
-        return None
-    from zoneinfo import ZoneInfo
-
-    text = value.strip()
-    for form in _TEXT_FORMS:
-        try:
-            read = datetime.strptime(text, form)
-            moment = (read if read.tzinfo else read.replace(tzinfo=ZoneInfo(time_zone))).astimezone(UTC)
-        except (ValueError, OverflowError):  # not this form; or a moment that UTC cannot name
-            continue
-        return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-    return None
-
-
-def _pick_text(better: Callable[[datetime, datetime], bool]) -> Combine:
-    def pick(mine: str, other: str) -> str:
-        a, b = instant(mine), instant(other)
-        if a is None or b is None:
-            return other if a is None and (b is not None or other > mine) else mine
-        if a == b:
-            return max(mine, other)
-        return mine if better(a, b) else other
-
-    return pick
-
-
-latest_text = Strategy("latest_text", "the later moment stands, as it was written", _pick_text(lambda a, b: a > b))
-earliest_text = Strategy(
-    "earliest_text", "the earlier moment stands, as it was written", _pick_text(lambda a, b: a < b)
-)
-
-
 def highest(*ranks: str) -> Strategy:
     """The word that comes later in `ranks` stands; a word that is none of them is below all."""
 
-    def rank(word: str) -> tuple[int, str]:
-        return (ranks.index(word) if word in ranks else -1, word)
+    def rank(word: Any) -> tuple[Any, ...]:
+        return (ranks.index(word) if word in ranks else -1, size(word))
 
     words = " over ".join(reversed(ranks))
     return Strategy(f"highest({words})", words, lambda a, b: max(a, b, key=rank))
 
 
-def same_by(*keys: str) -> Callable[[Mapping[str, Any], Mapping[str, Any]], bool]:
+def same_by(*keys: str) -> Callable[[Any, Any], bool]:
     """Whether two maps mean one thing: by the first of `keys` that both have, else as a whole."""
 
-    def same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-        for key in keys:
-            if a.get(key) and b.get(key):
-                return bool(a[key] == b[key])
-        return a == b
+    def same(a: Any, b: Any) -> bool:
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            for key in keys:
+                if a.get(key) and b.get(key):
+                    return bool(a[key] == b[key])
+        return bool(a == b)
 
     return same
+
+
+@dataclass(frozen=True)
+class _United:
+    """Elements of lists, united by their keys; `newer` names the time by which one form of an element stands."""
+
+    keys: tuple[str, ...]
+    newer: str
+
+    def combine(self, mine: Sequence[Any], other: Sequence[Any]) -> list[Any]:
+        united, before = self._once(list(mine), other), None
+        while united != before:  # an element may join another only once that has taken over a key of a third
+            united, before = self._once(united, other), united
+        return united
+
+    def times(self, value: Sequence[Any]) -> Iterator[Any]:
+        yield from (element.get(self.newer) for element in value if isinstance(element, Mapping))
+
+    def _once(self, united: list[Any], other: Sequence[Any]) -> list[Any]:
+        same = same_by(*self.keys)
+        for element in other:
+            if element in united:
+                continue
+            at = next((i for i, have in enumerate(united) if same(have, element)), len(united))
+            joined = self._joined(united[at], element) if at < len(united) else element
+            united = [*united[:at], joined, *united[at + 1 :]]
+        return united
+
+    def _joined(self, have: Any, element: Any) -> Any:
+        if not isinstance(have, Mapping) or not isinstance(element, Mapping):
+            return have
+        later = self.newer and time(element.get(self.newer)) > time(have.get(self.newer))
+        stands, falls = (element, have) if later else (have, element)
+        return {**stands, **{k: falls[k] for k in self.keys if falls.get(k) and not stands.get(k)}}
 
 
 def union_by(*keys: str, newer: str = "") -> Strategy:
     """A list of maps united: two elements are the same by the first of `keys` that both have, else as a whole.
 
-    Of two forms of one element the one with the greater `newer` field stands; a key that only the other has is kept.
+    Of two forms of one element the one with the later time in `newer` stands; a key that only the other has is kept.
     """
-    same = same_by(*keys)
-
-    def combine(mine: Sequence[Any], other: Sequence[Any]) -> list[Any]:
-        united = list(mine)
-        for element in other:
-            if element in united:
-                continue
-            at = next((i for i, have in enumerate(united) if same(have, element)), None)
-            if at is None:
-                united.append(element)
-                continue
-            have = united[at]
-            later = newer and (element.get(newer) or "") > (have.get(newer) or "")
-            stands, falls = (element, have) if later else (have, element)
-            united[at] = {**stands, **{k: falls[k] for k in keys if falls.get(k) and not stands.get(k)}}
-        return united
-
+    united = _United(keys, newer)
     return Strategy(
         f"union_by({', '.join(keys)})",
         f"united by {', else '.join(keys)}",
-        combine,
+        united.combine,
         commutative=False,
         revert=revert_list,
+        times=united.times,
     )
 
 
-def _details(mine: Sequence[str], other: Sequence[str]) -> list[str]:
+def _details(mine: Sequence[Any], other: Sequence[Any]) -> list[Any]:
     """Attempt details (JSON texts) united by attempt; of one attempt the later text by its own `last_attempted_on`."""
-    united: list[str] = list(mine)
-    at: dict[str, int] = {}
+    united: list[Any] = list(mine)
+    at: dict[Any, int] = {}
     for index, text in enumerate(united):
         have = at.setdefault(_identity(text), index)
         if _attempted(text) > _attempted(united[have]):
@@ -235,44 +224,52 @@ def _details(mine: Sequence[str], other: Sequence[str]) -> list[str]:
     return united
 
 
-def _identity(text: str) -> str:
+def _identity(text: Any) -> Any:
     attempt = attempt_of(text)
-    return json.dumps([attempt["attempt_id"], attempt.get("content_id")]) if attempt.get("attempt_id") else text
+    return (json.dumps([attempt["attempt_id"], attempt.get("content_id")]), "") if attempt.get("attempt_id") else text
 
 
-def attempt_of(text: str) -> dict[str, Any]:
+def attempt_of(text: Any) -> dict[str, Any]:
     """The fields of one attempt's JSON text; empty when it is no JSON object."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (TypeError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
 
-def _attempted(text: str) -> str:
-    stamp = str(attempt_of(text).get("last_attempted_on") or "")
-    for form in ("%b %d, %Y, %I:%M:%S %p", "%b %d, %Y %I:%M:%S %p"):  # Gson's default date, JDK 9+ and before
-        try:
-            return datetime.strptime(stamp.replace("\u202f", " "), form).isoformat()
-        except ValueError:
-            continue
-    return stamp
+def _attempted(text: Any) -> tuple[Any, ...]:
+    return time(attempt_of(text).get("last_attempted_on"))
 
 
 union_of_attempts = Strategy(
-    "union_of_attempts", "every attempt of either account, each once", _details, commutative=False, revert=revert_list
+    "union_of_attempts",
+    "every attempt of either account, each once",
+    _details,
+    commutative=False,
+    revert=revert_list,
+    times=lambda value: (attempt_of(text).get("last_attempted_on") for text in value),
 )
 
 
 def per_key(patterns: Mapping[str, Strategy]) -> Strategy:
     """A map combined key by key, each by the strategy of the first pattern that matches; no key is ever dropped."""
 
+    def by(key: Any) -> Strategy:
+        found = (s for pattern, s in patterns.items() if isinstance(key, str) and fnmatch.fnmatchcase(key, pattern))
+        return next(found, keep_target)
+
     def combine(mine: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
         result = dict(mine)
         for key, value in other.items():
-            strategy = next((s for pattern, s in patterns.items() if fnmatch.fnmatchcase(key, pattern)), keep_target)
-            result[key] = strategy.merge(result.get(key), value)
+            found = by(key).merge(result.get(key), value)
+            if found is not None:
+                result[key] = found
         return result
 
+    def times(value: Mapping[str, Any]) -> Iterator[Any]:
+        for key, held in value.items():
+            yield from by(key).times(held)
+
     words = ", ".join(f"{pattern}: {strategy.name}" for pattern, strategy in patterns.items())
-    return Strategy(f"per_key({words})", f"key by key ({words})", combine, revert=revert_elements)
+    return Strategy(f"per_key({words})", f"key by key ({words})", combine, revert=revert_elements, times=times)

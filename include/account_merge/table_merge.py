@@ -82,7 +82,7 @@ class TableMerge(TableWork):
 
         def expired(key: Key) -> Values:
             packed = self._expired.before(self._rule.table, account, self._codec.key(key))
-            return {column: self._codec.cell(column, data) for column, data in packed.items()}
+            return {column: self._codec.cell(column, data) if data else None for column, data in packed.items()}
 
         return reactivated(rows, logs, self._rule.deactivated, self._expired, expired)
 
@@ -182,30 +182,32 @@ def reactivated(
     kept: Kept,
     expired: Callable[[Key], Values],
 ) -> Iterator[Row]:
-    """Rows (sorted) with the value from before a merge set them inactive, where nobody has changed it since.
+    """Rows (sorted) with the value from before a merge set them inactive (null included), where it is still as it was set.
 
     :param kept: takes in what expired entries tell.
-    :param expired: what those know of a row from before.
+    :param expired: what those know of a row from before: column -> value or None.
     """
     befores = (ascending(_befores(log, kept), f"rows of {log.table} in the log") for log in logs)
-    earlier = heapq.merge(*befores, key=lambda item: item[0])
+    earlier = heapq.merge(*befores, key=lambda item: item[:2])
     held = next(earlier, None)
     for row in rising(rows, "rows that a merge set inactive"):
         while held is not None and held[0] < row.key:
             held = next(earlier, None)
-        values = dict(row.values)
+        before = dict[str, Any]()
         while held is not None and held[0] == row.key:
-            values |= _active(values, held[1], deactivated)
+            before |= held[2]  # of several the last one's: between two the platform had switched it on
             held = next(earlier, None)
-        yield replace(row, values=values | (_active(values, expired(row.key), deactivated) if kept else {}))
+        before = (expired(row.key) if kept else {}) | before
+        ours = {c: before[c] for c, off in deactivated.items() if c in before and row.values.get(c) == off}
+        values = {c: v for c, v in {**row.values, **ours}.items() if v is not None}
+        yield replace(row, values=values)
 
 
-def _active(values: Values, before: Values, deactivated: Mapping[str, Any]) -> Values:
-    return {c: before[c] for c, off in deactivated.items() if before.get(c) and values.get(c) == off}
-
-
-def _befores(log: Log, kept: Kept) -> Iterator[tuple[Key, Values]]:
+def _befores(log: Log, kept: Kept) -> Iterator[tuple[Key, int, Values]]:
+    """(key, µs of the write, column -> value before it or None) of each row that a log set inactive."""
     for entry in log.entries():
         if entry.kept is not None:
             kept.add(entry.kept)
-        yield from ((change.key, change.before or {}) for change in entry.changes)
+        for change in entry.changes:
+            before = {column: (change.before or {}).get(column) for column in change.writes}
+            yield change.key, max((write.timestamp for write in change.writes.values()), default=0), before

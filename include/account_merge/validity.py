@@ -11,6 +11,13 @@ from typing import Any
 ACTION = "merge-user-courses-and-cert"
 #: Control, format (zero-width), surrogate, line and paragraph separators: two ids that look alike must not differ.
 _UNCLEAN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+#: Nothing is drawn for these, though their categories are those of letters, marks and symbols: what else Unicode's
+#: Default_Ignorable_Code_Point holds (DerivedCoreProperties.txt), and the empty Braille pattern. First and last of each.
+_INVISIBLE = (
+    (0x00AD, 0x00AD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F),
+    (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x2800, 0x2800), (0x3164, 0x3164), (0xFE00, 0xFE0F),
+    (0xFEFF, 0xFEFF), (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,9 @@ ID_MISSING = Validity(
     (_example({}), _example({"fromAccountId": "a"}), _example({"toAccountId": "b"}), _pair(None)))  # fmt: skip
 ID_NOT_TEXT = Validity("ID_NOT_TEXT", "An account id is not a string.", _SEND_AGAIN,
                        (_pair(7), _pair(target=["b"]), _pair(target={"id": "b"}), _pair(True)))  # fmt: skip
-ID_BLANK = Validity("ID_BLANK", "An account id is blank.", _SEND_AGAIN, (_pair(""), _pair(target="  \t")))
+ID_BLANK = Validity(
+    "ID_BLANK", "An account id is blank, or all its characters are invisible.", _SEND_AGAIN,
+    (_pair(""), _pair(target="  \t"), _pair("\u3164"), _pair(target="\u2800\u200b")))  # fmt: skip
 ID_TOO_LONG = Validity(
     "ID_TOO_LONG", "An account id is longer than ACCOUNT_MERGE_MAX_ID_LENGTH.",
     "Look where the id comes from; raise ACCOUNT_MERGE_MAX_ID_LENGTH only if the platform's ids are really that long.",
@@ -62,7 +71,8 @@ ID_UNCLEAN = Validity(
     "ID_UNCLEAN", "An account id begins or ends with white space, or holds a control or invisible character.",
     "Publish the event again with the id as the platform's user table has it; nothing is stripped here, since "
     "the stripped id may be another account.",
-    (_pair(" old-account"), _pair(target="new-account\n"), _pair("old\u0000account"), _pair("old\u200baccount")),
+    (_pair(" old-account"), _pair(target="new-account\n"), _pair("old\u0000account"), _pair("old\u200baccount"),
+     _pair("old\u034faccount"), _pair(target="new-account\u2800")),
 )  # fmt: skip
 SAME_ACCOUNT = Validity("SAME_ACCOUNT", "The source account is the target account.",
                         "Nothing is to be merged; if another pair was meant, publish that.",
@@ -104,15 +114,24 @@ ACCEPTED: tuple[tuple[str, bytes], ...] = (
 )  # fmt: skip
 
 
+def _invisible(sign: str) -> bool:
+    return any(first <= ord(sign) <= last for first, last in _INVISIBLE)
+
+
+def is_blank(text: str) -> bool:
+    """Whether a reader sees nothing of a text: it is empty, or white space and invisible characters only."""
+    return all(sign.isspace() or unicodedata.category(sign) in _UNCLEAN or _invisible(sign) for sign in text)
+
+
 def account_id_problem(value: object, max_length: int) -> Validity | None:
     """Return the row that a value breaks as an account id, or None; requests that people make obey the same rows."""
     if value is None:
         return ID_MISSING
     if not isinstance(value, str):
         return ID_NOT_TEXT
-    if not value.strip():
+    if is_blank(value):
         return ID_BLANK
     if len(value) > max_length:
         return ID_TOO_LONG
-    unclean = value != value.strip() or any(unicodedata.category(sign) in _UNCLEAN for sign in value)
+    unclean = value != value.strip() or any(unicodedata.category(c) in _UNCLEAN or _invisible(c) for c in value)
     return ID_UNCLEAN if unclean else None

@@ -66,7 +66,7 @@ class Kept:
         return self._at(lambda: given_hash(self._cas, table, account, key)) or {}
 
     def before(self, table: str, account: str, key: bytes) -> Mapping[str, bytes]:
-        """Column -> packed value of a source's row before it was set inactive."""
+        """Column -> packed value of a source's row before it was set inactive; empty bytes are a null."""
         return self._at(lambda: before_hash(self._cas, table, account, key)) or {}
 
     def brought(self, table: str, where: tuple[str, Any], account: str, place: Any, named: Any) -> bool:

@@ -193,6 +193,7 @@ def _merge(row: Any) -> Merge:
         options.get("seeded") == "true",
         options.get("deactivate_sources") == "true",
         Choices.of_text(options.get("choices", "")),
+        options.get("doubt", ""),
     )
     return Merge(
         row.merge_id,

@@ -172,12 +172,27 @@ def test_a_dry_run_ends_closed_and_writes_nothing_whatever_door_it_comes_by(sess
     )
 
 
-def test_deactivated_source_rows_are_inactive_and_the_target_stays_active(session, keyspace, service):
-    source, target = account(), account()
-    put(session, keyspace, ENR, enrolment(source, active=True, status=1))
+@pytest.mark.parametrize("state", [True, False, None])
+def test_deactivated_source_rows_are_inactive_and_the_target_s_are_as_they_were_at_the_source(
+    state, session, keyspace, service
+):
+    """Also by a repair, by the same merge again and for the next account, which all read what our own log set inactive."""
+    source, target, last = account(), account(), account()
+    put(session, keyspace, ENR, enrolment(source, status=1) | ({} if state is None else {"active": state}))
+    merge_id = uuid.UUID(merge(service, source, target, source_rows="deactivate")["id"])
+
+    def shown(user):
+        return [r.get("active") for r in rows(session, keyspace, ENR, user)]
+
+    repair = uuid.UUID(service.undoing.repair(merge_id, "operator", "")["merge_id"])
+    assert run_merge(service, repair, publish=False)["state"] == "completed"
+    assert (shown(source), shown(target)) == ([False], [state])
     merge(service, source, target, source_rows="deactivate")
-    assert [r["active"] for r in rows(session, keyspace, ENR, source)] == [False]
-    assert [r["active"] for r in rows(session, keyspace, ENR, target)] == [True]
+    assert (shown(source), shown(target)) == ([False], [state])
+    merge(service, target, last, source_rows="deactivate")
+    assert (shown(target), shown(last)) == ([False], [state])
+    service.undo(service.journal.find("accounts", last)[0].merge_id, publish=False)
+    assert (shown(target), shown(last)) == ([state], [])
 
 
 def test_unknown_column_moves_and_an_absent_table_is_said(session, own_service):

@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -322,6 +323,24 @@ def test_a_preview_writes_nothing_and_each_line_has_its_answer(session, keyspace
         rescue(service, "from,to,merged_at", f"{source},{target},2025-01-01T00:00:00Z", dry_run=True)[0][0]["seeded"]
         is False
     )
+
+
+@pytest.mark.parametrize("unit", [1, 1_000, 1_000_000, "none"])
+def test_an_event_of_today_is_never_taken_for_one_that_the_retired_job_did(unit, session, keyspace, service):
+    """Whatever unit its producer stamps it in; a time that cannot be is not believed, and the merge's note says so."""
+    source, target = account(), account()
+    put(session, keyspace, CC, lesson(source, status=2, viewcount=3))
+    put(session, keyspace, CC, lesson(target, status=1, viewcount=4))
+    raw = json.dumps(event(source, target, ets=7 if unit == "none" else int(time.time() * unit))).encode()
+    service.topics.publish([(service.settings.merge_topic, None, raw)])
+    assert service.claim_events()["claimed"] == 1
+    merge = service.journal.find("accounts", source)[0]
+    assert not merge.request.seeded
+    assert abs(merge.request.dated - time.time() * 1000) < 600_000
+    assert run_merge(service, merge.merge_id, publish=False)["state"] == "completed"
+    assert [r["viewcount"] for r in rows(session, keyspace, CC, target)] == [7]
+    note = service.journal.need(merge.merge_id).note or ""
+    assert ("the event's ets is a time that cannot be" in note) == (unit == "none")
 
 
 def test_what_the_topic_brought_is_known_and_obeys_the_same_cutover(service):

@@ -89,6 +89,14 @@ def test_parse_takes_a_mid_that_is_no_name_for_absent(mid: Any) -> None:
     assert parse(raw, SETTINGS) == MergeEvent(("a",), "b", None, None)
 
 
+@pytest.mark.parametrize(("ets", "read"), [("1648720639981", 1648720639981), (1648720639981.0, 1648720639981),
+                                           (" 17 ", 17), ("late", None), ("9" * 99, None), (True, None), ([1], None)])  # fmt: skip
+def test_parse_takes_the_time_as_a_number_in_any_form(ets: Any, read: int | None) -> None:
+    raw = json.dumps({"ets": ets, "edata": {"fromAccountId": "a", "toAccountId": "b"}}).encode()
+    assert parse(raw, SETTINGS) == MergeEvent(("a",), "b", None, read)
+    assert parse(raw[:-1] + b', "ets": 1e999}', SETTINGS) == MergeEvent(("a",), "b", None, None)
+
+
 @pytest.mark.parametrize(("given", "tenant"), [({"rootOrgId": " org-1 "}, "org-1"), ({}, ""), ({"rootOrgId": None}, ""),
                                                ({"rootOrgId": ["org-1"]}, ""), ({"rootOrgId": "x" * 129}, "")])  # fmt: skip
 def test_parse_takes_the_tenant_and_refuses_nothing_for_its_sake(given: dict[str, Any], tenant: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -18,14 +19,15 @@ from account_merge.derive import (
     attempts_count,
     best_score,
     count_of,
-    follow,
     no_less,
-    same_name,
     twins,
     union_count,
 )
-from account_merge.model import Values
-from account_merge.planner import merge_values
+from account_merge.following import follow
+from account_merge.model import Row, Values
+from account_merge.planner import merge_values, plan_row
+from account_merge.remarks import same_name
+from account_merge.rewind import Step, without
 from account_merge.rules import RULES, TABLES, Example, Place, TableRule, rule_for, rules_hash
 from account_merge.strategies import follows, goes_with, maximum
 from tests.unit.include.ddl import EVENTS, FAMILIES
@@ -68,7 +70,7 @@ def test_the_ddl_is_read_whole() -> None:
 def test_every_column_of_the_official_ddl_has_a_declared_strategy(family: str, table: str) -> None:
     official, rule = FAMILIES[family][table], rule_for(table)
     values = set(official.columns) - {*official.partition, *official.clustering}
-    assert values == set(rule.columns)
+    assert values == set(rule.columns) - rule.forks
 
 
 def test_the_events_of_the_fork_have_declared_strategies() -> None:
@@ -125,9 +127,23 @@ BY_COLUMN: dict[str | tuple[str, str], st.SearchStrategy[Any]] = {
 }
 
 
-def rows_of(rule: TableRule) -> st.SearchStrategy[Values]:
-    types = OFFICIAL[rule.table].columns
-    return st.fixed_dictionaries({}, optional={c: _values(rule, c, types[c]) for c in rule.columns})
+#: Columns of forks that no DDL here has.
+FORKS = {"lrc_progressdetails": "text"}
+#: What rows are compared by to find the one whose columns others follow.
+LEADS = {
+    "user_enrolments": {"lastcontentaccesstime", "datetime", "enrolled_date"},
+    "user_entity_enrolments": {"lastcontentaccesstime", "datetime", "enrolled_date"},
+    "user_content_consumption": {"progress", "completionpercentage", "datetime"},
+    "assessment_aggregator": {"last_attempted_on", "updated_on", "created_on", "total_score"},
+}
+
+
+def rows_of(rule: TableRule, leads: bool | None = None) -> st.SearchStrategy[Values]:
+    """Rows of a table; all with its leading columns (`leads`), all without them, or as it comes."""
+    types = OFFICIAL[rule.table].columns | FORKS
+    values = {c: _values(rule, c, types[c]) for c in rule.columns}
+    always = {c: values.pop(c) for c in LEADS.get(rule.table, ())} if leads is not None else {}
+    return st.fixed_dictionaries(always if leads else {}, optional=values)
 
 
 def _values(rule: TableRule, column: str, cql_type: str) -> st.SearchStrategy[Any]:
@@ -183,7 +199,11 @@ def test_nothing_earned_is_lost(rule: TableRule, data: st.DataObject) -> None:
     sides = [data.draw(rows_of(rule)) for _ in range(3)]
     merged, _ = merge_values(rule, {"s1": sides[0], "s2": sides[1]}, sides[2], "t", {}, data.draw(EVIDENCE))
     everything = {column for side in sides for column in side}
-    assert everything - set(merged) <= {c for c in everything if rule.strategy(c).gap(1) is None}
+    emptied = {"lastreadcontentid", "lastreadcontentstatus", "lrc_progressdetails"}  # they come from one row together
+    assert everything - set(merged) <= {c for c in everything if rule.strategy(c).gap(1) is None} | emptied
+    assert not everything & emptied or {c: v for c, v in merged.items() if c in emptied} in [
+        {c: v for c, v in side.items() if c in emptied} for side in sides if emptied & set(side)
+    ]
     for column, value in merged.items():
         held = [side[column] for side in sides if column in side]
         strategy = rule.strategy(column)
@@ -257,16 +277,59 @@ def test_follow_takes_the_row_whose_lead_won() -> None:
     assert derived(by_first, one, two) == derived(by_first, two, one) == {"a": "early"}
 
 
-def test_follow_fills_a_gap_from_the_next_row_and_prefers_the_target_when_leads_tie() -> None:
+def test_followers_come_together_from_one_row_and_what_it_lacks_stays_empty() -> None:
     rule = follow("lead", ("a", "b"))
-    assert derived(rule, {"lead": 2, "a": 1}, {"lead": 1, "a": 9, "b": 8}) == {"a": 1, "b": 8}
-    assert derived(rule, {"lead": 1, "a": 1}, {"lead": 1, "a": 9}) == {"a": 9, "b": None}
-    assert derived(rule, {"a": 1}, {"a": 9}) == {"a": 9, "b": None}
-    assert derived(rule, {"lead": 0, "a": 1}, {"a": 9}) == {"a": 1, "b": None}
+    assert derived(rule, {"lead": 2, "a": 1}, {"lead": 1, "a": 9, "b": 8}) == {"a": 1, "b": None}
+    assert derived(rule, {"lead": 2}, {"lead": 1, "a": 9, "b": 8}) == {"a": 9, "b": 8}  # the other row has none
+    assert derived(rule, {"lead": 2}, {"lead": 1}) == {}
+    assert derived(follow("lead", ("a", "b"), apart=True), {"lead": 2, "a": 1}, {"a": 9, "b": 8}) == {"a": 1, "b": 8}
+
+
+def test_a_row_that_lacks_the_lead_is_compared_by_the_next_one() -> None:
+    rule = follow(("lead", "next", "then"), ("a",))
+    for mine, other, found in (
+        ({"lead": 1}, {"lead": 1}, "target"),  # nothing decides
+        ({"lead": 0, "next": 80.0}, {"lead": 0, "next": 20.0}, "source"),
+        ({"next": 80.0}, {"next": 20.0}, "source"),
+        ({"next": 80.0}, {"lead": 9, "next": 20.0}, "source"),
+        ({"lead": 9, "next": 20.0}, {"next": 80.0}, "target"),
+        ({"lead": 1}, {"next": 80.0}, "source"),  # nothing that both show: the one with the first lead
+        ({"lead": float("nan"), "next": 2}, {"lead": 1, "next": 1}, "source"),
+        ({"lead": 1, "next": float("nan"), "then": DAYS[2]}, {"lead": 1, "next": 1, "then": DAYS[1]}, "source"),
+        ({"lead": datetime(1970, 1, 1), "then": DAYS[2]}, {"lead": DAYS[1], "then": DAYS[1]}, "source"),
+        ({"lead": datetime(2200, 1, 1), "then": DAYS[1]}, {"lead": DAYS[1], "then": DAYS[2]}, "target"),
+        ({"lead": "junk"}, {"lead": object()}, "target"),
+    ):
+        assert derived(rule, mine | {"a": "source"}, other | {"a": "target"}) == {"a": found}, (mine, other)
+
+
+def test_an_unknown_column_comes_with_the_row_that_gave_what_the_rule_knows() -> None:
+    for table, lead in (("user_enrolments", "lastcontentaccesstime"), ("user_entity_enrolments", "datetime")):
+        rule, companion = rule_for(table), "lastreadcontentid"
+        source = {lead: DAYS[5], companion: "late", "new_column": "its own", "other": 1}
+        target = {lead: DAYS[1], companion: "early", "new_column": "stale", "third": 2}
+        found = merge_values(rule, {"s": source}, target, "t", {}, {})[0]
+        assert found == {**source, "third": 2}
+        back = merge_values(rule, {"s": target}, source, "t", {}, {})[0]
+        assert back == {**source, "third": 2}
+        why = plan_row(rule, ("k",) * len(rule.key), {"s": source}, Row((), target), "t", 1, {}, {}).why
+        assert why["new_column"].startswith("no rule knows this column: it comes with the greatest")
+        assert why["other"].startswith("no rule knows this column")
+
+
+def test_what_the_leading_row_lacks_is_emptied_at_the_target_and_comes_back_by_the_undo() -> None:
+    rule = rule_for("user_enrolments")
+    source = {"lastcontentaccesstime": DAYS[5], "lastreadcontentid": "late"}
+    target = {"lastcontentaccesstime": DAYS[1], "lastreadcontentid": "early", "lrc_progressdetails": "of early"}
+    change = plan_row(rule, ("c", "b"), {"s": source}, Row((), target), "t", 1, {}, {})
+    assert change.writes["lrc_progressdetails"].value is None
+    assert change.after == source
+    undone = without(rule, [Step(uuid.uuid4(), change)], change.after, "t", lambda merge: False, {}, {})
+    assert undone == target
 
 
 def test_follow_compares_a_moment_in_either_of_its_forms() -> None:
-    rule = follow(("at", "text"), ("by",), first=True)
+    rule = follow((("at", "text"),), ("by",), first=True)
     as_text, as_time = {"text": "2022-03-01 05:30:00:000+0530", "by": "text"}, {"at": DAYS[1], "by": "time"}
     assert derived(rule, as_text, as_time) == derived(rule, as_time, as_text) == {"by": "text"}
     assert derived(rule, {"text": "soon", "by": "unreadable"}, as_time) == {"by": "time"}

@@ -24,7 +24,7 @@ def put_in(row: Values | None, change: Change) -> Values:
             after[column] = {**(held or {}), **write.value}
         else:
             after[column] = write.value | (held or set()) if isinstance(write.value, set) else write.value
-    return after
+    return {column: value for column, value in after.items() if value is not None}
 
 
 @each_rule
@@ -66,8 +66,10 @@ def after_merge(evidence: dict[str, Any], source: str) -> dict[str, Any]:
 def test_merges_that_come_again_in_any_order_end_as_when_each_is_done_once(
     rule: TableRule, data: st.DataObject
 ) -> None:
-    rows = {name: data.draw(rows_of(rule)) for name in ("s1", "s2", "s3")}
-    target, shown = data.draw(st.none() | rows_of(rule)), data.draw(EVIDENCE)
+    # Which row leads is the same in any order where all rows show what they are compared by, or none does.
+    leads = data.draw(st.booleans())
+    rows = {name: data.draw(rows_of(rule, leads)) for name in ("s1", "s2", "s3")}
+    target, shown = data.draw(st.none() | rows_of(rule, leads)), data.draw(EVIDENCE)
 
     def in_turn(names: list[str]) -> Values | None:
         row, already, evidence = target, dict[str, dict[str, int]](), shown

@@ -131,9 +131,13 @@ def test_erased_scores_are_made_of_the_attempts():
 
 
 @pytest.mark.parametrize(("ets", "stamp", "dated", "seeded"), [
-    (1, 0, 1, True), (1672531199999, 0, 1672531199999, True), (1672531200000, 5, 1672531200000, False),
-    (None, 5, 5, True), (None, 0, None, False), (None, -1, None, False), (-7, 5, 5, True), (10**30, 0, None, False),
-    (0, 1672531200001, 1672531200001, False),
+    (1672531199999, 0, 1672531199999, True), (1672531200000, 1672531199999, 1672531200000, False),
+    (1672531199, 0, 1672531199000, True), (1672531199999999, 0, 1672531199999, True),  # seconds, microseconds
+    (1700000000, 0, 1700000000000, False), (1700000000000000, 0, 1700000000000, False),
+    (None, 1672531199999, 1672531199999, True), (None, 0, None, False), (None, -1, None, False),
+    # What cannot be is no time: the message's own counts, and without one nobody knows.
+    (-7, 1672531199999, 1672531199999, True), (0, 1672531200001, 1672531200001, False), (1, 0, None, False),
+    (10**30, 0, None, False), (4102444800000, 1700000000000, 1700000000000, False), (1, 5, None, False),
 ])  # fmt: skip
 def test_the_event_s_own_time_decides_else_the_message_s(ets, stamp, dated, seeded):
     event = MergeEvent(("s",), "t", "m", ets)
@@ -143,6 +147,9 @@ def test_the_event_s_own_time_decides_else_the_message_s(ets, stamp, dated, seed
     request = request_of(event, b"", cut, stamp_ms=stamp)
     assert (request.dated, request.seeded) == (dated, seeded)
     assert options_of(request).get("seeded") == ("true" if seeded else None)
+    believed = ets is None or dated is not None and str(dated)[:8] == str(ets)[:8]
+    assert ("the event's ets is a time that cannot be" in request.doubt) != believed
+    assert ("the message's own time counts" in request.doubt) == (dated is not None and not believed)
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2023-01-01T00:00:00", "2023-01-01", "1672531200"])

@@ -1,0 +1,91 @@
+"""Times as the platform has them: timestamps, dates, texts, numbers of any unit; and which of them can be. Pure."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+#: Before this there was no platform, so nobody learned on it: Sunbird's first release is of 2016.
+FIRST = datetime(2015, 1, 1, tzinfo=UTC)
+#: How far ahead of this machine's clock a time may be: no zone, clock or planned date is further off.
+AHEAD = timedelta(days=366)
+#: What is said of a time that is not believed.
+CANNOT_BE = "a time that cannot be (before 2015, or more than a year ahead)"
+
+_FORMS = (
+    *("%Y-%m-%d %H:%M:%S:%f%z", "%Y-%m-%d %H:%M:%S.%f%z", "%Y-%m-%d %H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"),
+    *("%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S"),
+    *("%Y-%m-%d %H:%M:%S:%f", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d"),
+    *("%b %d, %Y, %I:%M:%S %p", "%b %d, %Y %I:%M:%S %p"),  # Gson's default date, JDK 9+ and before
+)
+#: Units of a number since the epoch, as parts of a second: the platform's own is the millisecond.
+_UNITS = (1_000, 1, 1_000_000, 1_000_000_000)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DIGITS = 20  # a longer number is a time in no unit
+
+
+def believable(moment: datetime | None) -> bool:
+    """Whether a moment can be a time of the platform: it is not before `FIRST` and not `AHEAD` of this machine's clock.
+
+    :param moment: with its zone, as `instant` gives it; None is no time.
+    """
+    return moment is not None and FIRST <= moment <= datetime.now(UTC) + AHEAD
+
+
+def instant(value: Any, time_zone: str = "Asia/Kolkata") -> datetime | None:
+    """The moment in UTC that a value names, to the millisecond; None when it names none. Never raises.
+
+    The platform writes `yyyy-MM-dd HH:mm:ss:SSSZ` (a colon before the milliseconds, a zone like +0530).
+    A number since the epoch, also as a text, is read in the unit that makes it believable, otherwise in milliseconds.
+
+    :param value: a timestamp (naive: UTC), a date (its beginning in UTC), a text or a number; anything else names none.
+    :param time_zone: of a text without a zone (the platform's `sunbird_time_zone`).
+    """
+    try:
+        if isinstance(value, str):
+            return _of_text(value.strip(), time_zone)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return _of_number(value)
+        return _of_calendar(value)
+    except (ValueError, OverflowError):  # a moment that UTC cannot name
+        return None
+
+
+def _of_calendar(value: Any) -> datetime | None:
+    if not isinstance(value, datetime | date):
+        days = getattr(value, "days_from_epoch", None)  # the driver's form of a date, which may be beyond the calendar
+        return _EPOCH + timedelta(days=days) if isinstance(days, int) else None
+    if not isinstance(value, datetime):
+        return datetime.combine(value, time(), UTC)
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _of_number(value: float) -> datetime | None:
+    if not math.isfinite(value):
+        return None
+    read = [_since_epoch(value, unit) for unit in _UNITS]
+    return next((moment for moment in read if believable(moment)), read[0])
+
+
+def _since_epoch(value: float, unit: int) -> datetime | None:
+    try:
+        return _EPOCH + timedelta(milliseconds=int(value) * 1000 // unit)
+    except OverflowError:
+        return None
+
+
+def _of_text(text: str, time_zone: str) -> datetime | None:
+    from zoneinfo import ZoneInfo
+
+    if text.lstrip("-").isdecimal():
+        return _of_number(int(text)) if len(text) <= _DIGITS else None
+    text = text.replace("\u202f", " ")  # newer JDKs put a narrow space before AM and PM
+    for form in _FORMS:
+        try:
+            read = datetime.strptime(text, form)
+            moment = (read if read.tzinfo else read.replace(tzinfo=ZoneInfo(time_zone))).astimezone(UTC)
+        except (ValueError, OverflowError):  # not this form; or a moment that UTC cannot name
+            continue
+        return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    return None
