@@ -103,7 +103,9 @@ def rules_page() -> str:
                    for name, use in rule.columns.items())  # fmt: skip
         examples = ([_row(e.source), _row(e.target), _row(e.merged)] for e in rule.examples)
         blocks += [
-            [f"## {rule.table}", "", rule.why, "", *_table(["column", "strategy", "why"], columns)],
+            [f"## {rule.table}", "", rule.why],
+            *([[f"Where the target's rows stay (`skip`): {rule.decides.why}."]] if rule.decides else []),
+            _table(["column", "strategy", "why"], columns),
             ["Examples:", "", *_table(["source account", "target account", "target after the merge"], examples)],
         ]
     left = ([_code(table), _cell(why)] for table, why in LEFT_ALONE.items())

@@ -137,12 +137,13 @@ class Places:
                 yield source, target if place in stay else first.setdefault(place, source), *place
 
     def _had(self, merge: Merge, account: str = "") -> Iterator[Place]:
-        """(kind, *place) of each course and batch, group, program and event that an account (the target) has a row of."""
+        """(kind, *place) of each course and batch, group, program and event that an account (the target) has a row of that counts."""
         account = account or merge.survivor or merge.request.target
         kinds = {rule_for(table).belongs.kind for table in merge.request.tables or TABLES}
         for rule in RULES:
             if rule.decides and rule.belongs.kind in kinds and self._tables.of(rule):
-                found = (rule.place(row.key) for row in self._rows(merge, rule, account))
+                rows = (row for row in self._rows(merge, rule, account) if rule.decides.of(row.values))
+                found = (rule.place(row.key) for row in rows)
                 yield from ((rule.belongs.kind, *place) for place in found if sound(place))
 
     def _rows(self, merge: Merge, rule: TableRule, account: str) -> Iterator[Row]:

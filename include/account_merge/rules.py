@@ -103,6 +103,29 @@ class Look:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """When a row counts as what its table is about, an enrolment say: a row may be there without being one.
+
+    :param why: the same for people.
+    :param shows: (column, value): a row with this value counts, a row with another one does not.
+    :param has: where that column is null, a row with a value in one of these counts.
+    """
+
+    why: str
+    shows: tuple[str, Any] | None = None
+    has: tuple[str, ...] = ()
+
+    def of(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row counts."""
+        if self.shows is None:
+            return True
+        column, value = self.shows
+        if row.get(column) is not None:
+            return bool(row[column] == value)
+        return any(row.get(name) is not None for name in self.has)
+
+
+@dataclass(frozen=True)
 class Limit:
     """A limit of the platform that a merge may pass: it is said, and nothing is held back.
 
@@ -131,7 +154,7 @@ class TableRule:
     :param gives: the account's rows tell which places of that kind it touched; other tables' rows are found through them.
     :param unseen: in words, the rows of an account that no such place leads to; empty where the places lead to all.
     :param looks: other tables' rows that the derivations need.
-    :param decides: under `skip`, where the target has a row here, every table's rows of that place stay.
+    :param decides: under `skip`, where the target has a row here that counts, every table's rows of that place stay.
     :param limits: limits of the platform that are reported when a merge passes them.
     :param keyspace: role of the keyspace: the setting `<role>_keyspace` names it.
     :param enrolments: each row is one enrolment: the sync events are made from these.
@@ -152,7 +175,7 @@ class TableRule:
     gives: bool = False
     unseen: str = ""
     looks: tuple[Look, ...] = ()
-    decides: bool = False
+    decides: Counts | None = None
     limits: tuple[Limit, ...] = ()
     keyspace: str = "courses"
     enrolments: bool = False
@@ -184,6 +207,12 @@ class TableRule:
 _DAY1, _DAY2 = datetime(2022, 3, 1, 10, 15, 30), datetime(2022, 3, 5, 10, 15, 30)
 _CERTIFICATE = ("identifier", "token")
 _certificates = union_by(*_CERTIFICATE, newer="lastIssuedOn")
+_enrolled = Counts(
+    "a row is an enrolment while it is active or, where nothing says whether it is, when it has an enrolled date, a status or "
+    "progress: the platform writes last-read columns also where nobody is enrolled, and who left may enrol again",
+    shows=("active", True),
+    has=("enrolled_date", "enrolleddate", "status", "progress"),
+)
 _membership = highest("inactive", "active")
 _role = replace(highest("member", "admin"), gap=goes_with.gap)  # nobody becomes an admin by a membership that ended
 #: What the platform's fork has beside the last-read columns: it writes them together, from the content read last.
@@ -287,7 +316,7 @@ RULES: tuple[TableRule, ...] = (
         ),
         belongs=Place("course", ("courseid", "batchid")),
         gives=True,
-        decides=True,
+        decides=_enrolled,
         enrolments=True,
         deactivated={"active": False},
         remarks=(same_name("certificates"), same_name("issued_certificates")),
@@ -375,7 +404,7 @@ RULES: tuple[TableRule, ...] = (
             "status": maximum,
         },
         belongs=Place("event", ("contentid", "contextid", "batchid")),
-        decides=True,
+        decides=_enrolled,
         derive=(
             follow("enrolled_date", ("addedby",), first=True),
             follow(_read_at, _last_read, unknown=True),
@@ -431,7 +460,10 @@ RULES: tuple[TableRule, ...] = (
         },
         belongs=Place("group", ("groupid",)),
         unseen="inactive memberships",
-        decides=True,
+        decides=Counts(
+            "each membership counts, an ended one too: who was removed from a group or left it does not come back by another "
+            "account, and nothing earned hangs on it"
+        ),
         derive=(
             of_standing("status", ("removedby", "removedon"), latest="removedon"),
             best_of_standing("status", "role", _role),
@@ -475,7 +507,7 @@ RULES: tuple[TableRule, ...] = (
         },
         belongs=Place("program", ("program_id",), listed="program_ids"),
         unseen="program enrolments",
-        decides=True,
+        decides=Counts("each row is an enrolment: no column of it says otherwise"),
         keyspace="programs",
         examples=(
             Example(
@@ -602,6 +634,7 @@ __all__ = [
     "LEFT_ALONE",
     "RULES",
     "TABLES",
+    "Counts",
     "Example",
     "Look",
     "Place",
