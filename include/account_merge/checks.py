@@ -85,7 +85,7 @@ def _sources(service: Service) -> Check:
     notes, offers = [], []
     for rule in RULES:
         schema = service.tables.of(rule)
-        note = found.note(rule)
+        note = found.unseen(rule)
         if schema and note:
             notes.append(f"{rule.table}: {note}")
             offers.append(f"CREATE INDEX ON {schema.full_name} ({schema.user.actual}) USING 'sai'")

@@ -71,7 +71,8 @@ class Deactivation:
         if self._schema is None:
             raise no_directory(self._settings)
         columns = {name: column for name, column in self._schema.columns.items() if name in _WRITTEN}
-        return Tables({ACCOUNT.table: replace(self._schema, columns=columns)})
+        written = replace(self._schema, columns=columns)
+        return Tables(lambda: {ACCOUNT.table: written})
 
     @staticmethod
     def accounts(merge: Merge) -> tuple[str, ...]:

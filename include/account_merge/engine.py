@@ -19,6 +19,7 @@ from account_merge.codec import Codec
 from account_merge.errors import NeedsAttention, TransientError
 from account_merge.journal import Cas, now
 from account_merge.journal.log import LIST_ATTEMPTS, Log
+from account_merge.limits import larger_than_an_entry
 from account_merge.model import Change, Entry, Key, Merge, what
 from account_merge.rules import TableRule
 from account_merge.schema import Tables
@@ -215,7 +216,11 @@ class TableWork(ABC):
         seq = last.seq + 1 if last else 0
         logged = (change for entry in self.log.entries() for change in entry.changes)
         note = self.remark(logged) if kind == "end" else ""
-        if self.log.append(seq, kind, key, base, packed, counts_of(kind, changes), note):
+        try:
+            mine = self.log.append(seq, kind, key, base, packed, counts_of(kind, changes), note)
+        except NeedsAttention as error:
+            raise larger_than_an_entry(error, self.log, changes) if error.code == "TOO_LARGE" else error from error
+        if mine:
             return Entry(seq, kind, key, base, tuple(changes), 0, now()), True
         winner = self.log.last()
         if winner is None:

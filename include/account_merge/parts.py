@@ -24,7 +24,7 @@ from account_merge.looking import Looking
 from account_merge.merging import Merging
 from account_merge.proposals import Proposals
 from account_merge.rules import RULES
-from account_merge.schema import Capabilities, Tables, capabilities, detect
+from account_merge.schema import Capabilities, Tables, TableSchema, capabilities, detect
 from account_merge.settings import Settings
 from account_merge.settling import Settling
 from account_merge.store import Store, connect
@@ -83,7 +83,7 @@ class Parts:
     @cached_property
     def store(self) -> Store:
         """Learners' tables."""
-        return Store(self._connection[1], self.settings)
+        return Store(self._connection[1], self.settings, self._schema_changed)
 
     @cached_property
     def failures(self) -> Failures:
@@ -109,12 +109,21 @@ class Parts:
     @cached_property
     def tables(self) -> Tables:
         """The rules' tables as this cluster has them."""
+        found = Tables(self._detected)
+        _ = found.schemas  # a table that no merge can work with is told at once
+        return found
+
+    def _detected(self) -> dict[str, TableSchema]:
         session, settings, can = self._connection[1], self.settings, self.capabilities
         with self._asking("show its schema"):
             found = {
                 r.table: detect(session, r, settings.keyspace(r.keyspace), settings.table(r.table), can) for r in RULES
             }
-        return Tables({table: schema for table, schema in found.items() if schema is not None})
+        return {table: schema for table, schema in found.items() if schema is not None}
+
+    def _schema_changed(self) -> None:
+        if "tables" in self.__dict__:
+            self.tables.forget()
 
     @cached_property
     def merging(self) -> Merging:

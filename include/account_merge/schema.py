@@ -5,7 +5,7 @@ Reads `system_schema` only; never writes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -118,6 +118,12 @@ class TableSchema:
         left = [c for c in self.clustering if c not in known]
         return self.order != "mixed" and set(self.partition) <= set(known) and left[: len(columns)] == list(columns)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The real names of all columns that are known of it."""
+        known = (self.user, *self.key.values(), *self.columns.values())
+        return frozenset(column.actual for column in known) | self.unmoved.keys()
+
     def column(self, logical: str) -> Column:
         """Any column by its logical name."""
         if logical == self.user.logical:
@@ -129,11 +135,27 @@ class TableSchema:
         return {self.user.logical: account, **dict(zip(self.key, key, strict=True))}
 
 
-@dataclass(frozen=True)
 class Tables:
-    """The real tables of this cluster by logical name; a table that the cluster lacks is not in it."""
+    """The real tables of this cluster by logical name; a table that the cluster lacks is not in it.
 
-    schemas: dict[str, TableSchema]
+    :param look: finds them; asked when they are first needed, and anew after `forget`.
+    """
+
+    def __init__(self, look: Callable[[], Mapping[str, TableSchema]]) -> None:
+        self._look = look
+        self._found: Mapping[str, TableSchema] | None = None
+
+    @property
+    def schemas(self) -> Mapping[str, TableSchema]:
+        """Logical name -> table, as they were when they were last looked at."""
+        found = self._found
+        if found is None:
+            found = self._found = self._look()
+        return found
+
+    def forget(self) -> None:
+        """A table or column is gone: who asks next has them looked at anew."""
+        self._found = None
 
     def of(self, rule: TableRule) -> TableSchema | None:
         """The rule's table, or None."""
@@ -250,8 +272,11 @@ def detect(
     logical_of = {actual: logical for logical, actual in names.items()}
 
     def column(actual: str) -> Column:
-        kind = kind_of(told[actual].type)
-        older = "WRITETIME" if kind == "scalar" else ""
+        cql_type = told[actual].type
+        kind = kind_of(cql_type)
+        # A type of the user's own that is not frozen has a write time for each of its fields.
+        parted = hasattr(types[actual], "fieldnames") and not cql_type.startswith("frozen<")
+        older = "WRITETIME" if kind == "scalar" and not parted else ""
         write_time = "MAXWRITETIME" if can is None or can.collection_write_times else older
         if can is not None and can.element_write_times and orders_alike(kind, types[actual]):
             write_time = "WRITETIME"

@@ -96,6 +96,12 @@ class Sources:
         return "scan" if rule.table in self._settings.scan_tables and self._out_of_reach(rule) else "keys"
 
     def note(self, rule: TableRule) -> str:
+        """What of a table is not moved or not looked for, and why; empty when all of it is."""
+        schema = self._tables.of(rule)
+        unmoved = [f"column {name} is not moved: {why}" for name, why in schema.unmoved.items()] if schema else []
+        return "; ".join(filter(None, (*unmoved, self.unseen(rule))))
+
+    def unseen(self, rule: TableRule) -> str:
         """What of a table is not looked for, with the remedy; empty when every row is found."""
         schema = self._tables.of(rule)
         words = self._out_of_reach(rule) if schema and self.way(rule) == "keys" else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
@@ -117,12 +117,23 @@ def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
 
 
 class Store:
-    """Reads and writes one account's rows of a table. Every method raises what `driver_error` makes of a failure."""
+    """Reads and writes one account's rows of a table. Every method raises what `driver_error` makes of a failure.
 
-    def __init__(self, session: Session, settings: Settings) -> None:
+    :param schema_changed: called when a table or column turns out to be gone.
+    """
+
+    def __init__(self, session: Session, settings: Settings, schema_changed: Callable[[], None] = lambda: None) -> None:
         self._session = session
         self._settings = settings
+        self._schema_changed = schema_changed
         self._prepared: dict[str, PreparedStatement] = {}
+
+    def _told(self, doing: str, error: BaseException) -> MergeError:
+        told = driver_error(doing, error, self._settings)
+        if told.code == "SCHEMA_CHANGED":
+            self._prepared.clear()
+            self._schema_changed()
+        return told
 
     def prepare(self, cql: str) -> PreparedStatement:
         """A prepared statement, made once for this session."""
@@ -130,7 +141,7 @@ class Store:
             try:
                 self._prepared[cql] = self._session.prepare(cql)
             except DRIVER_ERRORS as error:
-                raise driver_error("prepare a statement", error, self._settings) from error
+                raise self._told("prepare a statement", error) from error
         return self._prepared[cql]
 
     def base(self) -> int:
@@ -157,7 +168,7 @@ class Store:
         try:
             return [tuple(row) for row in self._session.execute(statement, values)]
         except DRIVER_ERRORS as error:
-            raise driver_error("answer a read", error, self._settings) from error
+            raise self._told("answer a read", error) from error
 
     def _select(self, schema: TableSchema, known: Sequence[str], in_column: str | None = None) -> PreparedStatement:
         columns = [f'"{c.actual}"' for c in (*schema.key.values(), *schema.columns.values())]
@@ -192,6 +203,11 @@ class Store:
         ends = {c: int(time.time()) + s for c, s in left.items()} if left else {}
         return Row(tuple(map(key_part, raw[:keys])), values, written, base, elements, ends, schema.frozen)
 
+    def columns(self, schema: TableSchema) -> frozenset[str]:
+        """The names of the columns that a table has at this moment."""
+        cql = "SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?"
+        return frozenset(name for (name,) in self.fetch(self.prepare(cql), (schema.keyspace, schema.name)))
+
     def pages(self, schema: TableSchema, known: Mapping[str, Any]) -> Iterator[Row]:
         """The rows whose key columns are `known`, page by page; a partition from its least to its greatest key.
 
@@ -209,7 +225,7 @@ class Store:
                 result = self._session.execute(bound, paging_state=state)
                 rows, state = list(result.current_rows), result.paging_state
             except DRIVER_ERRORS as error:
-                raise driver_error("answer a read", error, self._settings) from error
+                raise self._told(f"answer a read of {schema.full_name}", error) from error
             yield from (self._row(schema, tuple(raw), base) for raw in rows)
             if not state:
                 return
@@ -228,7 +244,7 @@ class Store:
             for row in self._session.execute(bound):
                 yield tuple(plain(value) for value in row)
         except DRIVER_ERRORS as error:
-            raise driver_error("answer a read", error, self._settings) from error
+            raise self._told(f"answer a read of {schema.full_name}", error) from error
 
     def rows_by_key(self, schema: TableSchema, account: str, keys: Iterable[Key]) -> dict[Key, Row]:
         """An account's rows of exactly these keys, with a clock taken before; a missing row is not in the answer."""
@@ -258,7 +274,7 @@ class Store:
                         row = self._row(schema, tuple(raw), base)
                         found[row.key] = row
                 except DRIVER_ERRORS as error:
-                    raise driver_error("answer a read", error, self._settings) from error
+                    raise self._told(f"answer a read of {schema.full_name}", error) from error
         return found
 
     def write(self, schema: TableSchema, account: str, changes: Iterable[Change], attempt: int = 0) -> None:
@@ -294,6 +310,6 @@ class Store:
                 try:
                     future.result()
                 except DRIVER_ERRORS as error:
-                    problems.append(driver_error("acknowledge a write", error, self._settings))
+                    problems.append(self._told(f"acknowledge a write of {schema.full_name}", error))
             if problems:  # an outage first: what was sent then may still arrive
                 raise min(problems, key=lambda problem: not isinstance(problem, TransientError))

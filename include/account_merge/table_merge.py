@@ -56,9 +56,11 @@ class TableMerge(TableWork):
         self.found = Sources(store, tables, settings, (*self.sources, target))
 
     def remark(self, changes: Iterable[Change]) -> str:
-        """What of the table is not looked for, and which limits of the platform these changes pass."""
+        """What of the table is not moved, and which limits of the platform these changes pass."""
+        since = sorted(self._store.columns(self._schema) - self._schema.names)
+        added = [f"column {name} was added meanwhile: the next settle or repair moves it" for name in since]
         limits = passed(self._rule, self._schema, self._store, self.account, changes)
-        return "; ".join(filter(None, dict.fromkeys((self.found.note(self._rule), self._anew(), *limits))))
+        return "; ".join(filter(None, dict.fromkeys((self.found.note(self._rule), self._anew(), *added, *limits))))
 
     def _anew(self) -> str:
         """What the expired images of earlier merges of these sources mean; empty when there are none."""

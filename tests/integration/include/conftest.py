@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
+from local import cql
 from tests.keyspaces import own_keyspaces
 
 
@@ -68,3 +71,26 @@ def with_settings(shared_service):
 def keyspace(service):
     """The courses' keyspace of the test's own `service`."""
     return service.settings.courses_keyspace
+
+
+@pytest.fixture
+def shaped(session, with_settings, shared_service):
+    """Answers a service and the name of a table that is the platform's but for what is given."""
+    made = []
+
+    def make(table, key, directions=(), types=None, more="", **settings):
+        keyspace, name = shared_service.settings.courses_keyspace, f"{table[:20]}_{uuid.uuid4().hex[:8]}"
+        official = next(s for s in cql.statements(keyspace=keyspace) if f"{keyspace}.{table} (" in s)
+        columns = official[official.index("(") + 1 : official.index("PRIMARY KEY")]
+        for column, cql_type in (types or {}).items():
+            columns = columns.replace(f"{column} text", f"{column} {cql_type}")
+        order = ", ".join(f"{c} {d}" for c, d in directions)
+        suffix = f" WITH CLUSTERING ORDER BY ({order})" if order else ""
+        session.execute(f"CREATE TABLE {keyspace}.{name} ({columns} {more} PRIMARY KEY ({key})){suffix}", timeout=60)
+        made.append(f"{keyspace}.{name}")
+        return with_settings(tables={table: name}, entry_rows=5, page_rows=7, **settings), name
+
+    make.keyspace = shared_service.settings.courses_keyspace
+    yield make
+    for name in made:
+        session.execute(f"DROP TABLE IF EXISTS {name}", timeout=60)

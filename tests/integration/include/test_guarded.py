@@ -96,6 +96,19 @@ def test_a_grant_that_is_missing_is_named_and_once_given_the_merge_goes_on(guard
     assert rows(session, "g_courses", CC, target)[0]["viewcount"] == 3
 
 
+def test_a_materialised_view_is_refused(guarded, session):
+    view = "CREATE MATERIALIZED VIEW IF NOT EXISTS g_courses.seen AS SELECT * FROM g_courses.user_content_consumption "
+    session.execute(
+        view + "WHERE userid IS NOT NULL AND courseid IS NOT NULL AND batchid IS NOT NULL AND contentid IS NOT NULL "
+        "PRIMARY KEY (userid, courseid, batchid, contentid)", timeout=60
+    )  # fmt: skip
+    with Service(guarded.replace(tables={CC: "seen"})) as service, pytest.raises(NeedsAttention) as refused:
+        service.preview(MergeRequest((account(),), account()))
+    assert refused.value.code == "NOT_A_TABLE"
+    assert "materialised view" in refused.value.message
+    session.execute("DROP MATERIALIZED VIEW g_courses.seen", timeout=60)
+
+
 @pytest.mark.parametrize("lacks", ["SELECT ON KEYSPACE g_courses", "SELECT ON KEYSPACE g_journal"])
 def test_reading_without_the_grant_is_told_so(merger, lacks):
     with Service(merger(*(grant for grant in ALL if grant != lacks))) as service:

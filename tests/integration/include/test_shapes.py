@@ -16,33 +16,10 @@ from account_merge.cli import run_merge
 from account_merge.errors import NeedsAttention
 from account_merge.model import MergeRequest
 from account_merge.store import Store
-from local import cql
 from tests.learners import account, aggregate, enrolment, put, rows
 
 CC, ENR, AGG = "user_content_consumption", "user_enrolments", "user_activity_agg"
 KEY = ("courseid", "batchid", "contentid")
-
-
-@pytest.fixture
-def shaped(session, with_settings, shared_service):
-    """Answers a service and the name of a table that is the platform's but for what is given."""
-    made = []
-
-    def make(table, key, directions=(), types=None, more="", **settings):
-        keyspace, name = shared_service.settings.courses_keyspace, f"{table[:20]}_{uuid.uuid4().hex[:8]}"
-        official = next(s for s in cql.statements(keyspace=keyspace) if f"{keyspace}.{table} (" in s)
-        columns = official[official.index("(") + 1 : official.index("PRIMARY KEY")]
-        for column, cql_type in (types or {}).items():
-            columns = columns.replace(f"{column} text", f"{column} {cql_type}")
-        order = ", ".join(f"{c} {d}" for c, d in directions)
-        suffix = f" WITH CLUSTERING ORDER BY ({order})" if order else ""
-        session.execute(f"CREATE TABLE {keyspace}.{name} ({columns} {more} PRIMARY KEY ({key})){suffix}", timeout=60)
-        made.append(f"{keyspace}.{name}")
-        return with_settings(tables={table: name}, entry_rows=5, page_rows=7, **settings), name
-
-    yield make
-    for name in made:
-        session.execute(f"DROP TABLE {name}", timeout=60)
 
 
 def falling(*columns):
