@@ -11,7 +11,7 @@ from itertools import permutations
 
 import pytest
 
-from account_merge import sources
+from account_merge import cursor, schema, sources
 from account_merge.cli import run_merge
 from account_merge.errors import NeedsAttention
 from account_merge.model import MergeRequest
@@ -101,6 +101,45 @@ def test_every_row_meets_its_own_whatever_the_order_of_the_table(session, shaped
     undo(service, merge_id)
     assert views(session, service, name, target) == have[target]
     assert views(session, service, name, source) == have[source]
+
+
+def a_detection_that_believes_every_order(monkeypatch):
+    monkeypatch.setattr(schema.TableSchema, "lies_by", lambda *arguments: True)
+    monkeypatch.setattr(schema, "_order", lambda clustering: "alike")
+
+
+def joins_that_check_nothing(monkeypatch):
+    monkeypatch.setattr(cursor, "_checked", lambda stream, *arguments: iter(stream))
+
+
+@pytest.mark.parametrize("checked", [True, False], ids=["the join checks", "nothing checks"])
+@pytest.mark.parametrize(
+    ("key", "directions", "kind"),
+    [
+        (key_of(*KEY), falling(*KEY), "text"),
+        (key_of("contentid", "batchid", "courseid"), (), "text"),
+        (key_of(*KEY), (), "uuid"),
+    ],
+    ids=["falls", "another order", "uuid"],
+)
+def test_an_order_that_detection_believes_is_found(session, shaped, monkeypatch, checked, key, directions, kind):
+    """The fault put in: the join stops before it pairs wrong rows; without its check as well, the sums above show it."""
+    a_detection_that_believes_every_order(monkeypatch)
+    if not checked:
+        joins_that_check_nothing(monkeypatch)
+    service, name = shaped(CC, key, directions, {"contentid": kind})
+    source, target = account(), account()
+    written(session, service, name, (source, target), random.Random(3), CONTENTS[kind])
+    have = {user: views(session, service, name, user) for user in (source, target)}
+    want = {k: have[source].get(k, 0) + have[target].get(k, 0) for k in {**have[source], **have[target]}}
+    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    answer = run_merge(service, merge_id, publish=False)
+    got = views(session, service, name, target)
+    if checked:
+        assert (answer["state"], answer["error"]["code"]) == ("needs_attention", "OUT_OF_ORDER")
+        assert all(got[k] in (have[target].get(k), want[k]) for k in got)
+    else:
+        assert got != want
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,79 @@
+"""Whatever joins sorted streams stops where a key does not rise; it never passes over what it should have met."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from account_merge.cursor import Cursor, ascending, rising
+from account_merge.errors import NeedsAttention
+from account_merge.model import Row
+from account_merge.planner import plan
+from account_merge.rules import rule_for
+from account_merge.table_merge import reactivated
+
+RULE = rule_for("user_content_consumption")
+KEYS = st.lists(st.tuples(*[st.sampled_from("abc")] * 3), unique=True, max_size=8)
+
+
+def lessons(keys, views=1):
+    return [Row(key, {"viewcount": views}, {}, 1) for key in keys]
+
+
+def in_order(*streams):
+    return all(list(keys) == sorted(keys) for keys in streams)
+
+
+@given(KEYS, KEYS)
+def test_the_merge_join_pairs_every_row_or_stops(source, target):
+    def joined():
+        changes = [change for change, _ in plan(RULE, "t", {"s": lessons(source)}, lessons(target, 2), ())]
+        return {change.key: change.after["viewcount"] for change in changes}
+
+    if in_order(source, target):
+        assert joined() == {key: 3 if key in target else 1 for key in source}
+        return
+    with pytest.raises(NeedsAttention, match="OUT_OF_ORDER") as stopped:
+        joined()
+    assert "user_content_consumption" in stopped.value.message
+
+
+@given(KEYS)
+def test_totals_of_the_log_that_are_out_of_order_stop_the_join(keys):
+    totals = [(key, "s", {"viewcount": 1}) for key in keys]
+    if in_order(keys):
+        assert len(list(plan(RULE, "t", {"s": lessons(keys, 2)}, (), totals))) == len(keys)
+        return
+    with pytest.raises(NeedsAttention, match="OUT_OF_ORDER"):
+        list(plan(RULE, "t", {"s": lessons(sorted(keys), 2)}, (), totals))
+
+
+@given(KEYS)
+def test_rows_that_were_set_inactive_are_met_or_it_stops(keys):
+    found = reactivated(lessons(keys), (), {"active": False}, {}, lambda key: {})
+    if in_order(keys):
+        assert [row.key for row in found] == keys
+        return
+    with pytest.raises(NeedsAttention, match="OUT_OF_ORDER"):
+        list(found)
+
+
+def test_a_key_comes_once_among_rows_and_several_times_elsewhere():
+    twice = [("a", 1), ("a", 2), ("b", 3)]
+    assert list(ascending(twice, "pairs")) == twice
+    with pytest.raises(NeedsAttention, match="rows of t"):
+        list(rising(lessons([("a",), ("a",)]), "rows of t"))
+
+
+@given(st.lists(st.integers(0, 5)))
+def test_a_cursor_meets_every_key_or_stops(keys):
+    def met():
+        cursor = Cursor(((key, n) for n, key in enumerate(keys)), "numbers")
+        return [value for key in range(6) for value in cursor.at(key)]
+
+    if in_order(keys):
+        assert met() == list(range(len(keys)))
+        return
+    with pytest.raises(NeedsAttention, match="OUT_OF_ORDER"):
+        met()
