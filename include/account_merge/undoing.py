@@ -255,8 +255,9 @@ class Undoing:
         words = [f"abandoned: {reason}"]
         if merge.state in RESUMABLE:
             words += self._give_up(merge)
-        self._move(merge, "abandoned", note="; ".join(words)[:1000], resume=None, digests=self._digests(merge))
-        return self._answer(self._journal.need(merge_id), "", proceed=False)
+        note = "; ".join(words)[:1000]
+        self._move(merge, "abandoned", note=note, resume=None, digests=self._digests(merge))
+        return self._answer(self._journal.need(merge_id), note, proceed=False)
 
     def _end_half_way(self, merge: Merge, reason: str) -> dict[str, Any]:
         """Gives up an undo or redo: the merge counts as undone, what of it stays in rows is a merge of its own.

@@ -50,6 +50,23 @@ def page(robot, path):
     return answer.text
 
 
+# --- times ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("edge", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
+@pytest.mark.parametrize("name", ["since", "until"])
+@pytest.mark.parametrize("path", ["/api/v1/merges", "/api/v1/failed", "/", "/failed"])
+def test_a_time_at_the_edge_of_the_calendar_is_told_as_what_it_is(robot, path, name, edge):
+    answer = robot.get(path, params={name: edge}, headers={"accept": "application/json"})
+    assert answer.status_code == 422, answer.text
+    assert "BAD_FILTER" in answer.text
+
+
+@pytest.mark.parametrize("edge", ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"])
+@pytest.mark.parametrize("path", ["/api/v1/merges", "/api/v1/failed", "/", "/failed"])
+def test_a_time_that_can_be_finds_what_there_is(robot, path, edge):
+    for name in ("since", "until"):
+        assert robot.get(path, params={name: edge}).status_code == 200
+
+
 # --- the source accounts themselves --------------------------------------------------------------------------------
 def test_source_accounts_are_deactivated_when_that_is_asked_and_the_undo_gives_them_back(server, session, robot):
     source, target = (person(session, server.users, "u" + uuid.uuid4().hex[:10]) for _ in range(2))

@@ -175,6 +175,7 @@ class Row(BaseModel):
     why: dict[str, str]
     notes: list[str]
     choice: str = Field("combine", description="Whose row stands: combine by the rules, or target or source by choice.")
+    missing: list[str] = Field([], description="Of a row that is left: what was to be written and is not there.")
 
 
 class RowsOut(BaseModel):

@@ -31,9 +31,9 @@ from account_merge_airflow.web.shown import diff
 router = made()
 #: Rows in one answer.
 PAGE = 100
-WHATS = ("created", "changed", "folded", "deleted", "ambiguous", "same")
+WHATS = ("created", "changed", "folded", "deleted", "left", "ambiguous", "same")
 #: Rows of which nothing was written are counted so.
-UNTOUCHED = {"same", "ambiguous"}
+UNTOUCHED = {"same", "left", "ambiguous"}
 #: The merge that a run worked on, where its id tells.
 IN_RUN_ID = re.compile(r"__([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:__|$)")
 
