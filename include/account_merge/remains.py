@@ -84,9 +84,8 @@ class Remains(TableWork):
         columns -= absent
         sources: dict[str, Values] = {}
         given: dict[str, dict[str, tuple[int, int]]] = {}
-        for step in steps:
-            if step.merge not in self._past.of:
-                continue
+        own = [step for step in steps if step.merge in self._past.of]
+        for step in own:
             for account, values in step.change.sources.items():
                 sources[account] = {c: v for c, v in values.items() if c in columns}
             for account, totals in step.change.given.items():
@@ -98,7 +97,11 @@ class Remains(TableWork):
         left = steps[-1].change.after
         if left is None or not any(sources.values()):
             return None
-        return Change(key, sources, left, {}, 0, {"": "it could not be taken back"}, given)
+        last = own[-1].change
+        return Change(
+            key, sources, left, {}, 0, {"": "it could not be taken back"}, given, choice=last.choice, known=last.known,
+            seeded=last.seeded,
+        )  # fmt: skip
 
     def _absent(self, own: Log) -> Mapping[Key, frozenset[str]]:
         """Columns that the merge itself had logged and never wrote: a crash before its undo began."""
