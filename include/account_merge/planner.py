@@ -38,12 +38,14 @@ class Mend:
     :param given: source account -> column -> what it has handed on, where that is less than the ledger says.
     :param unseen: columns that the platform wrote without having seen what we put there.
     :param notes: readings that stay open; each names both.
+    :param overwritten: other columns in which what was put is lost: the sources' values count as not yet brought.
     """
 
     values: Values = field(default_factory=dict)
     given: Given = field(default_factory=dict)
     unseen: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    overwritten: frozenset[str] = frozenset()
 
 
 Mends = Callable[[Key, Row | None], Mend]
@@ -333,6 +335,7 @@ def plan(
             *(note for account, row in mine.items() for note in impossible(f"source account {account}", row, base)),
             *(impossible("the target", held, base) if held else ()),
         )
+        known = {a: {c: v for c, v in image.items() if c not in mend.overwritten} for a, image in known.items()}
         earlier = Earlier(known, seeding.seeded, seeding.stays(rule, held)) if seeding else Earlier(known)
         change = plan_row(
             rule, key, values, held, target_account, base, handed, evidence_for(key), notes, mend.values, earlier,

@@ -141,7 +141,7 @@ def highest(*ranks: str) -> Strategy:
         return (ranks.index(word) if word in ranks else -1, size(word))
 
     words = " over ".join(reversed(ranks))
-    return Strategy(f"highest({words})", words, lambda a, b: max(a, b, key=rank))
+    return Strategy(f"highest({words})", words, lambda a, b: max(a, b, key=rank), switch=True)
 
 
 def same_by(*keys: str) -> Callable[[Any, Any], bool]:

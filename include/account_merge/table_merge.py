@@ -105,7 +105,7 @@ class TableMerge(TableWork):
     def _mends(self) -> Mends:
         """What the platform wrote over what earlier merges of these sources had put, asked in key order."""
         past = self._history.past
-        if past is None or not any(strategy.ledger for strategy in self._rule.columns.values()):
+        if past is None:
             return lambda key, held: Mend()
         earlier = self._history.merges_from & past.standing
         return mending(

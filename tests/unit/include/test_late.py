@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from account_merge.late import mend
+from account_merge.late import mend, overwritten
 from account_merge.model import Change, Row, Write
 from account_merge.planner import Mend
 from account_merge.rewind import Step
@@ -48,6 +49,51 @@ def test_a_write_meanwhile_is_told_by_its_value_or_named(
 ) -> None:
     columns, notes = unseen(CC, one, written(found, ahead), NOW, SETTINGS)
     assert (bool(columns), bool(notes)) == (blind, noted)
+
+
+ENR, MEMBER, LIST = rule_for("user_enrolments"), rule_for("group_member"), rule_for("user_group")
+MERIT, AGAIN, OTHER = ({"identifier": f"c{n}", "name": name} for n, name in enumerate(("Merit", "Merit", "Part")))
+
+
+@pytest.mark.parametrize(
+    ("rule", "column", "before", "put", "now", "lost"),
+    [
+        # an update that began before ours goes on from what stood there before
+        (CC, "progress", 60, 80, 70, True),
+        (CC, "progress", None, 80, 0, True),
+        (ENR, "issued_certificates", [OTHER], [OTHER, MERIT], [OTHER], True),
+        (ENR, "issued_certificates", None, [MERIT], [OTHER], True),
+        (ENR, "contentstatus", {"a": 1}, {"a": 2, "b": 2}, {"a": 1, "c": 2}, True),
+        (LIST, "groupid", {"g"}, {"g", "h"}, {"g", "i"}, True),
+        (ENR, "lastreadcontentid", "x", "y", "x", True),
+        # who had seen ours went on from it, or changed it on purpose
+        (CC, "progress", 60, 80, 90, False),
+        (CC, "progress", 60, 80, 40, False),
+        (ENR, "active", None, True, False, False),
+        (ENR, "issued_certificates", None, [MERIT], [AGAIN], False),
+        (ENR, "issued_certificates", None, [MERIT, OTHER], [OTHER], False),
+        (ENR, "contentstatus", None, {"a": 2, "b": 2}, {"a": 2}, False),
+        (LIST, "groupid", None, {"g", "h"}, {"h"}, False),
+        (MEMBER, "status", None, "active", "inactive", False),
+        (MEMBER, "role", "member", "admin", "member", False),
+        (ENR, "lastreadcontentid", "x", "y", "z", False),
+    ],
+)
+def test_what_was_put_and_is_gone_is_told_from_a_decision_by_value_and_time(
+    rule: Any, column: str, before: Any, put: Any, now: Any, lost: bool
+) -> None:
+    held = None if before is None else {column: before}
+    step = Step(ONE, Change((), {}, held, {column: Write(put, int((NOW - 2) * 1e6))}, 1, {}, {}), sent=NOW)
+
+    def looked(ahead: float) -> Any:
+        return overwritten(rule, [step], Row((), {column: now}, {column: int((NOW + ahead) * 1e6)}), SETTINGS)
+
+    for ahead in (0.0, 5.0, 3600.0):  # within the time of an update, and by a clock that tells nothing
+        columns, notes = looked(ahead)
+        assert (bool(columns), len(notes)) == (lost, int(lost))
+    step = replace(step, sent=NOW - 3600)  # long after: whatever it shows, it is a decision
+    assert looked(0.0) == (frozenset(), ())
+    assert looked(-10.0) == (frozenset(), ())  # nobody wrote since
 
 
 def mended(found: int | None, ahead: float = 0.0, sent: float = NOW) -> Any:
