@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from account_merge import past
 from account_merge.cli import run_merge
 from account_merge.journal import now
+from account_merge.journal.log import Ledger
 from account_merge.model import MergeRequest
+from account_merge.places import Places
 from account_merge.service import Service
 from tests.learners import COURSE, account, aggregate, enrolment, lesson, moment, put, rows
 
@@ -227,3 +230,65 @@ def test_what_moved_on_with_the_surviving_account_is_known_there(session, keyspa
                     [c, COURSE])  # fmt: skip
     settle(service, first)
     assert [row["active"] for row in rows(session, keyspace, ENR, c)] == [False]
+
+
+# --- these tests can see: each fault, put into the code, changes what a short story shows ------------------------------
+def brings_the_whole_row_again(patch: pytest.MonkeyPatch) -> None:
+    """A settle merges the source's row as if no merge had brought it."""
+    patch.setattr(past, "_lives_in", lambda *arguments: False)
+
+
+def looks_at_all_places_anew(patch: pytest.MonkeyPatch) -> None:
+    """A settle of a skip merge takes what its parent brought for the target's own."""
+    patch.setattr(Places, "_family", lambda self, merge: [])
+
+
+def forgets_the_retired_job(patch: pytest.MonkeyPatch) -> None:
+    """An undone merge's log says nothing of what the retired job had moved."""
+    told = Ledger._of
+
+    def telling(self: Ledger, log: Any, accounts: Any, kept: Any) -> Any:
+        return iter(()) if log.merge_id in self.withdrawn else told(self, log, accounts, kept)
+
+    patch.setattr(Ledger, "_of", telling)
+
+
+def a_course_that_was_left(session: Any, keyspace: str, service: Service) -> Any:
+    a, b = account(), account()
+    put(session, keyspace, ENR, enrolment(a, active=True, status=1))
+    first = merge(service, (a,), b)
+    put(session, keyspace, ENR, enrolment(b, active=False, status=1))
+    settle(service, first)
+    return rows(session, keyspace, ENR, b)[0]["active"]
+
+
+def a_late_lesson_after_a_skip(session: Any, keyspace: str, service: Service) -> Any:
+    a, b = account(), account()
+    put(session, keyspace, ENR, enrolment(a, active=True, status=1))
+    first = merge(service, (a,), b, on_conflict="skip")
+    put(session, keyspace, CC, lesson(a, viewcount=5))
+    settle(service, first)
+    return [row["viewcount"] for row in rows(session, keyspace, CC, b)]
+
+
+def a_seeded_merge_undone(session: Any, keyspace: str, service: Service) -> Any:
+    a, b = account(), account()
+    put(session, keyspace, CC, lesson(a, viewcount=3))
+    put(session, keyspace, CC, lesson(b, viewcount=4))
+    service.undo(merge(service, (a,), b, seeded=True), publish=False)
+    merge(service, (a,), b)
+    return rows(session, keyspace, CC, b)[0]["viewcount"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "story", "right"),
+    [
+        (brings_the_whole_row_again, a_course_that_was_left, False),
+        (looks_at_all_places_anew, a_late_lesson_after_a_skip, [5]),
+        (forgets_the_retired_job, a_seeded_merge_undone, 4),
+    ],
+)
+def test_a_fault_is_found(fault, story, right, session, keyspace, service, monkeypatch):
+    assert story(session, keyspace, service) == right
+    fault(monkeypatch)
+    assert story(session, keyspace, service) != right
