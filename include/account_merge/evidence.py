@@ -8,6 +8,8 @@ from __future__ import annotations
 import heapq
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from account_merge.codec import Codec
@@ -17,6 +19,7 @@ from account_merge.journal import Cas
 from account_merge.journal.expired import Kept
 from account_merge.journal.log import Log
 from account_merge.model import Change, Key
+from account_merge.planner import Shown
 from account_merge.rules import Look, TableRule, rule_for
 from account_merge.schema import Tables, TableSchema
 from account_merge.sources import Sources
@@ -24,14 +27,35 @@ from account_merge.sources import Sources
 Place = tuple[Any, ...]
 
 
+@dataclass(frozen=True)
+class View:
+    """What one merge may see of other tables' rows.
+
+    :param sources: the accounts whose rows it brings.
+    :param target: the account that it writes to.
+    :param kept: places whose rows stay as the target has them; the evidence `kept` names them.
+    :param yielded: source -> places whose rows come from another source; the evidence `yielded` names them.
+    :param seeded: sources whose rows the retired job had moved before; the evidence `seeded` names them.
+    """
+
+    sources: tuple[str, ...]
+    target: str
+    kept: frozenset[Place] = frozenset()
+    yielded: Mapping[str, frozenset[Place]] = field(default_factory=dict)
+    seeded: frozenset[str] = frozenset()
+
+    def counts(self, account: str, place: Place | None) -> bool:
+        """Whether what an account shows in a place counts: it is of this merge and does not yield there."""
+        return account in (*self.sources, self.target) and place not in self.yielded.get(account, ())
+
+
 class Looks:
-    """Evidence for one sweep over a table: keys must come in ascending order; the last place's answer is kept.
+    """Evidence for one sweep over a table: keys must come in ascending order; the last place's answers are kept.
+
+    What each account shows is looked up once for a place, whichever merges ask for it.
 
     :param found: finds the rows of the accounts.
     :param merges_into: account -> merges that moved rows to it, undone ones left out.
-    :param kept: places whose rows stay as the target has them; the evidence `kept` names them.
-    :param seeded: source accounts whose rows the retired job had moved before; the evidence `seeded` names them.
-    :param yielded: account -> places whose rows come from another account; the evidence `yielded` names them.
     """
 
     def __init__(
@@ -41,79 +65,128 @@ class Looks:
         tables: Tables,
         rule: TableRule,
         merges_into: Mapping[str, Iterable[uuid.UUID]],
-        kept: frozenset[Place] = frozenset(),
-        seeded: frozenset[str] = frozenset(),
-        yielded: Mapping[str, frozenset[Place]] | None = None,
     ) -> None:
         self._found, self._cas, self._rule, self._merges_into = found, cas, rule, merges_into
         others = ((look, rule_for(look.table)) for look in rule.looks)
         self._looks = [(look, other, schema) for look, other in others if (schema := tables.of(other)) is not None]
-        self._yielded = yielded or {}
-        self._always: dict[str, Mapping[str, Any]] = {
-            "kept": {"places": kept}, "seeded": {"accounts": seeded}, "yielded": self._yielded,
-        }  # fmt: skip
         self._place: Place | None = None
-        self._shown: Evidence | None = None
+        self._shown: dict[tuple[str, str], frozenset[Any]] = {}
+        self._turned: dict[tuple[str, str], _Turned] = {}
         self._streams: dict[tuple[str, str], Cursor[Any]] = {}
         self._expired = Kept(cas)
 
-    def __call__(self, key: Key) -> Evidence:
+    def of(self, view: View) -> Shown:
+        """What one merge sees."""
+        return Shown(partial(self.at, view), partial(self.beside, view))
+
+    def at(self, view: View, key: Key) -> Evidence:
         """The evidence for the row with this key: `<look>`, `<look>: brought` and, of that, what has not expired,
         `<look>: lately`; each account -> values."""
         if not self._looks:
             return {}
-        place = None if self._rule.collects else self._rule.place(key)
-        if self._shown is None or place != self._place:
-            self._place, self._shown = place, {**dict(self._at(place)), **self._always}
-        return self._shown
-
-    def _at(self, place: Place | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        place, found = self._go_to(key), dict[str, Mapping[str, Any]]()
+        accounts = [account for account in self._merges_into if view.counts(account, place)]
         for look, other, schema in self._looks:
-            found = self._found.look(look, place).items()
-            shown = {a: values for a, values in found if place not in self._yielded.get(a, ())}
-            yield look.name, shown
+            found[look.name] = {account: self._seen(look, account) for account in accounts}
             if place is not None and look.where is not None:
-                streams = {account: self._ahead(look, other, schema, account) for account in self._merges_into}
-                lately = {account: frozenset(ahead.at(place)) for account, ahead in streams.items()}
-                told = {a: values | self._told(look, a, place, shown.get(a, ())) for a, values in lately.items()}
-                yield f"{look.name}: brought", told
-                yield f"{look.name}: lately", lately
+                turned = {account: self._turns(look, other, schema, account) for account in self._merges_into}
+                found[look.name] = {a: values | turned[a].taken for a, values in found[look.name].items()}
+                found[f"{look.name}: brought"] = {a: one.brought for a, one in turned.items()}
+                found[f"{look.name}: lately"] = {a: one.lately for a, one in turned.items()}
+        return {
+            **found, "kept": {"places": view.kept}, "seeded": {"accounts": view.seeded}, "yielded": view.yielded,
+        }  # fmt: skip
 
-    def _told(self, look: Look, account: str, place: Place, shown: Iterable[Any]) -> frozenset[Any]:
+    def beside(self, view: View, key: Key) -> frozenset[str]:
+        """The sources that have rows in the tables looked at, in this key's place: they count also without a row here."""
+        if not self._looks:
+            return frozenset()
+        place = self._go_to(key)
+        return frozenset(
+            account
+            for account in view.sources
+            if view.counts(account, place)
+            and any(
+                self._found.touches(other, account, place) and self._seen(look, account)
+                for look, other, _ in self._looks
+            )
+        )
+
+    def _go_to(self, key: Key) -> Place | None:
+        place = None if self._rule.collects else self._rule.place(key)
+        if place != self._place:
+            self._place, self._shown, self._turned = place, {}, {}
+        return place
+
+    def _seen(self, look: Look, account: str) -> frozenset[Any]:
+        at = (look.name, account)
+        if at not in self._shown:
+            self._shown[at] = frozenset(self._found.look(look, account, self._place))
+        return self._shown[at]
+
+    def _turns(self, look: Look, other: TableRule, schema: TableSchema, account: str) -> _Turned:
+        """What merges made of an account's rows in the place at hand."""
+        at = (look.name, account)
+        if at not in self._turned:
+            if at not in self._streams:
+                logs = [Log(self._cas, m, other.table, Codec(schema)) for m in sorted(self._merges_into[account])]
+                words = f"rows of {other.table} in the log"
+                made = (ascending(turned(log, look, other, self._expired), words) for log in logs)
+                self._streams[at] = Cursor(heapq.merge(*made, key=lambda item: item[0]), words)
+            found = self._streams[at].at(self._place)
+            lately = frozenset(value for value, matches in found if matches)
+            taken = frozenset(value for value, matches in found if not matches)
+            told = self._told(look, account)
+            self._turned[at] = _Turned(lately | told, lately, taken)
+        return self._turned[at]
+
+    def _told(self, look: Look, account: str) -> frozenset[Any]:
         """Those of the shown values that expired logs know as brought."""
         where = look.where
         if where is None or not self._expired:
             return frozenset()
-        return frozenset(v for v in shown if self._expired.brought(look.table, where, account, place, v))
-
-    def _ahead(self, look: Look, other: TableRule, schema: TableSchema, account: str) -> Cursor[Any]:
-        if (look.name, account) not in self._streams:
-            logs = [Log(self._cas, m, other.table, Codec(schema)) for m in sorted(self._merges_into[account])]
-            words = f"rows of {other.table} in the log"
-            made = (ascending(brought(log, look, other, self._expired), words) for log in logs)
-            self._streams[look.name, account] = Cursor(heapq.merge(*made, key=lambda item: item[0]), words)
-        return self._streams[look.name, account]
+        shown = self._seen(look, account)
+        return frozenset(v for v in shown if self._expired.brought(look.table, where, account, self._place, v))
 
 
-def brought(log: Log, look: Look, other: TableRule, kept: Kept) -> Iterator[tuple[Place, Any]]:
-    """(place, collected value) of each row that this log made match the look's `where`, in key order.
+@dataclass(frozen=True)
+class _Turned:
+    """What merges made of an account's rows in one place.
+
+    :param brought: values of the rows that they made match a look's `where`; `lately`: those that have not expired.
+    :param taken: values of the rows that matched, and do not any more by a merge: a person chose the source's rows.
+    """
+
+    brought: frozenset[Any]
+    lately: frozenset[Any]
+    taken: frozenset[Any]
+
+
+def turned(log: Log, look: Look, other: TableRule, kept: Kept) -> Iterator[tuple[Place, tuple[Any, bool]]]:
+    """(place, (collected value, whether it matches now)) of each row that this log made match, or not match, the look's
+    `where`; by place.
 
     :param kept: takes in what expired entries tell.
     """
+    run: list[tuple[Place, tuple[Any, bool]]] = []
     for entry in log.entries() if look.where else ():
         if entry.kept is not None:
             kept.add(entry.kept)
-        for change in entry.changes:
-            yield from brought_by(change, look, other)
+        if entry.kind == "changes":  # a fold goes back to rows of the entry that it mends
+            yield from sorted(run, key=lambda item: item[0])
+            run = []
+        run += (found for change in entry.changes for found in turned_by(change, look, other))
+    yield from sorted(run, key=lambda item: item[0])
 
 
-def brought_by(change: Change, look: Look, other: TableRule) -> Iterator[tuple[Place, Any]]:
-    """(place, collected value) when this change made its row match the look's `where`."""
+def turned_by(change: Change, look: Look, other: TableRule) -> Iterator[tuple[Place, tuple[Any, bool]]]:
+    """(place, (collected value, whether it matches now)) when this change made its row match the look's `where`, or not."""
     if look.where is None:
         return
     column, value = look.where
     write = change.writes.get(column)
-    if write is not None and write.value == value and (change.before or {}).get(column) != value:
+    before = (change.before or {}).get(column) == value
+    if write is not None and before != (write.value == value):
         values = dict(zip(other.key, change.key, strict=True))
         named = tuple(values.get(c) for c in look.collect)
-        yield other.place(change.key), named[0] if len(named) == 1 else named
+        yield other.place(change.key), (named[0] if len(named) == 1 else named, not before)

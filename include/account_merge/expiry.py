@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from account_merge.codec import Codec, peek
 from account_merge.deactivation import account_log
 from account_merge.errors import TransientError
-from account_merge.evidence import brought_by
+from account_merge.evidence import turned_by
 from account_merge.journal import now
 from account_merge.journal.expired import Record, before_hash, brought_hash, digest, expire, given_hash
 from account_merge.merging import Merging
@@ -155,9 +155,9 @@ class Expiry:
                 return
             change = codec.unchange(data)
             for look in looks:
-                for place, named in brought_by(change, look, rule):
-                    assert look.where is not None
-                    yield brought_hash(self._journal, rule.table, look.where, target, place, named), {}
+                for place, (named, matches) in turned_by(change, look, rule):
+                    if matches and look.where is not None:
+                        yield brought_hash(self._journal, rule.table, look.where, target, place, named), {}
 
         return keep
 

@@ -127,7 +127,7 @@ def mend(
     blind, notes = late(rule, steps, row, settings)
     short = [replace(step, change=_totals(rule, step.change)) for step in steps]
     lean, now = replace(rule, derive=()), {c: v for c, v in row.values.items() if rule.strategy(c).ledger}
-    done = replay(lean, short, now, account, standing, first, {}, blind)
+    done = replay(lean, short, now, account, standing, first, lambda merge: {}, blind)
     given = {
         source: less
         for source, totals in most.items()

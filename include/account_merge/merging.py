@@ -19,7 +19,7 @@ from account_merge.journal import Journal, now
 from account_merge.journal.log import Log, ends
 from account_merge.journal.merges import CHILDREN, next_settle
 from account_merge.model import Merge
-from account_merge.past import history_of
+from account_merge.past import history_of, view_of
 from account_merge.places import Places, opened_ms
 from account_merge.rules import RULES, TABLES, TableRule, rule_for, rules_hash
 from account_merge.schema import Tables
@@ -91,9 +91,10 @@ class Merging:
                     "See its report.",
                 )
 
+        history = history_of(self, merge, rule)
+        view = view_of(self, merge, rule, history.seeding)
         return TableMerge(
-            self.store, self.journal, self.settings, self.tables, rule, merge, history_of(self, merge, rule), guard or running,
-            self.places.kept(merge, rule), progress, self.places.yielded(merge, rule),
+            self.store, self.journal, self.settings, self.tables, rule, merge, history, view, guard or running, progress,
         )  # fmt: skip
 
     def merge_table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> dict[str, Any]:

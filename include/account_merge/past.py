@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from account_merge.evidence import View
 from account_merge.journal import Journal
 from account_merge.model import Merge
 from account_merge.rules import TABLES, TableRule
@@ -41,7 +42,7 @@ class Past:
     :param sources: the source accounts of the standing merges.
     :param merges_into: account -> merges that moved rows to it.
     :param of: the merge, and its settles: the rows that these touched are replayed.
-    :param seeded: those of the sources whose rows the retired job had moved before.
+    :param views: what each of the merges may see of other tables' rows, so that its rows come as it brought them.
     """
 
     account: str
@@ -52,7 +53,12 @@ class Past:
     sources: frozenset[str] = frozenset()
     merges_into: Mapping[str, frozenset[uuid.UUID]] = field(default_factory=dict)
     of: frozenset[uuid.UUID] = frozenset()
-    seeded: frozenset[str] = frozenset()
+    views: Mapping[uuid.UUID, View] = field(default_factory=dict)
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """Every account that a step names, sorted, each once: what leads to rows must not depend on what stands."""
+        return tuple(sorted({self.account, *(s for view in self.views.values() for s in view.sources)}))
 
 
 @dataclass(frozen=True)
@@ -165,10 +171,19 @@ def past_of(merging: Merging, merge: Merge, rule: TableRule, redo: bool) -> Past
     gave = _gave(journal, sources)
     into = {account: merging.standing(journal.merges_into(account)) for account in (*sources, target)}
     into[target] |= {merge.merge_id}
-    told = (seeding_of(journal, merges[i], rule) for i in standing)
-    seeded = frozenset(source for one in told if one for source in one.since)
     elsewhere = frozenset(i for i, m in gave.items() if m.outcome != "undone" and i not in merges)
     withdrawn = frozenset(i for i, m in gave.items() if m.outcome == "undone" and m.request.seeded and i not in merges)
+    views = {
+        i: view_of(merging, m, rule, seeding_of(journal, m, rule)) if rule.looks else View(m.request.sources, target)
+        for i, m in merges.items()
+    }
     return Past(
-        target, logs, frozenset(standing), elsewhere, withdrawn, sources, into, frozenset(gone), seeded
+        target, logs, frozenset(standing), elsewhere, withdrawn, sources, into, frozenset(gone), views
     )  # fmt: skip
+
+
+def view_of(merging: Merging, merge: Merge, rule: TableRule, seeding: Seeding | None) -> View:
+    """What a merge may see of other tables' rows when it merges one table, and which places stay."""
+    places, seeded = merging.places, frozenset(seeding.since if seeding else ())
+    target, sources = merge.survivor or merge.request.target, tuple(sorted(merge.request.sources))
+    return View(sources, target, places.kept(merge, rule), places.yielded(merge, rule), seeded)

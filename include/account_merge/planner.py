@@ -61,6 +61,27 @@ def no_evidence(key: Key) -> Evidence:
     return {}
 
 
+def nobody(key: Key) -> frozenset[str]:
+    """For rules that look at no other table: no source counts that has no row."""
+    return frozenset()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a merge sees of other tables' rows; asked in key order.
+
+    :param at: the evidence for the row with a key.
+    :param beside: the sources that count for the row with a key also where they have none: their rows of the tables
+        looked at belong to it. Such a source stands in the change with an empty row.
+    """
+
+    at: EvidenceFor = no_evidence
+    beside: Callable[[Key], frozenset[str]] = nobody
+
+
+NOTHING_SHOWN = Shown()
+
+
 def merge_values(
     rule: TableRule,
     sources: Mapping[str, Values],
@@ -278,8 +299,8 @@ def plan_row(
     for whose, values in (*rows, ("the target", before or {})):
         remarks += [f"{part} of {whose}: {reason}; it is left as it is" for part, reason in faults(values)]
         remarks += doubts(rule.strategy, whose, usable_row(values))
-    # A row that is nothing but a set of places exists only with one; one that was brought before and is gone was removed.
-    create = base if target is None and choice != TARGET and (writes or not (rule.collects or again)) else 0
+    # One that was brought before and is gone was removed.
+    create = base if target is None and choice != TARGET and (writes or not (rule.needs_values or again)) else 0
     if target is None and again and not create:
         why[""] = "removed at the target after it had been merged: it stays so"
     seeded = {account: totals for account, totals in earlier.seeded.items() if account in sources}
@@ -296,14 +317,14 @@ def plan(
     sources: Mapping[str, Iterable[Row]],
     target: Iterable[Row],
     given: Iterable[tuple[Key, str, HandedOn]],
-    evidence_for: EvidenceFor = no_evidence,
+    shown: Shown = NOTHING_SHOWN,
     skip: Callable[[Key], bool] = lambda key: False,
     mends: Mends = lambda key, held: Mend(),
     handed_on: Callable[[str, Key], Mapping[str, int]] = nothing,
     seeding: Seeding | None = None,
     choose: Callable[[Key], str] = lambda key: COMBINE,
 ) -> Iterator[tuple[Change, int]]:
-    """One change for each key that a source has, in key order, with the base clock that its reads allow (µs).
+    """One change for each key that a source has, or counts for, in key order, with the base clock that its reads allow (µs).
 
     All streams must be sorted by key, which is checked; memory is one row a stream.
 
@@ -321,12 +342,15 @@ def plan(
     merged = heapq.merge(*streams, key=lambda item: item[0])
     for key, group in groupby(merged, key=lambda item: item[0]):
         mine, held, ledger, known = _gathered(group)
-        if not mine or skip(key):
+        if not (mine or held) or skip(key):
+            continue
+        beside = shown.beside(key) - mine.keys()
+        if not mine and not beside:
             continue
         for account in mine:
             _raise(ledger.setdefault(account, {}), handed_on(account, key))
         base = min(row.base for row in (*mine.values(), *([held] if held else [])))
-        values = {account: row.values for account, row in mine.items()}
+        values = {account: row.values for account, row in mine.items()} | {account: Values() for account in beside}
         mend = mends(key, held)
         handed = {account: {**ledger.get(account, {}), **mend.given.get(account, {})} for account in mine}
         notes = (
@@ -338,7 +362,7 @@ def plan(
         known = {a: {c: v for c, v in image.items() if c not in mend.overwritten} for a, image in known.items()}
         earlier = Earlier(known, seeding.seeded, seeding.stays(rule, held)) if seeding else Earlier(known)
         change = plan_row(
-            rule, key, values, held, target_account, base, handed, evidence_for(key), notes, mend.values, earlier,
+            rule, key, values, held, target_account, base, handed, shown.at(key), notes, mend.values, earlier,
             choose(key),
         )  # fmt: skip
         # A source that has not changed since gives no cell of the target another end either.
@@ -363,7 +387,7 @@ def _gathered(
             _raise(ledger.setdefault(account, {}), payload.given)
             if payload.image is not None and (account not in known or payload.at >= known[account].at):
                 known[account] = payload
-    return mine, held, ledger, {account: found.image for account, found in known.items() if found.image is not None}
+    return mine, held, ledger, {account: found.image for account, found in known.items() if found.image}
 
 
 def _raise(known: dict[str, int], to: Mapping[str, int]) -> None:

@@ -71,7 +71,7 @@ class Remains(TableWork):
         done = Cursor(taken, f"the entries of {self._undone.table}")
         absent = self._absent(Log(self._cas, own, self._rule.table, self._codec))
         base = self._store.base()
-        for key, steps in steps_of(self._cas, self._codec, self._past, self._past.of):
+        for key, steps in steps_of(self._cas, self._codec, self._past):
             back = next(iter(done.at(key)), None)
             if after is not None and key <= after:
                 continue

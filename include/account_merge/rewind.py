@@ -21,6 +21,8 @@ from account_merge.rules import TableRule
 
 #: source account -> column -> highest absolute value of a total handed on
 Given = dict[str, dict[str, int]]
+#: What rows of other tables show one of the merges; None: what they show of the account itself, whichever merges stand.
+EvidenceOf = Callable[[uuid.UUID | None], Evidence]
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def without(
     account: str,
     standing: Callable[[uuid.UUID], bool],
     given: Mapping[str, Mapping[str, int]],
-    evidence: Evidence,
+    evidence: EvidenceOf,
     unseen: frozenset[str] = frozenset(),
 ) -> Values | None:
     """What the row is when only the standing merges count; None when there is no row then.
@@ -97,7 +99,7 @@ def without(
         return last
     left = steps[-1].change.after or {}
     moved = {column for column in now if now[column] != left.get(column)}
-    return {**last, **{c: v for c, v in _derived(rule, now, last, account, evidence).items() if c in moved}}
+    return {**last, **{c: v for c, v in _derived(rule, now, last, account, evidence(None)).items() if c in moved}}
 
 
 def replay(
@@ -107,7 +109,7 @@ def replay(
     account: str,
     standing: Callable[[uuid.UUID], bool],
     given: Mapping[str, Mapping[str, int]],
-    evidence: Evidence,
+    evidence: EvidenceOf,
     unseen: frozenset[str] = frozenset(),
 ) -> Replayed:
     """Replays a row; the parameters are those of `without`."""
@@ -133,9 +135,10 @@ def replay(
             known = {s: handed.get(s, {}) for s in step.change.sources}
             by, choice = (folding(rule, step.change.choice), COMBINE) if step.fold else (rule, step.change.choice)
             sources, earlier = step.change.sources, Earlier.of(rule, step.change)
-            brought, handing = merge_values(by, sources, row, account, known, evidence, earlier, choice)
-            # A row that is nothing but a set of places exists only with one; one that was removed stays so.
-            empty = row is None and not any(brought.values()) and (rule.collects or bool(earlier.known))
+            shown = evidence(step.merge)
+            brought, handing = merge_values(by, sources, row, account, known, shown, earlier, choice)
+            # A row that was removed stays so.
+            empty = row is None and not any(brought.values()) and (rule.needs_values or bool(earlier.known))
             row = None if empty else brought
             for source, totals in handing.items():
                 if step.change.choice != SOURCE:

@@ -199,6 +199,11 @@ class TableRule:
         """A row holds a set of places; its key names none."""
         return not set(self.belongs.columns) <= set(self.key)
 
+    @property
+    def needs_values(self) -> bool:
+        """A row without a value says nothing: a set of places, numbers that follow from other tables' rows."""
+        return self.collects or bool(self.looks)
+
     def place(self, key: Key) -> tuple[Any, ...]:
         """The place that a key belongs to."""
         return self.belongs.of(dict(zip(self.key, key, strict=True)))

@@ -29,13 +29,17 @@ MOST_SORTED = 50_000
 
 
 class Sources:
-    """Finds the rows of one merge's accounts."""
+    """Finds the rows of some accounts.
+
+    :param accounts: places that any of them touched lead to the rows of all.
+    """
 
     def __init__(self, store: Store, tables: Tables, settings: Settings, accounts: Sequence[str]) -> None:
         self._store, self._tables, self._settings = store, tables, settings
         self._accounts = tuple(accounts)
         self._scanned: dict[str, dict[str, list[Key]]] = {}
         self._unseen: dict[str, str] = {}
+        self._touched: dict[tuple[str, str], frozenset[Values]] = {}
 
     # --- rows -----------------------------------------------------------------------------------------------------
     def rows(self, rule: TableRule, account: str) -> Iterator[Row]:
@@ -209,22 +213,30 @@ class Sources:
         return stays
 
     # --- looking at other tables ------------------------------------------------------------------------------------
-    def look(self, look: Look, place: Values | None) -> dict[str, set[Any]]:
-        """What each account's rows of another table show, in one place or (None) in all."""
+    def look(self, look: Look, account: str, place: Values | None) -> Iterator[Any]:
+        """What an account's rows of another table show, in one place or (None) in all."""
         other = next(rule for rule in RULES if rule.table == look.table)
         schema = self._tables.of(other)
         if schema is None:
-            return {}
+            return
         names = [*look.collect, *([look.where[0]] if look.where else [])]
         width = len(look.collect)
-        found: dict[str, set[Any]] = {}
-        for account in self._accounts:
-            rows = self._shown(other, schema, account, names, place)
-            kept = (
-                tuple(map(usable, row[:width])) for row in rows if look.where is None or row[width] == look.where[1]
-            )
-            found[account] = {row[0] if width == 1 else row for row in kept if row[0] is not None}
-        return found
+        for row in self._shown(other, schema, account, names, place):
+            if look.where is None or row[width] == look.where[1]:
+                named = tuple(map(usable, row[:width]))
+                if named[0] is not None:
+                    yield named[0] if width == 1 else named
+
+    def touches(self, rule: TableRule, account: str, place: Values | None) -> bool:
+        """Whether an account may have rows of a table in a place: where one reading tells all of its places, they do."""
+        schema = self._tables.of(rule)
+        if schema is None or place is None or self.way(rule) not in ("partition", "index"):
+            return schema is not None
+        if (rule.table, account) not in self._touched:
+            found = self._store.values(schema, rule.belongs.columns, {schema.user.logical: account})
+            named = (dict(zip(rule.belongs.columns, values, strict=True)) for values in found)
+            self._touched[rule.table, account] = frozenset(rule.belongs.of(known) for known in named)
+        return place in self._touched[rule.table, account]
 
     def _shown(
         self, rule: TableRule, schema: TableSchema, account: str, names: Sequence[str], place: Values | None

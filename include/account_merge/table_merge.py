@@ -9,7 +9,7 @@ from typing import Any
 
 from account_merge.cursor import ascending, rising
 from account_merge.engine import Planned, Progress, TableWork
-from account_merge.evidence import Looks
+from account_merge.evidence import Looks, View
 from account_merge.journal import Cas
 from account_merge.journal.expired import Kept
 from account_merge.journal.log import Ledger, Log
@@ -17,7 +17,7 @@ from account_merge.late import mend, mending
 from account_merge.limits import passed
 from account_merge.model import Change, Entry, HandedOn, Key, Merge, Row, Values, Write
 from account_merge.past import History
-from account_merge.planner import Mend, Mends, plan
+from account_merge.planner import Mend, Mends, Shown, plan
 from account_merge.rules import TableRule
 from account_merge.schema import Tables
 from account_merge.settings import Settings
@@ -30,8 +30,7 @@ from account_merge.verify import refold
 class TableMerge(TableWork):
     """Merges one table.
 
-    :param kept: places whose rows stay as the target has them (`on_conflict: skip`).
-    :param yielded: source -> places whose rows come from another source, which was listed first (`on_conflict: skip`).
+    :param view: the accounts, and the places in which their rows stay as they are.
     """
 
     def __init__(
@@ -43,17 +42,15 @@ class TableMerge(TableWork):
         rule: TableRule,
         merge: Merge,
         history: History,
+        view: View,
         guard: Callable[[], None] = lambda: None,
-        kept: frozenset[tuple[Any, ...]] = frozenset(),
         progress: Progress | None = None,
-        yielded: Mapping[str, frozenset[tuple[Any, ...]]] | None = None,
     ) -> None:
-        target = merge.survivor or merge.request.target
-        super().__init__(store, cas, settings, tables, rule, merge, target, rule.table, guard, progress)
-        self._history, self._kept, self._yielded = history, kept, yielded or {}
+        super().__init__(store, cas, settings, tables, rule, merge, view.target, rule.table, guard, progress)
+        self._history, self._view = history, view
         self._expired = Kept(cas)
         self.sources = tuple(sorted(merge.request.sources))
-        self.found = Sources(store, tables, settings, (*self.sources, target))
+        self.found = Sources(store, tables, settings, (*self.sources, view.target))
 
     def remark(self, changes: Iterable[Change]) -> str:
         """What of the table is not moved, and which limits of the platform these changes pass."""
@@ -88,10 +85,9 @@ class TableMerge(TableWork):
 
         return reactivated(rows, logs, self._rule.deactivated, self._expired, expired)
 
-    def _evidence(self) -> Looks:
-        into, seeding = self._history.merges_into, self._history.seeding
-        seeded = frozenset(seeding.since if seeding else ())
-        return Looks(self.found, self._cas, self._tables, self._rule, into, self._kept, seeded, self._yielded)
+    def _shown(self) -> Shown:
+        looks = Looks(self.found, self._cas, self._tables, self._rule, self._history.merges_into)
+        return looks.of(self._view)
 
     def _given(self) -> Iterator[tuple[Key, str, HandedOn]]:
         history = self._history
@@ -108,8 +104,9 @@ class TableMerge(TableWork):
         if past is None:
             return lambda key, held: Mend()
         earlier = self._history.merges_from & past.standing
+        steps = steps_of(self._cas, self._codec, past)
         return mending(
-            steps_of(self._cas, self._codec, past, earlier),
+            ((key, done) for key, done in steps if any(step.of in earlier for step in done)),
             lambda steps, row: mend(
                 self._rule, steps, row, self.account, past.standing.__contains__, self._settings
             ),
@@ -119,7 +116,7 @@ class TableMerge(TableWork):
         """One change for each row that a source has; this is also the preview."""
 
         def behind(rows: Iterable[Row], account: str = "") -> Iterator[Row]:
-            stays = self.found.stays(self._rule, self._yielded.get(account, frozenset()))
+            stays = self.found.stays(self._rule, self._view.yielded.get(account, frozenset()))
             return (row for row in rows if (after is None or row.key > after) and not stays(row.key))
 
         planned = plan(
@@ -128,8 +125,8 @@ class TableMerge(TableWork):
             {account: behind(self._source_rows(account), account) for account in self.sources},
             behind(self.found.rows(self._rule, self.account)),
             self._given(),
-            self._evidence(),
-            self.found.stays(self._rule, self._kept),
+            self._shown(),
+            self.found.stays(self._rule, self._view.kept),
             choose=self._merge.request.choices.of(self._rule.table, self._cas.hidden),
             seeding=self._history.seeding,
             mends=self._mends(),
@@ -139,7 +136,7 @@ class TableMerge(TableWork):
 
     def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
         """Folds in what the platform wrote since."""
-        evidence = self._evidence()
+        evidence = self._shown().at
         folds, base = refold(self._store, self._schema, self._rule, self.account, entry, sent, self._settings, evidence)
         return [self._codec.fitted(fold) for fold in folds], base
 

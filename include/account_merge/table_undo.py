@@ -14,10 +14,11 @@ from typing import Any
 
 from account_merge.choices import TARGET
 from account_merge.codec import Codec
-from account_merge.cursor import Cursor, ascending, rising
+from account_merge.cursor import Cursor, ascending
+from account_merge.derive import Evidence
 from account_merge.engine import Planned, Progress, TableWork, seconds_of
 from account_merge.errors import TransientError
-from account_merge.evidence import Looks
+from account_merge.evidence import Looks, View
 from account_merge.journal import Cas
 from account_merge.journal.expired import Kept
 from account_merge.journal.log import LIST_ATTEMPTS, Ledger, Log
@@ -26,11 +27,11 @@ from account_merge.lifetimes import Side, restored
 from account_merge.model import Change, Entry, Key, Merge, Row, Values, Write
 from account_merge.past import Past
 from account_merge.rewind import Step, change_to, without
-from account_merge.rules import TableRule
+from account_merge.rules import TableRule, rule_for
 from account_merge.schema import Tables
 from account_merge.settings import Settings
 from account_merge.sources import Sources
-from account_merge.store import Store
+from account_merge.store import Store, batched
 from account_merge.verify import floor_of, holds, unseen
 from account_merge.write_times import above
 
@@ -54,31 +55,51 @@ class TableUndo(TableWork):
         super().__init__(store, cas, settings, tables, rule, merge, past.account, log_name, guard, progress)
         self._past = past
         self._why = "the merge is undone" if merge.merge_id not in past.standing else "the merge stands again"
-        self.found = Sources(store, tables, settings, (*sorted(past.sources - {past.account}), past.account))
+        self.found = Sources(store, tables, settings, past.accounts)
 
     def _steps(self) -> Iterator[tuple[Key, list[Step]]]:
-        """What was done to each row that this merge touched, in order; rows in key order."""
-        return steps_of(self._cas, self._codec, self._past, self._past.of)
+        """What was done to each row that this merge touched, or that follows from rows that it touched; in key order."""
+        moved = self._moved()
+        for key, steps in steps_of(self._cas, self._codec, self._past):
+            if any(step.of in self._past.of for step in steps) or self._place(self._rule, key) in moved:
+                yield key, steps
+
+    def _moved(self) -> frozenset[Any]:
+        """The places in which the merge wrote rows that this table's rows follow from."""
+        tables = map(rule_for, sorted({look.table for look in self._rule.looks}))
+        others = [(rule, schema) for rule in tables if (schema := self._tables.of(rule)) is not None]
+        return frozenset(
+            self._place(other, change.key)
+            for other, schema in others
+            for merge in sorted(self._past.of)
+            for entry in Log(self._cas, merge, other.table, Codec(schema)).entries()
+            for change in entry.changes
+            if change.writes or change.create
+        )
+
+    def _place(self, rule: TableRule, key: Key) -> tuple[Any, ...] | None:
+        """The place in which a row meets this table's rows; None where each of these holds many."""
+        return None if self._rule.collects else rule.place(key)
 
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
-        """One change for each row that the merge touched; this is also the preview."""
+        """One change for each row that the merge touched; this is also the preview.
+
+        Rows are read by the steps' own keys: places lead to no row whose enrolment, say, this very undo takes away.
+        """
         replay = self._replay()
-        own = rising(self.found.rows(self._rule, self.account), f"rows of {self._rule.table}")
-        rows = ((row.key, 0, row) for row in own)
-        steps = ((key, 1, done) for key, done in self._steps())
-        base = self._store.base()
-        for key, group in groupby(heapq.merge(rows, steps, key=lambda item: item[:2]), key=lambda item: item[0]):
-            found: dict[int, Any] = {kind: value for _, kind, value in group}
-            row = found.get(0)
-            base = row.base if row else base
-            if 1 in found and (after is None or key > after):
-                blind, notes = late(self._rule, found[1], row, self._settings)
-                yield replay(key, found[1], row, base, blind, notes), base
+        behind = ((key, steps) for key, steps in self._steps() if after is None or key > after)
+        for batch in batched(behind, self._settings.entry_rows):
+            base = self._store.base()
+            rows = self._store.rows_by_key(self._schema, self.account, [key for key, _ in batch])
+            for key, steps in batch:
+                row = rows.get(key)
+                blind, notes = late(self._rule, steps, row, self._settings)
+                yield replay(key, steps, row, base, blind, notes), base
 
     def _replay(self) -> Callable[..., Change]:
         """For one sweep in key order: (key, steps, row, base) -> the change that brings the row to rest."""
-        into, seeded = self._past.merges_into, self._past.seeded
-        looks = Looks(self.found, self._cas, self._tables, self._rule, into, seeded=seeded)
+        looks = Looks(self.found, self._cas, self._tables, self._rule, self._past.merges_into)
+        views, alone = self._past.views, View((), self.account)
         elsewhere = sorted(self._past.elsewhere | self._past.withdrawn)
         logs = [Log(self._cas, m, self._rule.table, self._codec) for m in elsewhere]
         expired = Kept(self._cas)
@@ -93,7 +114,11 @@ class TableUndo(TableWork):
             now = row.values if row else None
             standing, unheard = self._past.standing.__contains__, self._unheard(steps, row)
             handed = self._with_expired(_given(given.at(key)), key, expired)
-            to = without(self._rule, steps, now, self.account, standing, handed, looks(key), blind | unheard)
+
+            def shown(merge: uuid.UUID | None) -> Evidence:
+                return looks.at(views[merge] if merge else alone, key)
+
+            to = without(self._rule, steps, now, self.account, standing, handed, shown, blind | unheard)
 
             def at(column: str) -> int:
                 ours = max(_newest(step.change, column) for step in steps)
@@ -205,17 +230,15 @@ def _kept(left: Values | None, now: Values | None, unheard: frozenset[str]) -> I
             yield f"{column}: written later by the platform; what came later stays"
 
 
-def steps_of(cas: Cas, codec: Codec, past: Past, of: frozenset[uuid.UUID]) -> Iterator[tuple[Key, list[Step]]]:
-    """All that was done to each row that the merges `of` touched, in order; rows in key order."""
+def steps_of(cas: Cas, codec: Codec, past: Past) -> Iterator[tuple[Key, list[Step]]]:
+    """All that was done to each row, in order; rows in key order."""
     logs = [Log(cas, one.merge, one.name, codec) for one in past.logs]
     streams = [
         ascending(row_steps(log, one.brings, position), f"rows of {one.name} in the log")
         for position, (log, one) in enumerate(zip(logs, past.logs, strict=True))
     ]
     for key, group in groupby(heapq.merge(*streams, key=lambda item: item[:2]), key=lambda item: item[0]):
-        steps = [step for _, _, done in group for step in done]
-        if any(step.of in of for step in steps):
-            yield key, steps
+        yield key, [step for _, _, done in group for step in done]
 
 
 def row_steps(log: Log, brings: bool, position: int) -> Iterator[tuple[Key, int, list[Step]]]:

@@ -31,7 +31,7 @@ def merged(rule: Any, target: Values | None, source: Values, choice: str = COMBI
 
 
 def replayed(rule: Any, steps: list[Step], now: Values | None, *gone: uuid.UUID, **more: Any) -> Values | None:
-    return without(rule, steps, now, "t", lambda merge: merge not in gone, {}, {}, **more)
+    return without(rule, steps, now, "t", lambda merge: merge not in gone, {}, lambda merge: {}, **more)
 
 
 @each_rule

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from account_merge.derive import Evidence
 from account_merge.events import parse
 from account_merge.model import Change, HandedOn, Key, Row, Values
-from account_merge.planner import merge_values, plan, plan_row, written_part
+from account_merge.planner import Shown, merge_values, plan, plan_row, written_part
 from account_merge.rules import RULES, rule_for
 from account_merge.settings import Settings
 
@@ -111,9 +111,9 @@ def test_a_row_of_places_exists_only_with_one() -> None:
     groups = rule_for("user_group")
     nothing = {"memberships": {"s": set()}}
     rows = {"s": [Row((), {"groupid": {"g"}}, {}, 70)]}
-    ((change, _),) = plan(groups, "t", rows, [], [], lambda key: nothing)
+    ((change, _),) = plan(groups, "t", rows, [], [], Shown(lambda key: nothing))
     assert (change.create, change.writes) == (0, {})
-    ((change, _),) = plan(groups, "t", rows, [], [], lambda key: {"memberships": {"s": {"g"}}})
+    ((change, _),) = plan(groups, "t", rows, [], [], Shown(lambda key: {"memberships": {"s": {"g"}}}))
     assert (change.create, change.writes["groupid"].value) == (70, {"g"})
 
 
@@ -225,7 +225,7 @@ def test_each_case_of_one_event_is_planned_right(case: dict[str, Any], table: st
         {source: stream(held.get(source, {})) for source in event.sources},
         stream(held.get(event.target, {})),
         [],
-        lambda key: finished(case, rule.place(key)),
+        Shown(lambda key: finished(case, rule.place(key))),
     )
     after = applied(held.get(event.target, {}), [change for change, _ in changes])
     free = {f["column"] for f in (*case["free_columns"], *CASES["always_free"]) if f["table"] == table}

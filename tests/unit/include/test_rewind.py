@@ -29,7 +29,7 @@ def merged(rule: Any, target: Values | None, sources: dict[str, Values], handed:
 
 
 def rewound(rule: Any, steps: list[Step], now: Values | None, *gone: uuid.UUID, **more: Any) -> Values | None:
-    return without(rule, steps, now, "t", lambda merge: merge not in gone, {}, {}, **more)
+    return without(rule, steps, now, "t", lambda merge: merge not in gone, {}, lambda merge: {}, **more)
 
 
 def undone(change: Change, now: Values | None, to: Values | None) -> Step:

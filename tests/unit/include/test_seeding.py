@@ -59,8 +59,8 @@ def test_undo_and_redo_of_a_seeded_merge_are_exact(source, target):
     row = None if target is None else Row(KEY, target, dict.fromkeys(target, 5), 100)
     change = plan_row(LESSONS, KEY, {"s": source}, row, "t", 100, {}, {}, earlier=SEEDED)
     steps = [Step("m", change)]
-    assert without(LESSONS, steps, change.after, "t", lambda m: False, {}, {}) == target
-    assert without(LESSONS, steps, change.after, "t", lambda m: True, {}, {}) == change.after
+    assert without(LESSONS, steps, change.after, "t", lambda m: False, {}, lambda m: {}) == target
+    assert without(LESSONS, steps, change.after, "t", lambda m: True, {}, lambda m: {}) == change.after
 
 
 def test_a_row_that_only_the_source_has_moves_whole():
@@ -77,7 +77,7 @@ def test_a_switch_that_was_turned_after_the_merge_stays(written, since, active):
     assert change.after == {"active": active}
     assert plan_row(*args).after == {"active": True}
     steps = [Step("m", change)]
-    assert without(ENROLMENTS, steps, change.after, "t", lambda m: True, {}, {}) == change.after
+    assert without(ENROLMENTS, steps, change.after, "t", lambda m: True, {}, lambda m: {}) == change.after
 
 
 @pytest.mark.parametrize(("value", "held", "written", "since", "words"), [
