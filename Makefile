@@ -62,8 +62,8 @@ lint: $(STAMP)
 test: $(STAMP) ## all tests, on servers of their own on free ports
 	@$(RUN) -m pytest -q
 
-crash: $(STAMP) ## kill and stop merges, undos, repairs and settles around every request: takes an hour or more
-	@CRASH=all $(RUN) -m pytest -q tests/crash
+crash: $(STAMP) ## kill and stop merges, undos, repairs and settles around every request, and 300 random histories: takes hours
+	@CRASH=all $(RUN) -m pytest -q tests/crash tests/histories
 
 torture: $(STAMP) ## SIGKILL, SIGSTOP and restart of everything while events arrive: make torture SEED=7 FAULTS=500
 	@PYTHONPATH=include $(RUN) -m tests.torture --seed $(SEED) --faults $(FAULTS)

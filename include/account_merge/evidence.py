@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from account_merge.derive import Evidence
 from account_merge.journal import Cas
 from account_merge.journal.expired import Kept
 from account_merge.journal.log import Log
-from account_merge.model import Change, Key
+from account_merge.model import Change, Key, Values
 from account_merge.planner import Shown
 from account_merge.rules import Look, TableRule, rule_for
 from account_merge.schema import Tables, TableSchema
@@ -49,6 +49,29 @@ class View:
         return account in (*self.sources, self.target) and place not in self.yielded.get(account, ())
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """Changes of an account's rows that are planned and not written yet: a preview sees them as done.
+
+    :param changes: table -> its changes, in key order.
+    """
+
+    account: str = ""
+    changes: Mapping[str, Callable[[], Iterable[Change]]] = field(default_factory=dict)
+
+    def of(self, look: Look, other: TableRule, whole: bool) -> Iterator[tuple[Place, tuple[set[Any], set[Any]]]]:
+        """(place, (what a look saw of a row, what it will see)) of each change.
+
+        :param whole: the look is at all places at once.
+        """
+        for change in self.changes[other.table]():
+            sights = (shown_by(look, other, change.key, values) for values in (change.before, change.after))
+            yield () if whole else other.place(change.key), (next(sights), next(sights))
+
+
+NOTHING_AHEAD = Ahead()
+
+
 class Looks:
     """Evidence for one sweep over a table: keys must come in ascending order; the last place's answers are kept.
 
@@ -56,6 +79,7 @@ class Looks:
 
     :param found: finds the rows of the accounts.
     :param merges_into: account -> merges that moved rows to it, undone ones left out.
+    :param ahead: what a preview sees as done.
     """
 
     def __init__(
@@ -65,6 +89,7 @@ class Looks:
         tables: Tables,
         rule: TableRule,
         merges_into: Mapping[str, Iterable[uuid.UUID]],
+        ahead: Ahead = NOTHING_AHEAD,
     ) -> None:
         self._found, self._cas, self._rule, self._merges_into = found, cas, rule, merges_into
         others = ((look, rule_for(look.table)) for look in rule.looks)
@@ -73,6 +98,12 @@ class Looks:
         self._shown: dict[tuple[str, str], frozenset[Any]] = {}
         self._turned: dict[tuple[str, str], _Turned] = {}
         self._streams: dict[tuple[str, str], Cursor[Any]] = {}
+        self._ahead = ahead
+        self._planned = {
+            look.name: Cursor(ahead.of(look, other, rule.collects))
+            for look, other, _ in self._looks
+            if other.table in ahead.changes
+        }
         self._expired = Kept(cas)
 
     def of(self, view: View) -> Shown:
@@ -121,7 +152,11 @@ class Looks:
     def _seen(self, look: Look, account: str) -> frozenset[Any]:
         at = (look.name, account)
         if at not in self._shown:
-            self._shown[at] = frozenset(self._found.look(look, account, self._place))
+            found = set(self._found.look(look, account, self._place))
+            if account == self._ahead.account and look.name in self._planned:
+                for before, after in self._planned[look.name].at(self._place or ()):
+                    found = (found - before) | after
+            self._shown[at] = frozenset(found)
         return self._shown[at]
 
     def _turns(self, look: Look, other: TableRule, schema: TableSchema, account: str) -> _Turned:
@@ -160,6 +195,15 @@ class _Turned:
     brought: frozenset[Any]
     lately: frozenset[Any]
     taken: frozenset[Any]
+
+
+def shown_by(look: Look, other: TableRule, key: Key, values: Values | None) -> set[Any]:
+    """What a look collects of one row; nothing where there is none, or where it does not match the look's `where`."""
+    if values is None or (look.where and values.get(look.where[0]) != look.where[1]):
+        return set()
+    known = {**dict(zip(other.key, key, strict=True)), **values}
+    named = tuple(known.get(c) for c in look.collect)
+    return {named[0] if len(named) == 1 else named}
 
 
 def turned(log: Log, look: Look, other: TableRule, kept: Kept) -> Iterator[tuple[Place, tuple[Any, bool]]]:

@@ -18,7 +18,7 @@ from account_merge.cursor import Cursor, ascending
 from account_merge.derive import Evidence
 from account_merge.engine import Planned, Progress, TableWork, seconds_of
 from account_merge.errors import TransientError
-from account_merge.evidence import Looks, View
+from account_merge.evidence import NOTHING_AHEAD, Looks, View
 from account_merge.journal import Cas
 from account_merge.journal.expired import Kept
 from account_merge.journal.log import LIST_ATTEMPTS, Ledger, Log
@@ -56,6 +56,8 @@ class TableUndo(TableWork):
         self._past = past
         self._why = "the merge is undone" if merge.merge_id not in past.standing else "the merge stands again"
         self.found = Sources(store, tables, settings, past.accounts)
+        #: Of a preview: what the same undo does before this table.
+        self.ahead = NOTHING_AHEAD
 
     def _steps(self) -> Iterator[tuple[Key, list[Step]]]:
         """What was done to each row that this merge touched, or that follows from rows that it touched; in key order."""
@@ -98,7 +100,7 @@ class TableUndo(TableWork):
 
     def _replay(self) -> Callable[..., Change]:
         """For one sweep in key order: (key, steps, row, base) -> the change that brings the row to rest."""
-        looks = Looks(self.found, self._cas, self._tables, self._rule, self._past.merges_into)
+        looks = Looks(self.found, self._cas, self._tables, self._rule, self._past.merges_into, self.ahead)
         views, alone = self._past.views, View((), self.account)
         elsewhere = sorted(self._past.elsewhere | self._past.withdrawn)
         logs = [Log(self._cas, m, self._rule.table, self._codec) for m in elsewhere]

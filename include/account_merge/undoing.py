@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from account_merge.admission import check_run
@@ -12,6 +13,7 @@ from account_merge.alive import TAKING_BACK
 from account_merge.engine import Progress
 from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
 from account_merge.events import sync_events
+from account_merge.evidence import Ahead
 from account_merge.journal.log import Log, ends
 from account_merge.merging import Merging, table_answer
 from account_merge.model import Change, Merge
@@ -122,8 +124,17 @@ class Undoing:
 
     def preview(self, merge: Merge, action: str, rule: TableRule) -> Iterator[tuple[str, Iterator[Change]]]:
         """(log name, changes) of what the action would do in one table; nothing is written."""
-        for work in self._works(replace(merge, state=ACTIONS[action][0]), rule):
+        asked = replace(merge, state=ACTIONS[action][0])
+        before = {look.table for look in rule.looks} & {other.table for other in self.rules(merge)}
+        for work in self._works(asked, rule):
+            if before:
+                planned = {table: partial(self._planned, asked, rule_for(table)) for table in before}
+                work.ahead = Ahead(work.account, planned)
             yield work.log.table, (change for change, _ in work.plan())
+
+    def _planned(self, merge: Merge, rule: TableRule) -> Iterator[Change]:
+        """What an undo or redo would do to the target's rows of one table."""
+        yield from (change for change, _ in next(self._works(merge, rule)).plan())
 
     def table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> dict[str, Any]:
         """Brings one table's rows to what they are without the merge (or with it again), or goes on where it stopped."""
