@@ -100,7 +100,7 @@ class Looks:
         self._streams: dict[tuple[str, str], Cursor[Any]] = {}
         self._ahead = ahead
         self._planned = {
-            look.name: Cursor(ahead.of(look, other, rule.collects))
+            look.name: Cursor(ahead.of(look, other, rule.collects), f"planned rows of {other.table}")
             for look, other, _ in self._looks
             if other.table in ahead.changes
         }
