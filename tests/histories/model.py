@@ -134,9 +134,12 @@ class Model:
 
     # --- what happens ---------------------------------------------------------------------------------------------
     def happen(self, account: str, *things: Thing) -> None:
-        """The account gets these; what it shows already stays what brought it."""
+        """The account gets these; what it shows already stays what brought it.
+
+        An aggregate row that the platform writes anew is the account's own from then on.
+        """
         shown = self.things(account)
-        self.past[account] += [thing for thing in things if thing not in shown]
+        self.past[account] += [thing for thing in things if thing not in shown or thing.kind == "aggregate"]
 
     def merge(self, merge: uuid.UUID, sources: Iterable[str], target: str, asked: Asked) -> Brought:
         """A merge is done."""
