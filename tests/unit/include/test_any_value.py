@@ -150,7 +150,7 @@ def test_any_rows_merge_again_undo_and_are_spoken_of(rule: TableRule, data: st.D
     row = None if target is None else Row((), target)
     change = plan_row(rule, ("k",) * len(rule.key), sources, row, "t", 1, {}, evidence)
     assert all(words for words in change.notes)
-    back = without(rule, [Step(uuid.uuid4(), change)], change.after, "t", lambda merge: False, {}, {})
+    back = without(rule, [Step(uuid.uuid4(), change)], change.after, "t", lambda merge: False, {}, lambda merge: {})
     assert canonical_row(back) == canonical_row(target)
 
 
