@@ -14,6 +14,7 @@ from itertools import groupby, islice
 from typing import Any
 
 from account_merge.choices import COMBINE, SOURCE
+from account_merge.errors import NeedsAttention
 from account_merge.model import Change, Key, Row, Values
 from account_merge.rules import TableRule, rule_for
 from account_merge.table_merge import TableMerge
@@ -21,6 +22,8 @@ from account_merge.terms import Parts, Term, total
 
 #: Keys of one table that are compared at most.
 MOST = 200_000
+#: Lines that a program gets.
+SHOWN = 1_000
 #: Places that are named of those where rows stay behind for one reason.
 NAMED = 5
 
@@ -94,17 +97,19 @@ class Balance:
         return self.complete and not (self.lost or self.behind or self.not_looked_for or self.ambiguous)
 
     def to_dict(self) -> dict[str, Any]:
-        """In JSON's types."""
+        """In JSON's types; of the lines the first `SHOWN`, those that lack something before the others."""
+        found = [(place, words, line) for place, lines in self.places.items() for words, line in lines.items()]
+        found.sort(key=lambda item: item[2].kept)
         lines = [
             {
                 "kind": kind, "place": [str(value) for value in values], "what": words, "sources": dict(line.sources),
                 "target": line.target, "should": line.should, "result": line.result, "short": line.short,
                 "why": dict(line.why),
             }
-            for (kind, values), found in self.places.items() for words, line in found.items()
+            for (kind, values), words, line in found[:SHOWN]
         ]  # fmt: skip
         return {
-            "nothing_lost": self.nothing_lost, "complete": self.complete, "lines": lines,
+            "nothing_lost": self.nothing_lost, "complete": self.complete, "lines": lines, "all_lines": len(found),
             "behind": [{"table": one.table, "why": one.why, "rows": one.rows} for one in self.behind],
             "not_looked_for": dict(self.not_looked_for), "ambiguous": self.ambiguous,
         }  # fmt: skip
@@ -134,9 +139,12 @@ def weigh(tables: Mapping[str, Compared], target: str, left: Left) -> Balance:
     found = Balance()
     for table, compared in tables.items():
         rule = rule_for(table)
-        if note := compared.whole.found.note(rule):
-            found.not_looked_for[table] = note
-        _Table(found, rule, compared, target, left).weigh()
+        try:
+            if note := compared.whole.found.note(rule):
+                found.not_looked_for[table] = note
+            _Table(found, rule, compared, target, left).weigh()
+        except NeedsAttention as error:  # the table may be left out of the merge for that very reason
+            found.not_looked_for[table] = f"{error.message}. {error.remedy}"
     return found
 
 

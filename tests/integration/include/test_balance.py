@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 
 from account_merge.balance import MOST
 from account_merge.choices import Choices
-from account_merge.cli import run_merge
+from account_merge.cli import main, run_merge
 from account_merge.journal.daily import daily
 from account_merge.model import MergeRequest
 
@@ -63,6 +66,22 @@ def test_a_total_is_compared_with_the_sum_and_what_was_handed_on_counts_once(ser
     skipped = service.looking.balance(replace(learners, choices=Choices({"user_content_consumption": "target"})))
     views = skipped.places["course", ("c", "b")]["views"]
     assert (views.sources, views.target, views.should, views.result, views.short) == ({"old": 4}, 10, 10, 10, 0)
+
+
+def test_the_command_says_the_same(service, learners, monkeypatch):
+    monkeypatch.setattr("account_merge.cli.Service", lambda settings: nullcontext(service))
+    call = ["preview", "--source", "old", "--target", "new", "--table", "user_enrolments"]
+    out = io.StringIO()
+    assert main([*call, "--json"], out) == 0
+    found = json.loads(out.getvalue())
+    balance = service.looking.balance(replace(learners, tables=("user_enrolments",)))
+    assert found["balance"] == balance.to_dict()
+    assert found["warnings"] == []
+    out = io.StringIO()
+    assert main(call, out) == 0
+    assert "4 less views than the accounts have together: this table is left out" in out.getvalue()
+    assert "stays behind 2 rows of user_content_consumption" in out.getvalue()
+    assert "nothing is lost" not in out.getvalue()
 
 
 def test_more_rows_than_are_counted_are_said(service, learners, monkeypatch):

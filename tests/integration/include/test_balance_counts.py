@@ -212,7 +212,7 @@ class History:
         for asked in (request, twins):
             merge_id = self.service.open_merge(asked)
             answer = run_merge(self.service, merge_id, publish=False)
-            assert answer["state"] == "completed", (where, answer)
+            assert answer["state"] == "completed", (answer["error"], where)
             if asked is request:
                 report = self.service.report(merge_id).to_dict()["tables"]
         after = counted(self.session, self.keyspace, self.target)

@@ -169,6 +169,10 @@ def test_more_rows_than_can_be_sorted_are_refused_before_anything_is_written(ses
     service, name = shaped(CC, key_of("contentid", "batchid", "courseid"))
     source, target = account(), account()
     have = written(session, service, name, (source, target), random.Random(1), CONTENTS["text"])
+    # A merge that leaves the table out can be previewed; what could not be looked at is named.
+    balance = service.looking.balance(MergeRequest((source,), target, tables=(ENR,)))
+    assert "leave the table out" in balance.not_looked_for[CC]
+    assert not balance.nothing_lost
     merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
     answer = run_merge(service, merge_id, publish=False)
     assert (answer["state"], answer["error"]["code"]) == ("needs_attention", "UNKNOWN_KEY")

@@ -222,7 +222,8 @@ class BalanceOut(BaseModel):
 
     nothing_lost: bool = Field(description="All that the accounts have was looked at, and is in the result.")
     complete: bool = Field(description="False: an account has more rows than are compared.")
-    lines: list[BalanceLine]
+    lines: list[BalanceLine] = Field(description="At most 1,000, those that lack something first.")
+    all_lines: int
     behind: list[BehindOut]
     not_looked_for: dict[str, str] = Field(description="Table: rows that cannot be found, with the remedy.")
     ambiguous: int = Field(description="Rows that can be read two ways; each names both readings.")
