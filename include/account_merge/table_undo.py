@@ -33,7 +33,7 @@ from account_merge.settings import Settings
 from account_merge.sources import Sources
 from account_merge.store import Store, batched
 from account_merge.verify import floor_of, holds, unseen
-from account_merge.write_times import above
+from account_merge.write_times import above, ahead
 
 
 class TableUndo(TableWork):
@@ -123,7 +123,7 @@ class TableUndo(TableWork):
             to = without(self._rule, steps, now, self.account, standing, handed, shown, blind | unheard)
 
             def at(column: str) -> int:
-                ours = max(_newest(step.change, column) for step in steps)
+                ours = max(_newest(step.change, column, base) for step in steps)
                 return max(base, ours + LIST_ATTEMPTS + 1)
 
             change = change_to(key, now, to, at, self._also(steps), self._why)
@@ -202,7 +202,8 @@ def _sides(steps: Sequence[Step], standing: Callable[[uuid.UUID], bool]) -> list
 def _moved(rule: TableRule, change: Change, row: Row | None) -> bool:
     """Whether the row is not what was written, so that the platform wrote since."""
     if change.delete or row is None:
-        return (row is None) != bool(change.delete)
+        # A row without a value is one whose marker lies ahead of the clock: deleting that hides what is written until then.
+        return (row is None or not row.values) != bool(change.delete)
     return any(
         row.written.get(column, 0) > write.timestamp or (row.values.get(column) is None) != (write.value is None)
         if rule.strategy(column).ledger
@@ -219,9 +220,13 @@ def _arrived(row: Row, column: str, write: Write) -> bool:
     return any(elements.get(e, 0) >= write.later.get(e, write.timestamp) for e in write.value)
 
 
-def _newest(change: Change, column: str) -> int:
-    """The highest timestamp that a change gave to a column, or to anything of the row ("")."""
-    writes = [write.timestamp for name, write in change.writes.items() if column in ("", name)]
+def _newest(change: Change, column: str, base: int) -> int:
+    """The highest timestamp that a change gave to a column, or to anything of the row ("") that was not ahead of the clock."""
+    writes = [
+        w.timestamp
+        for name, w in change.writes.items()
+        if column == name or (not column and not ahead(w.timestamp, base))
+    ]
     return max([change.create, change.delete, *writes])
 
 

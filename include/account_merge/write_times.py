@@ -48,8 +48,8 @@ def above(change: Change, row: Row | None, base: int, floor: Floor | None = None
         said = [note for e in _touched(raised) for note in _ahead(f"{column}[{e!r}]", seen.get(e, 0), base)]
         notes += said[:_NAMED]
         notes += [f"{column}: {len(said) - _NAMED} more elements like that"] if len(said) > _NAMED else []
-    if change.delete and row:
-        writes |= _one_by_one(change.delete, row)
+    if change.delete:
+        writes |= _one_by_one(change.delete, row or Row(change.key, {}), floor or {})
     return replace(change, writes=writes, notes=tuple(dict.fromkeys((*change.notes, *notes))))
 
 
@@ -68,24 +68,30 @@ def _seen(column: str, write: Write, row: Row | None) -> Mapping[Any, int] | Non
     return row.elements.get(column) or dict.fromkeys(held, row.written.get(column, 0))
 
 
-def _one_by_one(delete: int, row: Row) -> Iterator[tuple[str, Write]]:
+def _one_by_one(delete: int, row: Row, floor: Floor) -> Iterator[tuple[str, Write]]:
     """What a deletion of the row does not reach, deleted each for itself: a deletion ahead would hide what comes next."""
-    for column, at in row.written.items():
-        if at < delete:
-            continue
-        several = isinstance(row.values.get(column), Mapping | set | frozenset) and column not in row.frozen
-        if several:
-            seen = row.elements.get(column) or dict.fromkeys(row.values[column], at)
-            later = {e: t + 1 for e, t in seen.items() if t >= delete}
-            yield column, Write(None, delete, frozenset(later), later)
-        else:
-            yield column, Write(None, at + 1)
+    for column in sorted({*row.written, *floor}):
+        at = max(row.written.get(column, 0) + 1, floor[column].timestamp if column in floor else 0)
+        times = dict(floor[column].later) if column in floor else {}
+        if times or (isinstance(row.values.get(column), Mapping | set | frozenset) and column not in row.frozen):
+            seen = row.elements.get(column) or dict.fromkeys(row.values.get(column) or (), at - 1)
+            for element, known in seen.items():
+                times[element] = max(known + 1, times.get(element, 0))
+            if later := {e: t for e, t in times.items() if t > delete}:
+                yield column, Write(None, delete, frozenset(later), later)
+        elif at > delete:
+            yield column, Write(None, at)
+
+
+def ahead(at: int, base: int) -> bool:
+    """Whether a time is ahead of the clock that `base` (µs) was read from."""
+    return at > base + _SLACK
 
 
 def _ahead(name: str, at: int, base: int) -> Iterator[str]:
     if at >= LAST:
         yield f"{name}: no write can win against its write time, the last that there is"
-    elif base and at > base + _SLACK:
+    elif base and ahead(at, base):
         hours = (at - base) / 3.6e9
         yield (
             f"{name}: it was written {hours:,.1f} hours ahead of the clock; the new value is put just above that, and "
