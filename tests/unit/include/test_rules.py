@@ -324,7 +324,7 @@ def test_what_the_leading_row_lacks_is_emptied_at_the_target_and_comes_back_by_t
     change = plan_row(rule, ("c", "b"), {"s": source}, Row((), target), "t", 1, {}, {})
     assert change.writes["lrc_progressdetails"].value is None
     assert change.after == source
-    undone = without(rule, [Step(uuid.uuid4(), change)], change.after, "t", lambda merge: False, {}, {})
+    undone = without(rule, [Step(uuid.uuid4(), change)], change.after, "t", lambda merge: False, {}, lambda merge: {})
     assert undone == target
 
 
