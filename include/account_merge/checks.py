@@ -60,6 +60,10 @@ def _capabilities(service: Service) -> Check:
             "no write times of collections: one that the platform wrote with a clock ahead of ours is noticed only when it "
             "hides what a merge wrote; such a merge ends as needs_attention"
         )
+    elif not can.element_write_times:
+        lacks.append(
+            "no write times of single elements: an element that a map or set has already is put above its newest one"
+        )
     if not can.sai:
         lacks.append("no storage-attached indexes: the journal is searched through secondary indexes, which is slower")
     return Check("capabilities", True, f"Cassandra {can.server}; {'; '.join(lacks) or 'it has all that is used'}")
