@@ -74,9 +74,9 @@ def test_a_replay_of_both_merges_is_what_they_left_and_of_neither_what_was_befor
         left = None if one.after is None else Row((), one.after)
         two = plan_row(rule, (), {"s": now}, left, "t", 1, totals, {}, earlier=Earlier({"s": base}))
         steps = [Step("one", one), Step("two", two)]
-        assert without(rule, steps, two.after, "t", lambda merge: True, {}, {}) == two.after
-        assert without(rule, steps, two.after, "t", lambda merge: merge == "one", {}, {}) == one.after
-        assert without(rule, steps, two.after, "t", lambda merge: False, {}, {}) == target
+        assert without(rule, steps, two.after, "t", lambda merge: True, {}, lambda merge: {}) == two.after
+        assert without(rule, steps, two.after, "t", lambda merge: merge == "one", {}, lambda merge: {}) == one.after
+        assert without(rule, steps, two.after, "t", lambda merge: False, {}, lambda merge: {}) == target
 
     check()
 
