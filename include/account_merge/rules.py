@@ -223,7 +223,7 @@ _role = replace(highest("member", "admin"), gap=goes_with.gap)  # nobody becomes
 #: What the platform's fork has beside the last-read columns: it writes them together, from the content read last.
 _last_read = ("lastreadcontentid", "lastreadcontentstatus", "lrc_progressdetails")
 #: Rows of before the platform kept that time show only when they were last changed.
-_read_at = ("lastcontentaccesstime", "datetime")
+_read_at = ("lastcontentaccesstime", "datetime", "lastreadcontentstatus")
 _numbers = per_key(
     {"completedCount": maximum, "score:*": maximum, "max_score:*": maximum, "attempts_count:*": maximum, "*": maximum}
 )
@@ -372,7 +372,7 @@ RULES: tuple[TableRule, ...] = (
         },
         derive=(
             follow(
-                ("last_attempted_on", "updated_on", "created_on", "total_score"),
+                ("last_attempted_on", "total_score", "updated_on", "created_on"),
                 ("created_on", "updated_on", "total_score", "total_max_score", "grand_total", "question"),
                 apart=True,
                 unknown=True,
@@ -550,7 +550,7 @@ RULES: tuple[TableRule, ...] = (
         },
         derive=(
             follow(
-                ("progress", "completionpercentage", "datetime"),
+                ("progress", "completionpercentage", ("last_access_time", "lastaccesstime"), "datetime"),
                 ("completionpercentage", "progressdetails"),
                 apart=True,
                 unknown=True,

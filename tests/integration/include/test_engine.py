@@ -14,7 +14,7 @@ from account_merge.model import MergeRequest
 from account_merge.rules import TABLES
 from account_merge.service import Service
 from account_merge.store import Store
-from tests.learners import BATCH, COURSE, account, aggregate, enrolment, lesson, put, rows
+from tests.learners import BATCH, COURSE, account, aggregate, enrolment, lesson, moment, put, rows
 
 CC, ENR, AGG, ASM = "user_content_consumption", "user_enrolments", "user_activity_agg", "assessment_aggregator"
 
@@ -193,6 +193,30 @@ def test_deactivated_source_rows_are_inactive_and_the_target_s_are_as_they_were_
     assert (shown(target), shown(last)) == ([False], [state])
     service.undo(service.journal.find("accounts", last)[0].merge_id, publish=False)
     assert (shown(target), shown(last)) == ([state], [])
+
+
+def test_where_a_learner_was_last_comes_from_one_account_and_the_undo_gives_it_back(session, keyspace, service):
+    """Old rows show no time of access: then the last change decides. What the row that leads lacks is emptied."""
+    source, target = account(), account()
+    late, early = moment("2024-05-01T10:00:00Z"), moment("2024-02-01T10:00:00Z")
+    put(session, keyspace, ENR, enrolment(source, datetime=late, lastreadcontentid="late"))
+    put(session, keyspace, ENR, enrolment(
+        target, datetime=early, lastcontentaccesstime=early, lastreadcontentid="early", lastreadcontentstatus=2,
+        completedon=moment("1970-01-20T10:00:00Z")))  # fmt: skip
+    before = rows(session, keyspace, ENR, target)
+    merge_id = uuid.UUID(merge(service, source, target)["id"])
+    row = rows(session, keyspace, ENR, target)[0]
+    assert (row["lastreadcontentid"], row.get("lastreadcontentstatus")) == ("late", None)
+    table = next(t for t in service.report(merge_id).to_dict()["tables"] if t["table"] == ENR)
+    assert [
+        note
+        for r in list(table["rows"])
+        for note in r["notes"]
+        if "completedon: the target has a time that cannot" in note
+    ]
+    assert list(service.audit(merge_id)) == []
+    service.undo(merge_id, publish=False)
+    assert rows(session, keyspace, ENR, target) == before
 
 
 def test_unknown_column_moves_and_an_absent_table_is_said(session, own_service):

@@ -131,9 +131,15 @@ BY_COLUMN: dict[str | tuple[str, str], st.SearchStrategy[Any]] = {
 FORKS = {"lrc_progressdetails": "text"}
 #: What rows are compared by to find the one whose columns others follow.
 LEADS = {
-    "user_enrolments": {"lastcontentaccesstime", "datetime", "enrolled_date"},
-    "user_entity_enrolments": {"lastcontentaccesstime", "datetime", "enrolled_date"},
-    "user_content_consumption": {"progress", "completionpercentage", "datetime"},
+    "user_enrolments": {"lastcontentaccesstime", "datetime", "lastreadcontentstatus", "enrolled_date"},
+    "user_entity_enrolments": {"lastcontentaccesstime", "datetime", "lastreadcontentstatus", "enrolled_date"},
+    "user_content_consumption": {
+        "progress",
+        "completionpercentage",
+        "last_access_time",
+        "lastaccesstime",
+        "datetime",
+    },
     "assessment_aggregator": {"last_attempted_on", "updated_on", "created_on", "total_score"},
 }
 
@@ -466,6 +472,7 @@ def test_who_removed_somebody_goes_with_the_membership_that_stands() -> None:
     ended = {"status": "inactive", "removedby": "r", "removedon": DAYS[2]}
     active = {"status": "active"}
     assert merge_values(MEMBER, {"s": ended}, active, "t", {}, {})[0] == active
+    assert merge_values(MEMBER, {"s": active}, ended, "t", {}, {})[0] == active  # nobody removed the one that stands
     assert merge_values(MEMBER, {"s": ended, "s2": active}, None, "t", {}, {})[0] == active
     later = {"status": "inactive", "removedby": "x", "removedon": DAYS[5]}
     assert merge_values(MEMBER, {"s": later}, ended, "t", {}, {})[0] == later
