@@ -116,6 +116,12 @@ def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
         yield group
 
 
+def _element_times(elements: Iterable[Any], times: Sequence[int]) -> dict[Any, int]:
+    """Element -> its write time, from the times in the order of the elements; the newest where two are one in Python."""
+    held = list(elements)
+    return dict(zip(held, times, strict=True)) if len(held) == len(times) else dict.fromkeys(held, max(times))
+
+
 class Store:
     """Reads and writes one account's rows of a table. Every method raises what `driver_error` makes of a failure.
 
@@ -196,8 +202,7 @@ class Store:
         timed = [c for c in columns if schema.columns[c].write_time]
         mortal = [c for c in columns if schema.columns[c].expires]
         written = {c: t for c, t in zip(timed, times, strict=False) if t is not None}
-        # Of a collection: one time for each element, in its order.
-        elements = {c: dict(zip(values[c], t, strict=True)) for c, t in written.items() if isinstance(t, list)}
+        elements = {c: _element_times(values.get(c, ()), t) for c, t in written.items() if isinstance(t, list)}
         written |= {c: max(times.values()) for c, times in elements.items()}
         left = {c: s for c, s in zip(mortal, times[len(timed) :], strict=True) if s is not None}
         ends = {c: int(time.time()) + s for c, s in left.items()} if left else {}
