@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import uuid
 
 import pytest
@@ -21,6 +22,18 @@ CC, ENR = "user_content_consumption", "user_enrolments"
 FIRST = "cassandra"  # the user that a new Cassandra has, and its password
 
 
+def once_the_first_user_is_there(settings):
+    """A new Cassandra makes its first user a moment after it answers."""
+    until = time.monotonic() + 120
+    while True:
+        try:
+            return connect(settings)
+        except NeedsAttention:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
 @pytest.fixture(scope="module")
 def guarded(guarded_stack):
     """The settings of a user who may do all, with keyspaces and a journal."""
@@ -30,7 +43,7 @@ def guarded(guarded_stack):
         "ACCOUNT_MERGE_JOURNAL_KEYSPACE": "g_journal",
     }  # fmt: skip
     settings = Settings.from_env(environment)
-    cluster, session = connect(settings)
+    cluster, session = once_the_first_user_is_there(settings)
     provision.create_tables(session, keyspace="g_courses")
     with Service(settings) as service:
         service.create_journal()
