@@ -26,7 +26,7 @@ TABLES = tuple(dict.fromkeys(TABLE_OF.values()))
 LEARNING, BELONGING = (AGG, ENR, ASM, CC), (LIST, MEMBER, PROGRAM)
 #: What a request may be refused with; anything else that is raised fails the history.
 REFUSED = {
-    "UNDO_FIRST", "ALREADY_MERGED", "INTO_ITSELF", "CANNOT_REDO", "CANNOT_UNDO", "EXPIRED", "SAME_ACCOUNT", "NO_SOURCE",
+    "UNDO_FIRST", "UNDO_WINDOW_OVER", "ALREADY_MERGED", "INTO_ITSELF", "CANNOT_REDO", "CANNOT_UNDO", "EXPIRED", "SAME_ACCOUNT", "NO_SOURCE",
 }  # fmt: skip
 
 Dice = random.Random
