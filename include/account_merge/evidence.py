@@ -23,6 +23,7 @@ from account_merge.planner import Shown
 from account_merge.rules import Look, TableRule, rule_for
 from account_merge.schema import Tables, TableSchema
 from account_merge.sources import Sources
+from account_merge.values import usable
 
 Place = tuple[Any, ...]
 
@@ -36,6 +37,8 @@ class View:
     :param kept: places whose rows stay as the target has them; the evidence `kept` names them.
     :param yielded: source -> places whose rows come from another source; the evidence `yielded` names them.
     :param seeded: sources whose rows the retired job had moved before; the evidence `seeded` names them.
+    :param merge: of a merge that is replayed, its id: what its sources showed is read from its logs.
+    :param logged: the tables that have such a log. A source may have gone on since, and what it has now was not brought.
     """
 
     sources: tuple[str, ...]
@@ -43,6 +46,8 @@ class View:
     kept: frozenset[Place] = frozenset()
     yielded: Mapping[str, frozenset[Place]] = field(default_factory=dict)
     seeded: frozenset[str] = frozenset()
+    merge: uuid.UUID | None = None
+    logged: frozenset[str] = frozenset()
 
     def counts(self, account: str, place: Place | None) -> bool:
         """Whether what an account shows in a place counts: it is of this merge and does not yield there."""
@@ -97,6 +102,7 @@ class Looks:
         self._place: Place | None = None
         self._shown: dict[tuple[str, str], frozenset[Any]] = {}
         self._turned: dict[tuple[str, str], _Turned] = {}
+        self._showed: dict[tuple[str, uuid.UUID], dict[str, frozenset[Any]]] = {}
         self._streams: dict[tuple[str, str], Cursor[Any]] = {}
         self._ahead = ahead
         self._planned = {
@@ -118,7 +124,13 @@ class Looks:
         place, found = self._go_to(key), dict[str, Mapping[str, Any]]()
         accounts = [account for account in self._merges_into if view.counts(account, place)]
         for look, other, schema in self._looks:
-            found[look.name] = {account: self._seen(look, account) for account in accounts}
+            images = self._images(view.merge, look, other, schema) if view.merge and look.table in view.logged else None
+            found[look.name] = {
+                account: self._seen(look, account)
+                if images is None or account == view.target
+                else images.get(account, frozenset())
+                for account in accounts
+            }
             if place is not None and look.where is not None:
                 turned = {account: self._turns(look, other, schema, account) for account in self._merges_into}
                 found[look.name] = {a: values | turned[a].taken for a, values in found[look.name].items()}
@@ -146,7 +158,7 @@ class Looks:
     def _go_to(self, key: Key) -> Place | None:
         place = None if self._rule.collects else self._rule.place(key)
         if place != self._place:
-            self._place, self._shown, self._turned = place, {}, {}
+            self._place, self._shown, self._turned, self._showed = place, {}, {}, {}
         return place
 
     def _seen(self, look: Look, account: str) -> frozenset[Any]:
@@ -158,6 +170,21 @@ class Looks:
                     found = (found - before) | after
             self._shown[at] = frozenset(found)
         return self._shown[at]
+
+    def _images(
+        self, merge: uuid.UUID, look: Look, other: TableRule, schema: TableSchema
+    ) -> dict[str, frozenset[Any]]:  # fmt: skip
+        """Source account -> what it showed in the place at hand when a merge was done, by that merge's log."""
+        if (look.name, merge) not in self._showed:
+            at, words = (look.name, str(merge)), f"rows of {other.table} in the log"
+            if at not in self._streams:
+                log = Log(self._cas, merge, other.table, Codec(schema))
+                self._streams[at] = Cursor(images_of(log, look, other, self._rule.collects), words)
+            found: dict[str, frozenset[Any]] = {}
+            for account, values in self._streams[at].at(self._place or ()):
+                found[account] = found.get(account, frozenset()) | values
+            self._showed[look.name, merge] = found
+        return self._showed[look.name, merge]
 
     def _turns(self, look: Look, other: TableRule, schema: TableSchema, account: str) -> _Turned:
         """What merges made of an account's rows in the place at hand."""
@@ -202,8 +229,21 @@ def shown_by(look: Look, other: TableRule, key: Key, values: Values | None) -> s
     if values is None or (look.where and values.get(look.where[0]) != look.where[1]):
         return set()
     known = {**dict(zip(other.key, key, strict=True)), **values}
-    named = tuple(known.get(c) for c in look.collect)
-    return {named[0] if len(named) == 1 else named}
+    named = tuple(usable(known.get(c)) for c in look.collect)
+    return set() if named[0] is None else {named[0] if len(named) == 1 else named}
+
+
+def images_of(
+    log: Log, look: Look, other: TableRule, whole: bool
+) -> Iterator[tuple[Place, tuple[str, set[Any]]]]:  # fmt: skip
+    """(place, (source account, what a look saw of its row)) of each row that a merge found.
+
+    :param whole: the look is at all places at once.
+    """
+    for entry in log.entries():
+        for change in entry.changes if entry.kind == "changes" else ():
+            for account, values in change.sources.items():
+                yield () if whole else other.place(change.key), (account, shown_by(look, other, change.key, values))
 
 
 def turned(log: Log, look: Look, other: TableRule, kept: Kept) -> Iterator[tuple[Place, tuple[Any, bool]]]:

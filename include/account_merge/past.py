@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from account_merge.evidence import View
@@ -173,13 +173,18 @@ def past_of(merging: Merging, merge: Merge, rule: TableRule, redo: bool) -> Past
     into[target] |= {merge.merge_id}
     elsewhere = frozenset(i for i, m in gave.items() if m.outcome != "undone" and i not in merges)
     withdrawn = frozenset(i for i, m in gave.items() if m.outcome == "undone" and m.request.seeded and i not in merges)
-    views = {
-        i: view_of(merging, m, rule, seeding_of(journal, m, rule)) if rule.looks else View(m.request.sources, target)
-        for i, m in merges.items()
-    }
+    views = {i: _replayed(merging, m, rule) for i, m in merges.items()}
     return Past(
         target, logs, frozenset(standing), elsewhere, withdrawn, sources, into, frozenset(gone), views
     )  # fmt: skip
+
+
+def _replayed(merging: Merging, merge: Merge, rule: TableRule) -> View:
+    """What a merge of the past saw of other tables' rows."""
+    if not rule.looks:
+        return View(merge.request.sources, merge.survivor or merge.request.target)
+    view = view_of(merging, merge, rule, seeding_of(merging.journal, merge, rule))
+    return replace(view, merge=merge.merge_id, logged=frozenset(merge.request.tables or TABLES))
 
 
 def view_of(merging: Merging, merge: Merge, rule: TableRule, seeding: Seeding | None) -> View:

@@ -147,9 +147,10 @@ class World:
         certified = self.dice.random() < 0.3
         things += [Thing("certificate", course, f"c{self.number}")] if certified else []
         counted = model.some(user, "aggregate", course) or (user, course) not in self.lagging
-        tried = counted and self.dice.random() < 0.3
+        # A number that the platform writes again as it was shows nobody that it did: a try comes with one that changes.
+        tried = counted and (new or Thing("aggregate", course) in model.past[user]) and self.dice.random() < 0.3
         if tried:
-            score = self.dice.randint(1, 10)
+            score = self.number
             name = f"t{self.number}"
             things += [Thing("attempt", course, name, score), Thing("detail", course, name, score)]
         if counted and (new or tried or not model.some(user, "aggregate", course)):
