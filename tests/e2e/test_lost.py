@@ -17,10 +17,11 @@ MERGE, UNDO = "account_merge", "account_merge_undo"
 @pytest.fixture
 def slots(airflow):
     """Sets the slots of the merges' pool: without one, tasks are scheduled and none is given to the executor."""
-    before = airflow.get("pools/account_merge")["slots"]
+    before = airflow.get("pools/account_merge")
+    named = {name: before[name] for name in ("slots", "description", "include_deferred")}
 
-    def to(number=before):
-        airflow.patch("pools/account_merge?update_mask=slots", {"pool": "account_merge", "slots": number})
+    def to(number=before["slots"]):
+        airflow.patch("pools/account_merge", {"pool": "account_merge", **named, "slots": number})
 
     yield to
     to()
@@ -61,7 +62,9 @@ def test_a_merge_and_an_undo_whose_task_was_lost_go_on(
     run = core.journal.need(merge_id).run_ids[-1]
     for dag, task, ends in ((MERGE, "admit", "completed"), (UNDO, "begin", "undone")):
         wait_for(
-            lambda dag=dag, run=run, task=task: airflow.states(dag, run).get(task) == "scheduled",
+            lambda dag=dag, run=run, task=task: (
+                airflow.run(dag, run) is not None and airflow.states(dag, run).get(task) == "scheduled"
+            ),
             120,
             f"{task} scheduled",
         )
