@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from account_merge.choices import COMBINE, SOURCE, TARGET
+from account_merge.combining import folding, merge_values
 from account_merge.derive import Evidence, Side
 from account_merge.model import Change, Key, Values, Write
 from account_merge.news import Earlier
-from account_merge.planner import folding, merge_values
 from account_merge.rules import TableRule
 
 #: source account -> column -> highest absolute value of a total handed on

@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from account_merge.choices import SOURCE
+from account_merge.combining import folding
 from account_merge.journal.log import LIST_ATTEMPTS
 from account_merge.lifetimes import alive, lasting
 from account_merge.model import Change, Entry, Row, Write, put
 from account_merge.news import Earlier
-from account_merge.planner import EvidenceFor, folding, plan_row
+from account_merge.planner import EvidenceFor, plan_row
 from account_merge.rules import TableRule
 from account_merge.schema import TableSchema
 from account_merge.settings import Settings

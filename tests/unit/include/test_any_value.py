@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from account_merge.combining import merge_values
 from account_merge.comparing import number, size, time
 from account_merge.model import Row, Values
 from account_merge.moments import believable, instant
-from account_merge.planner import merge_values, plan_row
+from account_merge.planner import plan_row
 from account_merge.rewind import Step, without
 from account_merge.rules import RULES, TABLES, TableRule
 from account_merge.strategies import Strategy, attempt_of, minimum

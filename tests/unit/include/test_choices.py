@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from account_merge.choices import COMBINE, MOST, SOURCE, TARGET, Choices, row_name
+from account_merge.combining import merge_values
 from account_merge.errors import InvalidRequest
 from account_merge.model import Change, MergeRequest, Row, Values, Write
-from account_merge.planner import merge_values, plan, plan_row
+from account_merge.planner import plan, plan_row
 from account_merge.requests import check_request, options_of
 from account_merge.rewind import Step, without
 from account_merge.rules import RULES, TABLES, rule_for

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from account_merge.combining import merge_values
 from account_merge.model import Row, Values
 from account_merge.news import Earlier
-from account_merge.planner import merge_values, plan_row
+from account_merge.planner import plan_row
 from account_merge.rewind import Step, without
 from account_merge.rules import RULES, TABLES, rule_for
 from tests.unit.include.test_rules import rows_of

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from account_merge.combining import merge_values
 from account_merge.derive import Evidence
 from account_merge.events import parse
 from account_merge.model import Change, HandedOn, Key, Row, Values
-from account_merge.planner import Shown, merge_values, plan, plan_row, written_part
+from account_merge.planner import Shown, plan, plan_row, written_part
 from account_merge.rules import RULES, rule_for
 from account_merge.settings import Settings
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from account_merge import rules as rules_module
+from account_merge.combining import merge_values
 from account_merge.derive import (
     Evidence,
     Side,
@@ -25,7 +26,7 @@ from account_merge.derive import (
 )
 from account_merge.following import follow
 from account_merge.model import Row, Values
-from account_merge.planner import merge_values, plan_row
+from account_merge.planner import plan_row
 from account_merge.remarks import same_name
 from account_merge.rewind import Step, without
 from account_merge.rules import RULES, TABLES, Example, Place, TableRule, rule_for, rules_hash

@@ -7,8 +7,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from account_merge.combining import merge_values
 from account_merge.model import Change, Row, Values
-from account_merge.planner import merge_values, plan_row
+from account_merge.planner import plan_row
 from account_merge.rules import TableRule
 from tests.unit.include.test_rules import EVIDENCE, each_rule, rows_of, totals
 

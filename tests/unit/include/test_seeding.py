@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from account_merge.combining import merge_values
 from account_merge.derive import Side, scores_of_attempts, union_count
 from account_merge.errors import InvalidRequest
 from account_merge.events import MergeEvent
 from account_merge.model import Row
 from account_merge.news import Earlier
-from account_merge.planner import merge_values, plan, plan_row
+from account_merge.planner import plan, plan_row
 from account_merge.requests import options_of, request_of
 from account_merge.rewind import Step, without
 from account_merge.rules import rule_for
