@@ -95,4 +95,4 @@ def _changed(mine: Any, old: Any, new: Any) -> Any:
         return set(mine or ()) | (set(new) - set(old or ()))
     if isinstance(new, list):
         return revert_list(new, old or [], mine or [])
-    return mine if new is None else new
+    return new
