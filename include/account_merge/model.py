@@ -25,6 +25,7 @@ class Row:
     :param elements: logical column -> element of a map or set -> its write time, where the server tells.
     :param ends: logical column -> when the cell expires, s since the epoch; only of those that do.
     :param frozen: columns that are written as a whole, also where they hold a collection.
+    :param read: µs; that clock itself: what is written at most then is not ahead of it.
     """
 
     key: Key
@@ -34,6 +35,7 @@ class Row:
     elements: Mapping[str, Mapping[Any, int]] = field(default_factory=dict)
     ends: Mapping[str, int] = field(default_factory=dict)
     frozen: frozenset[str] = frozenset()
+    read: int = 0
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,8 @@ class Store:
         written |= {c: max(times.values()) for c, times in elements.items()}
         left = {c: s for c, s in zip(mortal, times[len(timed) :], strict=True) if s is not None}
         ends = {c: int(time.time()) + s for c, s in left.items()} if left else {}
-        return Row(tuple(map(key_part, raw[:keys])), values, written, base, elements, ends, schema.frozen)
+        read = base + int(self._settings.clock_margin_seconds * 1e6)
+        return Row(tuple(map(key_part, raw[:keys])), values, written, base, elements, ends, schema.frozen, read)
 
     def columns(self, schema: TableSchema) -> frozenset[str]:
         """The names of the columns that a table has at this moment."""

@@ -40,6 +40,7 @@ def above(change: Change, row: Row | None, base: int, floor: Floor | None = None
             writes[column] = replace(raised, timestamp=max(raised.timestamp, at + 1))
             notes += _ahead(column, at, base)
             continue
+        raised = replace(raised, timestamp=max(raised.timestamp, _replaced(seen, row) + 1))
         later = {e: t for e, t in {**(least.later if least else {}), **raised.later}.items() if t > raised.timestamp}
         for element in _touched(raised):
             if (at := seen.get(element, 0)) >= max(raised.timestamp, later.get(element, 0)):
@@ -66,6 +67,14 @@ def _seen(column: str, write: Write, row: Row | None) -> Mapping[Any, int] | Non
         return {}
     held = row.values.get(column) or ()
     return row.elements.get(column) or dict.fromkeys(held, row.written.get(column, 0))
+
+
+def _replaced(seen: Mapping[Any, int], row: Row | None) -> int:
+    """When a map or set may have been put as a whole, which deletes all that it held before at that time less one.
+
+    The time of an element that is ahead of the clock is its own only: others would be hidden until then.
+    """
+    return max((at for at in seen.values() if row and at <= row.read), default=0)
 
 
 def _one_by_one(delete: int, row: Row, floor: Floor) -> Iterator[tuple[str, Write]]:

@@ -50,13 +50,13 @@ def test_the_union_is_proved_also_when_lessons_were_merged_before_the_counts(ses
     assert completed_count(session, keyspace, target) == 3.0
 
 
-def test_the_union_is_proved_in_a_chain_whose_middle_kept_its_own_count(session, keyspace, service):
+def test_the_union_is_proved_in_a_chain_whose_first_account_counted_nothing(session, keyspace, service):
     a, b, c = account(), account(), account()
     finished(session, keyspace, a, ["L1", "L2"], counted=False)
     finished(session, keyspace, b, ["L3"])
     finished(session, keyspace, c, ["L4"])
     merge(service, a, b)
-    assert completed_count(session, keyspace, b) == 1.0  # the source counted nothing
+    assert completed_count(session, keyspace, b) == 3.0  # its lessons tell, also where it has no aggregate
     merge(service, b, c)
     assert completed_count(session, keyspace, c) == 4.0
 
