@@ -1,10 +1,15 @@
-"""All that was ever done to an account's rows, in order, and what of it counts: what an undo replays."""
+"""All that was ever done to an account's rows, in order, and what of it counts: what an undo replays.
+
+`Known` is the journal as one such look sees it: it asks for each merge and each account once, however often they lead to
+each other.
+"""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from account_merge.evidence import View
@@ -15,6 +20,30 @@ from account_merge.seeding import Seeding
 
 if TYPE_CHECKING:
     from account_merge.merging import Merging
+
+
+class Known:
+    """Merges and accounts as one look at the past finds them, each asked for once."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self.merge: Callable[[uuid.UUID], Merge | None] = cache(journal.get)
+        self.received: Callable[[str], tuple[str, ...]] = cache(journal.received)
+        self._gave: Callable[[str], frozenset[uuid.UUID]] = cache(journal.gave)
+
+    def need(self, merge_id: uuid.UUID) -> Merge:
+        """A merge that must exist."""
+        return self.merge(merge_id) or self._journal.need(merge_id)
+
+    def gave(self, sources: Iterable[str]) -> dict[uuid.UUID, Merge]:
+        """Every merge that one of these accounts was a source of."""
+        ids = frozenset().union(*(self._gave(account) for account in sources))
+        return {i: m for i in ids if (m := self.merge(i)) is not None}
+
+    def standing(self, account: str) -> frozenset[uuid.UUID]:
+        """The merges into an account that were not undone."""
+        ids = (uuid.UUID(name) for name in self.received(account) if "/" not in name)
+        return frozenset(i for i in ids if (one := self.merge(i)) is not None and one.outcome != "undone")
 
 
 @dataclass(frozen=True)
@@ -68,6 +97,7 @@ class History:
     :param merges_from: merges that a source account of this merge was a source of.
     :param lives_here: those of them whose rows live in the account that this merge writes to.
     :param without_images: those of them whose images have expired.
+    :param elsewhere: accounts that the others wrote to: what they had handed on there comes with these accounts' own rows.
     :param withdrawn: undone ones that had taken over what the retired job had moved.
     :param merges_into: account of this merge -> merges that moved rows to it, this one among the target's.
     :param seeding: the sources that the retired job had merged into this target; None when there are none.
@@ -77,6 +107,7 @@ class History:
     merges_from: frozenset[uuid.UUID] = frozenset()
     lives_here: frozenset[uuid.UUID] = frozenset()
     without_images: frozenset[uuid.UUID] = frozenset()
+    elsewhere: frozenset[str] = frozenset()
     withdrawn: frozenset[uuid.UUID] = frozenset()
     merges_into: Mapping[str, frozenset[uuid.UUID]] = field(default_factory=dict)
     seeding: Seeding | None = None
@@ -85,36 +116,43 @@ class History:
 
 def history_of(merging: Merging, merge: Merge, rule: TableRule) -> History:
     """What the work on one table of a merge has to know of earlier merges of its accounts."""
-    journal, sources, target = merging.journal, merge.request.sources, merge.survivor or merge.request.target
-    into = {account: merging.standing(journal.merges_into(account)) for account in (*sources, target)}
+    known, sources, target = Known(merging.journal), merge.request.sources, merge.survivor or merge.request.target
+    into = {account: known.standing(account) for account in (*sources, target)}
     into[target] |= {merge.merge_id}
-    gave = _gave(journal, sources)
+    gave = known.gave(sources)
     standing = {i: m for i, m in gave.items() if m.outcome != "undone" and i != merge.merge_id}
-    here = frozenset(i for i, m in standing.items() if _lives_in(journal, m, target))
+    here = frozenset(i for i, m in standing.items() if _lives_in(known, m, target, rule))
     return History(
         frozenset(standing) | (frozenset({merge.merge_id}) & frozenset(gave)),
         here,
         frozenset(i for i in here if standing[i].expiry and rule.table in (standing[i].request.tables or TABLES)),
+        frozenset(
+            m.survivor or m.request.target
+            for i, m in standing.items()
+            if i not in here and m.outcome == "completed" and rule.table in (m.request.tables or TABLES)
+        ),
         frozenset(i for i, m in gave.items() if m.outcome == "undone" and m.request.seeded),
         into,
-        seeding_of(journal, merge, rule),
-        past_of(merging, merge, rule, redo=False) if frozenset(standing) & into[target] else None,
+        _seeding(known, merge, rule),
+        _past(merging, known, merge, rule, redo=False) if frozenset(standing) & into[target] else None,
     )
 
 
-def _gave(journal: Journal, sources: Iterable[str]) -> dict[uuid.UUID, Merge]:
-    """Every merge that one of these accounts was a source of."""
-    ids = frozenset().union(*(journal.gave(account) for account in sources))
-    return {i: m for i in ids if (m := journal.get(i)) is not None}
+def _lives_in(known: Known, merge: Merge, target: str, rule: TableRule) -> bool:
+    """Whether what a merge wrote to one table is in `target`: there, or in an account whose rows of it were merged into it."""
+    todo, seen = [merge], set[uuid.UUID]()
+    while todo:
+        one = todo.pop()
+        seen.add(one.merge_id)
+        wrote_to = one.survivor or one.request.target
+        if wrote_to == target:
+            return True
+        onward = (m for m in known.gave((wrote_to,)).values() if m.outcome == "completed" and m.merge_id not in seen)
+        todo += [m for m in onward if rule.table in (m.request.tables or TABLES)]
+    return False
 
 
-def _lives_in(journal: Journal, merge: Merge, target: str) -> bool:
-    """Whether the account that a merge wrote to is `target`, or was merged into it."""
-    wrote_to = merge.survivor or merge.request.target
-    return wrote_to == target or journal.survivor(wrote_to) == target
-
-
-def seeding_of(journal: Journal, merge: Merge, rule: TableRule) -> Seeding | None:
+def _seeding(known: Known, merge: Merge, rule: TableRule) -> Seeding | None:
     """Which of a merge's sources the retired job had merged into its target, whoever says so.
 
     That is so when the merge itself says it, and when an earlier one of the same accounts did, also one that was undone:
@@ -124,11 +162,11 @@ def seeding_of(journal: Journal, merge: Merge, rule: TableRule) -> Seeding | Non
     since = {source: (request.dated or 0) * 1000 for source in request.sources if request.seeded}
     counted = set()
     for source in request.sources:
-        for one in _gave(journal, (source,)).values():
+        for one in known.gave((source,)).values():
             before = merge.created_at is None or (one.created_at is not None and one.created_at < merge.created_at)
             if one.merge_id == merge.merge_id or not one.request.seeded or not before:
                 continue
-            if not _lives_in(journal, one, target):
+            if not _lives_in(known, one, target, rule):
                 continue
             since.setdefault(source, (one.request.dated or 0) * 1000)
             if one.sync_sent is not None and rule.table in (one.request.tables or TABLES):
@@ -136,20 +174,21 @@ def seeding_of(journal: Journal, merge: Merge, rule: TableRule) -> Seeding | Non
     return Seeding(since, frozenset(counted)) if since else None
 
 
-def settles_of(journal: Journal, merge: Merge) -> list[Merge]:
+def settles_of(known: Known, merge: Merge) -> list[Merge]:
     """The settles of a merge that stand in the same target."""
-    found = (journal.get(i) for i in journal.merges_into(merge.survivor or merge.request.target))
     standing = ("completed", "abandoned", "undoing")
-    return [
-        m for m in found if m and (m.parent, m.request.origin) == (merge.merge_id, "settle") and m.outcome in standing
-    ]
+    found = (known.merge(i) for i in known.standing(merge.survivor or merge.request.target))
+    settles = [m for m in found if m and (m.parent, m.request.origin) == (merge.merge_id, "settle")]
+    return [m for m in settles if m.outcome in standing]
 
 
-def unexpired(journal: Journal, target: str) -> list[tuple[str, Merge]]:
-    """(operation, merge) of what the account received behind the last that has expired, in order."""
-    names = [name.rpartition("/") for name in journal.received(target)]
-    merges = {text: journal.need(uuid.UUID(text)) for _, _, text in names}
-    found = [(operation, merges[text]) for operation, _, text in names]
+def unexpired(known: Known, target: str) -> list[tuple[str, Merge]]:
+    """(operation, merge) of what the account received behind the last that has expired, in order.
+
+    :raises NeedsAttention: the journal lacks one of them.
+    """
+    names = [name.rpartition("/") for name in known.received(target)]
+    found = [(operation, known.need(uuid.UUID(text))) for operation, _, text in names]
     return found[max((i + 1 for i, (_, m) in enumerate(found) if m.expiry), default=0) :]
 
 
@@ -158,32 +197,36 @@ def past_of(merging: Merging, merge: Merge, rule: TableRule, redo: bool) -> Past
 
     What has expired, and all that the target received before it, belongs to what the rows were before.
     """
-    journal, target = merging.journal, merge.survivor or merge.request.target
+    return _past(merging, Known(merging.journal), merge, rule, redo)
+
+
+def _past(merging: Merging, known: Known, merge: Merge, rule: TableRule, redo: bool) -> Past:
+    target = merge.survivor or merge.request.target
     logs, merges = [], {}
-    for operation, one in unexpired(journal, target):
+    for operation, one in unexpired(known, target):
         log = f"{operation}/{rule.table}" if operation else rule.table
         logs.append(PastLog(one.merge_id, log, brings=not operation))
         merges[one.merge_id] = one
-    gone = {merge.merge_id, *(settle.merge_id for settle in settles_of(journal, merge))}
+    gone = {merge.merge_id, *(settle.merge_id for settle in settles_of(known, merge))}
     standing = {i for i, m in merges.items() if m.outcome != "undone"} - gone
     standing |= {merge.merge_id} if redo else set()
     sources = frozenset(s for i in standing for s in merges[i].request.sources)
-    gave = _gave(journal, sources)
-    into = {account: merging.standing(journal.merges_into(account)) for account in (*sources, target)}
+    gave = known.gave(sources)
+    into = {account: known.standing(account) for account in (*sources, target)}
     into[target] |= {merge.merge_id}
     elsewhere = frozenset(i for i, m in gave.items() if m.outcome != "undone" and i not in merges)
     withdrawn = frozenset(i for i, m in gave.items() if m.outcome == "undone" and m.request.seeded and i not in merges)
-    views = {i: _replayed(merging, m, rule) for i, m in merges.items()}
+    views = {i: _replayed(merging, known, m, rule) for i, m in merges.items()}
     return Past(
         target, logs, frozenset(standing), elsewhere, withdrawn, sources, into, frozenset(gone), views
     )  # fmt: skip
 
 
-def _replayed(merging: Merging, merge: Merge, rule: TableRule) -> View:
+def _replayed(merging: Merging, known: Known, merge: Merge, rule: TableRule) -> View:
     """What a merge of the past saw of other tables' rows."""
     if not rule.looks:
         return View(merge.request.sources, merge.survivor or merge.request.target)
-    view = view_of(merging, merge, rule, seeding_of(merging.journal, merge, rule))
+    view = view_of(merging, merge, rule, _seeding(known, merge, rule))
     return replace(view, merge=merge.merge_id, logged=frozenset(merge.request.tables or TABLES))
 
 

@@ -24,14 +24,14 @@ def revert_value(before: Any, after: Any, now: Any) -> Any:
 
 
 def revert_elements(before: Any, after: Any, now: Any) -> Any:
-    """A map or set with each element that the merge put taken back, and each that came later kept."""
+    """A map or set with each element that the merge put taken back, each that it took put back, and what came later kept."""
     several = isinstance(before or after or now, Mapping)
     before, after, now = before or {}, after or {}, now or {}
     if several:
         kept = {k: v for k, v in now.items() if k not in after or not (v is after[k] or v == after[k])}
         back = {k: v for k, v in before.items() if k not in kept and (k in now or k not in after)}
         return {**back, **kept} or None
-    return (set(now) - (set(after) - set(before))) or None
+    return (set(now) - (set(after) - set(before))) | (set(before) - set(after)) or None
 
 
 def revert_list(before: Any, after: Any, now: Any) -> Any:

@@ -57,7 +57,9 @@ class TableMerge(TableWork):
         since = sorted(self._store.columns(self._schema) - self._schema.names)
         added = [f"column {name} was added meanwhile: the next settle or repair moves it" for name in since]
         limits = passed(self._rule, self._schema, self._store, self.account, changes)
-        return "; ".join(filter(None, dict.fromkeys((self.found.note(self._rule), self._anew(), *added, *limits))))
+        return "; ".join(
+            filter(None, dict.fromkeys((self.found.note(self._rule), self._anew(), self._elsewhere(), *added, *limits)))
+        )
 
     def _anew(self) -> str:
         """What the expired images of earlier merges of these sources mean; empty when there are none."""
@@ -66,6 +68,17 @@ class TableMerge(TableWork):
             f"the images of {len(gone)} earlier merge{'s' * (len(gone) > 1)} of these sources have expired: what they "
             "brought is combined anew, also where people changed it since"
             if gone
+            else ""
+        )
+
+    def _elsewhere(self) -> str:
+        """Whose rows hold what these sources handed on before; empty when those were merged here as well."""
+        accounts = ", ".join(sorted(self._history.elsewhere))
+        totals = any(strategy.ledger for strategy in self._rule.columns.values())
+        return (
+            f"totals of these sources went to account {accounts} before, whose rows of this table were not merged here: "
+            "they come when those are"
+            if accounts and totals
             else ""
         )
 

@@ -10,7 +10,7 @@ from account_merge.errors import InvalidRequest
 from account_merge.journal import now
 from account_merge.merging import Merging
 from account_merge.model import Merge
-from account_merge.past import settles_of, unexpired
+from account_merge.past import Known, settles_of, unexpired
 from account_merge.states import CLOSED, RESUMABLE
 
 #: What each action goes through and ends in, and from which states it may begin.
@@ -63,7 +63,7 @@ class UndoOrder:
         """Refuses what has no images any more, and what is closed for longer than the undo window."""
         target, admitted = merge.survivor or merge.request.target, merge.rules_hash is not None
         if merge.expiry or (
-            admitted and merge.merge_id not in {m.merge_id for _, m in unexpired(self._journal, target)}
+            admitted and merge.merge_id not in {m.merge_id for _, m in unexpired(Known(self._journal), target)}
         ):
             raise InvalidRequest(
                 "EXPIRED",
@@ -85,7 +85,7 @@ class UndoOrder:
         onward = self._journal.merged_by(target)
         if onward is not None and onward.merge_id != merge.merge_id:
             raise self._first(merge, action, onward, f"account {target} was itself merged on")
-        mine = {settle.merge_id for settle in settles_of(self._journal, merge)} if action == "undo" else set()
+        mine = {settle.merge_id for settle in settles_of(Known(self._journal), merge)} if action == "undo" else set()
         through = {i for source in merge.request.sources for i in self._journal.merges_into(source)}
         for later in self._later(merge, target):
             if later.merge_id in mine:

@@ -17,7 +17,7 @@ from account_merge.evidence import Ahead
 from account_merge.journal.log import Log, ends
 from account_merge.merging import Merging, table_answer
 from account_merge.model import Change, Merge
-from account_merge.past import Past, PastLog, past_of, settles_of
+from account_merge.past import Known, Past, PastLog, past_of, settles_of
 from account_merge.places import opened_ms
 from account_merge.remains import Remains, open_remains
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
@@ -192,7 +192,7 @@ class Undoing:
 
     def settles(self, merge: Merge) -> list[Merge]:
         """The settles of a merge that stand: they are taken back with it."""
-        return settles_of(self._journal, merge)
+        return settles_of(Known(self._journal), merge)
 
     def finish(self, merge_id: uuid.UUID, publish: bool = True) -> dict[str, Any]:
         """Publishes the target's sync events once more and ends the undo (or redo); may be repeated.

@@ -7,7 +7,7 @@ numbers and rows in the tables must be what these sets say.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 CC, ENR, AGG, ASM = "user_content_consumption", "user_enrolments", "user_activity_agg", "assessment_aggregator"
@@ -50,10 +50,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Asked:
-    """How a merge was asked for; the fields are those of the request.
-
-    :param kept: under `skip`, of a settle or repair: what its parent kept out; it is looked at once.
-    """
+    """How a merge was asked for; the fields are those of the request."""
 
     tables: tuple[str, ...]
     on_conflict: str = "combine"
@@ -81,12 +78,30 @@ class Asked:
 class Brought:
     """What a merge brought an account.
 
+    :param of: source -> what of it the source has handed on.
     :param hides: rows of which what was there before does not show while the merge stands: the source's were chosen.
     """
 
     merge: uuid.UUID
-    things: frozenset[Thing]
+    of: Mapping[str, frozenset[Thing]]
     hides: frozenset[tuple[str, str, str]] = frozenset()
+
+    @property
+    def things(self) -> frozenset[Thing]:
+        """All that it brought."""
+        return frozenset(thing for things in self.of.values() for thing in things)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What a merge decided under `skip`, once: a settle or repair of it decides only on places that are new.
+
+    :param stay: places that the target had by itself.
+    :param comes: place -> the source that it comes from.
+    """
+
+    stay: frozenset[str]
+    comes: Mapping[str, str]
 
 
 @dataclass
@@ -94,12 +109,14 @@ class Model:
     """Accounts and merges.
 
     :param past: account -> what happened to it, in order: its own things, and what merges brought.
+    :param skipped: merge -> what it decided, of those that were asked for with `skip`.
     :param off: (merge, account) -> courses in which the merge set the account's enrolments inactive.
     :param unsure: (account, course) whose numbers no set tells.
     """
 
     past: dict[str, list[Thing | Brought]] = field(default_factory=dict)
     undone: set[uuid.UUID] = field(default_factory=set)
+    skipped: dict[uuid.UUID, Skipped] = field(default_factory=dict)
     off: dict[tuple[uuid.UUID, str], frozenset[str]] = field(default_factory=dict)
     unsure: set[tuple[str, str]] = field(default_factory=set)
 
@@ -141,28 +158,53 @@ class Model:
         shown = self.things(account)
         self.past[account] += [thing for thing in things if thing not in shown or thing.kind == "aggregate"]
 
-    def merge(self, merge: uuid.UUID, sources: Iterable[str], target: str, asked: Asked) -> Brought:
-        """A merge is done."""
-        had = {t.place for t in self.things(target) if t.kind in DECIDES} if asked.on_conflict == "skip" else set()
-        first: dict[str, str] = {}
-        things: set[Thing] = set()
+    def merge(
+        self, merge: uuid.UUID, sources: Sequence[str], target: str, asked: Asked, family: Iterable[uuid.UUID] = ()
+    ) -> Brought:
+        """A merge is done.
+
+        :param family: of a settle or repair, the merge that it comes from and all that came from that before.
+        """
+        if asked.on_conflict == "skip":
+            self.skipped[merge] = self._decide(sources, target, [one for one in family if one not in self.undone])
+        skipped, of = self.skipped.get(merge), {}
         for source in sources:
-            shown = self.things(source)
-            for place in sorted({t.place for t in shown if t.kind in DECIDES}) if asked.on_conflict == "skip" else ():
-                first.setdefault(place, source)
-            things |= {
+            of[source] = frozenset(
                 thing
-                for thing in shown
-                if asked.choice(thing.table) != "target"
-                and thing.place not in had
-                and first.get(thing.place, source) == source
-            }
+                for thing in self.things(source)
+                if asked.choice(thing.table) != "target" and (not skipped or self._comes(skipped, source, thing.place))
+            )
             self._tainted(source, target, asked)
-        hides = frozenset(thing.row for thing in things if asked.choice(thing.table) == "source")
-        brought = Brought(merge, frozenset(things), hides)
+        hides = frozenset(t.row for things in of.values() for t in things if asked.choice(t.table) == "source")
+        brought = Brought(merge, of, hides)
         self.past[target].append(brought)
         self.turn_off(merge, sources, asked)
         return brought
+
+    def elsewhere(self, source: str, target: str) -> set[Thing]:
+        """Views that the source has handed on to another account and that the target lacks: they come with that account's."""
+        others = (past for account, past in self.past.items() if account != target)
+        stand = (e for past in others for e in past if isinstance(e, Brought) and e.merge not in self.undone)
+        handed = {thing for event in stand for thing in event.of.get(source, ()) if thing.kind == "view"}
+        return handed - self.things(target)
+
+    def _decide(self, sources: Sequence[str], target: str, family: Iterable[uuid.UUID]) -> Skipped:
+        """The family's decisions stand; a place that it brought the target is not the target's own."""
+        before = [self.skipped[one] for one in family]
+        stayed = frozenset(place for one in before for place in one.stay)
+        comes = {place: source for one in before for place, source in one.comes.items()}
+        stay = stayed | (self._places(target) - (comes.keys() - stayed))
+        for source in sources:
+            for place in self._places(source) - stay:
+                comes.setdefault(place, source)
+        return Skipped(stay, {place: source for place, source in comes.items() if place not in stay})
+
+    def _places(self, account: str) -> frozenset[str]:
+        return frozenset(thing.place for thing in self.things(account) if thing.kind in DECIDES)
+
+    @staticmethod
+    def _comes(skipped: Skipped, source: str, place: str) -> bool:
+        return place not in skipped.stay and skipped.comes.get(place, source) == source
 
     def turn_off(self, merge: uuid.UUID, sources: Iterable[str], asked: Asked) -> None:
         """Sets the sources' enrolments inactive, where the merge does so."""

@@ -71,7 +71,8 @@ class World:
     """Five accounts of one history.
 
     :param asked_of: merge -> how it was asked for; of a settle or repair, what it asks for itself.
-    :param parents: settle -> the merge that it is undone with.
+    :param parents: settle or repair -> the merge that it comes from.
+    :param settles: those that are undone with the merge that they come from.
     """
 
     def __init__(self, service: Service, session: Any, seed: int) -> None:
@@ -82,6 +83,7 @@ class World:
         self.merges: list[uuid.UUID] = []
         self.asked_of: dict[uuid.UUID, tuple[Asked, tuple[str, ...]]] = {}
         self.parents: dict[uuid.UUID, uuid.UUID] = {}
+        self.settles: set[uuid.UUID] = set()
         self.done: Counter[str] = Counter()
         #: What the aggregator has not reached yet: these accounts have lessons of a course and no aggregate row.
         self.lagging = {(u, c) for u in self.users for c in COURSES if self.dice.random() < 0.3}
@@ -223,7 +225,13 @@ class World:
         asked = option(self.dice)
         if asked.on_conflict == "skip" and not all(map(self.model.whole, (*sources, target))):
             return
+        if self._apart(sources, self.service.journal.survivor(target)):
+            return
         self.asked(sources, target, asked, option.__name__[1:])
+
+    def _apart(self, sources: Iterable[str], target: str) -> bool:
+        """Whether views of a source stand in an account whose own rows of that table were not merged here."""
+        return any(self.model.elsewhere(source, target) for source in sources)
 
     def asked(self, sources: tuple[str, ...], target: str, asked: Asked, option: str = "") -> uuid.UUID | None:
         """A merge as it is asked for; None when it was refused."""
@@ -245,9 +253,27 @@ class World:
             return None
         survivor = self.service.journal.need(merge_id).survivor
         assert survivor is not None
-        self.model.merge(merge_id, sources, survivor, asked)
+        self.model.merge(merge_id, sources, survivor, asked, self._family(merge_id))
         self.merges.append(merge_id)
         self.asked_of[merge_id] = asked, sources
+        return merge_id
+
+    def _child(self, child: uuid.UUID, parent: uuid.UUID, asked: Asked, words: str) -> bool:
+        self.parents[child] = parent
+        done = self._run(child, self.asked_of[parent][1], asked, f"{words} {self.told_of(parent)}")
+        if done and asked.on_conflict == "skip":
+            self.done[f"{words} of skip"] += 1
+        self.done[words] += bool(done)
+        return bool(done)
+
+    def _family(self, merge_id: uuid.UUID) -> list[uuid.UUID]:
+        """The merge that a settle or repair comes from, and what came from that before it."""
+        root = self._root(merge_id)
+        return [] if root == merge_id else [one for one in self.merges if self._root(one) == root]
+
+    def _root(self, merge_id: uuid.UUID) -> uuid.UUID:
+        while merge_id in self.parents:
+            merge_id = self.parents[merge_id]
         return merge_id
 
     def standing(self) -> list[uuid.UUID]:
@@ -275,7 +301,7 @@ class World:
             self.model.turn_off(merge_id, sources, asked)
         else:
             # Its settles go with it, and do not stand again with it: what they brought comes by a repair.
-            self.model.undone |= {merge_id, *(child for child, parent in self.parents.items() if parent == merge_id)}
+            self.model.undone |= {merge_id, *(child for child in self.settles if self.parents[child] == merge_id)}
         reported = self._reported(merge_id)
         assert shown == reported, f"the preview said {shown}, the report says {reported}\n{self.story()}"
         return True
@@ -301,10 +327,8 @@ class World:
         if not (standing := self._mendable()):
             return
         merge_id = self.dice.choice(standing)
-        asked, sources = self.asked_of[merge_id]
         child = uuid.UUID(self.service.undoing.repair(merge_id, "operator", "once more")["merge_id"])
-        if self._run(child, sources, asked.later(), f"repair {self.told_of(merge_id)}"):
-            self.done["repair"] += 1
+        self._child(child, merge_id, self.asked_of[merge_id][0].later(), "repair")
 
     def settle(self) -> None:
         """The clock has come: merges that stand and have a settle to come are settled."""
@@ -312,16 +336,27 @@ class World:
             parent = self.service.journal.need(merge_id)
             if parent.settle_at is None or self.dice.random() < 0.5:
                 continue
-            asked, sources = self.asked_of[merge_id]
+            asked = self.asked_of[merge_id][0]
             later = Asked(asked.tables, asked.on_conflict, "keep", asked.later().choices)
             child = self.service.settling._open(parent)
             assert child is not None
-            if self._run(child, sources, later, f"settle {self.told_of(merge_id)}"):
-                self.parents[child] = merge_id
-                self.done["settle"] += 1
+            if self._child(child, merge_id, later, "settle"):
+                self.settles.add(child)
 
     def _mendable(self) -> list[uuid.UUID]:
-        return [m for m in self.standing() if self.asked_of[m][0].on_conflict != "skip"]
+        """Merges that stand; of those with `skip` only when every enrolment of theirs says that it is one."""
+        found = [(m, *self.asked_of[m]) for m in self.standing()]
+        return [
+            m
+            for m, asked, sources in found
+            if (asked.on_conflict != "skip" or all(map(self.model.whole, (*sources, self._target(m)))))
+            and not self._apart(sources, self.service.journal.survivor(self._target(m)))
+        ]
+
+    def _target(self, merge_id: uuid.UUID) -> str:
+        return next(
+            u for u, past in self.model.past.items() if any(getattr(e, "merge", None) == merge_id for e in past)
+        )
 
     def expire(self) -> None:
         """A merge was closed long ago: its images go, what it brought stays and counts."""
