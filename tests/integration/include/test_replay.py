@@ -347,8 +347,13 @@ def test_the_end_of_an_older_run_does_not_fail_a_merge_that_goes_on(service):
     service.admit(merge_id, run)
     service.fail(merge_id, f"merge__{merge_id}__1", "a task of the first run timed out")
     assert service.journal.need(merge_id).state == "running"
-    # Cleared, the older run is the one that counts again.
+    with pytest.raises(InvalidRequest, match="RUN_REPLACED"):  # cleared, it does not come between
+        service.admit(merge_id, f"merge__{merge_id}__1")
+    # Once the newer one has failed, the older run is the one that counts again.
+    service.fail(merge_id, run, "killed")
     service.admit(merge_id, f"merge__{merge_id}__1")
+    service.fail(merge_id, run, "its last task ended late")
+    assert service.journal.need(merge_id).state == "running"
     service.fail(merge_id, f"merge__{merge_id}__1", "killed")
     assert service.journal.need(merge_id).state == "failed"
 
@@ -369,7 +374,7 @@ def test_a_search_finds_by_code_account_and_time_oldest_first(service):
     assert found(codes=["EVENT_NOT_JSON", "OTHER"]) == ids[:1]
     assert found(codes=["RUN_FAILED"]) == ids[1:]
     assert found(account=source) == ids[1:2]
-    second = service.journal.need(ids[1]).failed_at
+    second = service.journal.need(ids[1]).state_at
     assert found(since=second.isoformat() + "Z") == ids[1:]
     assert found(until=second.isoformat() + "Z") == ids[:1]
     assert found(since=(now() + timedelta(hours=1)).isoformat() + "+00:00") == []

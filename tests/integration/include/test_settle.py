@@ -12,15 +12,17 @@ from account_merge.journal import now
 from account_merge.journal.merges import next_settle
 from account_merge.model import MergeRequest
 from account_merge.service import Service
+from account_merge.settings import Settings
 from tests.learners import account, enrolment, lesson, put, rows
 
 CC, ENR = "user_content_consumption", "user_enrolments"
 
 
-@pytest.fixture
-def service(shared_service):
-    """Settles are due a second after the merge, and a day after."""
-    with Service(shared_service.settings.replace(settle_after_seconds=(1.0, 86400.0))) as found:
+@pytest.fixture(scope="module")
+def service(own_environment):
+    """Settles are due a second after the merge, and a day after; nobody else's are."""
+    with Service(Settings.from_env(own_environment).replace(settle_after_seconds=(1.0, 86400.0))) as found:
+        found.create_journal()
         yield found
 
 
