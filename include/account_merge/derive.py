@@ -37,6 +37,7 @@ class Derivation:
     :param why: one sentence for the report.
     :param apply: (sides, merged values, evidence) -> columns to set; None empties one of `columns`.
     :param again: for undo: (the row as the platform left it, the row without the merge, evidence) -> columns to set.
+    :param leader: which of several rows gives the columns, where they come together from one.
     :param widen: the same derivation that also leads these columns, which no rule knows.
     """
 
@@ -44,6 +45,7 @@ class Derivation:
     why: str
     apply: Callable[[Sequence[Side], Values, Evidence], Values] = field(repr=False)
     again: Callable[[Side, Values, Evidence], Values] | None = field(default=None, repr=False)
+    leader: Callable[[Sequence[Side]], Side] | None = field(default=None, repr=False)
     widen: Callable[[tuple[str, ...]], Derivation] | None = field(default=None, repr=False)
 
 

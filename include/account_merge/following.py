@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from account_merge.comparing import Rank, number, size, weight
@@ -95,7 +95,8 @@ def follow(
         def applied(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
             return apply(more, sides)
 
-        return Derivation((*columns, *more), why, applied, widen=widened if unknown else None)
+        first_of: Callable[[Sequence[Side]], Side] = lambda sides: order.ranked(sides)[0]  # noqa: E731
+        return Derivation((*columns, *more), why, applied, leader=first_of, widen=widened if unknown else None)
 
     words = ", then ".join(lead if isinstance(lead, str) else " or ".join(lead) for lead in named)
     why = f"comes with the {'least' if first else 'greatest'} {words}{', a gap from the next row' if apart else ''}"

@@ -94,12 +94,7 @@ def without(
     :param given: what each source account handed on by standing merges into other accounts.
     :param unseen: columns of `now` that were written without having seen the last step.
     """
-    last = replay(rule, steps, now, account, standing, given, evidence, unseen).row
-    if last is None or now is None:
-        return last
-    left = steps[-1].change.after or {}
-    moved = {column for column in now if now[column] != left.get(column)}
-    return {**last, **{c: v for c, v in _derived(rule, now, last, account, evidence(None)).items() if c in moved}}
+    return replay(rule, steps, now, account, standing, given, evidence, unseen).row
 
 
 def replay(
@@ -120,7 +115,8 @@ def replay(
     def go_on(found: Values | None, blind: frozenset[str]) -> frozenset[str]:
         nonlocal row
         lost = blind | _lost(lasts, found)
-        row = _carried(rule, lasts, (row, left), found, lost)
+        carried = _carried(rule, lasts, (row, left), found, lost)
+        row = _again(rule, account, carried, (left, found), evidence)
         for column in lost & lasts.keys():  # what was put there is gone: its sources have not handed it on
             for source, before in lasts[column].handed.items():
                 handed[source][column] = before
@@ -214,16 +210,35 @@ def _carried(
         value = rule.strategy(column).revert(replayed, real, to.get(column))
         if value is not None:
             result[column] = value
-    return result if result or row is not None else None
+    return _led(rule, result, row or {}, to) if result or row is not None else None
 
 
-def _derived(rule: TableRule, now: Values, row: Values, account: str, evidence: Evidence) -> Values:
-    """Columns that follow from others, derived again where the platform's own number was right for what it saw."""
+def _led(rule: TableRule, result: Values, replayed: Values, found: Values) -> Values:
+    """The row with what comes together from the row that leads: where that is the replayed one, the platform's gives nothing."""
+    ours = Side("", replayed)
+    for derivation in rule.derive:
+        for leader in filter(None, (derivation.leader,)):
+            leads = leader([Side("", found, target=True), ours]) is ours
+            if leads and leader([Side("", result, target=True), ours]) is not ours:
+                rest = {c: v for c, v in result.items() if c not in derivation.columns}
+                result = rest | {c: replayed[c] for c in derivation.columns if replayed.get(c) is not None}
+    return result
+
+
+def _again(rule: TableRule, account: str, row: Values | None, later: Pair, evidence: EvidenceOf) -> Values | None:
+    """The row with what follows from other columns derived again, where the platform's own number was right for what it saw.
+
+    :param later: (real row after our last step, the real row as it was found next).
+    """
+    left, now = later[0] or {}, later[1]
+    if row is None or now is None or now == left:
+        return row
     found: Values = {}
     for derivation in rule.derive:
         if derivation.again is not None:
-            found |= derivation.again(Side(account, now, target=True), {**row, **found}, evidence)
-    return {column: value for column, value in found.items() if column in row and value is not None}
+            found |= derivation.again(Side(account, now, target=True), {**row, **found}, evidence(None))
+    moved = {column for column in now if now[column] != left.get(column)}
+    return row | {c: v for c, v in found.items() if c in row and c in moved and v is not None}
 
 
 def change_to(

@@ -23,15 +23,25 @@ def revert_value(before: Any, after: Any, now: Any) -> Any:
     return before if now == after else now
 
 
+def goes_on(combine: Combine) -> Revert:
+    """`revert_value`, but a value that only went on from what was left there takes nothing from the one before.
+
+    So a row that the platform went on with while a merge was undone keeps the better of both when the merge stands again.
+    """
+
+    def revert(before: Any, after: Any, now: Any) -> Any:
+        if now == after:
+            return before
+        went_on = before is not None and now is not None and (after is None or combine(after, now) == now)
+        return combine(before, now) if went_on else now
+
+    return revert
+
+
 def revert_elements(before: Any, after: Any, now: Any) -> Any:
-    """A map or set with each element that the merge put taken back, each that it took put back, and what came later kept."""
-    several = isinstance(before or after or now, Mapping)
-    before, after, now = before or {}, after or {}, now or {}
-    if several:
-        kept = {k: v for k, v in now.items() if k not in after or not (v is after[k] or v == after[k])}
-        back = {k: v for k, v in before.items() if k not in kept and (k in now or k not in after)}
-        return {**back, **kept} or None
-    return (set(now) - (set(after) - set(before))) | (set(before) - set(after)) or None
+    """A set with each element that the merge put taken back, each that it took put back, and what came later kept."""
+    before, after, now = set(before or ()), set(after or ()), set(now or ())
+    return (now - (after - before)) | (before - after) or None
 
 
 def revert_list(before: Any, after: Any, now: Any) -> Any:
@@ -61,6 +71,7 @@ class Strategy:
     :param commutative: the order of the rows does not matter.
     :param ledger: a total: the source's value is not combined but only what the source has not yet given is added.
     :param gap: what becomes of the other row's value where the first has none; by default it fills the gap.
+    :param revert: (the value before, what was left there, what is there now) -> the value without what was put.
     :param switch: a state that people turn on and off: what they did last says more than what either row shows.
     :param times: the times in a value that decide what stands; those that cannot be are named in the report.
     """
@@ -95,13 +106,21 @@ def _itself(value: Any) -> tuple[Any]:
     return (value,)
 
 
-maximum = Strategy("maximum", "the greater value stands", lambda a, b: max(a, b, key=size))
-minimum = Strategy("minimum", "the smaller value stands", least)
-latest = Strategy("latest", "the later time stands", _later, times=_itself)
-earliest = Strategy("earliest", "the earlier time stands", soonest, times=_itself)
-latest_text = Strategy("latest_text", "the later moment stands, as it was written", _later, times=_itself)
-earliest_text = Strategy("earliest_text", "the earlier moment stands, as it was written", soonest, times=_itself)
-either = Strategy("either", "true when either account has it", lambda a, b: max(a, b, key=size), switch=True)
+def _greater(mine: Any, other: Any) -> Any:
+    return max(mine, other, key=size)
+
+
+def _ordered(name: str, why: str, combine: Combine, **more: Any) -> Strategy:
+    return Strategy(name, why, combine, revert=goes_on(combine), **more)
+
+
+maximum = _ordered("maximum", "the greater value stands", _greater)
+minimum = _ordered("minimum", "the smaller value stands", least)
+latest = _ordered("latest", "the later time stands", _later, times=_itself)
+earliest = _ordered("earliest", "the earlier time stands", soonest, times=_itself)
+latest_text = _ordered("latest_text", "the later moment stands, as it was written", _later, times=_itself)
+earliest_text = _ordered("earliest_text", "the earlier moment stands, as it was written", soonest, times=_itself)
+either = Strategy("either", "true when either account has it", _greater, switch=True)
 keep_target = Strategy("keep_target", "the target's value stays; a gap is filled", lambda a, b: a, commutative=False)
 keep_target_fill_gaps = Strategy(
     "keep_target_fill_gaps",
@@ -271,5 +290,11 @@ def per_key(patterns: Mapping[str, Strategy]) -> Strategy:
         for key, held in value.items():
             yield from by(key).times(held)
 
+    def revert(before: Any, after: Any, now: Any) -> Any:
+        sides = [side or {} for side in (before, after, now)]
+        keys = dict.fromkeys(key for side in sides for key in side)
+        found = {key: by(key).revert(*(side.get(key) for side in sides)) for key in keys}
+        return {key: value for key, value in found.items() if value is not None} or None
+
     words = ", ".join(f"{pattern}: {strategy.name}" for pattern, strategy in patterns.items())
-    return Strategy(f"per_key({words})", f"key by key ({words})", combine, revert=revert_elements, times=times)
+    return Strategy(f"per_key({words})", f"key by key ({words})", combine, revert=revert, times=times)

@@ -67,7 +67,7 @@ def test_no_bytes_raise(name: str, raw: bytes) -> None:
     assert value == read(cql_type, raw)
     if isinstance(value, Unreadable):
         assert write(cql_type, value) == raw
-        assert raw.hex() not in value.why
+        assert len(raw) < 4 or raw.hex() not in value.why  # fewer may be letters of a word
 
 
 @pytest.mark.parametrize("name", TYPES)

@@ -306,12 +306,22 @@ def test_what_goes_with_a_row_and_a_consent_fill_no_gap() -> None:
 
 def test_revert_keeps_what_came_later() -> None:
     assert revert_value(1, 2, 3) == 3
-    assert revert_elements({"a": 1}, {"a": 2, "b": 3}, {"a": 2, "b": 3, "c": 4}) == {"a": 1, "c": 4}
-    assert revert_elements({"a": 1}, {"a": 2, "b": 3}, {"a": 9, "b": 3}) == {"a": 9}
+    by_key = per_key({"*": maximum}).revert
+    assert by_key({"a": 1}, {"a": 2, "b": 3}, {"a": 2, "b": 3, "c": 4}) == {"a": 1, "c": 4}
+    assert by_key({"a": 1}, {"a": 2, "b": 3}, {"a": 9, "b": 3}) == {"a": 9}
+    assert by_key(None, {"a": 1}, {"a": 1}) is None
     assert revert_elements({"x"}, {"x", "y"}, {"x", "y", "z"}) == {"x", "z"}
-    assert revert_elements(None, {"a": 1}, {"a": 1}) is None
     assert revert_list(["a"], ["a", "b"], ["a", "b", "c"]) == ["a", "c"]
     assert revert_list(None, ["b"], ["b"]) is None
+
+
+def test_what_the_platform_went_on_with_takes_nothing_from_what_a_redo_brings() -> None:
+    assert revert_elements({"x", "y"}, {"x"}, {"x", "z"}) == {"x", "y", "z"}
+    assert maximum.revert(2, None, 1) == 2  # a lesson that was begun while the merge was undone
+    assert maximum.revert(2, 1, 1) == 2
+    assert maximum.revert(5, 3, 1) == 1  # set back on purpose
+    assert per_key({"*": maximum}).revert({"a": 5}, {"a": 2}, {"a": 3, "b": 1}) == {"a": 5, "b": 1}
+    assert per_key({"*": maximum}).revert({"a": 5}, {"a": 5}, {}) is None  # removed on purpose
 
 
 def test_revert_of_a_list_puts_back_the_form_that_a_newer_one_replaced() -> None:
