@@ -57,6 +57,8 @@ def merge_values(
     if choice == SOURCE:
         return _sources_values(rule, sources, target, given)
     known = {account: values for account, values in sources.items() if account in earlier.known}
+    if known:  # an account without a row, for which other tables' rows count, brought none before either
+        known |= {account: values for account, values in sources.items() if not values}
     first = {account: values for account, values in sources.items() if account not in known}
     merged, handed = dict(target or {}), Handed()
     if known:
@@ -79,8 +81,8 @@ def _news(
 ) -> tuple[Values, Handed]:
     """The same of sources whose rows an earlier merge had brought: only what is new since then comes."""
     now, handed = _combined(rule, sources, target, target_account, given, evidence, earlier)
-    images = {account: earlier.known[account] for account in sources}
-    if images == sources:
+    images = {account: earlier.known.get(account, {}) for account in sources}
+    if images == sources and all(sources.values()):
         return stayed(rule, target, now), handed
     before, _ = _combined(rule, images, target, target_account, given, {}, earlier)
     return newly(rule, target_account, target, before, now), handed

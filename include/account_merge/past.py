@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+from account_merge.choices import TARGET
 from account_merge.evidence import View
 from account_merge.journal import Journal
 from account_merge.model import Merge
@@ -28,6 +29,7 @@ class Known:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self.merge: Callable[[uuid.UUID], Merge | None] = cache(journal.get)
+        self.survivor: Callable[[str], str] = cache(journal.survivor)
         self.received: Callable[[str], tuple[str, ...]] = cache(journal.received)
         self._gave: Callable[[str], frozenset[uuid.UUID]] = cache(journal.gave)
 
@@ -97,7 +99,7 @@ class History:
     :param merges_from: merges that a source account of this merge was a source of.
     :param lives_here: those of them whose rows live in the account that this merge writes to.
     :param without_images: those of them whose images have expired.
-    :param elsewhere: accounts that the others wrote to: what they had handed on there comes with these accounts' own rows.
+    :param elsewhere: accounts that they wrote to and whose own rows of this table were not merged on.
     :param withdrawn: undone ones that had taken over what the retired job had moved.
     :param merges_into: account of this merge -> merges that moved rows to it, this one among the target's.
     :param seeding: the sources that the retired job had merged into this target; None when there are none.
@@ -121,7 +123,7 @@ def history_of(merging: Merging, merge: Merge, rule: TableRule) -> History:
     into[target] |= {merge.merge_id}
     gave = known.gave(sources)
     standing = {i: m for i, m in gave.items() if m.outcome != "undone" and i != merge.merge_id}
-    here = frozenset(i for i, m in standing.items() if _lives_in(known, m, target, rule))
+    here = frozenset(i for i, m in standing.items() if _lives_in(known, m, target))
     return History(
         frozenset(standing) | (frozenset({merge.merge_id}) & frozenset(gave)),
         here,
@@ -129,7 +131,7 @@ def history_of(merging: Merging, merge: Merge, rule: TableRule) -> History:
         frozenset(
             m.survivor or m.request.target
             for i, m in standing.items()
-            if i not in here and m.outcome == "completed" and rule.table in (m.request.tables or TABLES)
+            if i in here and _moved(m, rule.table) and not _reaches(known, m, target, rule.table)
         ),
         frozenset(i for i, m in gave.items() if m.outcome == "undone" and m.request.seeded),
         into,
@@ -138,8 +140,14 @@ def history_of(merging: Merging, merge: Merge, rule: TableRule) -> History:
     )
 
 
-def _lives_in(known: Known, merge: Merge, target: str, rule: TableRule) -> bool:
-    """Whether what a merge wrote to one table is in `target`: there, or in an account whose rows of it were merged into it."""
+def _lives_in(known: Known, merge: Merge, target: str) -> bool:
+    """Whether the account that a merge wrote to is `target`, or was merged into it."""
+    wrote_to = merge.survivor or merge.request.target
+    return wrote_to == target or known.survivor(wrote_to) == target
+
+
+def _reaches(known: Known, merge: Merge, target: str, table: str) -> bool:
+    """Whether what a merge wrote to one table came on to `target`: merges may leave tables out or keep the target's rows."""
     todo, seen = [merge], set[uuid.UUID]()
     while todo:
         one = todo.pop()
@@ -148,8 +156,12 @@ def _lives_in(known: Known, merge: Merge, target: str, rule: TableRule) -> bool:
         if wrote_to == target:
             return True
         onward = (m for m in known.gave((wrote_to,)).values() if m.outcome == "completed" and m.merge_id not in seen)
-        todo += [m for m in onward if rule.table in (m.request.tables or TABLES)]
+        todo += [m for m in onward if _moved(m, table)]
     return False
+
+
+def _moved(merge: Merge, table: str) -> bool:
+    return table in (merge.request.tables or TABLES) and merge.request.choices.tables.get(table) != TARGET
 
 
 def _seeding(known: Known, merge: Merge, rule: TableRule) -> Seeding | None:
@@ -166,7 +178,7 @@ def _seeding(known: Known, merge: Merge, rule: TableRule) -> Seeding | None:
             before = merge.created_at is None or (one.created_at is not None and one.created_at < merge.created_at)
             if one.merge_id == merge.merge_id or not one.request.seeded or not before:
                 continue
-            if not _lives_in(known, one, target, rule):
+            if not _lives_in(known, one, target):
                 continue
             since.setdefault(source, (one.request.dated or 0) * 1000)
             if one.sync_sent is not None and rule.table in (one.request.tables or TABLES):

@@ -74,11 +74,10 @@ class TableMerge(TableWork):
     def _elsewhere(self) -> str:
         """Whose rows hold what these sources handed on before; empty when those were merged here as well."""
         accounts = ", ".join(sorted(self._history.elsewhere))
-        totals = any(strategy.ledger for strategy in self._rule.columns.values())
         return (
-            f"totals of these sources went to account {accounts} before, whose rows of this table were not merged here: "
-            "they come when those are"
-            if accounts and totals
+            f"these sources were merged into account {accounts} before, whose rows of this table were not merged here: what "
+            "is not new since then comes when those are"
+            if accounts
             else ""
         )
 

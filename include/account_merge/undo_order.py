@@ -99,18 +99,38 @@ class UndoOrder:
                 if through & self._merging.standing(self._journal.gave(source)):
                     why = f"a later merge moved what account {source} had not yet handed on by way of this merge"
                     raise self._first(merge, action, later, why)
-        if action == "redo" and merge.sync_sent is None:
+        if action == "redo":
+            self._check_redo(merge, target)
+
+    def _check_redo(self, merge: Merge, target: str) -> None:
+        """A redo brings what the merge brought: that must have been all, and must still be these accounts'."""
+        again = "Merge the accounts again: a new merge moves everything."
+        if merge.sync_sent is None:
+            raise InvalidRequest("CANNOT_REDO", f"merge {merge.merge_id} was undone before it was completed", again)
+        parent = self._journal.get(merge.parent) if merge.parent else None
+        if parent is not None and parent.outcome == "undone":
             raise InvalidRequest(
-                "CANNOT_REDO", f"merge {merge.merge_id} was undone before it was completed",
-                "Merge the accounts again: a new merge moves everything.",
+                "CANNOT_REDO", f"merge {merge.merge_id} mends merge {parent.merge_id}, which is {parent.state}",
+                f"Redo merge {parent.merge_id} first, then repair it.",
             )  # fmt: skip
-        if action == "redo" and merge.state == "undone":
-            lives_in = leases.check_survivors(self._journal, merge)
-            if lives_in != target:
-                raise InvalidRequest(
-                    "CANNOT_REDO", f"merge {merge.merge_id} went to account {target}; its target lives in {lives_in} now",
-                    "Merge the accounts again: a new merge moves everything.",
-                )  # fmt: skip
+        if merge.state != "undone":
+            return
+        for source in merge.request.sources:
+            for one in map(self._journal.get, self._journal.merges_into(source)):
+                if one is not None and one.outcome == "undone" and _undone_since(one, merge):
+                    raise InvalidRequest(
+                        "CANNOT_REDO",
+                        f"merge {merge.merge_id} would bring again what merge {one.merge_id} had brought to account {source}: "
+                        f"that is {one.state} since",
+                        f"Redo merge {one.merge_id} first, or merge the accounts again: a new merge moves what is there now.",
+                    )
+        lives_in = leases.check_survivors(self._journal, merge)
+        if lives_in != target:
+            raise InvalidRequest(
+                "CANNOT_REDO",
+                f"merge {merge.merge_id} went to account {target}; its target lives in {lives_in} now",
+                again,
+            )
 
     def _way(self, account: str) -> Iterator[str]:
         """The account, and each that completed merges lead on to."""
@@ -138,3 +158,10 @@ class UndoOrder:
         yield from (
             m for i in behind if (m := self._journal.get(i)) is not None and m.outcome in ("completed", "abandoned")
         )
+
+
+def _undone_since(one: Merge, merge: Merge) -> bool:
+    """Whether a merge came before another and was undone after it was opened."""
+    return bool(
+        one.created_at and merge.created_at and one.state_at and one.created_at < merge.created_at < one.state_at
+    )

@@ -158,9 +158,9 @@ class Undoing:
                 yield SourceRows(self._merging.work(merge, rule, progress, self._guard(merge)), account, operation)
                 continue
             name = source_log(rule, account)
-            past = Past(
-                account, [PastLog(merge.merge_id, name, brings=False)], frozenset(), of=frozenset({merge.merge_id})
-            )
+            earlier = [f"{one}/{name}" for one in self._journal.operations(merge) if one != operation]
+            logs = [PastLog(merge.merge_id, log, brings=False) for log in (name, *earlier)]
+            past = Past(account, logs, frozenset(), of=frozenset({merge.merge_id}))
             yield self._undo(merge, rule, past, f"{operation}/{name}", progress)
 
     def logs(self, merge: Merge, rule: TableRule) -> Iterator[Log]:

@@ -182,10 +182,10 @@ class Model:
         return brought
 
     def elsewhere(self, source: str, target: str) -> set[Thing]:
-        """Views that the source has handed on to another account and that the target lacks: they come with that account's."""
+        """What the source has handed on to another account and the target lacks: it comes with what that account has."""
         others = (past for account, past in self.past.items() if account != target)
         stand = (e for past in others for e in past if isinstance(e, Brought) and e.merge not in self.undone)
-        handed = {thing for event in stand for thing in event.of.get(source, ()) if thing.kind == "view"}
+        handed = {thing for event in stand for thing in event.of.get(source, ())}
         return handed - self.things(target)
 
     def _decide(self, sources: Sequence[str], target: str, family: Iterable[uuid.UUID]) -> Skipped:

@@ -230,7 +230,7 @@ class World:
         self.asked(sources, target, asked, option.__name__[1:])
 
     def _apart(self, sources: Iterable[str], target: str) -> bool:
-        """Whether views of a source stand in an account whose own rows of that table were not merged here."""
+        """Whether a source was merged into an account whose own rows of some table were not merged here."""
         return any(self.model.elsewhere(source, target) for source in sources)
 
     def asked(self, sources: tuple[str, ...], target: str, asked: Asked, option: str = "") -> uuid.UUID | None:
