@@ -60,9 +60,8 @@ class Undoing:
         self._take(merge)
         if merge.state != under_way:
             note = f"{action} by {by or 'somebody'}" + (f": {reason}" if reason else "")
-            number = int((merge.operation or "-0").rsplit("-", 1)[1]) + 1
             clean = dict.fromkeys(("error_code", "error", "remedy", "resume"))
-            if not self._journal.move(merge, under_way, operation=f"{action}-{number}", note=note[:1000], **clean):
+            if not self._journal.move(merge, under_way, operation=_named(merge, action), note=note[:1000], **clean):
                 raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
             merge = self._journal.need(merge_id)
         # The lease of a closed merge is free to take: only now that this one is open again do they hold.
@@ -124,7 +123,7 @@ class Undoing:
 
     def preview(self, merge: Merge, action: str, rule: TableRule) -> Iterator[tuple[str, Iterator[Change]]]:
         """(log name, changes) of what the action would do in one table; nothing is written."""
-        asked = replace(merge, state=ACTIONS[action][0])
+        asked = replace(merge, state=ACTIONS[action][0], operation=_named(merge, action))
         before = {look.table for look in rule.looks} & {other.table for other in self.rules(merge)}
         for work in self._works(asked, rule):
             if before:
@@ -335,3 +334,10 @@ class Undoing:
                 return self._answer(found, f"repair {number} of merge {merge_id}", proceed=mine)
             known = found
         return self._answer(known, f"repair {number} of merge {merge_id} is under way", proceed=False)
+
+
+def _named(merge: Merge, action: str) -> str:
+    """`undo-1`, say: the undo or redo that is under way, or the next one."""
+    if merge.operation and merge.state == ACTIONS[action][0]:
+        return merge.operation
+    return f"{action}-{int((merge.operation or '-0').rsplit('-', 1)[1]) + 1}"
