@@ -107,8 +107,11 @@ def no_less(column: str, older: str) -> Derivation:
     return Derivation((column,), f"never less than what an account shows in {older}", apply)
 
 
-def best_score(column: str, older: str = "") -> Derivation:
-    """`score:X` is the best of all sides, and `max_score:X` is the one that stands beside it in the same form."""
+def best_score(column: str, details: str, older: str = "") -> Derivation:
+    """`score:X` is the best of all sides, and `max_score:X` is the one that stands beside it in the same form.
+
+    :param details: the attempts' own texts: what was earned while a better score hid it shows there alone.
+    """
 
     def held(values: Values, key: str) -> Values:
         return next((m for c in (column, older) if c and number((m := values.get(c) or {}).get(key)) is not None), {})
@@ -126,7 +129,18 @@ def best_score(column: str, older: str = "") -> Derivation:
                 result[out] = like(result[key], out_of)
         return {column: result} if result else {}
 
-    return Derivation((column,), "best score with its own maximum", apply)
+    def again(now: Side, row: Values, evidence: Evidence) -> Values:
+        result = dict(row.get(column) or {})
+        for attempt in map(attempt_of, row.get(details) or ()):
+            content, score = attempt.get("content_id"), number(attempt.get("score"))
+            least = number(result.get(f"score:{content}"))
+            if score is not None and least is not None and least < score:
+                result[f"score:{content}"] = like(0.0, score)
+                if out_of := number(attempt.get("max_score")):
+                    result[f"max_score:{content}"] = like(0.0, out_of)
+        return {column: result} if result else {}
+
+    return Derivation((column,), "best score with its own maximum", apply, again)
 
 
 def _named(values: Values, prefix: str) -> list[str]:
@@ -211,19 +225,32 @@ def scores_of_attempts(column: str, evidence_name: str, older: str = "") -> Deri
 def attempts_count(column: str, details: str, evidence_name: str) -> Derivation:
     """`attempts_count:X` counts the distinct attempts known for X; never below either side's number."""
 
-    def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
-        result = dict(merged.get(column) or {})
+    def attempts(values: Values) -> dict[str, set[str]]:
         named: dict[str, set[str]] = {}
-        for text in merged.get(details) or []:
-            attempt = attempt_of(text)
+        for attempt in map(attempt_of, values.get(details) or ()):
             if attempt.get("content_id") and attempt.get("attempt_id"):
                 named.setdefault(str(attempt["content_id"]), set()).add(str(attempt["attempt_id"]))
-        for attempts in evidence.get(evidence_name, {}).values():
-            for content, attempt_id, *_ in attempts:
+        return named
+
+    def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
+        result = dict(merged.get(column) or {})
+        named = attempts(merged)
+        for known in evidence.get(evidence_name, {}).values():
+            for content, attempt_id, *_ in known:
                 named.setdefault(content, set()).add(attempt_id)
         for key in _named(result, "attempts_count:"):
-            known = len(named.get(key.removeprefix("attempts_count:"), ()))
-            result[key] = like(result[key], max(known, number(result[key]) or 0))
+            count = len(named.get(key.removeprefix("attempts_count:"), ()))
+            result[key] = like(result[key], max(count, number(result[key]) or 0))
         return {column: result} if result else {}
 
-    return Derivation((column,), "distinct attempts known for the assessment", apply)
+    def again(now: Side, row: Values, evidence: Evidence) -> Values:
+        """The platform counted the attempts that it saw."""
+        result, counted = dict(row.get(column) or {}), now.values.get(column) or {}
+        seen, left = attempts(now.values), attempts(row)
+        for key in _named(result, "attempts_count:"):
+            content = key.removeprefix("attempts_count:")
+            if content in left and number(counted.get(key)) == len(seen.get(content, ())):
+                result[key] = like(result[key], len(left[content]))
+        return {column: result} if result else {}
+
+    return Derivation((column,), "distinct attempts known for the assessment", apply, again)

@@ -247,8 +247,8 @@ RULES: tuple[TableRule, ...] = (
         },
         derive=(
             no_less("aggregates", "agg"),
-            best_score("aggregates", "agg"),
-            best_score("agg"),
+            best_score("aggregates", "agg_details", "agg"),
+            best_score("agg", "agg_details"),
             union_count("aggregates", "completedCount", "finished", "agg"),
             union_count("agg", "completedCount", "finished"),
             scores_of_attempts("aggregates", "attempts", "agg"),

@@ -152,7 +152,7 @@ class World:
         # A number that the platform writes again as it was shows nobody that it did: a try comes with one that changes.
         tried = counted and (new or Thing("aggregate", course) in model.past[user]) and self.dice.random() < 0.3
         if tried:
-            score = self.number
+            score = self.dice.randint(1, 30)
             name = f"t{self.number}"
             things += [Thing("attempt", course, name, score), Thing("detail", course, name, score)]
         if counted and (new or tried or not model.some(user, "aggregate", course)):
@@ -180,7 +180,8 @@ class World:
 
     def _aggregate(self, user: str, course: str) -> None:
         details = [
-            json.dumps({"attempt_id": t.name, "content_id": "q"}) for t in self.model.some(user, "detail", course)
+            json.dumps({"attempt_id": t.name, "content_id": "q", "score": t.number})
+            for t in self.model.some(user, "detail", course)
         ]
         numbers = self.model.numbers(user, course)
         extra = {"agg_details": details} if details else {}

@@ -372,7 +372,7 @@ def test_count_of_counts_the_union_only_where_each_side_s_own_number_does_so() -
 
 
 def test_best_score_comes_with_its_own_maximum() -> None:
-    rule = best_score("m")
+    rule = best_score("m", "details")
     one, two = {"m": {"score:q": 7, "max_score:q": 10}}, {"m": {"score:q": 5, "max_score:q": 20, "other": 1}}
     united = {"m": {"score:q": 7, "max_score:q": 20, "other": 1}}
     assert derived(rule, one, two, merged=united) == {"m": {"score:q": 7, "max_score:q": 10, "other": 1}}
@@ -391,7 +391,7 @@ def test_no_less_than_what_an_account_shows_in_the_older_form() -> None:
 
 
 def test_best_score_looks_at_the_older_form_too() -> None:
-    rule = best_score("new", "old")
+    rule = best_score("new", "details", "old")
     one, two = {"old": {"score:q": 7, "max_score:q": 10}}, {"new": {"score:q": 5.0, "max_score:q": 20.0}}
     found = derived(rule, one, two, merged={"new": {"score:q": 5.0, "max_score:q": 20.0}})
     assert found == {"new": {"score:q": 7.0, "max_score:q": 10.0}}
@@ -548,3 +548,22 @@ def test_a_rule_that_cannot_work_fails_at_import(rule: TableRule, words: str) ->
     with pytest.raises(ValueError, match=words):
         rules_module._check((rule,))
     rules_module._check((TableRule("t", "u", ("k",), "why", {"c": maximum}, K),))
+
+
+def test_an_undo_keeps_the_best_attempt_that_stays_and_counts_those() -> None:
+    """A score that a merged better one had hidden shows in its attempt's own text alone."""
+
+    def text(name: str, score: float) -> str:
+        return json.dumps({"attempt_id": name, "content_id": "q", "score": score, "max_score": 10})
+
+    now = Side("t", {"m": {"score:q": 9.0, "attempts_count:q": 3.0},
+                     "details": [text("s1", 9), text("t1", 5), text("t2", 7)]}, target=True)  # fmt: skip
+    row = {"m": {"score:q": 5.0, "attempts_count:q": 3.0}, "details": [text("t1", 5), text("t2", 7)]}
+    best, count = best_score("m", "details"), attempts_count("m", "details", "attempts")
+    assert best.again is not None
+    assert count.again is not None
+    found = {**row, **best.again(now, row, {})}
+    found |= count.again(now, found, {})
+    assert found["m"] == {"score:q": 7.0, "max_score:q": 10.0, "attempts_count:q": 2.0}
+    unlike = Side("t", {**now.values, "m": {"attempts_count:q": 8.0}}, target=True)
+    assert count.again(unlike, row, {})["m"]["attempts_count:q"] == 3.0  # it counts something else
