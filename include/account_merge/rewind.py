@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from account_merge.choices import COMBINE, SOURCE, TARGET
@@ -132,7 +132,7 @@ def replay(
             by, choice = (folding(rule, step.change.choice), COMBINE) if step.fold else (rule, step.change.choice)
             sources, earlier = (
                 step.change.sources,
-                _still(Earlier.of(rule, step.change), steps[:number], step, standing),
+                Earlier.of(rule, step.change),
             )
             shown = evidence(step.merge)
             brought, handing = merge_values(by, sources, row, account, known, shown, earlier, choice)
@@ -151,17 +151,6 @@ def replay(
         lasts |= _written(rule, step.change, replayed, new)
     lost = go_on(now, unseen)
     return Replayed(row, handed, lost & lasts.keys())
-
-
-def _still(earlier: Earlier, before: Sequence[Step], step: Step, standing: Callable[[uuid.UUID], bool]) -> Earlier:
-    """What is known without the images that only merges brought which do not stand: their rows come as if for the first time.
-
-    :param before: what was done to the row before this step.
-    """
-    others = [one for one in before if one.merge not in (None, step.merge) and one.change.choice != TARGET]
-    brought = {s for one in others for s in one.change.sources}
-    stands = {s for one in others if one.merge and standing(one.merge) for s in one.change.sources}
-    return replace(earlier, known={s: image for s, image in earlier.known.items() if s in stands or s not in brought})
 
 
 Pair = tuple[Values | None, Values | None]

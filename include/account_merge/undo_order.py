@@ -103,25 +103,20 @@ class UndoOrder:
             self._check_redo(merge, target)
 
     def _check_redo(self, merge: Merge, target: str) -> None:
-        """A redo brings what the merge brought: that must have been all, and must still be these accounts'."""
+        """A redo brings what the merge brought: that must have been all, and all that it built on must stand."""
         again = "Merge the accounts again: a new merge moves everything."
         if merge.sync_sent is None:
             raise InvalidRequest("CANNOT_REDO", f"merge {merge.merge_id} was undone before it was completed", again)
-        parent = self._journal.get(merge.parent) if merge.parent else None
-        if parent is not None and parent.outcome == "undone":
-            raise InvalidRequest(
-                "CANNOT_REDO", f"merge {merge.merge_id} mends merge {parent.merge_id}, which is {parent.state}",
-                f"Redo merge {parent.merge_id} first, then repair it.",
-            )  # fmt: skip
         if merge.state != "undone":
             return
         for source in merge.request.sources:
-            for one in map(self._journal.get, self._journal.merges_into(source)):
-                if one is not None and one.outcome == "undone" and _undone_since(one, merge):
+            before = {*self._journal.merges_into(source), *self._journal.gave(source)} - {merge.merge_id}
+            for one in sorted(filter(None, map(self._journal.get, before)), key=lambda m: str(m.created_at)):
+                if one.outcome == "undone" and _undone_since(one, merge):
                     raise InvalidRequest(
                         "CANNOT_REDO",
-                        f"merge {merge.merge_id} would bring again what merge {one.merge_id} had brought to account {source}: "
-                        f"that is {one.state} since",
+                        f"merge {merge.merge_id} goes on from what merge {one.merge_id} did with account {source}, and that is "
+                        f"{one.state} since",
                         f"Redo merge {one.merge_id} first, or merge the accounts again: a new merge moves what is there now.",
                     )
         lives_in = leases.check_survivors(self._journal, merge)
