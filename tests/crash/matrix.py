@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from collections import Counter
@@ -26,6 +27,7 @@ from tests.crash.outcome import Outcome
 from tests.keyspaces import own_keyspaces
 
 LANES = 2
+SAMPLE = 40  # requests of a merge that are tried beside one of each kind
 OURS = ("merges", "log", "accounts")
 WORKER = Path(__file__).with_name("worker.py")
 ROOT = Path(__file__).resolve().parents[2]
@@ -218,11 +220,17 @@ def lanes(stack: Any, session: Any) -> Iterator[Matrix]:
             found.close()
 
 
-def kills(work: str, kinds: Sequence[str], every: bool) -> list[Job]:
-    """Before and after each request; or one of each kind, and after it only where it leaves something behind."""
+def kills(work: str, kinds: Sequence[str], every: bool, dice: random.Random | None = None) -> list[Job]:
+    """Before and after each request; or one of each kind, and after it only where it leaves something behind.
+
+    :param dice: chooses `SAMPLE` more jobs of those that `every` would try.
+    """
+    whole = [Job(work, "kill", n, when, kind) for n, kind in enumerate(kinds, 1) for when in ("before", "after")]
     if every:
-        return [Job(work, "kill", n, when, kind) for n, kind in enumerate(kinds, 1) for when in ("before", "after")]
-    return [Job(work, "kill", n, when, kind) for n, kind in one_of_each(kinds) for when in _whens(kind)]
+        return whole
+    some = [Job(work, "kill", n, when, kind) for n, kind in one_of_each(kinds) for when in _whens(kind)]
+    rest = sorted(set(whole) - set(some), key=lambda job: (job.at, job.when))
+    return some + (dice.sample(rest, min(SAMPLE, len(rest))) if dice else [])
 
 
 def stops(work: str, kinds: Sequence[str], meanwhile: str, every: bool) -> list[Job]:
