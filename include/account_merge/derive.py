@@ -215,8 +215,10 @@ def scores_of_attempts(column: str, evidence_name: str, older: str = "") -> Deri
         for content, (score, out_of) in best.items():
             least = number(seen.get(f"score:{content}"))
             if least is None or least < score:
-                result |= {f"score:{content}": like(0.0, score), f"max_score:{content}": like(0.0, out_of)}
-            result.setdefault(f"attempts_count:{content}", 0.0)  # counted by `attempts_count`
+                most = max(out_of, number(seen.get(f"max_score:{content}")) or 0.0)
+                result |= {f"score:{content}": like(0.0, score), f"max_score:{content}": like(0.0, most)}
+            counted = number(seen.get(f"attempts_count:{content}")) or 0.0
+            result.setdefault(f"attempts_count:{content}", like(0.0, counted))  # counted by `attempts_count`
         return {column: result} if best else {}
 
     return Derivation((column,), "scores of the attempts themselves, where the retired job erased them", apply)
