@@ -1,6 +1,7 @@
 """Real servers for the tests: started once on free ports, in a home of their own, so that they run beside a demo.
 
-A server that does not start fails the tests that need it; none is skipped. `ACCOUNT_MERGE_TEST_STACK` may name the
+All workers of one run (`pytest -n 2`) use the same servers; a test file, or a folder that `TOGETHER` names, stays with
+one worker, because its tests share what they set up. A server that does not start fails the tests that need it; none is skipped. `ACCOUNT_MERGE_TEST_STACK` may name the
 home of a stack that is up: the tests then use it and leave it running.
 
 Fixtures: `stack` (Kafka and Cassandra), `airflow_stack` (the same and all of Airflow), `fresh_stack` (a stack that a
@@ -44,15 +45,43 @@ if TYPE_CHECKING:
 
 #: A home carries the process that made it, so that the next run can remove what a killed run left behind.
 HOME_PREFIX = "account-merge-test-"
+#: Where a run's process tells its workers the home of the servers that they share.
+RUN_HOME = "ACCOUNT_MERGE_TEST_RUN_HOME"
+#: Folder -> whose tests stay with one worker together.
+TOGETHER = {"browser": "airflow", "e2e": "airflow", "crash": "crash"}
 STARTED: list[Stack] = []
 
 
-def _new_stack(guarded: bool = False) -> Stack:
+def _new_home() -> Path:
     home = Path(tempfile.mkdtemp(prefix=f"{HOME_PREFIX}{os.getpid()}-{started_at(os.getpid())}-"))
     home.chmod(0o755)  # PostgreSQL, which runs as another user than root, must be able to enter
+    return home
+
+
+def _stack_in(home: Path, guarded: bool = False) -> Stack:
     stack = Stack(Config(home, Config.from_env().cache, dict.fromkeys(DEFAULT_PORTS, 0), guarded=guarded))
     STARTED.append(stack)
     return stack
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One home for the servers of a run, whoever of its workers needs them first."""
+    if not hasattr(config, "workerinput"):
+        _remove_leftovers()
+        os.environ[RUN_HOME] = str(_new_home())
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The servers that a run's workers shared go with it."""
+    if not hasattr(config, "workerinput") and (home := os.environ.pop(RUN_HOME, None)):
+        Stack(Config(Path(home), Config.from_env().cache, dict.fromkeys(DEFAULT_PORTS, 0))).clean()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What stays with one worker, under `--dist loadgroup`."""
+    for item in items:
+        where = item.path.relative_to(ROOT / "tests")
+        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(where.parts[0], str(where))))
 
 
 def _remove_leftovers() -> None:
@@ -63,23 +92,17 @@ def _remove_leftovers() -> None:
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
+def stack() -> Stack:
     """Kafka and Cassandra, up for the whole run."""
     shared = os.environ.get("ACCOUNT_MERGE_TEST_STACK")
     if shared:
-        found = Stack(Config(Path(shared).resolve(), Config.from_env().cache, dict.fromkeys(DEFAULT_PORTS, 0)))
+        found = _stack_in(Path(shared).resolve())
         missing = {"kafka", "cassandra"} - set(found.ports())
         assert not missing, f"ACCOUNT_MERGE_TEST_STACK={shared} does not run {missing}: make up STACK_HOME={shared}"
-        STARTED.append(found)
-        yield found
-        return
-    _remove_leftovers()
-    own = _new_stack()
-    try:
-        own.up(["kafka", "cassandra"])
-        yield own
-    finally:
-        own.clean()
+        return found
+    own = _stack_in(Path(os.environ[RUN_HOME]))
+    own.up(["kafka", "cassandra"])
+    return own
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +115,7 @@ def airflow_stack(stack: Stack) -> Stack:
 @pytest.fixture(scope="session")
 def guarded_stack() -> Iterator[Stack]:
     """A Cassandra that asks who signs in, for tests that change what a cluster says of itself as well."""
-    own = _new_stack(guarded=True)
+    own = _stack_in(_new_home(), guarded=True)
     try:
         own.up(["cassandra"])
         yield own
@@ -106,7 +129,7 @@ def fresh_stack() -> Iterator[Callable[..., Stack]]:
     made: list[Stack] = []
 
     def start(*names: str) -> Stack:
-        own = _new_stack()
+        own = _stack_in(_new_home())
         made.append(own)
         own.up(names)
         return own

@@ -5,7 +5,7 @@ Names no table and knows no server; who plans a merge, folds in what came later 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from account_merge.choices import COMBINE, SOURCE, TARGET
@@ -144,10 +144,14 @@ def _seeded(
 def _derive(rule: TableRule, sides: list[Side], merged: Values, evidence: Evidence) -> None:
     present = {c for side in sides for c in side.values}
     for derivation in rule.derivations(present):
-        found = derivation.apply(sides, merged, evidence)
-        merged.update({c: v for c, v in found.items() if v is not None and c in present})
-        for column in [c for c, v in found.items() if v is None]:
-            merged.pop(column, None)
+        put_derived(merged, derivation.apply(sides, merged, evidence), present)
+
+
+def put_derived(merged: Values, found: Values, present: Collection[str]) -> None:
+    """Puts what a derivation found into a row: None empties a column, and one that no row has is not made."""
+    merged.update({c: v for c, v in found.items() if v is not None and c in present})
+    for column in [c for c, v in found.items() if v is None]:
+        merged.pop(column, None)
 
 
 def _sources_values(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from account_merge.comparing import Rank, number, size, weight
@@ -33,6 +33,10 @@ class _Led:
             ranked.append(leads)
             rest = [side for side in rest if side is not leads]
         return ranked
+
+    def leader(self, sides: Sequence[Side]) -> Side:
+        """The side that leads."""
+        return self.ranked(sides)[0]
 
     def _shown(self, side: Side, lead: Lead) -> Rank | None:
         """What a row shows of a lead: a number, or a moment that can be; None when it shows neither."""
@@ -95,8 +99,7 @@ def follow(
         def applied(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
             return apply(more, sides)
 
-        first_of: Callable[[Sequence[Side]], Side] = lambda sides: order.ranked(sides)[0]  # noqa: E731
-        return Derivation((*columns, *more), why, applied, leader=first_of, widen=widened if unknown else None)
+        return Derivation((*columns, *more), why, applied, leader=order.leader, widen=widened if unknown else None)
 
     words = ", then ".join(lead if isinstance(lead, str) else " or ".join(lead) for lead in named)
     why = f"comes with the {'least' if first else 'greatest'} {words}{', a gap from the next row' if apart else ''}"

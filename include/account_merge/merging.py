@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -67,10 +67,6 @@ class Merging:
         if merge.state in RESUMABLE:
             self.admission.to_running(merge)
         return self.journal.need(merge_id)
-
-    def standing(self, merge_ids: Iterable[uuid.UUID]) -> frozenset[uuid.UUID]:
-        """Those of the merges that were not undone."""
-        return frozenset(m for m in merge_ids if (one := self.journal.get(m)) is not None and one.outcome != "undone")
 
     # --- merging --------------------------------------------------------------------------------------------------
     def work(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from account_merge.choices import TARGET
 from account_merge.evidence import View
 from account_merge.journal import Journal
+from account_merge.journal.accounts import merges_among
 from account_merge.model import Merge
 from account_merge.rules import TABLES, TableRule
 from account_merge.seeding import Seeding
@@ -42,10 +43,13 @@ class Known:
         ids = frozenset().union(*(self._gave(account) for account in sources))
         return {i: m for i in ids if (m := self.merge(i)) is not None}
 
+    def merges_into(self, account: str) -> list[Merge]:
+        """Every merge that this account was the target of, in order."""
+        return [m for i in merges_among(self.received(account)) if (m := self.merge(i)) is not None]
+
     def standing(self, account: str) -> frozenset[uuid.UUID]:
         """The merges into an account that were not undone."""
-        ids = (uuid.UUID(name) for name in self.received(account) if "/" not in name)
-        return frozenset(i for i in ids if (one := self.merge(i)) is not None and one.outcome != "undone")
+        return frozenset(m.merge_id for m in self.merges_into(account) if m.outcome != "undone")
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class History:
     :param merges_from: merges that a source account of this merge was a source of.
     :param lives_here: those of them whose rows live in the account that this merge writes to.
     :param without_images: those of them whose images have expired.
-    :param elsewhere: accounts that they wrote to and whose own rows of this table were not merged on.
+    :param left_in: accounts that they wrote to and whose own rows of this table were not merged on.
     :param withdrawn: undone ones that had taken over what the retired job had moved.
     :param merges_into: account of this merge -> merges that moved rows to it, this one among the target's.
     :param seeding: the sources that the retired job had merged into this target; None when there are none.
@@ -109,7 +113,7 @@ class History:
     merges_from: frozenset[uuid.UUID] = frozenset()
     lives_here: frozenset[uuid.UUID] = frozenset()
     without_images: frozenset[uuid.UUID] = frozenset()
-    elsewhere: frozenset[str] = frozenset()
+    left_in: frozenset[str] = frozenset()
     withdrawn: frozenset[uuid.UUID] = frozenset()
     merges_into: Mapping[str, frozenset[uuid.UUID]] = field(default_factory=dict)
     seeding: Seeding | None = None
@@ -131,7 +135,7 @@ def history_of(merging: Merging, merge: Merge, rule: TableRule) -> History:
         frozenset(
             m.survivor or m.request.target
             for i, m in standing.items()
-            if i in here and _moved(m, rule.table) and not _reaches(known, m, target, rule.table)
+            if i in here and _brings(m, rule.table) and not _reaches(known, m, target, rule.table)
         ),
         frozenset(i for i, m in gave.items() if m.outcome == "undone" and m.request.seeded),
         into,
@@ -156,11 +160,12 @@ def _reaches(known: Known, merge: Merge, target: str, table: str) -> bool:
         if wrote_to == target:
             return True
         onward = (m for m in known.gave((wrote_to,)).values() if m.outcome == "completed" and m.merge_id not in seen)
-        todo += [m for m in onward if _moved(m, table)]
+        todo += [m for m in onward if _brings(m, table)]
     return False
 
 
-def _moved(merge: Merge, table: str) -> bool:
+def _brings(merge: Merge, table: str) -> bool:
+    """Whether a merge brings its sources' rows of a table."""
     return table in (merge.request.tables or TABLES) and merge.request.choices.tables.get(table) != TARGET
 
 
@@ -189,9 +194,8 @@ def _seeding(known: Known, merge: Merge, rule: TableRule) -> Seeding | None:
 def settles_of(known: Known, merge: Merge) -> list[Merge]:
     """The settles of a merge that stand in the same target."""
     standing = ("completed", "abandoned", "undoing")
-    found = (known.merge(i) for i in known.standing(merge.survivor or merge.request.target))
-    settles = [m for m in found if m and (m.parent, m.request.origin) == (merge.merge_id, "settle")]
-    return [m for m in settles if m.outcome in standing]
+    found = known.merges_into(merge.survivor or merge.request.target)
+    return [m for m in found if (m.parent, m.request.origin) == (merge.merge_id, "settle") and m.outcome in standing]
 
 
 def unexpired(known: Known, target: str) -> list[tuple[str, Merge]]:

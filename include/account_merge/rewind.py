@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from account_merge.choices import COMBINE, SOURCE, TARGET
-from account_merge.combining import folding, merge_values
+from account_merge.combining import folding, merge_values, put_derived
 from account_merge.derive import Evidence, Side
 from account_merge.model import Change, Key, Values, Write
 from account_merge.news import Earlier
@@ -130,10 +130,7 @@ def replay(
         if step.merge is not None and standing(step.merge) and brings:
             known = {s: handed.get(s, {}) for s in step.change.sources}
             by, choice = (folding(rule, step.change.choice), COMBINE) if step.fold else (rule, step.change.choice)
-            sources, earlier = (
-                step.change.sources,
-                Earlier.of(rule, step.change),
-            )
+            sources, earlier = step.change.sources, Earlier.of(rule, step.change)
             shown = evidence(step.merge)
             brought, handing = merge_values(by, sources, row, account, known, shown, earlier, choice)
             # A row that was removed stays so.
@@ -204,13 +201,13 @@ def _carried(
 
 def _led(rule: TableRule, result: Values, replayed: Values, found: Values) -> Values:
     """The row with what comes together from the row that leads: where that is the replayed one, the platform's gives nothing."""
-    ours = Side("", replayed)
+    ours, theirs = Side("", replayed), Side("", found, target=True)
     for derivation in rule.derive:
-        for leader in filter(None, (derivation.leader,)):
-            leads = leader([Side("", found, target=True), ours]) is ours
-            if leads and leader([Side("", result, target=True), ours]) is not ours:
-                rest = {c: v for c, v in result.items() if c not in derivation.columns}
-                result = rest | {c: replayed[c] for c in derivation.columns if replayed.get(c) is not None}
+        leader = derivation.leader
+        if leader is None or leader([theirs, ours]) is not ours:
+            continue
+        if leader([Side("", result, target=True), ours]) is not ours:
+            put_derived(result, derivation.apply([theirs, ours], result, {}), {*result, *replayed})
     return result
 
 
@@ -222,10 +219,10 @@ def _again(rule: TableRule, account: str, row: Values | None, later: Pair, evide
     left, now = later[0] or {}, later[1]
     if row is None or now is None or now == left:
         return row
-    found: Values = {}
+    found, shown = Values(), evidence(None)
     for derivation in rule.derive:
         if derivation.again is not None:
-            found |= derivation.again(Side(account, now, target=True), {**row, **found}, evidence(None))
+            found |= derivation.again(Side(account, now, target=True), {**row, **found}, shown)
     moved = {column for column in now if now[column] != left.get(column)}
     return row | {c: v for c, v in found.items() if c in row and c in moved and v is not None}
 

@@ -58,7 +58,7 @@ class TableMerge(TableWork):
         added = [f"column {name} was added meanwhile: the next settle or repair moves it" for name in since]
         limits = passed(self._rule, self._schema, self._store, self.account, changes)
         return "; ".join(
-            filter(None, dict.fromkeys((self.found.note(self._rule), self._anew(), self._elsewhere(), *added, *limits)))
+            filter(None, dict.fromkeys((self.found.note(self._rule), self._anew(), self._left_in(), *added, *limits)))
         )
 
     def _anew(self) -> str:
@@ -71,9 +71,9 @@ class TableMerge(TableWork):
             else ""
         )
 
-    def _elsewhere(self) -> str:
+    def _left_in(self) -> str:
         """Whose rows hold what these sources handed on before; empty when those were merged here as well."""
-        accounts = ", ".join(sorted(self._history.elsewhere))
+        accounts = ", ".join(sorted(self._history.left_in))
         return (
             f"these sources were merged into account {accounts} before, whose rows of this table were not merged here: what "
             "is not new since then comes when those are"

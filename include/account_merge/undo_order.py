@@ -56,15 +56,14 @@ class UndoOrder:
                 REFUSALS[action], f"merge {merge.merge_id} is {merge.state}: no {action} of it", remedy
             )
         if action in ACTIONS:
-            self._check_age(merge, action)
-            self._check_order(merge, action)
+            known = Known(self._journal)
+            self._check_age(known, merge, action)
+            self._check_order(known, merge, action)
 
-    def _check_age(self, merge: Merge, action: str) -> None:
+    def _check_age(self, known: Known, merge: Merge, action: str) -> None:
         """Refuses what has no images any more, and what is closed for longer than the undo window."""
         target, admitted = merge.survivor or merge.request.target, merge.rules_hash is not None
-        if merge.expiry or (
-            admitted and merge.merge_id not in {m.merge_id for _, m in unexpired(Known(self._journal), target)}
-        ):
+        if merge.expiry or (admitted and merge.merge_id not in {m.merge_id for _, m in unexpired(known, target)}):
             raise InvalidRequest(
                 "EXPIRED",
                 f"no {action} of merge {merge.merge_id}: its images, or of what came before it, have expired",
@@ -80,14 +79,14 @@ class UndoOrder:
                 "If it must be, raise ACCOUNT_MERGE_UNDO_DAYS for this one command: its images are there until they expire.",
             )
 
-    def _check_order(self, merge: Merge, action: str) -> None:
+    def _check_order(self, known: Known, merge: Merge, action: str) -> None:
         target = merge.survivor or merge.request.target
         onward = self._journal.merged_by(target)
         if onward is not None and onward.merge_id != merge.merge_id:
             raise self._first(merge, action, onward, f"account {target} was itself merged on")
-        mine = {settle.merge_id for settle in settles_of(Known(self._journal), merge)} if action == "undo" else set()
-        through = {i for source in merge.request.sources for i in self._journal.merges_into(source)}
-        for later in self._later(merge, target):
+        mine = {settle.merge_id for settle in settles_of(known, merge)} if action == "undo" else set()
+        through = {m.merge_id for source in merge.request.sources for m in known.merges_into(source)}
+        for later in self._later(known, merge, target):
             if later.merge_id in mine:
                 continue
             if set(later.request.sources) & set(merge.request.sources):
@@ -96,13 +95,13 @@ class UndoOrder:
                 why = f"a later merge into account {later.request.target} came to {target} by way of this one"
                 raise self._first(merge, action, later, why)
             for source in later.request.sources:
-                if through & self._merging.standing(self._journal.gave(source)):
+                if any(i in through and m.outcome != "undone" for i, m in known.gave((source,)).items()):
                     why = f"a later merge moved what account {source} had not yet handed on by way of this merge"
                     raise self._first(merge, action, later, why)
         if action == "redo":
-            self._check_redo(merge, target)
+            self._check_redo(known, merge, target)
 
-    def _check_redo(self, merge: Merge, target: str) -> None:
+    def _check_redo(self, known: Known, merge: Merge, target: str) -> None:
         """A redo brings what the merge brought: that must have been all, and all that it built on must stand."""
         again = "Merge the accounts again: a new merge moves everything."
         if merge.sync_sent is None:
@@ -110,8 +109,8 @@ class UndoOrder:
         if merge.state != "undone":
             return
         for source in merge.request.sources:
-            before = {*self._journal.merges_into(source), *self._journal.gave(source)} - {merge.merge_id}
-            for one in sorted(filter(None, map(self._journal.get, before)), key=lambda m: str(m.created_at)):
+            before = {m.merge_id: m for m in known.merges_into(source)} | known.gave((source,))
+            for one in sorted(before.values(), key=lambda m: str(m.created_at)):
                 if one.outcome == "undone" and _undone_since(one, merge):
                     raise InvalidRequest(
                         "CANNOT_REDO",
@@ -146,13 +145,13 @@ class UndoOrder:
             f"Undo merge {other.merge_id} first, then this one.",
         )
 
-    def _later(self, merge: Merge, target: str) -> Iterator[Merge]:
+    @staticmethod
+    def _later(known: Known, merge: Merge, target: str) -> list[Merge]:
         """Standing merges into the same target behind this one."""
-        ids = self._journal.merges_into(target)
-        behind = ids[ids.index(merge.merge_id) + 1 :] if merge.merge_id in ids else ()
-        yield from (
-            m for i in behind if (m := self._journal.get(i)) is not None and m.outcome in ("completed", "abandoned")
-        )
+        into = known.merges_into(target)
+        ids = [m.merge_id for m in into]
+        behind = into[ids.index(merge.merge_id) + 1 :] if merge.merge_id in ids else []
+        return [m for m in behind if m.outcome in ("completed", "abandoned")]
 
 
 def _undone_since(one: Merge, merge: Merge) -> bool:

@@ -18,6 +18,7 @@ _EARLIEST = int(datetime(2005, 1, 1, tzinfo=UTC).timestamp() * 1e6)  # before Ca
 _SLACK = 5_000_000  # µs that a write may be above a reading's base: CLOCK_MARGIN, the skew that is let pass, and a bit
 _YEARS = 366 * 86_400 * 1_000_000  # µs ahead of the clock that no clock is
 _NAMED = 3  # elements of one column that are named
+_SHOWN = 60  # characters of an element's name
 
 Floor = Mapping[str, Write]
 
@@ -46,12 +47,20 @@ def above(change: Change, row: Row | None, base: int, floor: Floor | None = None
             if (at := seen.get(element, 0)) >= max(raised.timestamp, later.get(element, 0)):
                 later[element] = at + 1
         writes[column] = replace(raised, later={e: t for e, t in later.items() if e in _touched(raised)})
-        said = [note for e in _touched(raised) for note in _ahead(f"{column}[{e!r}]", seen.get(e, 0), base)]
+        said = [note for e in _touched(raised) for note in _ahead(f"{column}[{_named(e)}]", seen.get(e, 0), base)]
         notes += said[:_NAMED]
         notes += [f"{column}: {len(said) - _NAMED} more elements like that"] if len(said) > _NAMED else []
     if change.delete:
         writes |= _one_by_one(change.delete, row or Row(change.key, {}), floor or {})
     return replace(change, writes=writes, notes=tuple(dict.fromkeys((*change.notes, *notes))))
+
+
+def _named(element: Any) -> str:
+    """An element as a note names it. Python shows no whole number of more than 4,300 digits, which a varint may have."""
+    try:
+        return repr(element)[:_SHOWN]
+    except ValueError:
+        return "one too long to show"
 
 
 def _touched(write: Write) -> set[Any]:

@@ -103,6 +103,10 @@ class Skipped:
     stay: frozenset[str]
     comes: Mapping[str, str]
 
+    def brings(self, source: str, place: str) -> bool:
+        """Whether a source's place comes; one that is new does."""
+        return place not in self.stay and self.comes.get(place, source) == source
+
 
 @dataclass
 class Model:
@@ -172,7 +176,7 @@ class Model:
             of[source] = frozenset(
                 thing
                 for thing in self.things(source)
-                if asked.choice(thing.table) != "target" and (not skipped or self._comes(skipped, source, thing.place))
+                if asked.choice(thing.table) != "target" and (not skipped or skipped.brings(source, thing.place))
             )
             self._tainted(source, target, asked)
         hides = frozenset(t.row for things in of.values() for t in things if asked.choice(t.table) == "source")
@@ -201,10 +205,6 @@ class Model:
 
     def _places(self, account: str) -> frozenset[str]:
         return frozenset(thing.place for thing in self.things(account) if thing.kind in DECIDES)
-
-    @staticmethod
-    def _comes(skipped: Skipped, source: str, place: str) -> bool:
-        return place not in skipped.stay and skipped.comes.get(place, source) == source
 
     def turn_off(self, merge: uuid.UUID, sources: Iterable[str], asked: Asked) -> None:
         """Sets the sources' enrolments inactive, where the merge does so."""

@@ -355,9 +355,7 @@ class World:
         ]
 
     def _target(self, merge_id: uuid.UUID) -> str:
-        return next(
-            u for u, past in self.model.past.items() if any(getattr(e, "merge", None) == merge_id for e in past)
-        )
+        return self.service.journal.need(merge_id).survivor or ""
 
     def expire(self) -> None:
         """A merge was closed long ago: its images go, what it brought stays and counts."""

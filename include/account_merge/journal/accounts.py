@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from account_merge.errors import NeedsAttention
@@ -145,7 +145,7 @@ class Accounts(Merges):
 
     def merges_into(self, account_id: str) -> tuple[uuid.UUID, ...]:
         """Every merge that this account was the target of, in order."""
-        return tuple(uuid.UUID(name) for name in self.received(account_id) if "/" not in name)
+        return merges_among(self.received(account_id))
 
     def operations(self, merge: Merge) -> list[str]:
         """The undos and redos of a merge, `undo-1` say, oldest first."""
@@ -213,3 +213,8 @@ class Accounts(Merges):
         raise NeedsAttention(
             "LEASE_CONTENDED", f"the lease of account {account_id} keeps changing hands", "Start the merge again later."
         )
+
+
+def merges_among(received: Iterable[str]) -> tuple[uuid.UUID, ...]:
+    """The merges among what an account received, in order; the other names are undos and redos."""
+    return tuple(uuid.UUID(name) for name in received if "/" not in name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -117,3 +118,19 @@ def test_what_a_later_merge_of_the_same_source_handed_on_stays_counted() -> None
     assert rewound(CC, steps, two.after, ONE) == {"viewcount": 6}
     assert rewound(CC, steps, two.after, TWO) == {"viewcount": 4}
     assert rewound(CC, steps, two.after, ONE, TWO) == {"viewcount": 1}
+
+
+def test_a_row_that_leads_again_takes_what_it_lacks_from_the_row_that_the_platform_wrote_meanwhile() -> None:
+    """Under `apart` a gap is filled: what only the platform's row has is not dropped."""
+    rule = rule_for("assessment_aggregator")
+    first, second = (datetime(2026, 3, day, tzinfo=UTC) for day in (1, 2))
+    change = merged(rule, None, {"s": {"last_attempted_on": second, "total_score": 4.0}})
+    platform = {"last_attempted_on": first, "total_score": 9.0, "grand_total": "9/10", "of_another_release": "kept"}
+    steps = [Step(ONE, change), undone(change, change.after, None)]
+    assert rewound(rule, steps, platform, ONE) == platform
+    again = rewound(rule, steps, platform)
+    assert again is not None
+    assert {c: again[c] for c in ("last_attempted_on", "total_score", "grand_total")} == {
+        "last_attempted_on": second, "total_score": 4.0, "grand_total": "9/10",
+    }  # fmt: skip
+    assert again["of_another_release"] == "kept"

@@ -121,3 +121,12 @@ def test_an_end_is_written_where_it_is_too_early(mine: int, theirs: int, value: 
     else:
         assert right == mine
     assert (change.ends == {}) == (not mine and not theirs)
+
+
+def test_an_element_that_python_cannot_show_is_put_and_noted() -> None:
+    number, later = 10**5000, BASE + 3_600_000_000
+    row = Row(("k",), {"x": {number: 1}}, {"x": later}, BASE, elements={"x": {number: later}})
+    change = Change(("k",), {}, row.values, {"x": Write({number: 2}, BASE)}, 0, {}, {})
+    found = above(change, row, BASE)
+    assert found.writes["x"].later == {number: later + 1}
+    assert "too long to show" in found.notes[0]
