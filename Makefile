@@ -10,14 +10,17 @@ COMPILE := $(UV) pip compile --python-version 3.11 --universal --generate-hashes
 PROVIDERS := --exclude-newer-package apache-airflow-providers-apache-kafka=2026-10-14 \
 	--exclude-newer-package apache-airflow-providers-apache-cassandra=2026-10-14
 
+# Two workers; a file, or a folder whose tests share what they set up, stays with one (tests/conftest.py).
+SIDE_BY_SIDE := -n 2 --dist loadgroup
+
 SEED ?= 1
 FAULTS ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down status logs env clean test crash torture check lint lock docs
+.PHONY: help venv demo up down status logs env clean test test-all crash torture check lint lock docs
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## the virtual environment, from the hash-locked requirements
 
@@ -52,18 +55,22 @@ clean: ## stop everything and remove all that was ever made here
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 check: lint ## lint, types and unit tests: under a minute, no servers
-	@$(RUN) -m pytest -q tests/unit
+	@$(RUN) -m pytest -q $(SIDE_BY_SIDE) tests/unit
 
 lint: $(STAMP)
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
-test: $(STAMP) ## all tests, on servers of their own on free ports
-	@$(RUN) -m pytest -q
+test: $(STAMP) ## the tests, on servers of their own on free ports
+	@$(RUN) -m pytest -q $(SIDE_BY_SIDE) -m "not long" --ignore tests/browser --ignore tests/e2e || failed=1; \
+	$(RUN) -m pytest -q tests/browser tests/e2e && exit $$failed
+
+test-all: test crash ## the tests and all that takes longer: every interruption, 300 histories and a torture
+	@$(RUN) -m pytest -q -m long
 
 crash: $(STAMP) ## kill and stop merges, undos, repairs and settles around every request, and 300 random histories: takes hours
-	@CRASH=all $(RUN) -m pytest -q tests/crash tests/histories
+	@CRASH=all $(RUN) -m pytest -q $(SIDE_BY_SIDE) tests/crash tests/histories
 
 torture: $(STAMP) ## SIGKILL, SIGSTOP and restart of everything while events arrive: make torture SEED=7 FAULTS=500
 	@PYTHONPATH=include $(RUN) -m tests.torture --seed $(SEED) --faults $(FAULTS)

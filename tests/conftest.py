@@ -1,8 +1,8 @@
 """Real servers for the tests: started once on free ports, in a home of their own, so that they run beside a demo.
 
 All workers of one run (`pytest -n 2`) use the same servers; a test file, or a folder that `TOGETHER` names, stays with
-one worker, because its tests share what they set up. A server that does not start fails the tests that need it; none is skipped. `ACCOUNT_MERGE_TEST_STACK` may name the
-home of a stack that is up: the tests then use it and leave it running.
+one worker, because its tests share what they set up. A server that does not start fails the tests that need it; none is
+skipped. `ACCOUNT_MERGE_TEST_STACK` may name the home of a stack that is up: the tests then use it and leave it running.
 
 Fixtures: `stack` (Kafka and Cassandra), `airflow_stack` (the same and all of Airflow), `fresh_stack` (a stack that a
 test may kill), `guarded_stack` (a Cassandra with sign-in), `settings` (keyspaces, topics and group of this test alone),
@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 
-# How long one example takes says nothing on a busy machine; the time-out of the whole test stands.
-hypothesis.settings.register_profile("project", deadline=None, print_blob=True)
+# How long one example takes says nothing on a busy machine; the time-out of the whole test stands. A gate judges the
+# commit, not the dice: with CI set the examples are the same each time, everywhere else they are new ones.
+hypothesis.settings.register_profile("project", deadline=None, print_blob=True, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("project")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -145,7 +146,9 @@ def cluster(stack: Stack) -> Iterator[Cluster]:
     from cassandra.cluster import Cluster
 
     nodelay = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-    with Cluster(["127.0.0.1"], port=stack.ports()["cassandra"], sockopts=nodelay) as found:
+    with Cluster(
+        ["127.0.0.1"], port=stack.ports()["cassandra"], sockopts=nodelay, control_connection_timeout=20
+    ) as found:
         yield found
 
 

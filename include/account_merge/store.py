@@ -68,6 +68,8 @@ def connect(settings: Settings) -> tuple[Cluster, Session]:
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         connect_timeout=settings.cassandra_request_timeout_seconds,
+        # The driver's own two seconds are too few to read the schema from a server that is busy.
+        control_connection_timeout=settings.cassandra_request_timeout_seconds,
         # The driver's own policy looks for a lost server ever more rarely, up to every 10 minutes, and in the end never.
         reconnection_policy=ExponentialReconnectionPolicy(0.5, _LOOK_AGAIN, max_attempts=None),
     )

@@ -40,6 +40,7 @@ def test_what_is_less_is_lost_and_what_is_more_is_doubled(fact, found, kind):
     assert [(d.kind, d.fact) for d in differences(wanted, wanted, wanted | {fact: found})] == [(kind, fact)]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_a_short_torture_loses_doubles_and_silences_nothing():
     """Every kind of process is hit; the last line says how it ended, the lines above what was found."""
