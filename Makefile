@@ -10,8 +10,10 @@ COMPILE := $(UV) pip compile --python-version 3.11 --universal --generate-hashes
 PROVIDERS := --exclude-newer-package apache-airflow-providers-apache-kafka=2026-10-14 \
 	--exclude-newer-package apache-airflow-providers-apache-cassandra=2026-10-14
 
-# Two workers; a file, or a folder whose tests share what they set up, stays with one (tests/conftest.py).
-SIDE_BY_SIDE := -n 2 --dist loadgroup
+# Two workers share one stack, and a file stays with one of them (tests/conftest.py). Those that keep two cores busy, or
+# look at a stack that nobody else works on, come after.
+SIDE_BY_SIDE := -n 2 --dist loadfile
+ALONE := browser crash e2e
 
 SEED ?= 1
 FAULTS ?= 100
@@ -63,14 +65,15 @@ lint: $(STAMP)
 	@$(RUN) -m mypy
 
 test: $(STAMP) ## the tests, on servers of their own on free ports
-	@$(RUN) -m pytest -q $(SIDE_BY_SIDE) -m "not long" --ignore tests/browser --ignore tests/e2e || failed=1; \
-	$(RUN) -m pytest -q tests/browser tests/e2e && exit $$failed
+	@$(RUN) -m pytest -q $(SIDE_BY_SIDE) -m "not long" $(addprefix --ignore tests/,$(ALONE)) || failed=1; \
+	$(RUN) -m pytest -q $(addprefix tests/,$(ALONE)) && exit $${failed:-0}
 
-test-all: test crash ## the tests and all that takes longer: every interruption, 300 histories and a torture
+test-all: $(STAMP) ## the tests and all that takes longer: every interruption, 300 histories and a torture
+	@ACCOUNT_MERGE_FULL=1 $(MAKE) test
 	@$(RUN) -m pytest -q -m long
 
 crash: $(STAMP) ## kill and stop merges, undos, repairs and settles around every request, and 300 random histories: takes hours
-	@CRASH=all $(RUN) -m pytest -q $(SIDE_BY_SIDE) tests/crash tests/histories
+	@ACCOUNT_MERGE_FULL=1 $(RUN) -m pytest -q tests/crash tests/histories
 
 torture: $(STAMP) ## SIGKILL, SIGSTOP and restart of everything while events arrive: make torture SEED=7 FAULTS=500
 	@PYTHONPATH=include $(RUN) -m tests.torture --seed $(SEED) --faults $(FAULTS)

@@ -1,8 +1,8 @@
 """Real servers for the tests: started once on free ports, in a home of their own, so that they run beside a demo.
 
-All workers of one run (`pytest -n 2`) use the same servers; a test file, or a folder that `TOGETHER` names, stays with
-one worker, because its tests share what they set up. A server that does not start fails the tests that need it; none is
-skipped. `ACCOUNT_MERGE_TEST_STACK` may name the home of a stack that is up: the tests then use it and leave it running.
+All workers of one run (`pytest -n 2`) use the same servers. A server that does not start fails the tests that need it;
+none is skipped. `ACCOUNT_MERGE_TEST_STACK` may name the home of a stack that is up: the tests then use it and leave it
+running.
 
 Fixtures: `stack` (Kafka and Cassandra), `airflow_stack` (the same and all of Airflow), `fresh_stack` (a stack that a
 test may kill), `guarded_stack` (a Cassandra with sign-in), `settings` (keyspaces, topics and group of this test alone),
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 HOME_PREFIX = "account-merge-test-"
 #: Where a run's process tells its workers the home of the servers that they share.
 RUN_HOME = "ACCOUNT_MERGE_TEST_RUN_HOME"
-#: Folder -> whose tests stay with one worker together.
-TOGETHER = {"browser": "airflow", "e2e": "airflow", "crash": "crash"}
+#: `make test-all` and `make crash`: every interruption, every moment and 300 histories instead of a choice of them.
+FULL = bool(os.environ.get("ACCOUNT_MERGE_FULL"))
 STARTED: list[Stack] = []
 
 
@@ -76,13 +76,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """The servers that a run's workers shared go with it."""
     if not hasattr(config, "workerinput") and (home := os.environ.pop(RUN_HOME, None)):
         Stack(Config(Path(home), Config.from_env().cache, dict.fromkeys(DEFAULT_PORTS, 0))).clean()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What stays with one worker, under `--dist loadgroup`."""
-    for item in items:
-        where = item.path.relative_to(ROOT / "tests")
-        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(where.parts[0], str(where))))
 
 
 def _remove_leftovers() -> None:

@@ -7,10 +7,9 @@ import random
 
 import pytest
 
+from tests.conftest import FULL
 from tests.crash import matrix
 
-#: `make crash`: every request of every kind of work, not one of each kind.
-EVERY = os.environ.get("CRASH") == "all"
 #: Chooses the requests that are tried beside one of each kind; told at the end, so that a run can be repeated.
 SEED = int(os.environ.get("CRASH_SEED") or random.randrange(1_000_000))
 
@@ -26,7 +25,7 @@ def pytest_terminal_summary(terminalreporter):
     if not matrix.TRIED:
         return
     terminalreporter.section("interruptions")
-    terminalreporter.line("every request" if EVERY else f"one request of each kind and a sample: CRASH_SEED={SEED}")
+    terminalreporter.line("every request" if FULL else f"one request of each kind and a sample: CRASH_SEED={SEED}")
     terminalreporter.line(f"{'work':8} {'action':6} {'meanwhile':10} {'number':>6}")
     for (work, action, meanwhile), number in sorted(matrix.TRIED.items()):
         shown = "-" if action == "kill" else meanwhile

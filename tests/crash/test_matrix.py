@@ -11,13 +11,14 @@ import random
 
 import pytest
 
-from tests.crash.conftest import EVERY, SEED
+from tests.conftest import FULL
+from tests.crash.conftest import SEED
 from tests.crash.matrix import Job, kills, stops
 from tests.crash.scenes import WORKS
 
 #: A second process of the same work, one that takes it back, or another merge into the same target.
 STOPS = [*((work, meanwhile) for work in WORKS for meanwhile in ("second", "undo")), ("merge", "other")]
-LONG = pytest.mark.timeout(14400 if EVERY else 2400)
+LONG = pytest.mark.timeout(14400 if FULL else 2400)
 
 
 def test_the_uninterrupted_runs_are_what_they_should_be(interrupting):
@@ -37,14 +38,14 @@ def test_the_uninterrupted_runs_are_what_they_should_be(interrupting):
 @pytest.mark.parametrize("work", WORKS)
 def test_a_process_may_be_killed_around_any_request(work, interrupting):
     dice = random.Random(SEED) if work == "merge" else None
-    wrong = interrupting.run(kills(work, interrupting.kinds[work], EVERY, dice))
+    wrong = interrupting.run(kills(work, interrupting.kinds[work], FULL, dice))
     assert not wrong, f"{len(wrong)} differ\n" + "\n".join(wrong[:5])
 
 
 @LONG
 @pytest.mark.parametrize(("work", "meanwhile"), STOPS)
 def test_a_process_may_be_stopped_around_any_request_and_go_on_later(work, meanwhile, interrupting):
-    wrong = interrupting.run(stops(work, interrupting.kinds[work], meanwhile, EVERY))
+    wrong = interrupting.run(stops(work, interrupting.kinds[work], meanwhile, FULL))
     assert not wrong, f"{len(wrong)} differ\n" + "\n".join(wrong[:5])
 
 

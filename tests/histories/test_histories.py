@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 
 import pytest
 
+from tests.conftest import FULL
 from tests.histories.conftest import WAYS
 from tests.histories.world import OPTIONS, World
 
-EVERY = os.environ.get("CRASH") == "all"
-SEEDS = range(300 if EVERY else 12)
+SEEDS = range(300 if FULL else 12)
 DONE: Counter[str] = Counter()  # how often each step and option was done, over all histories
 
 
@@ -19,7 +18,7 @@ def steps(world):
     """What a history is made of."""
     return [
         *[world.merge] * 5, *[world.undo] * 6, *[world.learn] * 5, world.join, world.join, world.enter, world.repair,
-        world.settle, *[world.expire] * (world.dice.random() < 0.3),
+        world.settle, world.repeat, world.stall, world.abandon, *[world.expire] * (world.dice.random() < 0.3),
     ]  # fmt: skip
 
 
@@ -34,7 +33,20 @@ def test_the_tables_show_what_the_merges_that_stand_brought(seed, services, sess
 
 def test_the_histories_had_every_step_and_option():
     """Of seeds that are fixed, so that this holds or fails for ever."""
-    wanted = {"merge", "undo", "redo", "settle", "repair", "expire", "2 sources", "3 sources", *WAYS}
+    wanted = {
+        "merge",
+        "undo",
+        "redo",
+        "settle",
+        "repair",
+        "expire",
+        "repeat",
+        "stall",
+        "abandon",
+        "2 sources",
+        "3 sources",
+        *WAYS,
+    }
     wanted |= {option.__name__[1:] for option in OPTIONS}
-    wanted |= {"settle of skip", "repair of skip"} if EVERY else set()
+    wanted |= {"settle of skip", "repair of skip", "repair of a repair"} if FULL else set()
     assert not DONE or not wanted - set(DONE), DONE

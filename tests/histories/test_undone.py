@@ -189,6 +189,34 @@ def test_a_redo_counts_as_its_merge_did_where_the_source_s_lessons_were_chosen(w
 
 
 @by("official")
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("settled", [(), (0,), (1,), (0, 1)])
+def test_of_two_settled_merges_either_is_undone_in_either_order(way, world, order, settled):
+    """A and D into T, all go on, some merges are settled; without either, T is what the other alone gives."""
+    a, d, t = world.users[:3]
+    for user, times in ((a, 3), (d, 4), (t, 2)):
+        for _ in range(times):
+            learn(world, user, "C1", "L1")
+    merges = []
+    for source in (a, d):
+        merges.append(world.asked((source,), t, ALL))
+        world.check()
+    for user, lesson in ((a, "L1"), (d, "L2"), (t, "L1")):
+        learn(world, user, "C1", lesson)
+    for number in settled:
+        world.settled(merges[number])
+        world.check()
+    for number in order:
+        assert world.undo(merges[number])
+        world.check()
+        other = 1 - number
+        if merges[other] not in world.model.undone:
+            learn(world, (a, d)[other], "C1", "L1")
+            world.settled(merges[other])
+            world.check()
+
+
+@by("official")
 def test_a_chain_is_undone_from_its_end_and_stands_again(way, world):
     a, b, c = world.users[:3]
     learn(world, a, "C1", "L1")

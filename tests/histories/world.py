@@ -169,14 +169,20 @@ class World:
             self._aggregate(user, course)
 
     def _enrol(self, user: str, course: str, certified: bool) -> None:
+        """A certificate is appended to the list, or the whole list is put."""
         items = dict.fromkeys((t.name for t in self.model.some(user, "item", course)), 2)
-        rest = {} if not certified else {
-            "issued_certificates": [
-                {"identifier": t.name, "name": t.name} for t in self.model.some(user, "certificate", course)
-            ]
-        }  # fmt: skip
+        issued = [{"identifier": t.name, "name": t.name} for t in self.model.some(user, "certificate", course)]
+        appended = certified and self.dice.random() < 0.5
+        rest = {"issued_certificates": issued} if certified and not appended else {}
         active = {} if not self.model.active(user, course) else {"active": True}
         self.put(user, ENR, (course, BATCH), contentstatus=items, progress=len(items), status=1, **rest, **active)
+        if appended:
+            schema = self.service.tables.of(rule_for(ENR))
+            column, bound = schema.column("issued_certificates").actual, schema.bind(user, (course, BATCH))
+            where = " AND ".join(f"{schema.column(name).actual} = ?" for name in bound)
+            cql = f"UPDATE {schema.full_name} SET {column} = {column} + ? WHERE {where}"
+            new = next(one for one in issued if one["identifier"] == f"c{self.number}")
+            self.session.execute(self.session.prepare(cql), [[new], *bound.values()])
 
     def _aggregate(self, user: str, course: str) -> None:
         details = [
@@ -277,6 +283,47 @@ class World:
             merge_id = self.parents[merge_id]
         return merge_id
 
+    def repeat(self) -> None:
+        """An old merge's tasks once more, long after: nothing happens."""
+        if self.merges:
+            merge_id = self.dice.choice(self.merges)
+            self.told.append(f"repeat {self.told_of(merge_id)}")
+            run_merge(self.service, merge_id, publish=False)
+            self.done["repeat"] += 1
+
+    def abandon(self) -> None:
+        """A merge that fails before it wrote anything is given up."""
+        source, target = self.dice.sample(self.users, 2)
+        merge_id = self.service.open_merge(MergeRequest((source,), target, TABLES))
+        self.told.append(f"abandon {self._name(source)} into {self._name(target)} {merge_id}")
+        try:
+            self.service.admit(merge_id)
+        except InvalidRequest as refused:
+            self._refused(refused)
+            return
+        self.service.fail(merge_id, "manual__1", "stopped")
+        self.service.undoing.abandon(merge_id, "not wanted")
+        self.done["abandon"] += 1
+
+    def stall(self) -> None:
+        """A merge's writer stands still with one of its writes; the merge is undone; the writer wakes and writes it."""
+        store = self.service.store
+        write, written = store.write, list[tuple[Any, ...]]()
+
+        def writing(schema: Any, user: str, changes: Iterable[Any], *more: Any) -> None:
+            written.append((schema, user, list(changes), *more))
+            write(*written[-1])
+
+        before, store.write = len(self.merges), writing  # type: ignore[method-assign]
+        try:
+            self.merge()
+        finally:
+            del store.write  # type: ignore[method-assign]
+        if len(self.merges) > before and written and self.undo(self.merges[-1]):
+            self.told.append("its writer wakes")
+            write(*self.dice.choice(written))
+            self.done["stall"] += 1
+
     def standing(self) -> list[uuid.UUID]:
         """The merges that are not undone."""
         return [merge for merge in self.merges if merge not in self.model.undone]
@@ -329,20 +376,23 @@ class World:
             return
         merge_id = self.dice.choice(standing)
         child = uuid.UUID(self.service.undoing.repair(merge_id, "operator", "once more")["merge_id"])
-        self._child(child, merge_id, self.asked_of[merge_id][0].later(), "repair")
+        done = self._child(child, merge_id, self.asked_of[merge_id][0].later(), "repair")
+        self.done["repair of a repair"] += done and merge_id in self.parents and merge_id not in self.settles
 
     def settle(self) -> None:
         """The clock has come: merges that stand and have a settle to come are settled."""
         for merge_id in self._mendable():
-            parent = self.service.journal.need(merge_id)
-            if parent.settle_at is None or self.dice.random() < 0.5:
-                continue
-            asked = self.asked_of[merge_id][0]
-            later = Asked(asked.tables, asked.on_conflict, "keep", asked.later().choices)
-            child = self.service.settling._open(parent)
-            assert child is not None
-            if self._child(child, merge_id, later, "settle"):
-                self.settles.add(child)
+            if self.service.journal.need(merge_id).settle_at is not None and self.dice.random() >= 0.5:
+                self.settled(merge_id)
+
+    def settled(self, merge_id: uuid.UUID) -> None:
+        """The clock has come for one merge."""
+        asked = self.asked_of[merge_id][0]
+        later = Asked(asked.tables, asked.on_conflict, "keep", asked.later().choices)
+        child = self.service.settling._open(self.service.journal.need(merge_id))
+        assert child is not None
+        if self._child(child, merge_id, later, "settle"):
+            self.settles.add(child)
 
     def _mendable(self) -> list[uuid.UUID]:
         """Merges that stand; of those with `skip` only when every enrolment of theirs says that it is one."""

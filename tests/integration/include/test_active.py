@@ -8,7 +8,6 @@ hundred chosen cases cover each two values of two dimensions; `ACCOUNT_MERGE_FUL
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import time
 import uuid
@@ -23,6 +22,7 @@ from account_merge.model import MergeRequest
 from account_merge.rules import rule_for
 from account_merge.service import Service
 from tests.active import CC, GROUP, KINDS, MOMENTS, Moments, Platform, Provoker, Update, pairwise, real_time
+from tests.conftest import FULL
 from tests.learners import account, put, rows
 
 MARGIN = 0.5
@@ -45,7 +45,7 @@ def fits(case):
 
 def cases():
     """Chosen, or in full, where the worker's clock takes turns."""
-    if not os.environ.get("ACCOUNT_MERGE_FULL"):
+    if not FULL:
         return pairwise(DIMENSIONS, random.Random(11), fits)
     names = [name for name in DIMENSIONS if name != "worker"]
     every = (dict(zip(names, found, strict=True)) for found in itertools.product(*(DIMENSIONS[n] for n in names)))
