@@ -49,6 +49,9 @@ def shared_service(shared_environment):
     with Service(Settings.from_env(shared_environment)) as found:
         found.create_journal()
         yield found
+        # monkeypatch puts a method back as a value of the instance, which hides what later tests put into the class.
+        kept = [n for part in (found.store, found.journal) for n in vars(part) if callable(getattr(type(part), n, None))]
+        assert not kept, f"a test patched the shared service itself: {kept}"
 
 
 @pytest.fixture

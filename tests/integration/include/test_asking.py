@@ -13,7 +13,7 @@ from cassandra import InvalidRequest as CassandraRefuses
 from account_merge.asking import place_of, text_of
 from account_merge.cli import run_merge
 from account_merge.errors import InvalidRequest
-from account_merge.journal.cas import now
+from account_merge.journal.cas import Cas, now
 from account_merge.journal.listing import Wanted
 from account_merge.model import MergeRequest
 from account_merge.service import Service
@@ -126,14 +126,14 @@ def test_merges_of_any_age_are_listed_newest_first_each_once(service, dated, lim
 
 def test_a_server_without_ranges_lists_the_same(service, dated, monkeypatch):
     made = dated(0, 3, 100)
-    stream = service.journal.stream
+    stream = Cas.stream
 
-    def refusing(cql, *args, **named):
+    def refusing(cas, cql, *args, **named):
         if "day >= ?" in cql:
             raise service.journal.missing(CassandraRefuses("Only EQ and IN relation are supported on the index"))
-        return stream(cql, *args, **named)
+        return stream(cas, cql, *args, **named)
 
-    monkeypatch.setattr(service.journal, "stream", refusing)
+    monkeypatch.setattr(Cas, "stream", refusing)
     assert listed(service, Wanted(), 2)[0] == made
 
 

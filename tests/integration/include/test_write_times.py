@@ -8,6 +8,7 @@ import pytest
 
 from account_merge.cli import run_merge
 from account_merge.model import MergeRequest
+from account_merge.store import Store
 from tests.learners import BATCH, COURSE, account, enrolment, lesson, put, rows
 
 CC, ENR = "user_content_consumption", "user_enrolments"
@@ -75,15 +76,15 @@ def test_one_cell_ahead_binds_no_other_cell_and_no_other_row(undo, session, keys
         put(session, keyspace, CC, lesson(source, content, progress=80, status=2, viewcount=3))
         put(session, keyspace, CC, lesson(target, content, progress=20, status=1, viewcount=2))
     put(session, keyspace, CC, lesson(target, "L1", progress=20), timestamp=now() + DAY)
-    writing, done = service.merging.store.write, []
+    writing, done = Store.write, []
 
-    def platform_goes_on(schema, user, *arguments, **named):
-        writing(schema, user, *arguments, **named)
+    def platform_goes_on(store, schema, user, *arguments, **named):
+        writing(store, schema, user, *arguments, **named)
         if user == target and not done:
             done.append(1)
             put(session, keyspace, CC, lesson(target, "L2", viewcount=6, progress=20))
 
-    monkeypatch.setattr(service.merging.store, "write", platform_goes_on)
+    monkeypatch.setattr(Store, "write", platform_goes_on)
     merge_id = merge(service, source, target)
     monkeypatch.undo()
     assert done
