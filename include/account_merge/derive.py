@@ -153,7 +153,8 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
     Proved: each side's stored number equals that account's own number of finished items, with or without the items
     that merges brought it (evidence `<name>: brought`), or those of them that have not expired (`<name>: lately`). The
     retired job put the source's number over the target's: where it did (evidence `seeded`), the target's may also be the
-    source's. Never below either side's number.
+    source's. Of a merge of several sources the target's may already count those whose rows are not at hand, because what
+    is new of them was brought before. Never below either side's number.
     """
 
     def proved(stored: float, finished: frozenset[str], *brought: frozenset[str]) -> bool:
@@ -167,6 +168,10 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
         own = {s.account: frozenset(finished.get(s.account, ())) for s in sides}
         put_over = {stored[a] for a in _seeded(evidence) if a in stored}
         targets = {s.account for s in sides if s.target}
+        beside = frozenset().union(*(finished[a] for a in finished.keys() - own.keys()))
+        for account in targets & stored.keys():
+            if not proved(stored[account], own[account]) and stored[account] == len(own[account] | beside):
+                own[account] |= beside
         sound = (
             proved(n, own.get(a, frozenset()), *(frozenset(b.get(a, ())) for b in brought))
             or (a in targets and n in put_over)

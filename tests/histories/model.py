@@ -173,10 +173,14 @@ class Model:
             self.skipped[merge] = self._decide(sources, target, [one for one in family if one not in self.undone])
         skipped, of = self.skipped.get(merge), {}
         for source in sources:
+            # What it has brought here before is the target's to change: only what is new comes, but where it was chosen.
+            handed = self._handed(source, [target])
             of[source] = frozenset(
                 thing
                 for thing in self.things(source)
-                if asked.choice(thing.table) != "target" and (not skipped or skipped.brings(source, thing.place))
+                if asked.choice(thing.table) != "target"
+                and (not skipped or skipped.brings(source, thing.place))
+                and (thing not in handed or asked.choice(thing.table) == "source")
             )
             self._tainted(source, target, asked)
         hides = frozenset(t.row for things in of.values() for t in things if asked.choice(t.table) == "source")
@@ -187,10 +191,13 @@ class Model:
 
     def elsewhere(self, source: str, target: str) -> set[Thing]:
         """What the source has handed on to another account and the target lacks: it comes with what that account has."""
-        others = (past for account, past in self.past.items() if account != target)
-        stand = (e for past in others for e in past if isinstance(e, Brought) and e.merge not in self.undone)
-        handed = {thing for event in stand for thing in event.of.get(source, ())}
-        return handed - self.things(target)
+        return self._handed(source, [account for account in self.past if account != target]) - self.things(target)
+
+    def _handed(self, source: str, accounts: Iterable[str]) -> set[Thing]:
+        """What merges that stand have brought these accounts from a source."""
+        events = (event for account in accounts for event in self.past[account])
+        stand = (e for e in events if isinstance(e, Brought) and e.merge not in self.undone)
+        return {thing for event in stand for thing in event.of.get(source, ())}
 
     def _decide(self, sources: Sequence[str], target: str, family: Iterable[uuid.UUID]) -> Skipped:
         """The family's decisions stand; a place that it brought the target is not the target's own."""

@@ -216,6 +216,35 @@ def test_of_two_settled_merges_either_is_undone_in_either_order(way, world, orde
             world.check()
 
 
+@by("official", "indexed")
+def test_lessons_that_are_new_count_of_a_source_that_had_a_row_and_of_one_that_had_none(way, world):
+    c, e, t = world.users[:3]
+    learn(world, t, "C2", "L1")
+    learn(world, e, "C2", "L1", done=False)
+    merge = world.asked((c, e), t, ALL)
+    for user, lesson in ((c, "L2"), (c, "L1"), (e, "L3")):
+        learn(world, user, "C2", lesson)
+    world.settled(merge)
+    world.check()
+    assert world.model.numbers(t, "C2") == {"completedCount": 3.0}
+    assert world.undo(merge)
+    world.check()
+
+
+@by("official")
+def test_what_a_choice_had_hidden_stays_hidden_when_the_merge_before_it_is_settled(way, world):
+    a, d, t = world.users[:3]
+    learn(world, a, "C1", "L1")
+    learn(world, a, "C1", "L2")
+    first = world.asked((a,), t, ALL)
+    learn(world, d, "C1", "L1")
+    world.asked((d,), t, CHOSEN)
+    learn(world, a, "C1", "L2")
+    world.settled(first)
+    world.check()
+    assert len(world.model.some(t, "view", "C1")) == 3
+
+
 @by("official")
 def test_a_chain_is_undone_from_its_end_and_stands_again(way, world):
     a, b, c = world.users[:3]

@@ -50,7 +50,9 @@ def shared_service(shared_environment):
         found.create_journal()
         yield found
         # monkeypatch puts a method back as a value of the instance, which hides what later tests put into the class.
-        kept = [n for part in (found.store, found.journal) for n in vars(part) if callable(getattr(type(part), n, None))]
+        kept = [
+            n for part in (found.store, found.journal) for n in vars(part) if callable(getattr(type(part), n, None))
+        ]
         assert not kept, f"a test patched the shared service itself: {kept}"
 
 
