@@ -36,6 +36,9 @@ from account_merge_airflow.policies import POLL_ARGS
 from account_merge_airflow.runs import life_of, run_state, trigger_arguments
 from account_merge_airflow.sensors import WaitForWorkSensor
 
+#: How long one run looks for work, in seconds: a bit less than the pause between two runs.
+WINDOW = float(os.environ.get("ACCOUNT_MERGE_POLL_WINDOW_SECONDS") or 50)
+
 
 @dag(
     schedule=os.environ.get("ACCOUNT_MERGE_POLL_SCHEDULE") or "* * * * *",
@@ -50,7 +53,7 @@ from account_merge_airflow.sensors import WaitForWorkSensor
 )
 def account_merge_poll() -> None:
     wait_for_work = WaitForWorkSensor(
-        task_id="wait_for_work", task_display_name="Wait for work", window=50, interval=2,
+        task_id="wait_for_work", task_display_name="Wait for work", window=WINDOW, interval=2,
         execution_timeout=timedelta(minutes=2), doc_md="Looks for new events and due merges; consumes nothing.",
     )  # fmt: skip
 

@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "e2e"))
 sys.path.insert(0, str(Path(__file__).parent))
 # The stack may be started for these tests; the others on it need the same.
 os.environ.setdefault("ACCOUNT_MERGE_RETRY_DELAY_SECONDS", "1")
+# A test that has a poll begin waits for the one under way, which mostly finds nothing.
+os.environ.setdefault("ACCOUNT_MERGE_POLL_WINDOW_SECONDS", "5")
 
 from airflow_client import AirflowClient, wait_for
 from chromium import executable

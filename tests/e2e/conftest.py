@@ -14,6 +14,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 # A task that is killed at every try shall come to its end within a test; Airflow's components inherit this.
 os.environ.setdefault("ACCOUNT_MERGE_RETRY_DELAY_SECONDS", "1")
+# A test that has a poll begin waits for the one under way, which mostly finds nothing.
+os.environ.setdefault("ACCOUNT_MERGE_POLL_WINDOW_SECONDS", "5")
 
 from airflow_client import AirflowClient, wait_for
 from platform_world import World
