@@ -344,9 +344,7 @@ class World:
         self.told.append(words)
         self.done[action] += 1
         if action == "redo":
-            self.model.undone.discard(merge_id)
-            asked, sources = self.asked_of[merge_id]
-            self.model.turn_off(merge_id, sources, asked)
+            self.model.redo(merge_id, self.asked_of[merge_id][0])
         else:
             # Its settles go with it, and do not stand again with it: what they brought comes by a repair.
             self.model.undone |= {merge_id, *(child for child in self.settles if self.parents[child] == merge_id)}
