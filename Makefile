@@ -22,7 +22,7 @@ FAULTS ?= 100
 .PHONY: help venv demo up down status logs env clean test test-all crash torture check lint lock docs
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## the virtual environment, from the hash-locked requirements
 

@@ -75,14 +75,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """The servers that a run's workers shared go with it."""
     if not hasattr(config, "workerinput") and (home := os.environ.pop(RUN_HOME, None)):
-        Stack(Config(Path(home), Config.from_env().cache, dict.fromkeys(DEFAULT_PORTS, 0))).clean()
+        _stack_in(Path(home)).clean()
 
 
 def _remove_leftovers() -> None:
     for home in Path(tempfile.gettempdir()).glob(f"{HOME_PREFIX}*-*-*"):
         pid, start = home.name.removeprefix(HOME_PREFIX).split("-")[:2]
         if started_at(int(pid)) != start:
-            Stack(Config(home, Config.from_env().cache, dict.fromkeys(DEFAULT_PORTS, 0))).clean()
+            _stack_in(home).clean()
 
 
 @pytest.fixture(scope="session")
