@@ -130,12 +130,16 @@ def best_score(column: str, details: str, older: str = "") -> Derivation:
         return {column: result} if result else {}
 
     def again(now: Side, row: Values, evidence: Evidence) -> Values:
-        result = dict(row.get(column) or {})
+        """A score that the platform shows is that of an attempt; those that stay have one, too."""
+        result, showed = dict(row.get(column) or {}), now.values.get(column) or {}
         for attempt in map(attempt_of, row.get(details) or ()):
             content, score = attempt.get("content_id"), number(attempt.get("score"))
-            least = number(result.get(f"score:{content}"))
-            if score is not None and least is not None and least < score:
-                result[f"score:{content}"] = like(0.0, score)
+            key = f"score:{content}"
+            if score is None or not (key in result or key in showed):
+                continue
+            least = number(result.get(key))
+            if least is None or least < score:
+                result[key] = like(0.0, score)
                 if out_of := number(attempt.get("max_score")):
                     result[f"max_score:{content}"] = like(0.0, out_of)
         return {column: result} if result else {}
@@ -183,14 +187,15 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
         return {column: {**result, key: like(result[key], max([len(union), *stored.values()]))}}
 
     def again(now: Side, row: Values, evidence: Evidence) -> Values:
-        """The platform counted what it saw: this account's lessons and those that the undone merge had brought."""
+        """The platform counted what it saw: this account's lessons before the undo or redo changed them, or after."""
+        before, after = (
+            evidence.get(f"{evidence_name}: {which}", {}).get(now.account) for which in ("before", "after")
+        )
         counted = number((now.values.get(column) or {}).get(key))
-        own = evidence.get(evidence_name, {}).get(now.account)
-        if counted is None or own is None or key not in (row.get(column) or {}):
+        if counted is None or before is None or after is None or key not in (row.get(column) or {}):
             return {}
-        brought = evidence.get(f"{evidence_name}: brought", {}).get(now.account, ())
-        right = counted == len({*own, *brought}) and counted > len(own)
-        return {column: {**row[column], key: like(counted, len(own))}} if right else {}
+        right = counted in (len(before), len(after))
+        return {column: {**row[column], key: like(counted, len(after))}} if right else {}
 
     return Derivation((column,), "union of the lessons that both finished", apply, again)
 

@@ -55,17 +55,19 @@ class View:
 
 
 @dataclass(frozen=True)
-class Ahead:
-    """Changes of an account's rows that are planned and not written yet: a preview sees them as done.
+class Underway:
+    """What an undo or redo does to an account's rows of other tables before it comes to the table at hand.
 
-    :param changes: table -> its changes, in key order.
+    :param changes: table -> its changes, in key order; a row that was folded in comes once more.
+    :param planned: they are not written yet: a preview sees them as done.
     """
 
     account: str = ""
     changes: Mapping[str, Callable[[], Iterable[Change]]] = field(default_factory=dict)
+    planned: bool = False
 
     def of(self, look: Look, other: TableRule, whole: bool) -> Iterator[tuple[Place, tuple[set[Any], set[Any]]]]:
-        """(place, (what a look saw of a row, what it will see)) of each change.
+        """(place, (what a look saw of a row, what it sees then)) of each change.
 
         :param whole: the look is at all places at once.
         """
@@ -74,7 +76,7 @@ class Ahead:
             yield () if whole else other.place(change.key), (next(sights), next(sights))
 
 
-NOTHING_AHEAD = Ahead()
+NOTHING_UNDERWAY = Underway()
 
 
 class Looks:
@@ -84,7 +86,7 @@ class Looks:
 
     :param found: finds the rows of the accounts.
     :param merges_into: account -> merges that moved rows to it, undone ones left out.
-    :param ahead: what a preview sees as done.
+    :param underway: what the undo or redo that looks has done already, or of a preview will have done.
     """
 
     def __init__(
@@ -94,21 +96,21 @@ class Looks:
         tables: Tables,
         rule: TableRule,
         merges_into: Mapping[str, Iterable[uuid.UUID]],
-        ahead: Ahead = NOTHING_AHEAD,
+        underway: Underway = NOTHING_UNDERWAY,
     ) -> None:
         self._found, self._cas, self._rule, self._merges_into = found, cas, rule, merges_into
         others = ((look, rule_for(look.table)) for look in rule.looks)
         self._looks = [(look, other, schema) for look, other in others if (schema := tables.of(other)) is not None]
         self._place: Place | None = None
-        self._shown: dict[tuple[str, str], frozenset[Any]] = {}
+        self._shown: dict[tuple[str, str], tuple[frozenset[Any], frozenset[Any]]] = {}
         self._turned: dict[tuple[str, str], _Turned] = {}
         self._showed: dict[tuple[str, uuid.UUID], dict[str, frozenset[Any]]] = {}
         self._streams: dict[tuple[str, str], Cursor[Any]] = {}
-        self._ahead = ahead
-        self._planned = {
-            look.name: Cursor(ahead.of(look, other, rule.collects), f"planned rows of {other.table}")
+        self._underway = underway
+        self._changes = {
+            look.name: Cursor(underway.of(look, other, rule.collects), f"changed rows of {other.table}")
             for look, other, _ in self._looks
-            if other.table in ahead.changes
+            if other.table in underway.changes
         }
         self._expired = Kept(cas)
 
@@ -118,7 +120,8 @@ class Looks:
 
     def at(self, view: View, key: Key) -> Evidence:
         """The evidence for the row with this key: `<look>`, `<look>: brought` and, of that, what has not expired,
-        `<look>: lately`; each account -> values."""
+        `<look>: lately`; each account -> values. For an undo or redo `<look>: before` and `<look>: after` it, of the account
+        whose rows it changes."""
         if not self._looks:
             return {}
         place, found = self._go_to(key), dict[str, Mapping[str, Any]]()
@@ -136,6 +139,10 @@ class Looks:
                 found[look.name] = {a: values | turned[a].taken for a, values in found[look.name].items()}
                 found[f"{look.name}: brought"] = {a: one.brought for a, one in turned.items()}
                 found[f"{look.name}: lately"] = {a: one.lately for a, one in turned.items()}
+            if look.name in self._changes:
+                before, after = self._sights(look, self._underway.account)
+                found[f"{look.name}: before"] = {self._underway.account: before}
+                found[f"{look.name}: after"] = {self._underway.account: after}
         return {
             **found, "kept": {"places": view.kept}, "seeded": {"accounts": view.seeded}, "yielded": view.yielded,
         }  # fmt: skip
@@ -162,13 +169,22 @@ class Looks:
         return place
 
     def _seen(self, look: Look, account: str) -> frozenset[Any]:
+        return self._sights(look, account)[1]
+
+    def _sights(self, look: Look, account: str) -> tuple[frozenset[Any], frozenset[Any]]:
+        """What an account showed in the place at hand before the undo or redo that looks, and what it shows."""
         at = (look.name, account)
         if at not in self._shown:
-            found = set(self._found.look(look, account, self._place))
-            if account == self._ahead.account and look.name in self._planned:
-                for before, after in self._planned[look.name].at(self._place or ()):
-                    found = (found - before) | after
-            self._shown[at] = frozenset(found)
+            before = after = frozenset(self._found.look(look, account, self._place))
+            ours = account == self._underway.account and look.name in self._changes
+            changes = self._changes[look.name].at(self._place or ()) if ours else []
+            if self._underway.planned:
+                for old, new in changes:
+                    after = (after - old) | new
+            else:
+                for old, new in reversed(changes):
+                    before = (before - new) | old
+            self._shown[at] = before, after
         return self._shown[at]
 
     def _images(
@@ -244,6 +260,17 @@ def images_of(
         for change in entry.changes if entry.kind == "changes" else ():
             for account, values in change.sources.items():
                 yield () if whole else other.place(change.key), (account, shown_by(look, other, change.key, values))
+
+
+def in_key_order(log: Log) -> Iterator[Change]:
+    """The changes of a log; a row that was folded in comes once more behind its first change."""
+    run: list[Change] = []
+    for entry in log.entries():
+        if entry.kind == "changes":  # a fold goes back to rows of the entry that it mends
+            yield from sorted(run, key=lambda change: change.key)
+            run = []
+        run += entry.changes
+    yield from sorted(run, key=lambda change: change.key)
 
 
 def turned(log: Log, look: Look, other: TableRule, kept: Kept) -> Iterator[tuple[Place, tuple[Any, bool]]]:

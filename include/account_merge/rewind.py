@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from account_merge.choices import COMBINE, SOURCE, TARGET
@@ -83,6 +83,7 @@ def without(
     given: Mapping[str, Mapping[str, int]],
     evidence: EvidenceOf,
     unseen: frozenset[str] = frozenset(),
+    since: int = 0,
 ) -> Values | None:
     """What the row is when only the standing merges count; None when there is no row then.
 
@@ -93,8 +94,10 @@ def without(
     :param now: the row as it is, None when it is gone.
     :param given: what each source account handed on by standing merges into other accounts.
     :param unseen: columns of `now` that were written without having seen the last step.
+    :param since: the step from which on the platform's writes show that a number which is right for what there is will be
+        right for what there is afterwards; -1 when what the row was before all steps shows it, too.
     """
-    return replay(rule, steps, now, account, standing, given, evidence, unseen).row
+    return replay(rule, steps, now, account, standing, given, evidence, unseen, since).row
 
 
 def replay(
@@ -106,17 +109,19 @@ def replay(
     given: Mapping[str, Mapping[str, int]],
     evidence: EvidenceOf,
     unseen: frozenset[str] = frozenset(),
+    since: int = 0,
 ) -> Replayed:
     """Replays a row; the parameters are those of `without`."""
     row = left = steps[0].change.before
     handed: Given = {source: dict(totals) for source, totals in given.items()}
     lasts: dict[str, _Last] = {}
+    written = set(row or ()) if since < 0 else set[str]()
 
     def go_on(found: Values | None, blind: frozenset[str]) -> frozenset[str]:
         nonlocal row
         lost = blind | _lost(lasts, found)
         carried = _carried(rule, lasts, (row, left), found, lost)
-        row = _again(rule, account, carried, (left, found), evidence)
+        row = _again(rule, account, carried, found, _differing(left, found), evidence)
         for column in lost & lasts.keys():  # what was put there is gone: its sources have not handed it on
             for source, before in lasts[column].handed.items():
                 handed[source][column] = before
@@ -125,6 +130,7 @@ def replay(
     for number, step in enumerate(steps):
         if number:
             go_on(step.change.before, step.change.unseen)
+            written |= _differing(left, step.change.before) if number > since else set()
         replayed, left, new = row, step.change.after, Given()
         brings = step.change.choice != TARGET and bool(step.change.sources)
         if step.merge is not None and standing(step.merge) and brings:
@@ -147,6 +153,8 @@ def replay(
                     mine[column] = max(before, mine.get(column, 0))
         lasts |= _written(rule, step.change, replayed, new)
     lost = go_on(now, unseen)
+    # The platform may have written before steps that follow the merge: its number went on from what these left.
+    row = _again(rule, account, row, now, written, evidence)
     return Replayed(row, handed, lost & lasts.keys())
 
 
@@ -211,20 +219,37 @@ def _led(rule: TableRule, result: Values, replayed: Values, found: Values) -> Va
     return result
 
 
-def _again(rule: TableRule, account: str, row: Values | None, later: Pair, evidence: EvidenceOf) -> Values | None:
+def _differing(left: Values | None, found: Values | None) -> set[str]:
+    """The columns that the platform wrote between a step of ours and the next look at the row; none where the row is gone."""
+    if found is None:
+        return set()
+    return {column for column, value in found.items() if value != (left or {}).get(column)}
+
+
+def _again(
+    rule: TableRule, account: str, row: Values | None, now: Values | None, written: set[str], evidence: EvidenceOf
+) -> Values | None:
     """The row with what follows from other columns derived again, where the platform's own number was right for what it saw.
 
-    :param later: (real row after our last step, the real row as it was found next).
+    :param now: the real row.
+    :param written: the columns that the platform wrote; only these are derived.
     """
-    left, now = later[0] or {}, later[1]
-    if row is None or now is None or now == left:
+    if row is None or now is None or not written:
         return row
     found, shown = Values(), evidence(None)
     for derivation in rule.derive:
         if derivation.again is not None:
             found |= derivation.again(Side(account, now, target=True), {**row, **found}, shown)
-    moved = {column for column in now if now[column] != left.get(column)}
-    return row | {c: v for c, v in found.items() if c in row and c in moved and v is not None}
+    return row | {c: v for c, v in found.items() if c in row and c in written and v is not None}
+
+
+def derived_again(rule: TableRule, account: str, now: Values | None, shown: Evidence) -> Values | None:
+    """A row that no merge touched, when an undo or redo changes what it follows from: a number that is right stays so.
+
+    :param shown: what other tables' rows show; what follows from the row's own columns stays as the platform has it.
+    """
+    follows = [d for d in rule.derive if d.again and not d.again(Side(account, now or {}, target=True), now or {}, {})]
+    return _again(replace(rule, derive=tuple(follows)), account, now, now, set(now or ()), lambda merge: shown)
 
 
 def change_to(

@@ -18,7 +18,7 @@ from account_merge.cursor import Cursor, ascending
 from account_merge.derive import Evidence
 from account_merge.engine import Planned, Progress, TableWork, seconds_of
 from account_merge.errors import TransientError
-from account_merge.evidence import NOTHING_AHEAD, Looks, View
+from account_merge.evidence import NOTHING_UNDERWAY, Looks, View
 from account_merge.journal import Cas
 from account_merge.journal.expired import Kept
 from account_merge.journal.log import LIST_ATTEMPTS, Ledger, Log
@@ -26,7 +26,7 @@ from account_merge.late import late
 from account_merge.lifetimes import Side, restored
 from account_merge.model import Change, Entry, Key, Merge, Row, Values, Write
 from account_merge.past import Past
-from account_merge.rewind import Step, change_to, without
+from account_merge.rewind import Step, change_to, derived_again, without
 from account_merge.rules import TableRule, rule_for
 from account_merge.schema import Tables
 from account_merge.settings import Settings
@@ -56,15 +56,27 @@ class TableUndo(TableWork):
         self._past = past
         self._why = "the merge is undone" if merge.merge_id not in past.standing else "the merge stands again"
         self.found = Sources(store, tables, settings, past.accounts)
-        #: Of a preview: what the same undo does before this table.
-        self.ahead = NOTHING_AHEAD
+        #: What the same undo or redo does before this table.
+        self.underway = NOTHING_UNDERWAY
 
     def _steps(self) -> Iterator[tuple[Key, list[Step]]]:
-        """What was done to each row that this merge touched, or that follows from rows that it touched; in key order."""
+        """What was done to each row that this merge touched, or that follows from rows that it touched; in key order.
+
+        Nothing was done to a row that the platform made since: it follows from rows of other tables as the merge left them.
+        """
         moved = self._moved()
-        for key, steps in steps_of(self._cas, self._codec, self._past):
-            if any(step.of in self._past.of for step in steps) or self._place(self._rule, key) in moved:
+        follow = ((key, list[Step]()) for key in sorted(filter(None, map(self._key_of, moved))))
+        done = ((key, steps) for key, steps in steps_of(self._cas, self._codec, self._past))
+        merged = heapq.merge(done, follow, key=lambda item: item[0])  # of one key, what was done comes first
+        for key, group in groupby(merged, key=lambda item: item[0]):
+            _, steps = next(group)
+            if not steps or any(step.of in self._past.of for step in steps) or self._place(self._rule, key) in moved:
                 yield key, steps
+
+    def _key_of(self, place: tuple[Any, ...] | None) -> Key | None:
+        """The key of the only row that can lie in a place; None where the place does not decide it."""
+        known = self._rule.belongs.bind(place) if place is not None else {}
+        return tuple(known[c] for c in self._rule.key) if known.keys() >= set(self._rule.key) else None
 
     def _moved(self) -> frozenset[Any]:
         """The places in which the merge wrote rows that this table's rows follow from."""
@@ -96,11 +108,13 @@ class TableUndo(TableWork):
             for key, steps in batch:
                 row = rows.get(key)
                 blind, notes = late(self._rule, steps, row, self._settings)
-                yield replay(key, steps, row, base, blind, notes), base
+                change = replay(key, steps, row, base, blind, notes)
+                if steps or change.writes:
+                    yield change, base
 
     def _replay(self) -> Callable[..., Change]:
         """For one sweep in key order: (key, steps, row, base) -> the change that brings the row to rest."""
-        looks = Looks(self.found, self._cas, self._tables, self._rule, self._past.merges_into, self.ahead)
+        looks = Looks(self.found, self._cas, self._tables, self._rule, self._past.merges_into, self.underway)
         views, alone = self._past.views, View((), self.account)
         elsewhere = sorted(self._past.elsewhere | self._past.withdrawn)
         logs = [Log(self._cas, m, self._rule.table, self._codec) for m in elsewhere]
@@ -114,13 +128,18 @@ class TableUndo(TableWork):
             blind: frozenset[str] = frozenset(), notes: tuple[str, ...] = (),
         ) -> Change:  # fmt: skip
             now = row.values if row else None
-            standing, unheard = self._past.standing.__contains__, self._unheard(steps, row)
-            handed = self._with_expired(_given(given.at(key)), key, expired)
 
             def shown(merge: uuid.UUID | None) -> Evidence:
                 return looks.at(views[merge] if merge else alone, key)
 
-            to = without(self._rule, steps, now, self.account, standing, handed, shown, blind | unheard)
+            if not steps:
+                to = derived_again(self._rule, self.account, now, shown(None))
+                return self._codec.fitted(above(change_to(key, now, to, lambda column: base, {}, self._why), row, base))
+            standing, unheard = self._past.standing.__contains__, self._unheard(steps, row)
+            handed = self._with_expired(_given(given.at(key)), key, expired)
+            # A row that the merge did not touch, and that follows from rows that it did, the platform wrote since.
+            since = next((n for n, step in enumerate(steps) if step.merge in self._past.of), -1)
+            to = without(self._rule, steps, now, self.account, standing, handed, shown, blind | unheard, since)
 
             def at(column: str) -> int:
                 ours = max(_newest(step.change, column, base) for step in steps)

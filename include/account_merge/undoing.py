@@ -10,10 +10,11 @@ from typing import Any
 
 from account_merge.admission import check_run
 from account_merge.alive import TAKING_BACK
+from account_merge.codec import Codec
 from account_merge.engine import Progress
 from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
 from account_merge.events import sync_events
-from account_merge.evidence import Ahead
+from account_merge.evidence import Underway, in_key_order
 from account_merge.journal.log import Log, ends
 from account_merge.merging import Merging, table_answer
 from account_merge.model import Change, Merge
@@ -124,16 +125,25 @@ class Undoing:
     def preview(self, merge: Merge, action: str, rule: TableRule) -> Iterator[tuple[str, Iterator[Change]]]:
         """(log name, changes) of what the action would do in one table; nothing is written."""
         asked = replace(merge, state=ACTIONS[action][0], operation=_named(merge, action))
-        before = {look.table for look in rule.looks} & {other.table for other in self.rules(merge)}
-        for work in self._works(asked, rule):
-            if before:
-                planned = {table: partial(self._planned, asked, rule_for(table)) for table in before}
-                work.ahead = Ahead(work.account, planned)
+        for work in self._works(asked, rule, planned=True):
             yield work.log.table, (change for change, _ in work.plan())
+
+    def _underway(self, merge: Merge, rule: TableRule, account: str, planned: bool) -> Underway:
+        """What the undo or redo does, before it comes to a table, to those that the table's rows follow from."""
+        before = {look.table for look in rule.looks} & {other.table for other in self.rules(merge)}
+        changes = self._planned if planned else self._written
+        return Underway(account, {table: partial(changes, merge, rule_for(table)) for table in before}, planned)
 
     def _planned(self, merge: Merge, rule: TableRule) -> Iterator[Change]:
         """What an undo or redo would do to the target's rows of one table."""
-        yield from (change for change, _ in next(self._works(merge, rule)).plan())
+        yield from (change for change, _ in next(self._works(merge, rule, planned=True)).plan())
+
+    def _written(self, merge: Merge, rule: TableRule) -> Iterator[Change]:
+        """What an undo or redo has done to the target's rows of one table."""
+        schema = self._tables.of(rule)
+        if schema is not None:
+            log = Log(self._journal, merge.merge_id, f"{merge.operation}/{rule.table}", Codec(schema))
+            yield from in_key_order(log)
 
     def table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> dict[str, Any]:
         """Brings one table's rows to what they are without the merge (or with it again), or goes on where it stopped."""
@@ -148,10 +158,14 @@ class Undoing:
                 counts[name] = counts.get(name, 0) + number
         return table_answer(merge, table, counts, "" if counts else "the merge touched no row here")
 
-    def _works(self, merge: Merge, rule: TableRule, progress: Progress | None = None) -> Iterator[Any]:
+    def _works(
+        self, merge: Merge, rule: TableRule, progress: Progress | None = None, planned: bool = False
+    ) -> Iterator[Any]:
         """The work on one table: the target's rows, then each source's that the merge had set inactive."""
         redo, operation = merge.state == "redoing", merge.operation or "undo-1"
-        yield self._undo(merge, rule, past_of(self._merging, merge, rule, redo), f"{operation}/{rule.table}", progress)
+        work = self._undo(merge, rule, past_of(self._merging, merge, rule, redo), f"{operation}/{rule.table}", progress)
+        work.underway = self._underway(merge, rule, work.account, planned)
+        yield work
         for account in self._merging.deactivated(merge, rule):
             if redo:
                 yield SourceRows(self._merging.work(merge, rule, progress, self._guard(merge)), account, operation)

@@ -80,14 +80,11 @@ class Brought:
 
     :param of: source -> what of it the source has handed on.
     :param hides: rows of which what was there before does not show while the merge stands: the source's were chosen.
-    :param bare: courses of which no account of the merge had an aggregate row: a row that the target gets while the merge is
-        undone counts what the merge brings only from the next settle on.
     """
 
     merge: uuid.UUID
     of: Mapping[str, frozenset[Thing]]
     hides: frozenset[tuple[str, str, str]] = frozenset()
-    bare: frozenset[str] = frozenset()
 
     @property
     def things(self) -> frozenset[Thing]:
@@ -187,9 +184,7 @@ class Model:
             )
             self._tainted(source, target, asked)
         hides = frozenset(t.row for things in of.values() for t in things if asked.choice(t.table) == "source")
-        shown = {t for account in (*sources, target) for t in self.things(account)}
-        bare = {t.place for t in shown if t.kind == "done"} - {t.place for t in shown if t.kind == "aggregate"}
-        brought = Brought(merge, of, hides, frozenset(bare))
+        brought = Brought(merge, of, hides)
         self.past[target].append(brought)
         self.turn_off(merge, sources, asked)
         return brought
@@ -221,11 +216,10 @@ class Model:
     def redo(self, merge: uuid.UUID, asked: Asked) -> None:
         """A merge stands again."""
         self.undone.discard(merge)
-        for account, past in self.past.items():
+        for past in self.past.values():
             for event in past:
                 if isinstance(event, Brought) and event.merge == merge:
                     self.turn_off(merge, event.of, asked)
-                    self.unsure |= {(account, course) for course in event.bare}
 
     def turn_off(self, merge: uuid.UUID, sources: Iterable[str], asked: Asked) -> None:
         """Sets the sources' enrolments inactive, where the merge does so."""

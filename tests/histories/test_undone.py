@@ -153,6 +153,61 @@ def test_each_lesson_counts_while_its_merge_stands_whoever_has_an_aggregate_row(
 
 
 @by("official")
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["first first", "last first"])
+@pytest.mark.parametrize("when", range(1, 7))
+def test_what_the_target_finishes_between_undos_and_redos_counts_beside_what_they_bring(way, world, order, when):
+    """Two merges are undone and stand again; the target goes on at one moment, and the platform counts what it sees."""
+    a, d, t = world.users[:3]
+    for user, lesson in ((a, "L1"), (d, "L2"), (t, "L4")):
+        learn(world, user, "C1", lesson)
+    merges = [world.asked((source,), t, ALL) for source in (a, d)]
+    steps = [merges[n] for n in (*order, *reversed(order), *order)]
+    for number, merge in enumerate(steps, 1):
+        assert world.undo(merge)
+        world.check()
+        if number == when:
+            learn(world, t, "C1", "L3")
+            world.check()
+    assert world.model.numbers(t, "C1") == {"completedCount": 2.0}
+
+
+@by("official", "indexed")
+@pytest.mark.parametrize("undone", [False, True], ids=["while it stands", "while it is undone"])
+def test_an_aggregate_row_that_the_platform_makes_later_counts_what_is_there(way, undone, world):
+    """No account had one when the merge was done, so that its log knows of none."""
+    a, t = world.users[:2]
+    world.lagging = {(a, "C1"), (t, "C1")}
+    for user, lesson in ((a, "L1"), (t, "L2")):
+        learn(world, user, "C1", lesson)
+    merge = world.asked((a,), t, ALL)
+    if undone:
+        assert world.undo(merge)
+    world.lagging = set()
+    learn(world, t, "C1", "L3")
+    world.check()
+    assert world.model.numbers(t, "C1") == {"completedCount": 2.0 if undone else 3.0}
+    for _ in range(3):
+        assert world.undo(merge)
+        world.check()
+
+
+@by("official")
+def test_a_worse_score_that_the_merged_one_hid_comes_back_with_the_undo(way, world):
+    """The platform puts the best score of all attempts: the merged one, as the merge had left it."""
+    a, t = world.users[:2]
+    merge = None
+    for user, lesson, score in ((a, "L1", 28), (t, "L2", 5)):
+        world.dice.random, world.dice.randint = (lambda: 0.1), (lambda least, most, score=score: score)
+        world.learn(user, "C1", lesson, True)
+        merge = merge or world.asked((a,), t, ALL)
+        world.check()
+    for score in (5, 28):
+        assert world.undo(merge)
+        world.check()
+        assert world.model.numbers(t, "C1")["score:q"] == score
+
+
+@by("official")
 def test_several_sources_of_which_one_has_no_aggregate_row(way, world):
     a, d, t = world.users[:3]
     world.lagging = {(a, "C1")}

@@ -565,5 +565,8 @@ def test_an_undo_keeps_the_best_attempt_that_stays_and_counts_those() -> None:
     found = {**row, **best.again(now, row, {})}
     found |= count.again(now, found, {})
     assert found["m"] == {"score:q": 7.0, "max_score:q": 10.0, "attempts_count:q": 2.0}
+    assert best.again(now, {**row, "m": {}}, {}) == {"m": {"score:q": 7.0, "max_score:q": 10.0}}  # ours was as good
+    without = Side("t", {**now.values, "m": {}}, target=True)
+    assert best.again(without, {**row, "m": {}}, {}) == {}  # the platform has not scored it
     unlike = Side("t", {**now.values, "m": {"attempts_count:q": 8.0}}, target=True)
     assert count.again(unlike, row, {})["m"]["attempts_count:q"] == 3.0  # it counts something else
