@@ -150,8 +150,13 @@ class World:
         """Start a run; one that is there already is the one that was asked for."""
 
         def start(airflow: AirflowClient) -> None:
-            if airflow.run(dag, run_id) is None:
+            if airflow.run(dag, run_id) is not None:
+                return
+            try:
                 airflow.trigger(dag, conf, run_id)
+            except Refused as refused:
+                if refused.status != 409:  # the operator was faster, or a request whose answer was lost has arrived
+                    raise
 
         self.airflow(start)
 
