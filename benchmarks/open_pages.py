@@ -22,8 +22,8 @@ from typing import Any
 
 import httpx
 
-from account_merge.codec import Codec
-from account_merge.engine import counts_of
+from account_merge.engine.table_work import counts_of
+from account_merge.journal.encoding import Codec
 from account_merge.journal.log import Log
 from account_merge.model import Change, MergeRequest, Write
 from account_merge.service import Service

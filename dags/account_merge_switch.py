@@ -46,7 +46,7 @@ def account_merge_switch() -> None:
     @task(task_display_name="Turn the switch", execution_timeout=timedelta(minutes=5))
     def turn_switch() -> dict[str, Any]:
         """Writes the switch into the journal; answers which switches are on afterwards."""
-        from account_merge.switch import need_reason
+        from account_merge.lifecycle.pause_switch import need_reason
 
         context = get_current_context()
         params, person = context["params"], person_of(context)

@@ -15,9 +15,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "include"))
 
-from account_merge.events import ACCEPTED, VALIDITY  # noqa: E402
 from account_merge.rules import LEFT_ALONE, RULES  # noqa: E402
 from account_merge.settings import KINDS, SETTINGS, Setting  # noqa: E402
+from account_merge.sunbird.events import ACCEPTED, VALIDITY  # noqa: E402
 
 NOTICE = "<!-- Written by scripts/generate_docs.py: run `make docs` instead of editing. -->"
 

@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from account_merge.journal.log import Log
-from account_merge.moments import instant
-from account_merge.store import Store
+from account_merge.rules.moments import instant
+from account_merge.sunbird.store import Store
 from tests.learners import enrolment, lesson
 
 MOMENTS = ("before", "read", "logged", "written", "fold", "done")

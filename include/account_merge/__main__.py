@@ -2,6 +2,6 @@
 
 import sys
 
-from account_merge.cli import main
+from account_merge.cli.main import main
 
 sys.exit(main())

@@ -7,31 +7,31 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Self
 
-from account_merge import coverage
-from account_merge.asking import Asking
-from account_merge.beforehand import Beforehand
-from account_merge.by_name import ByName
-from account_merge.cassandra_errors import DRIVER_ERRORS, driver_error
-from account_merge.coverage import Coverage
-from account_merge.deactivation import ACCOUNT, Deactivation
-from account_merge.directory import PlatformDirectory
-from account_merge.erasing import Erasing
-from account_merge.expiry import Expiry
-from account_merge.failures import Failures
-from account_merge.inbox import Inbox
+from account_merge.connection.driver_errors import DRIVER_ERRORS, driver_error
+from account_merge.intake.by_user_name import ByName
+from account_merge.intake.inbox import Inbox
+from account_merge.intake.proposals import Proposals
+from account_merge.intake.stranded import Stranded
 from account_merge.journal import Journal
-from account_merge.looking import Looking
-from account_merge.merging import Merging
-from account_merge.proposals import Proposals
+from account_merge.lifecycle.deactivation import ACCOUNT, Deactivation
+from account_merge.lifecycle.erasure import Erasing
+from account_merge.lifecycle.failures import Failures
+from account_merge.lifecycle.merging import Merging
+from account_merge.lifecycle.pause_switch import Switch
+from account_merge.lifecycle.retention import Expiry
+from account_merge.lifecycle.settling import Settling
+from account_merge.lifecycle.undoing import Undoing
+from account_merge.reports.looking import Looking
+from account_merge.reports.preflight import Beforehand
+from account_merge.reports.queries import Asking
 from account_merge.rules import RULES
-from account_merge.schema import Capabilities, Tables, TableSchema, capabilities, detect
 from account_merge.settings import Settings
-from account_merge.settling import Settling
-from account_merge.store import Store, connect
-from account_merge.stranded import Stranded
-from account_merge.switch import Switch
-from account_merge.topics import Topics
-from account_merge.undoing import Undoing
+from account_merge.sunbird import coverage
+from account_merge.sunbird.coverage import Coverage
+from account_merge.sunbird.directory import PlatformDirectory
+from account_merge.sunbird.kafka import Topics
+from account_merge.sunbird.schema import Capabilities, Tables, TableSchema, capabilities, detect
+from account_merge.sunbird.store import Store, connect
 
 
 class Parts:

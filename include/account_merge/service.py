@@ -9,19 +9,19 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
-from account_merge.alive import Life
-from account_merge.audit import Audit, Difference
-from account_merge.engine import Progress
+from account_merge.engine.table_work import Progress
 from account_merge.errors import InvalidRequest
-from account_merge.exported import Exported
+from account_merge.intake.failed_search import Search
+from account_merge.intake.replay import Replay, find, summary
+from account_merge.intake.rescue import SILENT, Rescue, Told
+from account_merge.lifecycle.liveness import Life
+from account_merge.lifecycle.requests import check_request, request_id
 from account_merge.model import Merge, MergeRequest
 from account_merge.parts import Parts
-from account_merge.replay import Replay, find, summary
-from account_merge.report import Report
-from account_merge.requests import check_request, request_id
-from account_merge.rescue import SILENT, Rescue, Told
-from account_merge.search import Search
-from account_merge.status import status_of
+from account_merge.reports.audit import Audit, Difference
+from account_merge.reports.exported import Exported
+from account_merge.reports.report import Report
+from account_merge.reports.status import status_of
 
 
 class Service(Parts):

@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 
 def request_from(params: Mapping[str, Any], requested_by: str = "") -> MergeRequest:
     """Make the request of a run's params."""
+    from account_merge.lifecycle.requests import choices_of
     from account_merge.model import MergeRequest
-    from account_merge.requests import choices_of
     from account_merge.rules import TABLES
 
     tables = tuple(params.get("tables") or ())
@@ -125,7 +125,7 @@ def decide_proposal(context: Context, service: Service) -> dict[str, Any]:
 
 def replay_of(params: Mapping[str, Any], service: Service, person: str) -> dict[str, Any]:
     """Replay what a run's params name or find; the log has a line for each merge."""
-    from account_merge.search import Search
+    from account_merge.intake.failed_search import Search
 
     search = Search.of(
         merge_ids=[merge_id.strip() for merge_id in params["merge_ids"] or ()], kinds=params["states"],
@@ -146,7 +146,7 @@ def rescue_of(params: Mapping[str, Any], service: Service, person: str) -> dict[
         return stranded_of(params, service)
     import io
 
-    from account_merge.salvage import opened
+    from account_merge.cli.cutover import opened
 
     lines, path = (params["lines"] or "").strip(), (params["path"] or "").strip()
     if bool(lines) == bool(path):
@@ -171,7 +171,7 @@ def _rescued(item: Mapping[str, Any]) -> None:
 
 def stranded_of(params: Mapping[str, Any], service: Service) -> dict[str, Any]:
     """Look for stranded accounts for as long as a task may; the next run goes on."""
-    from account_merge.stranded import Pace
+    from account_merge.intake.stranded import Pace
 
     def told(state: Mapping[str, Any]) -> None:
         log.info("%s%%: %d accounts read, %d stranded", state["percent"], state["scanned"], state["stranded"])
@@ -187,7 +187,7 @@ def begin_undo(context: Context, service: Service) -> dict[str, Any]:
 
     A preview only says whether the action makes sense; the table tasks count what it would do.
     """
-    from account_merge.undo_order import ACTIONS
+    from account_merge.lifecycle.undo_order import ACTIONS
 
     params, person = context["params"], person_of(context)
     merge_id, action, reason = undo_of(params), params["action"], params["reason"] or ""
@@ -231,8 +231,8 @@ def life_of(context: Context, run_id: str) -> str | None:
 
     LocalExecutor can lose a task: it stays `queued` for ever, and its run `running`.
     """
-    from account_merge.alive import LOST
-    from account_merge.inbox import UNDO_DAG
+    from account_merge.intake.inbox import UNDO_DAG
+    from account_merge.lifecycle.liveness import LOST
 
     for dag_id in (MERGE_DAG, UNDO_DAG):
         state = run_state(context, run_id, dag_id)

@@ -19,7 +19,7 @@ from cassandra.connection import Connection
 from cassandra.protocol import BatchMessage, ExecuteMessage, PrepareMessage, QueryMessage
 from confluent_kafka import Producer
 
-from account_merge import topics
+from account_merge.sunbird import kafka as topics
 
 #: Lets a request reach the server before its sender dies or stops.
 REACHES = 0.03

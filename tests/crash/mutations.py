@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from account_merge import leases, merging
-from account_merge.admission import Admission
-from account_merge.engine import TableWork
-from account_merge.inbox import Inbox
-from account_merge.journal import Accounts
+from account_merge.engine.table_undo import TableUndo
+from account_merge.engine.table_work import TableWork
+from account_merge.intake.inbox import Inbox
+from account_merge.journal import Accounts, leases
 from account_merge.journal.log import Log
-from account_merge.merging import Merging
-from account_merge.store import Store
-from account_merge.table_undo import TableUndo
+from account_merge.lifecycle import merging
+from account_merge.lifecycle.admission import Admission
+from account_merge.lifecycle.merging import Merging
+from account_merge.sunbird.store import Store
 
 CC = "user_content_consumption"
 

@@ -24,11 +24,11 @@ from typing import Any
 
 from cassandra.cluster import Session
 
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from account_merge.journal import now
 from account_merge.service import Service
 from account_merge.settings import Settings
-from account_merge.topics import Topics
+from account_merge.sunbird.kafka import Topics
 from tests.crash import mutations
 from tests.learners import event
 

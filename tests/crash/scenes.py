@@ -10,7 +10,7 @@ import time
 import uuid
 from typing import Any
 
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from account_merge.errors import MergeError
 from account_merge.journal import now
 from account_merge.model import MergeRequest

@@ -67,7 +67,7 @@ class World:
 
     def merge_id(self, event: dict[str, Any]) -> uuid.UUID:
         """Return the merge id that an event with a `mid` becomes."""
-        from account_merge.events import Position, merge_id_for, parse
+        from account_merge.sunbird.events import Position, merge_id_for, parse
 
         raw = json.dumps(event).encode()
         parsed = parse(raw, self.settings)

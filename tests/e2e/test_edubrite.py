@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from airflow_client import wait_for
 
-from account_merge.requests import names_id
+from account_merge.lifecycle.requests import names_id
 from tests.learners import COURSE, enrolment, lesson, put, rows
 from tests.old_client import OldClient, strict
 from tests.people import lookups, person, user

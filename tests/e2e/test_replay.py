@@ -10,8 +10,8 @@ from airflow_client import wait_for
 from platform_world import Learner
 from steps import running
 
+from account_merge.intake.failed_search import Search
 from account_merge.rules import rules_hash
-from account_merge.search import Search
 
 LESSONS = 10_000  # enough that the task runs for a second or two
 MERGE, REPLAY, SWITCH = "account_merge", "account_merge_replay", "account_merge_switch"

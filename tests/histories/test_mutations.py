@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from account_merge.evidence import Looks, View
-from account_merge.sources import Sources
-from account_merge.table_undo import TableUndo
+from account_merge.engine.evidence import Looks, View
+from account_merge.engine.table_undo import TableUndo
+from account_merge.sunbird.row_finder import Sources
 from tests.histories.model import Asked
 from tests.histories.world import TABLES, World
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from account_merge.choices import Choices
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from account_merge.errors import InvalidRequest
 from account_merge.journal import now
 from account_merge.model import MergeRequest

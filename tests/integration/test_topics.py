@@ -13,9 +13,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from account_merge.errors import InvalidRequest, MergeError, TransientError
-from account_merge.events import Message
 from account_merge.settings import Settings
-from account_merge.topics import Topics
+from account_merge.sunbird.events import Message
+from account_merge.sunbird.kafka import Topics
 from local import messages
 
 

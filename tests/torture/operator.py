@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from account_merge.errors import InvalidRequest, MergeError
+from account_merge.intake.failed_search import Search
 from account_merge.model import Merge
-from account_merge.search import Search
 from account_merge.service import Service
 from tests.torture.checker import FINAL
 from tests.torture.traffic import Traffic

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from account_merge.cassandra_errors import DRIVER_ERRORS
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
+from account_merge.connection.driver_errors import DRIVER_ERRORS
 from account_merge.errors import InvalidRequest, MergeError
-from account_merge.events import Position, merge_id_for
 from account_merge.model import MergeRequest
+from account_merge.sunbird.events import Position, merge_id_for
 from tests.torture import rows
 from tests.torture.model import Account
 from tests.torture.world import World

@@ -14,7 +14,7 @@ from cassandra import ConsistencyLevel
 from cassandra.cluster import Cluster, Session
 from confluent_kafka import Producer
 
-from account_merge.cassandra_errors import DRIVER_ERRORS
+from account_merge.connection.driver_errors import DRIVER_ERRORS
 from account_merge.errors import TransientError
 from account_merge.service import Service
 from account_merge.settings import Settings

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from account_merge.cli import parser
+from account_merge.cli.main import parser
 from account_merge.settings import SETTINGS
 from tests.unit.test_docs import codes_of
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 from cassandra import InvalidRequest
 from cassandra.protocol import ConfigurationException, SyntaxException
 
-from account_merge.cassandra_errors import DRIVER_ERRORS
+from account_merge.connection.driver_errors import DRIVER_ERRORS
 from account_merge.journal.accounts import Accounts
 from account_merge.journal.cas import Cas, now
 

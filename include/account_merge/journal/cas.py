@@ -12,7 +12,7 @@ from typing import Any
 from cassandra import ConsistencyLevel
 from cassandra.query import PreparedStatement
 
-from account_merge.cassandra_errors import DRIVER_ERRORS, driver_error
+from account_merge.connection.driver_errors import DRIVER_ERRORS, driver_error
 from account_merge.errors import MergeError, NeedsAttention
 from account_merge.settings import Settings
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from account_merge.codec import payload, peek, unpayload
 from account_merge.journal.cas import BUCKET, Cas
+from account_merge.journal.encoding import payload, peek, unpayload
 
 #: One thing that is kept: the hash of what it is about, and a small map.
 Record = tuple[bytes, Mapping[str, Any]]

@@ -13,10 +13,10 @@ from itertools import groupby, islice
 from typing import Any
 
 from account_merge.choices import TARGET
-from account_merge.codec import Codec, payload, unpayload
 from account_merge.cursor import ascending
 from account_merge.errors import NeedsAttention
 from account_merge.journal.cas import BUCKET, Cas, now
+from account_merge.journal.encoding import Codec, payload, unpayload
 from account_merge.journal.expired import Kept
 from account_merge.model import Change, Entry, HandedOn, Head, Key, Values
 

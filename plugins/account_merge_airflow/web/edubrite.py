@@ -19,8 +19,8 @@ from typing import Any
 import httpx
 from fastapi import APIRouter, Request, Response
 
-from account_merge.by_name import Found, Wanted
 from account_merge.errors import InvalidRequest, MergeError, TransientError
+from account_merge.intake.by_user_name import Found, Wanted
 from account_merge.model import Merge
 from account_merge_airflow.web import auth
 from account_merge_airflow.web.core import CoreDep, in_thread

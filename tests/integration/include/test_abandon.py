@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from account_merge.errors import NeedsAttention
 from account_merge.model import MergeRequest
-from account_merge.store import Store
+from account_merge.sunbird.store import Store
 from tests.learners import account, lesson, put, rows
 
 CC = "user_content_consumption"

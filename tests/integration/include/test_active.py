@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from account_merge.errors import NeedsAttention, TransientError
 from account_merge.model import MergeRequest
 from account_merge.rules import rule_for
@@ -145,7 +145,7 @@ class World:
 def test_nothing_is_lost_and_nothing_counts_twice(case, session, service, monkeypatch):
     kind = KINDS[case["kind"]]
     # The other tables would only be asked whether they are the merge's: a quarter of all requests.
-    monkeypatch.setattr("account_merge.cli.RULES", (rule_for(kind.table),))
+    monkeypatch.setattr("account_merge.cli.main.RULES", (rule_for(kind.table),))
     platform = Platform(session, service.settings.courses_keyspace, kind)
     world = World(service, platform, account(), account())
     world.begin(case["work"], session)

@@ -10,12 +10,12 @@ from datetime import timedelta
 import pytest
 from cassandra import InvalidRequest as CassandraRefuses
 
-from account_merge.asking import place_of, text_of
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from account_merge.errors import InvalidRequest
 from account_merge.journal.cas import Cas, now
 from account_merge.journal.listing import Wanted
 from account_merge.model import MergeRequest
+from account_merge.reports.queries import place_of, text_of
 from account_merge.service import Service
 from tests.learners import account, lesson, put
 
@@ -177,7 +177,7 @@ def test_a_search_in_a_report_finds_each_row_once_over_all_buckets(own_world, se
         whole = list(report.rows)
         assert (dict(report.counts), report.entries) == ({"created": 220, "changed": 10}, 231)
         for looked_through in (40, 1000):
-            monkeypatch.setattr("account_merge.looking.SEARCHED", looked_through)
+            monkeypatch.setattr("account_merge.reports.looking.SEARCHED", looked_through)
             for what, key, limit in itertools.product(("", "changed", "folded"), ("", "L01", "no"), (30, 500)):
                 found, place, pages = [], (0, 0), 0
                 while place is not None:

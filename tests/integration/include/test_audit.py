@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from account_merge.cli import main, run_merge
+from account_merge.cli.main import main, run_merge
 from account_merge.errors import InvalidRequest
-from account_merge.exported import read
 from account_merge.model import MergeRequest
+from account_merge.reports.exported import read
 from tests.learners import BATCH, COURSE, account, enrolment, lesson, put
 
 CC, ENR = "user_content_consumption", "user_enrolments"

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from account_merge.balance import MOST
 from account_merge.choices import Choices
-from account_merge.cli import main, run_merge
+from account_merge.cli.main import main, run_merge
 from account_merge.journal.daily import daily
 from account_merge.model import MergeRequest
+from account_merge.reports.balance import MOST
 
 LESSON = "(userid, courseid, batchid, contentid, status, viewcount) VALUES (%s, 'c', 'b', %s, %s, %s)"
 
@@ -69,7 +69,7 @@ def test_a_total_is_compared_with_the_sum_and_what_was_handed_on_counts_once(ser
 
 
 def test_the_command_says_the_same(service, learners, monkeypatch):
-    monkeypatch.setattr("account_merge.cli.Service", lambda settings: nullcontext(service))
+    monkeypatch.setattr("account_merge.cli.main.Service", lambda settings: nullcontext(service))
     call = ["preview", "--source", "old", "--target", "new", "--table", "user_enrolments"]
     out = io.StringIO()
     assert main([*call, "--json"], out) == 0
@@ -85,7 +85,7 @@ def test_the_command_says_the_same(service, learners, monkeypatch):
 
 
 def test_more_rows_than_are_counted_are_said(service, learners, monkeypatch):
-    monkeypatch.setattr("account_merge.balance.MOST", 1)
+    monkeypatch.setattr("account_merge.reports.balance.MOST", 1)
     assert MOST > 1
     assert not service.looking.balance(learners).complete
 

@@ -15,7 +15,7 @@ from collections import defaultdict
 import pytest
 
 from account_merge.choices import Choices, row_name
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from account_merge.model import MergeRequest
 from account_merge.rules import TABLES
 from tests.learners import BATCH, aggregate, enrolment, lesson, moment, put, rows

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from account_merge import journal as journal_module
-from account_merge.checks import run_checks
-from account_merge.cli import run_merge
+from account_merge.cli.checks import run_checks
+from account_merge.cli.main import run_merge
 from account_merge.model import MergeRequest
-from account_merge.schema import Capabilities, capabilities, detect
 from account_merge.service import Service
+from account_merge.sunbird.schema import Capabilities, capabilities, detect
 from tests.learners import account, enrolment, lesson, put, rows
 
 CC, ENR = "user_content_consumption", "user_enrolments"

@@ -13,7 +13,7 @@ from tests.given import CASES, differences, load
 
 @pytest.mark.parametrize("case", CASES["cases"], ids=lambda case: case["name"])
 def test_case_by_command_line(case, session, shared_environment, shared_service, monkeypatch):
-    from account_merge.cli import main
+    from account_merge.cli.main import main
 
     keyspace = shared_environment["ACCOUNT_MERGE_COURSES_KEYSPACE"]
     load(session, keyspace, case)

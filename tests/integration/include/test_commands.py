@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from account_merge.cli import main
+from account_merge.cli.main import main
 from account_merge.errors import NeedsAttention
 from account_merge.model import MergeRequest
 from account_merge.states import STATES
-from account_merge.store import Store
+from account_merge.sunbird.store import Store
 from tests.learners import account, lesson, put
 
 CC = "user_content_consumption"

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from account_merge.cli import main, parser, run_merge
-from account_merge.confirming import WILL
+from account_merge.cli.confirming import WILL
+from account_merge.cli.main import main, parser, run_merge
 from account_merge.model import MergeRequest
 from tests.learners import account, lesson, put
 

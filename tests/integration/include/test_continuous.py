@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from account_merge.errors import NeedsAttention, TransientError
 from account_merge.model import MergeRequest
 from account_merge.service import Service

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from account_merge import cli
-from account_merge.checks import run_checks
-from account_merge.cli import run_merge
+from account_merge.cli import main as cli
+from account_merge.cli.checks import run_checks
+from account_merge.cli.main import run_merge
 from account_merge.errors import NeedsAttention
 from account_merge.model import MergeRequest
 from account_merge.rules import TABLES

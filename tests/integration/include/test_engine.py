@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from account_merge.errors import InvalidRequest
 from account_merge.model import MergeRequest
 from account_merge.rules import TABLES
 from account_merge.service import Service
-from account_merge.store import Store
+from account_merge.sunbird.store import Store
 from tests.learners import BATCH, COURSE, account, aggregate, enrolment, lesson, moment, put, rows
 
 CC, ENR, AGG, ASM = "user_content_consumption", "user_enrolments", "user_activity_agg", "assessment_aggregator"

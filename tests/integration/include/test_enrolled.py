@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from account_merge.model import MergeRequest
 from account_merge.rules import RULES, rule_for
 from tests.learners import BATCH, COURSE, account, enrolment, lesson, put, rows

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from account_merge.cli import main, run_merge
+from account_merge.cli.main import main, run_merge
 from account_merge.errors import InvalidRequest
 from account_merge.journal.cas import ERASED
 from account_merge.model import MergeRequest

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from account_merge.cli import main, run_merge
+from account_merge.cli.main import main, run_merge
 from account_merge.errors import InvalidRequest, NeedsAttention, TransientError
 from account_merge.journal import now
 from account_merge.journal.cas import Cas
@@ -309,7 +309,7 @@ def test_an_expiry_that_dies_at_any_request_ends_the_same(session, keyspace, ser
 def test_images_that_go_while_a_merge_reads_them_are_counted_all_the_same(
     session, keyspace, service, with_settings, monkeypatch
 ):
-    from account_merge.store import Store
+    from account_merge.sunbird.store import Store
 
     source, target, small = account(), account(), with_settings(entry_rows=4)
     for number in range(25):
@@ -347,7 +347,7 @@ def test_a_refused_event_expires_and_is_not_replayed(session, keyspace, service)
     service.expire()
     assert service.journal.need(merge_id).expiry == "done"
     assert "same-id-twice" not in journal_text(session, service, merge_id)
-    from account_merge.search import Search
+    from account_merge.intake.failed_search import Search
 
     answer = service.replay(Search.of(merge_ids=[merge_id]), "operator", dry_run=True)
     assert [item["code"] for item in answer["items"]] == ["EXPIRED"]

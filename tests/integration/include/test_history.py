@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from account_merge import merging
 from account_merge.choices import Choices
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from account_merge.errors import NeedsAttention, TransientError
+from account_merge.lifecycle import merging
 from account_merge.model import MergeRequest
-from account_merge.store import Store
+from account_merge.sunbird.store import Store
 from tests.learners import account, aggregate, enrolment, lesson, put, rows
 
 CC, ENR, AGG = "user_content_consumption", "user_enrolments", "user_activity_agg"

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from account_merge import past
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
+from account_merge.engine import history as past
+from account_merge.engine.skipped import Places
 from account_merge.journal import now
 from account_merge.journal.log import Ledger
 from account_merge.model import MergeRequest
-from account_merge.places import Places
 from account_merge.service import Service
 from tests.learners import COURSE, account, aggregate, enrolment, lesson, moment, put, rows
 

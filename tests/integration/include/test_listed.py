@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from account_merge.model import MergeRequest
 from local import cql
 from tests.learners import BATCH, COURSE, account, aggregate, enrolment, lesson, put, rows

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import pytest
 
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from account_merge.errors import TransientError
 from account_merge.model import MergeRequest
 from account_merge.service import Service
 from account_merge.settings import Settings
-from account_merge.store import Store
+from account_merge.sunbird.store import Store
 from local import provision
 from local.stack import Stack
 from tests.learners import account, enrolment, lesson, put, rows
@@ -133,7 +133,7 @@ def test_claim_takes_good_and_bad_events_once(session, environment, service):
 def test_a_merge_whose_run_vanished_is_started_again(session, environment, service, monkeypatch):
     from datetime import timedelta
 
-    from account_merge import alive
+    from account_merge.lifecycle import liveness as alive
 
     merge_id = service.open_merge(MergeRequest((account(),), account()))
     first = service.choose_merges(lambda run: None)[0]["trigger_run_id"]

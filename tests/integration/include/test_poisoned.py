@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from account_merge.cells import Handler, bind
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
+from account_merge.connection.cells import Handler, bind
 from account_merge.model import MergeRequest
 from account_merge.values import NAN, Unreadable, plain, usable
 from tests.learners import BATCH, COURSE, account, aggregate, enrolment, lesson, put, rows

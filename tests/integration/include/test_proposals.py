@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from account_merge.choices import Choices, row_name
-from account_merge.cli import main, run_merge
+from account_merge.cli.main import main, run_merge
 from account_merge.errors import InvalidRequest, NeedsAttention
 from account_merge.model import MergeRequest
 from tests.integration.include.journal_text import journal_text

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from account_merge.checks import run_checks
-from account_merge.cli import run_merge
+from account_merge.cli.checks import run_checks
+from account_merge.cli.main import run_merge
 from account_merge.model import MergeRequest
 from account_merge.service import Service
-from account_merge.store import Store
+from account_merge.sunbird.store import Store
 from local import cql
 from tests.learners import BATCH, COURSE, account, aggregate, enrolment, put, rows
 

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from account_merge.cli import main, run_merge
-from account_merge.events import merge_id_for
+from account_merge.cli.main import main, run_merge
+from account_merge.intake.failed_search import Search
 from account_merge.journal.merges import Merges
 from account_merge.model import MergeRequest
-from account_merge.search import Search
-from account_merge.seeding import WORDS
+from account_merge.planning.seeding import WORDS
 from account_merge.service import Service
+from account_merge.sunbird.events import merge_id_for
 from local import cql
 from tests.learners import BATCH, COURSE, account, aggregate, enrolment, lesson, moment, put, rows
 from tests.old_job import old_job
@@ -355,7 +355,7 @@ def test_what_the_topic_brought_is_known_and_obeys_the_same_cutover(service):
     assert [item["code"] for item in told] == ["ALREADY_KNOWN"] * 3
     assert [item["merge_id"] for item in told] == [str(m.merge_id) for m in found]
     listed = io.StringIO()
-    from account_merge.render import print_list
+    from account_merge.cli.output import print_list
 
     print_list(found, False, listed)
     assert listed.getvalue().count("seeded") == 1

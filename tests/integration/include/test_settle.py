@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from account_merge.journal import now
 from account_merge.journal.merges import next_settle
 from account_merge.model import MergeRequest

@@ -11,11 +11,13 @@ from itertools import permutations
 
 import pytest
 
-from account_merge import cursor, schema, sources
-from account_merge.cli import run_merge
+from account_merge import cursor
+from account_merge.cli.main import run_merge
 from account_merge.errors import NeedsAttention
 from account_merge.model import MergeRequest
-from account_merge.store import Store
+from account_merge.sunbird import row_finder as sources
+from account_merge.sunbird import schema
+from account_merge.sunbird.store import Store
 from tests.learners import account, aggregate, enrolment, put, rows
 
 CC, ENR, AGG = "user_content_consumption", "user_enrolments", "user_activity_agg"

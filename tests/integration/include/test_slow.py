@@ -16,7 +16,7 @@ import time
 import pytest
 from cassandra.cluster import Cluster, Session
 
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from account_merge.errors import TransientError
 from account_merge.model import MergeRequest
 from account_merge.service import Service

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from account_merge.checks import run_checks
-from account_merge.cli import run_merge
+from account_merge.cli.checks import run_checks
+from account_merge.cli.main import run_merge
 from account_merge.errors import NeedsAttention
 from account_merge.model import MergeRequest
 from account_merge.rules import rule_for
-from account_merge.sources import Sources
+from account_merge.sunbird.row_finder import Sources
 from tests.learners import COURSE, account, aggregate, enrolment, put, rows
 
 ENR, AGG = "user_enrolments", "user_activity_agg"

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from account_merge.alive import LOST
 from account_merge.errors import InvalidRequest
 from account_merge.journal import now
+from account_merge.lifecycle.liveness import LOST
 from account_merge.model import MergeRequest
 from tests.learners import account, lesson, put
 

@@ -7,13 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from account_merge import alive
-from account_merge.cli import main, run_merge
+from account_merge.cli.main import main, run_merge
 from account_merge.errors import InvalidRequest, NeedsAttention, TransientError
-from account_merge.events import parse
+from account_merge.lifecycle import liveness as alive
 from account_merge.model import MergeRequest
 from account_merge.service import Service
-from account_merge.store import Store
+from account_merge.sunbird.events import parse
+from account_merge.sunbird.store import Store
 from tests.learners import account, event, lesson, put, rows
 
 CC = "user_content_consumption"

@@ -16,11 +16,11 @@ from cassandra.cluster import Session
 from cassandra.policies import RetryPolicy
 from cassandra.query import BatchStatement
 
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from account_merge.errors import TransientError
 from account_merge.model import MergeRequest
 from account_merge.service import Service
-from account_merge.store import Store
+from account_merge.sunbird.store import Store
 from tests.learners import BATCH, COURSE, account, aggregate, enrolment, lesson, put, rows
 
 CC, ENR, AGG = "user_content_consumption", "user_enrolments", "user_activity_agg"

@@ -7,10 +7,10 @@ import io
 
 import pytest
 
-from account_merge.cli import main, run_merge
+from account_merge.cli.main import main, run_merge
 from account_merge.model import MergeRequest
 from account_merge.states import CLOSED, STATES
-from account_merge.store import Store
+from account_merge.sunbird.store import Store
 from tests.learners import account, aggregate, lesson, put
 
 CC, AGG = "user_content_consumption", "user_activity_agg"

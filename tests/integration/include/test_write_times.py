@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from account_merge.model import MergeRequest
-from account_merge.store import Store
+from account_merge.sunbird.store import Store
 from tests.learners import BATCH, COURSE, account, enrolment, lesson, put, rows
 
 CC, ENR = "user_content_consumption", "user_enrolments"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from account_merge.service import Service
 from account_merge.settings import Settings
 from local.config import free_port

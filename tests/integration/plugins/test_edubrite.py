@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import httpx
 import pytest
 
-from account_merge.cli import run_merge
-from account_merge.requests import names_id
+from account_merge.cli.main import run_merge
+from account_merge.lifecycle.requests import names_id
 from tests.learners import COURSE, enrolment, lesson, put, rows
 from tests.old_client import SITE, OldClient, strict
 from tests.people import lookups, person, user

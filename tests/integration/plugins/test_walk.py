@@ -11,7 +11,7 @@ from html import unescape
 
 import pytest
 
-from account_merge.cli import main, run_merge
+from account_merge.cli.main import main, run_merge
 from account_merge.errors import InvalidRequest, NeedsAttention
 from account_merge.model import MergeRequest
 from account_merge.rules import RULES, TABLES
@@ -315,7 +315,7 @@ def test_the_api_says_what_the_journal_says(robot, scene):
 
 def test_the_commands_say_what_the_journal_says(robot, scene, server, monkeypatch):
     row = scene.row()
-    monkeypatch.setattr("account_merge.cli.Service", lambda settings: contextlib.nullcontext(server.service))
+    monkeypatch.setattr("account_merge.cli.main.Service", lambda settings: contextlib.nullcontext(server.service))
     out = io.StringIO()
     assert main(["show", str(scene.merge_id), "--json"], out) == 0
     report = json.loads(out.getvalue())

@@ -8,7 +8,7 @@ import uuid
 import httpx
 import pytest
 
-from account_merge.cli import run_merge
+from account_merge.cli.main import run_merge
 from tests.learners import account, event, lesson, put
 from tests.people import person, user
 

@@ -336,8 +336,8 @@ def test_a_rescue_takes_good_params_only_and_only_says_what_it_would_do(dagbag, 
 
 
 def test_the_rescue_s_form_offers_what_the_core_knows(dagbag):
-    from account_merge.rescue import SEEDED
-    from account_merge.rescue_lines import FORMATS
+    from account_merge.intake.rescue import SEEDED
+    from account_merge.intake.rescue_lines import FORMATS
     from account_merge_airflow.runs import STRANDED_SECONDS
 
     dag = dagbag.dags["account_merge_rescue"]

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from account_merge.choices import COMBINE, MOST, SOURCE, TARGET, Choices, row_name
-from account_merge.combining import merge_values
 from account_merge.errors import InvalidRequest
+from account_merge.lifecycle.requests import check_request, options_of
 from account_merge.model import Change, MergeRequest, Row, Values, Write
-from account_merge.planner import plan, plan_row
-from account_merge.requests import check_request, options_of
-from account_merge.rewind import Step, without
+from account_merge.planning.combining import merge_values
+from account_merge.planning.merge_join import plan, plan_row
+from account_merge.planning.rebuild import Step, without
 from account_merge.rules import RULES, TABLES, rule_for
 from account_merge.settings import Settings
-from tests.unit.include.test_rules import rows_of
+from tests.unit.include.rules.test_tables import rows_of
 
 quick = settings(max_examples=60, deadline=None, database=None)
 each_rule = pytest.mark.parametrize("rule", RULES, ids=TABLES)

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from account_merge.cursor import Cursor, ascending, rising
+from account_merge.engine.table_merge import reactivated
 from account_merge.errors import NeedsAttention
 from account_merge.model import HandedOn, Row
-from account_merge.planner import plan
+from account_merge.planning.merge_join import plan
 from account_merge.rules import rule_for
-from account_merge.table_merge import reactivated
 
 RULE = rule_for("user_content_consumption")
 KEYS = st.lists(st.tuples(*[st.sampled_from("abc")] * 3), unique=True, max_size=8)

@@ -7,9 +7,9 @@ import uuid
 
 from fastapi import Request, Response
 
-from account_merge.search import Search
+from account_merge.intake.failed_search import Search
+from account_merge.lifecycle.undo_order import ACTIONS
 from account_merge.service import Service
-from account_merge.undo_order import ACTIONS
 from account_merge_airflow.web.airflow_api import AirflowDep
 from account_merge_airflow.web.api import common, inputs, models
 from account_merge_airflow.web.auth import CallerDep

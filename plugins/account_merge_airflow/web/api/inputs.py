@@ -9,8 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from account_merge.choices import CHOICES
 from account_merge.choices import MOST as MOST_CHOSEN
+from account_merge.intake.failed_search import KINDS, MOST
 from account_merge.rules import TABLES
-from account_merge.search import KINDS, MOST
 from account_merge.states import STATES
 
 SOURCE, TARGET = "b964d83a-c40f-4b3c-85e7-68b764efd14b", "191e6b5a-8581-46bd-b779-b3b534984649"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Path
 
-from account_merge.report import jsonable
+from account_merge.reports.report import jsonable
 from account_merge.rules import LEFT_ALONE, RULES
 from account_merge_airflow.web.api import common, inputs, models
 from account_merge_airflow.web.core import CoreDep

@@ -9,15 +9,15 @@ from urllib.parse import quote
 
 from fastapi import Query, Request, Response
 
-from account_merge.asking import place_of as merge_place
-from account_merge.asking import text_of
 from account_merge.errors import InvalidRequest, MergeError
+from account_merge.intake.failed_search import Search
 from account_merge.journal.listing import Wanted
+from account_merge.lifecycle.requests import choices_of
 from account_merge.model import Merge, MergeRequest
-from account_merge.report import jsonable
-from account_merge.requests import choices_of
+from account_merge.reports.queries import place_of as merge_place
+from account_merge.reports.queries import text_of
+from account_merge.reports.report import jsonable
 from account_merge.rules import TABLES
-from account_merge.search import Search
 from account_merge.service import Service
 from account_merge_airflow.web.airflow_api import AirflowApi, AirflowDep
 from account_merge_airflow.web.api import common, inputs, models

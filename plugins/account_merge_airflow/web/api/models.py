@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from account_merge.report import Report
+from account_merge.reports.report import Report
 
 MERGE = "f9f25bc9-fb1d-5408-bcbd-b2003dcbcd4e"
 

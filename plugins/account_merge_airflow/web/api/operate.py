@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
 
-from account_merge.search import KINDS, MOST, Search
-from account_merge.switch import need_reason
+from account_merge.intake.failed_search import KINDS, MOST, Search
+from account_merge.lifecycle.pause_switch import need_reason
 from account_merge_airflow.web.airflow_api import OUR_DAGS, AirflowDep
 from account_merge_airflow.web.api import common, inputs, models
 from account_merge_airflow.web.api.actions import run_id_of

@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 
 from fastapi import Query, Request
 
-from account_merge.asking import place_of, text_of
+from account_merge.intake.failed_search import Search
 from account_merge.journal.daily import daily
 from account_merge.journal.listing import Wanted
-from account_merge.search import Search
+from account_merge.reports.queries import place_of, text_of
 from account_merge.service import Service
 from account_merge.states import CLOSED, STATES
 from account_merge_airflow.web.api.inputs import Text

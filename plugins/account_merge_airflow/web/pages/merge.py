@@ -10,11 +10,11 @@ from typing import Annotated, Any
 from fastapi import Query, Request
 from fastapi.responses import HTMLResponse
 
-from account_merge.alive import BY_COMMAND
 from account_merge.errors import MergeError
+from account_merge.intake.failed_search import KINDS, Search
+from account_merge.lifecycle.liveness import BY_COMMAND
 from account_merge.model import Merge
-from account_merge.report import Report, TableReport
-from account_merge.search import KINDS, Search
+from account_merge.reports.report import Report, TableReport
 from account_merge.service import Service
 from account_merge.states import CLOSED
 from account_merge_airflow.web.airflow_api import AirflowDep

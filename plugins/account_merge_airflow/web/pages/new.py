@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from fastapi import Query, Request
 
-from account_merge.balance import Balance
 from account_merge.choices import COMBINE, SOURCE, TARGET, Choices, row_name
+from account_merge.reports.balance import Balance
 from account_merge.rules import RULES
 from account_merge_airflow.web.api.common import previewed
 from account_merge_airflow.web.api.inputs import PreviewIn, Text

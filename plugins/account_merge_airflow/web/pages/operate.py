@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import Query, Request
 
-from account_merge.search import KINDS, Search
+from account_merge.intake.failed_search import KINDS, Search
 from account_merge_airflow.web.api.inputs import Text
 from account_merge_airflow.web.auth import CallerDep
 from account_merge_airflow.web.core import CoreDep

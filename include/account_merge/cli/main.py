@@ -1,0 +1,325 @@
+"""The command line: preview, merge, show, list, check, coverage, create-journal, from the same service functions as the DAGs.
+
+What operators do to merges that there are is in `operate`, what belongs to the cut-over in `salvage`. Exit status: 0 done
+(also "nothing to merge"), 1 a merge or check failed or a person did not confirm, 2 the call itself was wrong, 3 it waits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from account_merge.choices import Choices
+from account_merge.cli import cutover as salvage
+from account_merge.cli import operations as operate
+from account_merge.cli.confirming import WILL, confirmed
+from account_merge.cli.output import (
+    print_check,
+    print_coverage,
+    print_differences,
+    print_list,
+    print_preview,
+    print_report,
+)
+from account_merge.errors import InvalidRequest, MergeError
+from account_merge.lifecycle.liveness import BY_COMMAND
+from account_merge.lifecycle.requests import choices_of, request_of
+from account_merge.model import MergeRequest
+from account_merge.reports.exported import read as read_report
+from account_merge.rules import RULES, TABLES
+from account_merge.service import Service
+from account_merge.settings import Settings
+from account_merge.states import STATES
+from account_merge.sunbird.events import Position, merge_id_for, parse
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="account_merge", description="Merge a learner's accounts: nothing lost, nothing counted twice."
+    )
+    commands = top.add_subparsers(dest="command", required=True)
+
+    def command(name: str, words: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=words, description=words)
+        made.add_argument("--json", action="store_true", help="print JSON instead of tables")
+        if name in WILL:
+            made.add_argument(
+                "--yes", action="store_true", help="do not ask first (only a person at a terminal is asked)"
+            )
+        return made
+
+    command("create-journal", "create our keyspace and tables where they are missing")
+    checked = command("check", "check connections, topics and what this Cassandra can do; or a merge against its log")
+    checked.add_argument("merge_id", nargs="?", type=uuid.UUID, help="a merge: name each difference of log and tables")
+    checked.add_argument(
+        "--report", metavar="FILE", help="a report of that merge from `show --json`: name what is otherwise"
+    )
+    command("coverage", "list the tables with user ids: merged, left alone, or unknown (exit status 1)")
+    listed = command("list", "list merges, oldest first")
+    listed.add_argument(
+        "--state", choices=STATES, metavar="STATE", help=f"only merges in this state: {', '.join(STATES)}"
+    )
+    listed.add_argument("--account", help="only merges with this account")
+    command("show", "show what a merge did").add_argument("merge_id", type=uuid.UUID)
+    for name, words in (
+        ("preview", "show what a merge would do; writes nothing"),
+        ("merge", "merge accounts"),
+        ("propose", "ask a second person to approve a merge"),
+    ):
+        made = command(name, words)
+        made.add_argument(
+            "--source", action="append", default=[], metavar="ACCOUNT", help="account merged away; may be repeated"
+        )
+        made.add_argument("--target", default="", metavar="ACCOUNT", help="account that stays")
+        made.add_argument(
+            "--table", action="append", default=[], choices=TABLES, help="only this table; may be repeated"
+        )
+        made.add_argument("--on-conflict", default="combine", choices=("combine", "skip"))
+        made.add_argument(
+            "--choices", type=_choices, default=Choices(), metavar="FILE",
+            help="whose rows stand (JSON, as the API takes them): combine, target or source, by table and by row",
+        )  # fmt: skip
+        if name != "preview":
+            made.add_argument("--source-rows", default="keep", choices=("keep", "deactivate"))
+            made.add_argument(
+                "--deactivate-sources", action="store_true", help="deactivate the source accounts afterwards"
+            )
+            made.add_argument("--reason", default="", help="why; kept in the journal")
+        if name == "propose":
+            made.add_argument("--by", default=os.environ.get("USER", ""), help="who asks")
+        if name == "merge":
+            made.add_argument(
+                "--events", metavar="FILE", help="merge the raw events of a file, one a line; - for standard input"
+            )
+            made.add_argument(
+                "--go-on", type=uuid.UUID, metavar="MERGE_ID", help="go on with a merge that was opened before"
+            )
+            made.add_argument("--no-publish", action="store_true", help="do not publish sync events")
+    operate.add_commands(command)
+    salvage.add_commands(command)
+    return top
+
+
+def main(argv: Sequence[str] | None = None, out: IO[str] | None = None) -> int:
+    """Runs one command; answers its exit status."""
+    out = out or sys.stdout
+    arguments = parser().parse_args(argv)
+    try:
+        with Service(Settings.from_env(os.environ)) as service:
+            if not confirmed(service, arguments, out):
+                print("account_merge: not confirmed, nothing was done", file=sys.stderr)
+                return 1
+            status = int(_COMMANDS[arguments.command](service, arguments, out))
+            out.flush()
+            return status
+    except BrokenPipeError:  # who reads has seen enough: `list --json | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+        return 0
+    except InvalidRequest as error:
+        print(f"account_merge: {error}", file=sys.stderr)
+        return 2
+    except MergeError as error:
+        print(f"account_merge: {error}", file=sys.stderr)
+        return 1
+
+
+def _create_journal(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    service.create_journal()
+    print(f"journal ready in keyspace {service.settings.journal_keyspace}", file=out)
+    return 0
+
+
+def _check(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    from account_merge.cli.checks import run_checks
+
+    if arguments.report and not arguments.merge_id:
+        raise InvalidRequest("NO_MERGE", "a report is checked against a merge", "Call check MERGE_ID --report FILE.")
+    if arguments.merge_id:
+        exported = read_report(arguments.report) if arguments.report else None
+        differences = list(service.audit(arguments.merge_id, exported))
+        print_differences(differences, arguments.json, out)
+        return 1 if any(d.fault for d in differences) else 0
+    found = run_checks(service)
+    print_check(found, arguments.json, out)
+    return 0 if all(c.ok for c in found) else 1
+
+
+def _coverage(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    found = service.coverage()
+    print_coverage(found, arguments.json, out)
+    return 1 if found.names("unknown") else 0
+
+
+def _list(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    if arguments.account:
+        merges = service.journal.of_account(arguments.account)
+    else:
+        merges = service.journal.find("state", arguments.state) if arguments.state else service.journal.all()
+    print_list([m for m in merges if arguments.state in (None, m.state)], arguments.json, out)
+    return 0
+
+
+def _show(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    print_report(service.report(arguments.merge_id), arguments.json, out)
+    return 0
+
+
+def _choices(path: str) -> Choices:
+    try:
+        return choices_of(json.loads(Path(path).read_text()))
+    except (OSError, ValueError, AttributeError) as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error}") from error
+    except InvalidRequest as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error.message}. {error.remedy}") from error
+
+
+def _request(arguments: argparse.Namespace) -> MergeRequest:
+    return MergeRequest(
+        tuple(arguments.source),
+        arguments.target,
+        tuple(arguments.table),
+        arguments.on_conflict,
+        getattr(arguments, "source_rows", "keep"),
+        reason=getattr(arguments, "reason", ""),
+        requested_by=os.environ.get("USER", ""),
+        origin="cli",
+        deactivate_sources=getattr(arguments, "deactivate_sources", False),
+        choices=arguments.choices,
+    )
+
+
+def _preview(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    request = _request(arguments)
+    balance = service.looking.balance(request)
+    print_preview(service.preview(request), balance, service.looking.notices(request, balance), arguments.json, out)
+    return 0
+
+
+def _propose(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    request = replace(_request(arguments), requested_by=arguments.by)
+    merge_id = service.request_id(str(uuid.uuid4()), request.sources, request.target)
+    return operate.told(service.proposals.propose(request, merge_id), arguments, out)
+
+
+def _merge(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    publish = not arguments.no_publish
+    if arguments.events:
+        return _merge_events(
+            service, arguments.events, publish and bool(os.environ.get("KAFKA_BOOTSTRAP_SERVERS")), out
+        )
+    merge_id = arguments.go_on or service.open_merge(_request(arguments))
+    result = run_merge(service, merge_id, publish, progress=not arguments.json)
+    if arguments.json:
+        print(json.dumps(result), file=out)
+    else:
+        print_report(service.report(merge_id), False, out)
+    return {"completed": 0, "waiting": 3, "requested": 3, "paused": 3}.get(str(result["state"]), 1)
+
+
+def run_merge(service: Service, merge_id: uuid.UUID, publish: bool, progress: bool = False) -> dict[str, Any]:
+    """One merge from admission to completion, as the per-merge DAG does it; never raises, the answer has the error."""
+    begun = time.monotonic()
+    failed: MergeError | None = None
+    answer: dict[str, Any] = {"id": str(merge_id), "state": "", "seconds": 0.0, "counts": {}, "error": None}
+    try:
+        admitted = service.admit(merge_id, run_id=f"{BY_COMMAND}{merge_id}")
+        answer["note"] = admitted["note"]
+        if admitted["proceed"]:
+            for rule in RULES:
+                done = service.merge_table(merge_id, rule.table, _Progress(rule.table) if progress else None)
+                answer["counts"][rule.table] = {k: done[k] for k in ("created", "changed", "same", "folded")}
+                if not done["proceed"]:
+                    answer["note"] = done["note"]
+                    break
+            else:
+                published = service.publish_sync(merge_id, publish)
+                answer["note"] = answer["note"] if published["proceed"] else published["note"]
+    except MergeError as error:
+        answer["error"] = _told(error)
+        failed = error
+    try:
+        merge = service.journal.need(merge_id)
+        if failed and merge.state in ("running", "started"):
+            service.failures.record(merge, failed, "failed")
+        answer["state"] = service.journal.need(merge_id).state
+    except MergeError as error:  # the journal does not answer: what the merge came to is not known here
+        answer |= {"state": "unknown", "error": answer["error"] or _told(error)}
+    answer["seconds"] = round(time.monotonic() - begun, 3)
+    return answer
+
+
+def _told(error: MergeError) -> dict[str, str]:
+    return {"code": error.code, "message": error.message, "remedy": error.remedy}
+
+
+class _Progress:
+    """Says on standard error how many rows of a long merge are done, at most once a second."""
+
+    def __init__(self, table: str) -> None:
+        self._table, self._last = table, time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        if time.monotonic() - self._last >= 1:
+            self._last = time.monotonic()
+            print(f"{self._table}: {done} rows", file=sys.stderr)
+
+
+def _lines(name: str) -> Iterator[bytes]:
+    stream = sys.stdin.buffer if name == "-" else open(name, "rb")  # noqa: SIM115 - closed below
+    try:
+        yield from (line.rstrip(b"\r\n") for line in stream if line.strip())
+    finally:
+        if name != "-":
+            stream.close()
+
+
+def _merge_events(service: Service, name: str, publish: bool, out: IO[str]) -> int:
+    worst = 0
+    for number, raw in enumerate(_lines(name)):
+        answer = _merge_event(service, raw, Position("cli", 0, number, 0, raw), publish)
+        print(json.dumps(answer), file=out, flush=True)
+        failed = answer["error"] is not None
+        worst = max(worst, 0 if answer["state"] in ("completed", "ignored") else 1 if failed else 3, key=_WORSE.index)
+    return worst
+
+
+#: Exit statuses of several merges, the one that tells most last.
+_WORSE = (0, 3, 1)
+
+
+def _merge_event(service: Service, raw: bytes, position: Position, publish: bool) -> dict[str, Any]:
+    """One raw event, merged; never raises, so that the next one has its turn."""
+    answer: dict[str, Any] = {"id": None, "state": "ignored", "seconds": 0.0, "counts": {}, "error": None}
+    try:
+        event = parse(raw, service.settings)
+        if event is None:
+            return answer
+        merge_id = merge_id_for(event.sources, event.target, event.mid, position)
+        answer["id"] = str(merge_id)
+        service.open_merge(request_of(event, raw, service.settings, "cli"), merge_id)
+        return run_merge(service, merge_id, publish)
+    except MergeError as error:
+        return {**answer, "state": "refused" if isinstance(error, InvalidRequest) else "failed", "error": _told(error)}
+
+
+_COMMANDS = {
+    "create-journal": _create_journal,
+    "check": _check,
+    "coverage": _coverage,
+    "list": _list,
+    "show": _show,
+    "preview": _preview,
+    "merge": _merge,
+    "propose": _propose,
+    **operate.COMMANDS,
+    **salvage.COMMANDS,
+}

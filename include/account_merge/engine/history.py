@@ -1,0 +1,253 @@
+"""All that was ever done to an account's rows, in order, and what of it counts: what an undo replays.
+
+`Known` is the journal as one such look sees it: it asks for each merge and each account once, however often they lead to
+each other.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from account_merge.choices import TARGET
+from account_merge.engine.evidence import View
+from account_merge.journal import Journal
+from account_merge.journal.accounts import merges_among
+from account_merge.model import Merge
+from account_merge.planning.seeding import Seeding
+from account_merge.rules import TABLES, TableRule
+
+if TYPE_CHECKING:
+    from account_merge.lifecycle.merging import Merging
+
+
+class Known:
+    """Merges and accounts as one look at the past finds them, each asked for once."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self.merge: Callable[[uuid.UUID], Merge | None] = cache(journal.get)
+        self.survivor: Callable[[str], str] = cache(journal.survivor)
+        self.received: Callable[[str], tuple[str, ...]] = cache(journal.received)
+        self._gave: Callable[[str], frozenset[uuid.UUID]] = cache(journal.gave)
+
+    def need(self, merge_id: uuid.UUID) -> Merge:
+        """A merge that must exist."""
+        return self.merge(merge_id) or self._journal.need(merge_id)
+
+    def gave(self, sources: Iterable[str]) -> dict[uuid.UUID, Merge]:
+        """Every merge that one of these accounts was a source of."""
+        ids = frozenset().union(*(self._gave(account) for account in sources))
+        return {i: m for i in ids if (m := self.merge(i)) is not None}
+
+    def merges_into(self, account: str) -> list[Merge]:
+        """Every merge that this account was the target of, in order."""
+        return [m for i in merges_among(self.received(account)) if (m := self.merge(i)) is not None]
+
+    def standing(self, account: str) -> frozenset[uuid.UUID]:
+        """The merges into an account that were not undone."""
+        return frozenset(m.merge_id for m in self.merges_into(account) if m.outcome != "undone")
+
+
+@dataclass(frozen=True)
+class PastLog:
+    """One log of the past.
+
+    :param brings: it is the merge's own log: its entries bring the sources' rows.
+    """
+
+    merge: uuid.UUID
+    name: str
+    brings: bool
+
+
+@dataclass(frozen=True)
+class Past:
+    """All that was ever done to an account's rows, in order, and what of it counts.
+
+    :param account: whose rows are replayed.
+    :param logs: each merge's log, and those of undos, which bring no rows themselves.
+    :param standing: the merges that count in the end.
+    :param elsewhere: standing merges of the same sources into other accounts, and those into this one whose images have
+        expired: what they handed on is not added here.
+    :param withdrawn: undone merges into other accounts that had taken over what the retired job had moved.
+    :param sources: the source accounts of the standing merges.
+    :param merges_into: account -> merges that moved rows to it.
+    :param of: the merge, and its settles: the rows that these touched are replayed.
+    :param views: what each of the merges may see of other tables' rows, so that its rows come as it brought them.
+    """
+
+    account: str
+    logs: Sequence[PastLog]
+    standing: frozenset[uuid.UUID]
+    elsewhere: frozenset[uuid.UUID] = frozenset()
+    withdrawn: frozenset[uuid.UUID] = frozenset()
+    sources: frozenset[str] = frozenset()
+    merges_into: Mapping[str, frozenset[uuid.UUID]] = field(default_factory=dict)
+    of: frozenset[uuid.UUID] = frozenset()
+    views: Mapping[uuid.UUID, View] = field(default_factory=dict)
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """Every account that a step names, sorted, each once: what leads to rows must not depend on what stands."""
+        return tuple(sorted({self.account, *(s for view in self.views.values() for s in view.sources)}))
+
+
+@dataclass(frozen=True)
+class History:
+    """The merges, undone ones left out, whose logs tell where the accounts' rows come from.
+
+    :param merges_from: merges that a source account of this merge was a source of.
+    :param lives_here: those of them whose rows live in the account that this merge writes to.
+    :param without_images: those of them whose images have expired.
+    :param left_in: accounts that they wrote to and whose own rows of this table were not merged on.
+    :param withdrawn: undone ones that had taken over what the retired job had moved.
+    :param merges_into: account of this merge -> merges that moved rows to it, this one among the target's.
+    :param seeding: the sources that the retired job had merged into this target; None when there are none.
+    :param past: all that was done to the target's rows; None where no source of this merge was merged into it before.
+    """
+
+    merges_from: frozenset[uuid.UUID] = frozenset()
+    lives_here: frozenset[uuid.UUID] = frozenset()
+    without_images: frozenset[uuid.UUID] = frozenset()
+    left_in: frozenset[str] = frozenset()
+    withdrawn: frozenset[uuid.UUID] = frozenset()
+    merges_into: Mapping[str, frozenset[uuid.UUID]] = field(default_factory=dict)
+    seeding: Seeding | None = None
+    past: Past | None = None
+
+
+def history_of(merging: Merging, merge: Merge, rule: TableRule) -> History:
+    """What the work on one table of a merge has to know of earlier merges of its accounts."""
+    known, sources, target = Known(merging.journal), merge.request.sources, merge.survivor or merge.request.target
+    into = {account: known.standing(account) for account in (*sources, target)}
+    into[target] |= {merge.merge_id}
+    gave = known.gave(sources)
+    standing = {i: m for i, m in gave.items() if m.outcome != "undone" and i != merge.merge_id}
+    here = frozenset(i for i, m in standing.items() if _lives_in(known, m, target))
+    return History(
+        frozenset(standing) | (frozenset({merge.merge_id}) & frozenset(gave)),
+        here,
+        frozenset(i for i in here if standing[i].expiry and rule.table in (standing[i].request.tables or TABLES)),
+        frozenset(
+            m.survivor or m.request.target
+            for i, m in standing.items()
+            if i in here and _brings(m, rule.table) and not _reaches(known, m, target, rule.table)
+        ),
+        frozenset(i for i, m in gave.items() if m.outcome == "undone" and m.request.seeded),
+        into,
+        _seeding(known, merge, rule),
+        _past(merging, known, merge, rule, redo=False) if frozenset(standing) & into[target] else None,
+    )
+
+
+def _lives_in(known: Known, merge: Merge, target: str) -> bool:
+    """Whether the account that a merge wrote to is `target`, or was merged into it."""
+    wrote_to = merge.survivor or merge.request.target
+    return wrote_to == target or known.survivor(wrote_to) == target
+
+
+def _reaches(known: Known, merge: Merge, target: str, table: str) -> bool:
+    """Whether what a merge wrote to one table came on to `target`: merges may leave tables out or keep the target's rows."""
+    todo, seen = [merge], set[uuid.UUID]()
+    while todo:
+        one = todo.pop()
+        seen.add(one.merge_id)
+        wrote_to = one.survivor or one.request.target
+        if wrote_to == target:
+            return True
+        onward = (m for m in known.gave((wrote_to,)).values() if m.outcome == "completed" and m.merge_id not in seen)
+        todo += [m for m in onward if _brings(m, table)]
+    return False
+
+
+def _brings(merge: Merge, table: str) -> bool:
+    """Whether a merge brings its sources' rows of a table."""
+    return table in (merge.request.tables or TABLES) and merge.request.choices.tables.get(table) != TARGET
+
+
+def _seeding(known: Known, merge: Merge, rule: TableRule) -> Seeding | None:
+    """Which of a merge's sources the retired job had merged into its target, whoever says so.
+
+    That is so when the merge itself says it, and when an earlier one of the same accounts did, also one that was undone:
+    the retired job's share is in the target whatever becomes of our merges.
+    """
+    request, target = merge.request, merge.survivor or merge.request.target
+    since = {source: (request.dated or 0) * 1000 for source in request.sources if request.seeded}
+    counted = set()
+    for source in request.sources:
+        for one in known.gave((source,)).values():
+            before = merge.created_at is None or (one.created_at is not None and one.created_at < merge.created_at)
+            if one.merge_id == merge.merge_id or not one.request.seeded or not before:
+                continue
+            if not _lives_in(known, one, target):
+                continue
+            since.setdefault(source, (one.request.dated or 0) * 1000)
+            if one.sync_sent is not None and rule.table in (one.request.tables or TABLES):
+                counted.add(source)
+    return Seeding(since, frozenset(counted)) if since else None
+
+
+def settles_of(known: Known, merge: Merge) -> list[Merge]:
+    """The settles of a merge that stand in the same target."""
+    standing = ("completed", "abandoned", "undoing")
+    found = known.merges_into(merge.survivor or merge.request.target)
+    return [m for m in found if (m.parent, m.request.origin) == (merge.merge_id, "settle") and m.outcome in standing]
+
+
+def unexpired(known: Known, target: str) -> list[tuple[str, Merge]]:
+    """(operation, merge) of what the account received behind the last that has expired, in order.
+
+    :raises NeedsAttention: the journal lacks one of them.
+    """
+    names = [name.rpartition("/") for name in known.received(target)]
+    found = [(operation, known.need(uuid.UUID(text))) for operation, _, text in names]
+    return found[max((i + 1 for i, (_, m) in enumerate(found) if m.expiry), default=0) :]
+
+
+def past_of(merging: Merging, merge: Merge, rule: TableRule, redo: bool) -> Past:
+    """The past of a merge's target in one table: without the merge and its settles, or (`redo`) with it.
+
+    What has expired, and all that the target received before it, belongs to what the rows were before.
+    """
+    return _past(merging, Known(merging.journal), merge, rule, redo)
+
+
+def _past(merging: Merging, known: Known, merge: Merge, rule: TableRule, redo: bool) -> Past:
+    target = merge.survivor or merge.request.target
+    logs, merges = [], {}
+    for operation, one in unexpired(known, target):
+        log = f"{operation}/{rule.table}" if operation else rule.table
+        logs.append(PastLog(one.merge_id, log, brings=not operation))
+        merges[one.merge_id] = one
+    gone = {merge.merge_id, *(settle.merge_id for settle in settles_of(known, merge))}
+    standing = {i for i, m in merges.items() if m.outcome != "undone"} - gone
+    standing |= {merge.merge_id} if redo else set()
+    sources = frozenset(s for i in standing for s in merges[i].request.sources)
+    gave = known.gave(sources)
+    into = {account: known.standing(account) for account in (*sources, target)}
+    into[target] |= {merge.merge_id}
+    elsewhere = frozenset(i for i, m in gave.items() if m.outcome != "undone" and i not in merges)
+    withdrawn = frozenset(i for i, m in gave.items() if m.outcome == "undone" and m.request.seeded and i not in merges)
+    views = {i: _replayed(merging, known, m, rule) for i, m in merges.items()}
+    return Past(
+        target, logs, frozenset(standing), elsewhere, withdrawn, sources, into, frozenset(gone), views
+    )  # fmt: skip
+
+
+def _replayed(merging: Merging, known: Known, merge: Merge, rule: TableRule) -> View:
+    """What a merge of the past saw of other tables' rows."""
+    if not rule.looks:
+        return View(merge.request.sources, merge.survivor or merge.request.target)
+    view = view_of(merging, merge, rule, _seeding(known, merge, rule))
+    return replace(view, merge=merge.merge_id, logged=frozenset(merge.request.tables or TABLES))
+
+
+def view_of(merging: Merging, merge: Merge, rule: TableRule, seeding: Seeding | None) -> View:
+    """What a merge may see of other tables' rows when it merges one table, and which places stay."""
+    places, seeded = merging.places, frozenset(seeding.since if seeding else ())
+    target, sources = merge.survivor or merge.request.target, tuple(sorted(merge.request.sources))
+    return View(sources, target, places.kept(merge, rule), places.yielded(merge, rule), seeded)

@@ -1,0 +1,158 @@
+"""Places of a merge's accounts: which of them stay as they are under `on_conflict: skip`, and which sync events are for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC
+from typing import Any
+
+import msgspec
+
+from account_merge.journal import Journal
+from account_merge.journal.encoding import Codec
+from account_merge.journal.log import Log
+from account_merge.model import Merge, Row
+from account_merge.rules import RULES, TABLES, TableRule, rule_for
+from account_merge.settings import Settings
+from account_merge.sunbird.row_finder import Sources
+from account_merge.sunbird.schema import Tables
+from account_merge.sunbird.store import Store
+from account_merge.values import sound
+
+Place = tuple[Any, ...]
+
+
+class Places:
+    """Looks at the rows that a merge's accounts have."""
+
+    def __init__(self, store: Store, journal: Journal, tables: Tables, settings: Settings) -> None:
+        self._store, self._journal, self._tables, self._settings = store, journal, tables, settings
+
+    def keep(self, merge: Merge) -> None:
+        """With `skip`: writes the places that stay as the merge's first entries, once; every table obeys them.
+
+        Entry 0 has the places that the target has by itself; entry 1 whose rows stand in each place of a source. A settle
+        or repair obeys its parent's entries: only places that are new since then are looked at anew.
+        """
+        log = self._log(merge) if merge.request.on_conflict == "skip" else None
+        last = log.last() if log else None
+        if log is None or (last is not None and last.seq):
+            return
+        family = self._family(merge)
+        if last is None:
+            places = [msgspec.msgpack.encode(place) for place in self._stay(merge, family)]
+            log.append(0, "skip", None, 0, places, {"places": len(places)})
+        stay = frozenset(tuple(msgspec.msgpack.decode(place)) for place in log.payload(0))
+        shares = list(self._shares(merge, stay, family))
+        left = sum(source != stands for source, stands, *_ in shares)
+        log.append(1, "skip", None, 0, [msgspec.msgpack.encode(share) for share in shares], {"left": left})
+
+    def kept(self, merge: Merge, rule: TableRule) -> frozenset[tuple[Any, ...]]:
+        """Places of the rule's kind whose rows stay; a preview, which writes no entry, looks for itself."""
+        log = self._log(merge) if merge.request.on_conflict == "skip" else None
+        if log is None:
+            return frozenset()
+        written = (tuple(msgspec.msgpack.decode(place)) for place in log.payload(0))
+        places = self._stay(merge, self._family(merge)) if merge.state == "preview" else written
+        return frozenset(place[1:] for place in places if place[0] == rule.belongs.kind)
+
+    def left(self, merge: Merge) -> Iterator[tuple[str, str, Place]]:
+        """With `skip`: (source, whose rows stand, (kind, *place)) of each place that was not merged from that source.
+
+        Whose: the account that the merge writes to, or the source that was listed first.
+        """
+        log = self._log(merge) if merge.request.on_conflict == "skip" else None
+        if log is None:
+            return
+        written = (msgspec.msgpack.decode(item) for item in log.payload(1))
+        family = self._family(merge) if merge.state == "preview" else ()
+        stay = frozenset(self._stay(merge, family)) if merge.state == "preview" else frozenset()
+        items = self._shares(merge, stay, family) if merge.state == "preview" else written
+        yield from ((account, by, tuple(place)) for account, by, *place in items if account != by)
+
+    def yielded(self, merge: Merge, rule: TableRule) -> dict[str, frozenset[Place]]:
+        """Source -> places of the rule's kind that come from another source, which was listed first."""
+        target = merge.survivor or merge.request.target
+        found: dict[str, set[Place]] = {}
+        for account, by, place in self.left(merge):
+            if by != target and place[0] == rule.belongs.kind:
+                found.setdefault(account, set()).add(place[1:])
+        return {account: frozenset(places) for account, places in found.items()}
+
+    def enrolments(self, merge: Merge, operation: str = "") -> Iterator[tuple[Any, ...]]:
+        """The places that sync events are for: the target's enrolments, or by setting, and after a settle, those touched.
+
+        :param operation: `undo-1/`, say: touched by that undo instead of by the merge.
+        """
+        rule = next(r for r in RULES if r.enrolments)
+        schema = self._tables.of(rule)
+        if schema is None:
+            return
+        if self._settings.sync_scope == "touched" or merge.request.origin == "settle":
+            log = Log(self._journal, merge.merge_id, f"{operation}{rule.table}", Codec(schema))
+            touched = {c.key for entry in log.entries() for c in entry.changes if c.writes or c.create}
+            yield from filter(sound, (rule.place(key) for key in sorted(touched)))
+            return
+        for row in self._rows(merge, rule, merge.survivor or merge.request.target):
+            if sound(place := rule.place(row.key)):  # no consumer could read it
+                yield place
+
+    def _log(self, merge: Merge) -> Log | None:
+        schema = next(iter(self._tables.schemas.values()), None)  # the entry holds places: any table's codec will do
+        return None if schema is None else Log(self._journal, merge.merge_id, "skip", Codec(schema))
+
+    def _family(self, merge: Merge) -> list[Merge]:
+        """Of a settle or repair: the merge that it comes from, and what came from that before it, undone ones left out."""
+        root = merge
+        while root.parent is not None:
+            root = self._journal.need(root.parent)
+        if root.merge_id == merge.merge_id:
+            return []
+        found = (self._journal.get(i) for i in self._journal.gave(merge.request.sources[0]))
+        others = [m for m in found if m is not None and m.outcome != "undone" and m.merge_id != merge.merge_id]
+        return [m for m in others if m.merge_id == root.merge_id or self._comes_from(m, root)]
+
+    def _comes_from(self, merge: Merge, root: Merge) -> bool:
+        while merge.parent is not None and merge.parent != root.merge_id:
+            merge = self._journal.need(merge.parent)
+        return merge.parent is not None
+
+    def _stay(self, merge: Merge, family: Sequence[Merge]) -> Iterator[Place]:
+        """The places that the target has by itself: what its family moved there is not its own, what stayed stays."""
+        stayed = {place for one in family for place in self._entry(one, 0)}
+        moved = {tuple(place) for one in family for _, stands, *place in self._entry(one, 1)} - stayed
+        yield from sorted(stayed | (set(self._had(merge)) - moved))
+
+    def _entry(self, merge: Merge, number: int) -> Iterator[tuple[Any, ...]]:
+        log = self._log(merge) if merge.request.on_conflict == "skip" else None
+        yield from (tuple(msgspec.msgpack.decode(item)) for item in (log.payload(number) if log else ()))
+
+    def _shares(self, merge: Merge, stay: frozenset[Place], family: Sequence[Merge]) -> Iterator[tuple[Any, ...]]:
+        """(source, whose rows stand, kind, *place) of each place that a source has."""
+        target, first = merge.survivor or merge.request.target, dict[Place, str]()
+        for one in family:
+            first |= {tuple(place): source for source, stands, *place in self._entry(one, 1) if source == stands}
+        for source in merge.request.sources:  # in the order of the request
+            for place in sorted(set(self._had(merge, source))):
+                yield source, target if place in stay else first.setdefault(place, source), *place
+
+    def _had(self, merge: Merge, account: str = "") -> Iterator[Place]:
+        """(kind, *place) of each course and batch, group, program and event that an account (the target) has a row of that counts."""
+        account = account or merge.survivor or merge.request.target
+        kinds = {rule_for(table).belongs.kind for table in merge.request.tables or TABLES}
+        for rule in RULES:
+            if rule.decides and rule.belongs.kind in kinds and self._tables.of(rule):
+                rows = (row for row in self._rows(merge, rule, account) if rule.decides.of(row.values))
+                found = (rule.place(row.key) for row in rows)
+                yield from ((rule.belongs.kind, *place) for place in found if sound(place))
+
+    def _rows(self, merge: Merge, rule: TableRule, account: str) -> Iterator[Row]:
+        target = merge.survivor or merge.request.target
+        # What leads to the target's rows may be the source's: a group that the target has left is not in its own list.
+        found = Sources(self._store, self._tables, self._settings, (*sorted(merge.request.sources), target))
+        return found.rows(rule, account)
+
+
+def opened_ms(merge: Merge) -> int:
+    """When the merge was opened, in ms since the epoch: the time of its sync events, the same however often they go."""
+    return int(merge.created_at.replace(tzinfo=UTC).timestamp() * 1000) if merge.created_at else 0

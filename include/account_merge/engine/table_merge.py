@@ -1,0 +1,224 @@
+"""What a merge plans for one table: the target's rows joined with its sources', and the sources' rows set inactive."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from account_merge.cursor import ascending, rising
+from account_merge.engine.evidence import Looks, View
+from account_merge.engine.history import History
+from account_merge.engine.limits import passed
+from account_merge.engine.table_undo import steps_of
+from account_merge.engine.table_work import Planned, Progress, TableWork
+from account_merge.engine.verify import refold
+from account_merge.journal import Cas
+from account_merge.journal.expired import Kept
+from account_merge.journal.log import Ledger, Log
+from account_merge.model import Change, Entry, HandedOn, Key, Merge, Row, Values, Write
+from account_merge.planning.lost_updates import mend, mending
+from account_merge.planning.merge_join import Mend, Mends, Shown, plan
+from account_merge.rules import TableRule
+from account_merge.settings import Settings
+from account_merge.sunbird.row_finder import Sources
+from account_merge.sunbird.schema import Tables
+from account_merge.sunbird.store import Store
+
+
+class TableMerge(TableWork):
+    """Merges one table.
+
+    :param view: the accounts, and the places in which their rows stay as they are.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        cas: Cas,
+        settings: Settings,
+        tables: Tables,
+        rule: TableRule,
+        merge: Merge,
+        history: History,
+        view: View,
+        guard: Callable[[], None] = lambda: None,
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__(store, cas, settings, tables, rule, merge, view.target, rule.table, guard, progress)
+        self._history, self._view = history, view
+        self._expired = Kept(cas)
+        self.sources = tuple(sorted(merge.request.sources))
+        self.found = Sources(store, tables, settings, (*self.sources, view.target))
+
+    def remark(self, changes: Iterable[Change]) -> str:
+        """What of the table is not moved, and which limits of the platform these changes pass."""
+        since = sorted(self._store.columns(self._schema) - self._schema.names)
+        added = [f"column {name} was added meanwhile: the next settle or repair moves it" for name in since]
+        limits = passed(self._rule, self._schema, self._store, self.account, changes)
+        return "; ".join(
+            filter(None, dict.fromkeys((self.found.note(self._rule), self._anew(), self._left_in(), *added, *limits)))
+        )
+
+    def _anew(self) -> str:
+        """What the expired images of earlier merges of these sources mean; empty when there are none."""
+        gone = self._history.without_images
+        return (
+            f"the images of {len(gone)} earlier merge{'s' * (len(gone) > 1)} of these sources have expired: what they "
+            "brought is combined anew, also where people changed it since"
+            if gone
+            else ""
+        )
+
+    def _left_in(self) -> str:
+        """Whose rows hold what these sources handed on before; empty when those were merged here as well."""
+        accounts = ", ".join(sorted(self._history.left_in))
+        return (
+            f"these sources were merged into account {accounts} before, whose rows of this table were not merged here: what "
+            "is not new since then comes when those are"
+            if accounts
+            else ""
+        )
+
+    def _source_rows(self, account: str) -> Iterator[Row]:
+        """A source's rows; what an earlier merge only deactivated shows the value that it had before."""
+        rows = self.found.rows(self._rule, account)
+        if not self._rule.deactivated:
+            return rows
+        # An erased account's log stands under its hash: first the name that it leaves, then the one that it moves to.
+        names = [source_log(self._rule, name) for name in (account, self._cas.erased_id(account))]
+        earlier = sorted(self._history.merges_from - {self._merge.merge_id})
+        logs = [Log(self._cas, m, name, self._codec) for name in names for m in earlier]
+
+        def expired(key: Key) -> Values:
+            packed = self._expired.before(self._rule.table, account, self._codec.key(key))
+            return {column: self._codec.cell(column, data) if data else None for column, data in packed.items()}
+
+        return reactivated(rows, logs, self._rule.deactivated, self._expired, expired)
+
+    def _shown(self) -> Shown:
+        looks = Looks(self.found, self._cas, self._tables, self._rule, self._history.merges_into)
+        return looks.of(self._view)
+
+    def _given(self) -> Iterator[tuple[Key, str, HandedOn]]:
+        history = self._history
+        earlier = sorted((history.merges_from | history.withdrawn) - {self._merge.merge_id})
+        logs = [Log(self._cas, m, self._rule.table, self._codec) for m in earlier]
+        return Ledger(logs, history.lives_here, history.withdrawn).of(frozenset(self.sources), self._expired)
+
+    def _handed_on(self, account: str, key: Key) -> Mapping[str, int]:
+        return self._expired.given(self._rule.table, account, self._codec.key(key)) if self._expired else {}
+
+    def _mends(self) -> Mends:
+        """What the platform wrote over what earlier merges of these sources had put, asked in key order."""
+        past = self._history.past
+        if past is None:
+            return lambda key, held: Mend()
+        earlier = self._history.merges_from & past.standing
+        steps = steps_of(self._cas, self._codec, past)
+        return mending(
+            ((key, done) for key, done in steps if any(step.of in earlier for step in done)),
+            lambda steps, row: mend(
+                self._rule, steps, row, self.account, past.standing.__contains__, self._settings
+            ),
+        )  # fmt: skip
+
+    def plan(self, after: Key | None = None) -> Iterator[Planned]:
+        """One change for each row that a source has; this is also the preview."""
+
+        def behind(rows: Iterable[Row], account: str = "") -> Iterator[Row]:
+            stays = self.found.stays(self._rule, self._view.yielded.get(account, frozenset()))
+            return (row for row in rows if (after is None or row.key > after) and not stays(row.key))
+
+        planned = plan(
+            self._rule,
+            self.account,
+            {account: behind(self._source_rows(account), account) for account in self.sources},
+            behind(self.found.rows(self._rule, self.account)),
+            self._given(),
+            self._shown(),
+            self.found.stays(self._rule, self._view.kept),
+            choose=self._merge.request.choices.of(self._rule.table, self._cas.hidden),
+            seeding=self._history.seeding,
+            mends=self._mends(),
+            handed_on=self._handed_on,
+        )
+        return ((self._codec.fitted(change), base) for change, base in planned)
+
+    def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
+        """Folds in what the platform wrote since."""
+        evidence = self._shown().at
+        folds, base = refold(self._store, self._schema, self._rule, self.account, entry, sent, self._settings, evidence)
+        return [self._codec.fitted(fold) for fold in folds], base
+
+
+class SourceRows(TableWork):
+    """Sets one source account's rows inactive (`source_rows: deactivate`), journaled in a log of their own."""
+
+    def __init__(self, work: TableMerge, account: str, operation: str = "") -> None:
+        name = source_log(work._rule, account)
+        super().__init__(
+            work._store, work._cas, work._settings, work._tables, work._rule, work._merge, account,
+            f"{operation}/{name}" if operation else name, work._guard, work._progress,
+        )  # fmt: skip
+        self.found = work.found
+
+    def plan(self, after: Key | None = None) -> Iterator[Planned]:
+        """A change for each row that is still active."""
+        for row in self.found.rows(self._rule, self.account):
+            off = {
+                c: Write(value, max(row.base, row.written.get(c, 0) + 1))
+                for c, value in self._rule.deactivated.items()
+                if c in self._schema.columns and row.values.get(c) != value
+            }
+            if off and (after is None or row.key > after):
+                why = dict.fromkeys(off, "the source account's rows are deactivated, as asked")
+                yield Change(row.key, {}, row.values, off, 0, why, {}), row.base
+
+    def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
+        """Nothing: a row that the platform makes active again stays so."""
+        return [], 0
+
+
+def source_log(rule: TableRule, account: str) -> str:
+    """The name of the log of a source account's own rows."""
+    return f"{rule.table}/{account}"
+
+
+def reactivated(
+    rows: Iterable[Row],
+    logs: Iterable[Log],
+    deactivated: Mapping[str, Any],
+    kept: Kept,
+    expired: Callable[[Key], Values],
+) -> Iterator[Row]:
+    """Rows (sorted) with the value from before a merge set them inactive (null included), where it is still as it was set.
+
+    :param kept: takes in what expired entries tell.
+    :param expired: what those know of a row from before: column -> value or None.
+    """
+    befores = (ascending(_befores(log, kept), f"rows of {log.table} in the log") for log in logs)
+    earlier = heapq.merge(*befores, key=lambda item: item[:2])
+    held = next(earlier, None)
+    for row in rising(rows, "rows that a merge set inactive"):
+        while held is not None and held[0] < row.key:
+            held = next(earlier, None)
+        before = dict[str, Any]()
+        while held is not None and held[0] == row.key:
+            before |= held[2]  # of several the last one's: between two the platform had switched it on
+            held = next(earlier, None)
+        before = (expired(row.key) if kept else {}) | before
+        ours = {c: before[c] for c, off in deactivated.items() if c in before and row.values.get(c) == off}
+        values = {c: v for c, v in {**row.values, **ours}.items() if v is not None}
+        yield replace(row, values=values)
+
+
+def _befores(log: Log, kept: Kept) -> Iterator[tuple[Key, int, Values]]:
+    """(key, µs of the write, column -> value before it or None) of each row that a log set inactive."""
+    for entry in log.entries():
+        if entry.kept is not None:
+            kept.add(entry.kept)
+        for change in entry.changes:
+            before = {column: (change.before or {}).get(column) for column in change.writes}
+            yield change.key, max((write.timestamp for write in change.writes.values()), default=0), before

@@ -1,0 +1,295 @@
+"""What an undo plans for one table: each row that the merge touched, replayed without it (or, for a redo, with it).
+
+Journaled like a merge, in a log of its own (`undo-1/<table>`), so it is as repeatable, and can itself be undone.
+"""
+
+from __future__ import annotations
+
+import heapq
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+from account_merge.choices import TARGET
+from account_merge.cursor import Cursor, ascending
+from account_merge.engine.evidence import NOTHING_UNDERWAY, Looks, View
+from account_merge.engine.history import Past
+from account_merge.engine.table_work import Planned, Progress, TableWork, seconds_of
+from account_merge.engine.verify import floor_of, holds, unseen
+from account_merge.errors import TransientError
+from account_merge.journal import Cas
+from account_merge.journal.encoding import Codec
+from account_merge.journal.expired import Kept
+from account_merge.journal.log import LIST_ATTEMPTS, Ledger, Log
+from account_merge.model import Change, Entry, Key, Merge, Row, Values, Write
+from account_merge.planning.lifetimes import Side, restored
+from account_merge.planning.lost_updates import late
+from account_merge.planning.rebuild import Step, change_to, derived_again, without
+from account_merge.planning.write_times import above, ahead
+from account_merge.rules import TableRule, rule_for
+from account_merge.rules.derivations import Evidence
+from account_merge.settings import Settings
+from account_merge.sunbird.row_finder import Sources
+from account_merge.sunbird.schema import Tables
+from account_merge.sunbird.store import Store, batched
+
+
+class TableUndo(TableWork):
+    """Brings the rows that one merge touched to what they are with only the standing merges."""
+
+    def __init__(
+        self,
+        store: Store,
+        cas: Cas,
+        settings: Settings,
+        tables: Tables,
+        rule: TableRule,
+        merge: Merge,
+        past: Past,
+        log_name: str,
+        guard: Callable[[], None] = lambda: None,
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__(store, cas, settings, tables, rule, merge, past.account, log_name, guard, progress)
+        self._past = past
+        self._why = "the merge is undone" if merge.merge_id not in past.standing else "the merge stands again"
+        self.found = Sources(store, tables, settings, past.accounts)
+        #: What the same undo or redo does before this table.
+        self.underway = NOTHING_UNDERWAY
+
+    def _steps(self) -> Iterator[tuple[Key, list[Step]]]:
+        """What was done to each row that this merge touched, or that follows from rows that it touched; in key order.
+
+        Nothing was done to a row that the platform made since: it follows from rows of other tables as the merge left them.
+        """
+        moved = self._moved()
+        follow = ((key, list[Step]()) for key in sorted(filter(None, map(self._key_of, moved))))
+        done = ((key, steps) for key, steps in steps_of(self._cas, self._codec, self._past))
+        merged = heapq.merge(done, follow, key=lambda item: item[0])  # of one key, what was done comes first
+        for key, group in groupby(merged, key=lambda item: item[0]):
+            _, steps = next(group)
+            if not steps or any(step.of in self._past.of for step in steps) or self._place(self._rule, key) in moved:
+                yield key, steps
+
+    def _key_of(self, place: tuple[Any, ...] | None) -> Key | None:
+        """The key of the only row that can lie in a place; None where the place does not decide it."""
+        known = self._rule.belongs.bind(place) if place is not None else {}
+        return tuple(known[c] for c in self._rule.key) if known.keys() >= set(self._rule.key) else None
+
+    def _moved(self) -> frozenset[Any]:
+        """The places in which the merge wrote rows that this table's rows follow from."""
+        tables = map(rule_for, sorted({look.table for look in self._rule.looks}))
+        others = [(rule, schema) for rule in tables if (schema := self._tables.of(rule)) is not None]
+        return frozenset(
+            self._place(other, change.key)
+            for other, schema in others
+            for merge in sorted(self._past.of)
+            for entry in Log(self._cas, merge, other.table, Codec(schema)).entries()
+            for change in entry.changes
+            if change.writes or change.create
+        )
+
+    def _place(self, rule: TableRule, key: Key) -> tuple[Any, ...] | None:
+        """The place in which a row meets this table's rows; None where each of these holds many."""
+        return None if self._rule.collects else rule.place(key)
+
+    def plan(self, after: Key | None = None) -> Iterator[Planned]:
+        """One change for each row that the merge touched; this is also the preview.
+
+        Rows are read by the steps' own keys: places lead to no row whose enrolment, say, this very undo takes away.
+        """
+        replay = self._replay()
+        behind = ((key, steps) for key, steps in self._steps() if after is None or key > after)
+        for batch in batched(behind, self._settings.entry_rows):
+            base = self._store.base()
+            rows = self._store.rows_by_key(self._schema, self.account, [key for key, _ in batch])
+            for key, steps in batch:
+                row = rows.get(key)
+                blind, notes = late(self._rule, steps, row, self._settings)
+                change = replay(key, steps, row, base, blind, notes)
+                if steps or change.writes:
+                    yield change, base
+
+    def _replay(self) -> Callable[..., Change]:
+        """For one sweep in key order: (key, steps, row, base) -> the change that brings the row to rest."""
+        looks = Looks(self.found, self._cas, self._tables, self._rule, self._past.merges_into, self.underway)
+        views, alone = self._past.views, View((), self.account)
+        elsewhere = sorted(self._past.elsewhere | self._past.withdrawn)
+        logs = [Log(self._cas, m, self._rule.table, self._codec) for m in elsewhere]
+        expired = Kept(self._cas)
+        totals = Ledger(logs, withdrawn=self._past.withdrawn).of(self._past.sources, expired)
+        handed_on = ((key, (account, handed.given)) for key, account, handed in totals)
+        given = Cursor(handed_on, f"totals of {self._rule.table} in the log")
+
+        def replay(
+            key: Key, steps: Sequence[Step], row: Row | None, base: int,
+            blind: frozenset[str] = frozenset(), notes: tuple[str, ...] = (),
+        ) -> Change:  # fmt: skip
+            now = row.values if row else None
+
+            def shown(merge: uuid.UUID | None) -> Evidence:
+                return looks.at(views[merge] if merge else alone, key)
+
+            if not steps:
+                to = derived_again(self._rule, self.account, now, shown(None))
+                return self._codec.fitted(above(change_to(key, now, to, lambda column: base, {}, self._why), row, base))
+            standing, unheard = self._past.standing.__contains__, self._unheard(steps, row)
+            handed = self._with_expired(_given(given.at(key)), key, expired)
+            # A row that the merge did not touch, and that follows from rows that it did, the platform wrote since.
+            since = next((n for n, step in enumerate(steps) if step.merge in self._past.of), -1)
+            to = without(self._rule, steps, now, self.account, standing, handed, shown, blind | unheard, since)
+
+            def at(column: str) -> int:
+                ours = max(_newest(step.change, column, base) for step in steps)
+                return max(base, ours + LIST_ATTEMPTS + 1)
+
+            change = change_to(key, now, to, at, self._also(steps), self._why)
+            left = steps[-1].change.after or {}
+            change = restored(change, _sides(steps, standing), left, row)
+            change = self._codec.fitted(above(change, row, base, floor_of(step.change for step in steps)))
+            return replace(change, notes=(*notes, *_kept(steps[-1].change.after, now, unheard)), unseen=blind)
+
+        return replay
+
+    def _with_expired(self, given: dict[str, dict[str, int]], key: Key, expired: Kept) -> dict[str, dict[str, int]]:
+        """What sources handed on elsewhere, with what expired logs know of it."""
+        for account in self._past.sources if expired else ():
+            for column, value in expired.given(self._rule.table, account, self._codec.key(key)).items():
+                mine = given.setdefault(account, {})
+                mine[column] = max(value, mine.get(column, 0))
+        return given
+
+    def _unheard(self, steps: Sequence[Step], row: Row | None) -> frozenset[str]:
+        """Columns whose last write of ours never reached the row: a crash between logging and writing."""
+        change = steps[-1].change
+        if row is None:
+            return frozenset()
+        return frozenset(
+            column
+            for column, write in change.writes.items()
+            if (
+                not _arrived(row, column, write)
+                if self._schema.columns[column].write_time
+                else row.values.get(column) == (change.before or {}).get(column)
+            )
+        )
+
+    def _also(self, steps: Sequence[Step]) -> dict[str, frozenset[Any]]:
+        """The columns that the merge put, with the elements: its own writes that are still under way must lose."""
+        if self._merge.merge_id in self._past.standing:
+            return {}
+        put: dict[str, frozenset[Any]] = {}
+        for step in steps:
+            for column, write in step.change.writes.items() if step.of in self._past.of else ():
+                elements = write.value if self._schema.columns[column].kind in ("map", "set") else ()
+                put[column] = put.get(column, frozenset()) | frozenset(elements or ())
+        return put
+
+    def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
+        """Replays the rows that the platform wrote since."""
+        wrote = {c.key: c for c in entry.changes if c.writes or c.create or c.delete}
+        if not wrote:
+            return [], 0
+        base = self._store.base()
+        rows = self._store.rows_by_key(self._schema, self.account, wrote)
+        dirty = {key for key, change in wrote.items() if _moved(self._rule, change, rows.get(key))}
+        if not dirty:
+            return [], 0
+        replay, folds = self._replay(), []
+        for key, steps in self._steps():
+            if key in dirty:
+                row = rows.get(key)
+                blind, notes = unseen(self._rule, wrote[key], row, sent, self._settings)
+                change = replay(key, steps, row, base, blind, notes)
+                if change.after != (row.values if row else None):
+                    folds.append(change)
+        return folds, base
+
+
+def _sides(steps: Sequence[Step], standing: Callable[[uuid.UUID], bool]) -> list[Side]:
+    """The row before all merges and the rows that the standing merges brought, each with when its cells expire."""
+    first = steps[0].change
+    brought = (s.change for s in steps if s.merge is not None and standing(s.merge) and s.change.choice != TARGET)
+    return [
+        (first.before or {}, first.ends.get("", {})),
+        *((values, one.ends.get(account, {})) for one in brought for account, values in one.sources.items()),
+    ]
+
+
+def _moved(rule: TableRule, change: Change, row: Row | None) -> bool:
+    """Whether the row is not what was written, so that the platform wrote since."""
+    if change.delete or row is None:
+        # A row without a value is one whose marker lies ahead of the clock: deleting that hides what is written until then.
+        return (row is None or not row.values) != bool(change.delete)
+    return any(
+        row.written.get(column, 0) > write.timestamp or (row.values.get(column) is None) != (write.value is None)
+        if rule.strategy(column).ledger
+        else not holds(row.values.get(column), write)
+        for column, write in change.writes.items()
+    )
+
+
+def _arrived(row: Row, column: str, write: Write) -> bool:
+    """Whether a write of ours reached the row, or something newer did: of a map or set, any of its elements."""
+    elements = row.elements.get(column)
+    if elements is None or column in row.frozen or not write.value:
+        return row.written.get(column, 0) >= write.timestamp
+    return any(elements.get(e, 0) >= write.later.get(e, write.timestamp) for e in write.value)
+
+
+def _newest(change: Change, column: str, base: int) -> int:
+    """The highest timestamp that a change gave to a column, or to anything of the row ("") that was not ahead of the clock."""
+    writes = [
+        w.timestamp
+        for name, w in change.writes.items()
+        if column == name or (not column and not ahead(w.timestamp, base))
+    ]
+    return max([change.create, change.delete, *writes])
+
+
+def _kept(left: Values | None, now: Values | None, unheard: frozenset[str]) -> Iterator[str]:
+    """What came later and stays, for the report; a write of ours that never arrived is none."""
+    for column in sorted({*(left or {}), *(now or {})} - unheard) if now is not None else ():
+        if (left or {}).get(column) != (now or {}).get(column):
+            yield f"{column}: written later by the platform; what came later stays"
+
+
+def steps_of(cas: Cas, codec: Codec, past: Past) -> Iterator[tuple[Key, list[Step]]]:
+    """All that was done to each row, in order; rows in key order."""
+    logs = [Log(cas, one.merge, one.name, codec) for one in past.logs]
+    streams = [
+        ascending(row_steps(log, one.brings, position), f"rows of {one.name} in the log")
+        for position, (log, one) in enumerate(zip(logs, past.logs, strict=True))
+    ]
+    for key, group in groupby(heapq.merge(*streams, key=lambda item: item[:2]), key=lambda item: item[0]):
+        yield key, [step for _, _, done in group for step in done]
+
+
+def row_steps(log: Log, brings: bool, position: int) -> Iterator[tuple[Key, int, list[Step]]]:
+    """(key, position, steps) of each row in a log, in key order: a fold stands behind the entry that it mends."""
+    run: dict[Key, list[Step]] = {}
+    for entry in log.entries():
+        if entry.kept is not None:
+            raise TransientError(
+                "EXPIRED_MEANWHILE", f"the images of merge {log.merge_id} have just expired", "The task is tried again."
+            )
+        if entry.kind == "changes":
+            yield from ((key, position, run[key]) for key in sorted(run))
+            run = {}
+        for change in entry.changes:
+            brought = log.merge_id if brings else None
+            step = Step(brought, change, entry.kind == "fold", seconds_of(entry.created_at), log.merge_id)
+            run.setdefault(change.key, []).append(step)
+    yield from ((key, position, run[key]) for key in sorted(run))
+
+
+def _given(totals: Iterable[tuple[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """Source account -> column -> highest value of what the logs say that it handed on."""
+    found: dict[str, dict[str, int]] = {}
+    for account, columns in totals:
+        mine = found.setdefault(account, {})
+        for column, value in columns.items():
+            mine[column] = max(value, mine.get(column, 0))
+    return found

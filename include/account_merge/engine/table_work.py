@@ -1,0 +1,318 @@
+"""One table's log: plan, log, apply, verify, entry by entry. Any crash, repeat or second worker ends the same.
+
+An entry's absolute values are in the log before the first of them is written, so whoever comes next writes the same
+values at the same timestamps and goes on after the entry's last key. What is planned is the subclass's business.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import islice
+from typing import NoReturn
+
+from account_merge.engine.limits import larger_than_an_entry
+from account_merge.engine.verify import arrived
+from account_merge.errors import NeedsAttention, TransientError
+from account_merge.journal import Cas, now
+from account_merge.journal.encoding import Codec
+from account_merge.journal.log import LIST_ATTEMPTS, Log
+from account_merge.model import Change, Entry, Key, Merge, what
+from account_merge.planning.write_times import stuck
+from account_merge.rules import TableRule
+from account_merge.settings import Settings
+from account_merge.sunbird.schema import Tables
+from account_merge.sunbird.store import Store
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int], None]
+Planned = tuple[Change, int]
+_ROUNDS = 8  # re-reads of one entry while the platform keeps writing its rows
+
+
+class TableWork(ABC):
+    """Brings one account's rows of one table to what `plan` says.
+
+    :param account: whose rows are written.
+    :param log_name: the log that the entries go to.
+    :param guard: called before each entry; raises when the merge must not write any more.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        cas: Cas,
+        settings: Settings,
+        tables: Tables,
+        rule: TableRule,
+        merge: Merge,
+        account: str,
+        log_name: str,
+        guard: Callable[[], None] = lambda: None,
+        progress: Progress | None = None,
+    ) -> None:
+        schema = tables.of(rule)
+        if schema is None:
+            raise NeedsAttention(
+                "NO_TABLE", f"this cluster has no table for {rule.table}", "Leave it out of the merge's tables."
+            )
+        self._store, self._cas, self._settings, self._tables = store, cas, settings, tables
+        self._rule, self._merge, self._schema, self._guard = rule, merge, schema, guard
+        self._progress = progress or (lambda done: None)
+        self._codec = Codec(schema)
+        self.account = account
+        self.log = Log(cas, merge.merge_id, log_name, self._codec)
+        self.note = ""
+
+    @abstractmethod
+    def plan(self, after: Key | None = None) -> Iterator[Planned]:
+        """The changes of all rows behind `after`, in key order, with the clock that each allows (µs). Writes nothing."""
+
+    @abstractmethod
+    def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
+        """Re-reads an entry's rows: the changes that bring what was written since to rest, and their base (µs).
+
+        :param sent: seconds since the epoch; the entry's writes cannot have been seen by anybody before.
+        """
+
+    def remark(self, changes: Iterable[Change]) -> str:
+        """What should be known of the table as a whole once these changes are done, kept with the log's end."""
+        return ""
+
+    def run(self) -> dict[str, int]:
+        """Does the table, or goes on where an earlier worker stopped; returns counts of rows by what happened.
+
+        `note` then says what should be known of the table as a whole.
+
+        :raises TransientError: a server was away; calling again goes on.
+        :raises NeedsAttention: a value of the platform keeps winning, or the merge may not write any more.
+        """
+        last = self.finish()
+        while last is None or last.kind != "end":
+            last = self._run_from(last)
+        counts, self.note = self.log.summary()
+        return counts
+
+    def finish(self) -> Entry | None:
+        """Writes what the log holds, as it was planned, and plans nothing; answers the last entry."""
+        last = self.log.last()
+        if last is not None and last.kind != "end":
+            self._guard()
+            last = self._settle(last, again=True)
+        return last
+
+    def give_up(self) -> int | None:
+        """Closes the log as it is, without needing what failed; answers how many rows are not as it said they would be.
+
+        What the last entry holds is written once more if that can be done. What of it is then not there stands in the
+        closing entry, so that it counts as not handed on. None: the rows cannot be read, so all of it counts as handed on.
+
+        :raises TransientError: a server is away: what was sent before may still arrive.
+        """
+        while True:
+            last = self.log.last()
+            if last is None or last.kind in ("end", "closed"):
+                self.log.close()
+                return 0
+            left = self._left(last)
+            packed = [self._codec.change(change) for change in left or ()]
+            if self.log.append(
+                last.seq + 1, "closed", last.last_key, last.base, packed, counts_of("closed", left or ())
+            ):
+                return None if left is None else len(left)
+
+    def _left(self, entry: Entry) -> list[Change] | None:
+        """The changes of an entry that are not there, as far as they are; None when its rows cannot be read."""
+        self._guard()
+        try:
+            self._write(entry, again=True)
+        except TransientError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever keeps it from being written, nobody writes it any more
+            log.warning("Entry %d of %s: not written: %s", entry.seq, self.log.table, type(error).__name__)
+        wrote = [c for c in entry.changes if c.writes or c.create or c.delete]
+        try:
+            rows = self._store.rows_by_key(self._schema, self.account, [c.key for c in wrote])
+        except NeedsAttention:
+            return None
+        begun = self._begun(entry)
+        sent, settings = seconds_of(entry.created_at), self._settings
+        found = (arrived(self._rule, begun(change), rows.get(change.key), sent, settings) for change in wrote)
+        return [change for change in found if change.missing]
+
+    def _begun(self, entry: Entry) -> Callable[[Change], Change]:
+        """Gives a fold's changes what their sources had handed on before the entry that it mends."""
+        first: dict[Key, Change] = {}
+        number = entry.seq
+        while entry.kind == "fold" and number > 0:
+            number -= 1
+            (mended,) = islice(self.log.some(number), 1)
+            first |= {change.key: change for change in mended.changes}
+            if mended.kind == "changes":
+                break
+
+        def begun(change: Change) -> Change:
+            known = first[change.key].given if change.key in first else {}
+            return replace(change, given={
+                account: {c: (known.get(account, {}).get(c, both)[0], both[1]) for c, both in totals.items()}
+                for account, totals in change.given.items()
+            })  # fmt: skip
+
+        return begun
+
+    def _run_from(self, last: Entry | None) -> Entry:
+        """Plans and applies what comes behind `last`; returns early with another worker's entry when it was faster."""
+        done = 0
+        for group, packed, base in self._groups(self.plan(last.last_key if last else None)):
+            self._guard()
+            key = group[-1].key
+            last, mine = self._append(last, "changes", key, base, group, packed)
+            last = self._settle(last, again=not mine)
+            if not mine:
+                return last
+            done += len(group)
+            self._progress(done)
+        last, _ = self._append(last, "end", last.last_key if last else None, last.base if last else 0, [], [])
+        return self._settle(last, again=True)
+
+    def _groups(self, changes: Iterable[Planned]) -> Iterator[tuple[list[Change], list[bytes], int]]:
+        """Neighbouring changes up to an entry's rows and bytes, encoded, with the lowest clock of their reads."""
+        group: list[Change] = []
+        packed: list[bytes] = []
+        size, base = 0, 0
+        for change, clock in changes:
+            self._writable(change)
+            body = self._codec.change(change)
+            if group and (len(group) >= self._settings.entry_rows or size + len(body) > self._settings.entry_bytes):
+                yield group, packed, base
+                group, packed, size = [], [], 0
+            base = min(base, clock) if group else clock
+            group.append(change)
+            packed.append(body)
+            size += len(body)
+        if group:
+            yield group, packed, base
+
+    def _writable(self, change: Change) -> None:
+        """Refuse a change before it is logged that no write can bring about."""
+        if columns := stuck(change):
+            raise NeedsAttention(
+                "NO_WRITE_WINS",
+                f"table {self.log.table}, merge {self._merge.merge_id}: {', '.join(columns)} of a row were written at the last "
+                "time that there is, and no write can win against that",
+                "The preview names the row. Delete the row and put it again at a time of today, then clear the task; or "
+                "abandon the merge.",
+            )
+
+    def _append(
+        self, last: Entry | None, kind: str, key: Key | None, base: int, changes: list[Change], packed: list[bytes]
+    ) -> tuple[Entry, bool]:
+        """The entry behind `last` and whether it is ours; another worker's when it was faster."""
+        seq = last.seq + 1 if last else 0
+        logged = (change for entry in self.log.entries() for change in entry.changes)
+        note = self.remark(logged) if kind == "end" else ""
+        try:
+            mine = self.log.append(seq, kind, key, base, packed, counts_of(kind, changes), note)
+        except NeedsAttention as error:
+            raise larger_than_an_entry(error, self.log, changes) if error.code == "TOO_LARGE" else error from error
+        if mine:
+            return Entry(seq, kind, key, base, tuple(changes), 0, now()), True
+        winner = self.log.last()
+        if winner is None:
+            raise NeedsAttention(
+                "LOG_LOST",
+                f"entry {seq} of {self.log.table}, merge {self._merge.merge_id}, is there and is not",
+                "Check Cassandra.",
+            )
+        return winner, False
+
+    def _settle(self, entry: Entry, again: bool) -> Entry:
+        """Writes an entry and re-reads its rows until they hold what the log says; newer writes are folded in.
+
+        :param again: somebody may have written the entry before: lists need a new attempt number, and only those
+            that are not right yet are written.
+        """
+        pending, newest = [entry], entry
+        for turn in range(_ROUNDS):
+            if newest.kind == "closed":
+                self._closed()
+            if not pending or newest.kind == "end":
+                return newest
+            if turn > 1:
+                # What was deleted a moment ago hides what is written, and no read shows when: the rounds outlast it.
+                time.sleep(
+                    (self._settings.clock_margin_seconds + self._settings.max_clock_skew_seconds) / (_ROUNDS - 4)
+                )
+            current = pending[-1]
+            sent = seconds_of(current.created_at) if again else time.time()
+            self._write(current, again)
+            folds, base = self.again(current, sent)
+            if not folds:
+                pending.pop()
+                again = True
+                continue
+            self._guard()
+            for fold in folds:
+                self._writable(fold)
+            packed = [self._codec.change(fold) for fold in folds]
+            newest, mine = self._append(newest, "fold", newest.last_key, base, folds, packed)
+            pending.append(newest)
+            if mine:
+                # The fold's writes stand above this entry's: the entry itself needs no second look.
+                pending.remove(current)
+            again = not mine
+        raise NeedsAttention(
+            "KEEPS_CHANGING",
+            f"rows of {self.log.table} in entry {entry.seq} of merge {self._merge.merge_id} do not keep what was written: "
+            f"{', '.join(sorted({c for f in newest.changes for c in f.writes})) or 'the rows themselves'}",
+            "Look for a writer whose clock is ahead, then clear the task.",
+        )
+
+    def _closed(self) -> NoReturn:
+        raise NeedsAttention(
+            "NOT_RUNNING",
+            f"the log of {self.log.table}, merge {self._merge.merge_id}, was closed meanwhile: nothing more is written",
+            "See its report.",
+        )
+
+    def _write(self, entry: Entry, again: bool) -> None:
+        changes: Iterable[Change] = entry.changes
+        attempt = 0
+        if again and any(self._schema.columns[c].kind == "list" for ch in entry.changes for c in ch.writes):
+            changes, attempt = self._without_right_lists(entry.changes), self.log.next_attempt(entry)
+        self._store.write(self._schema, self.account, changes, attempt)
+
+    def _without_right_lists(self, changes: Iterable[Change]) -> list[Change]:
+        held = self._store.rows_by_key(self._schema, self.account, [c.key for c in changes if c.writes])
+        kept = []
+        for change in changes:
+            row = held.get(change.key)
+            right = {
+                c
+                for c, w in change.writes.items()
+                if self._schema.columns[c].kind == "list"
+                and row is not None
+                and (row.values.get(c) == w.value or row.written.get(c, 0) >= w.timestamp + LIST_ATTEMPTS)
+            }
+            kept.append(replace(change, writes={c: w for c, w in change.writes.items() if c not in right}))
+        return kept
+
+
+def seconds_of(moment: datetime | None) -> float:
+    """A time of the journal as seconds since the epoch; without one, now."""
+    return moment.replace(tzinfo=UTC).timestamp() if moment else time.time()
+
+
+def counts_of(kind: str, changes: Iterable[Change]) -> dict[str, int]:
+    """Rows of an entry by what happened to them, and those with notes as `ambiguous`."""
+    counts: dict[str, int] = {}
+    for change in changes:
+        counts[what(kind, change)] = counts.get(what(kind, change), 0) + 1
+        if change.notes:
+            counts["ambiguous"] = counts.get("ambiguous", 0) + 1
+    return counts

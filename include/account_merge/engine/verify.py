@@ -1,0 +1,213 @@
+"""Re-reads what an entry wrote; where the platform wrote later, plans the row again so that nothing of either is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from account_merge.choices import SOURCE
+from account_merge.journal.log import LIST_ATTEMPTS
+from account_merge.model import Change, Entry, Row, Write, put
+from account_merge.planning.combining import folding
+from account_merge.planning.lifetimes import alive, lasting
+from account_merge.planning.merge_join import EvidenceFor, plan_row
+from account_merge.planning.news import Earlier
+from account_merge.planning.write_times import above
+from account_merge.rules import TableRule
+from account_merge.settings import Settings
+from account_merge.sunbird.schema import TableSchema
+from account_merge.sunbird.store import Store
+
+
+def holds(now: Any, write: Write) -> bool:
+    """Whether a column holds what was put: all elements of a map or set and none removed, else the same value.
+
+    A value that was put for a time only may be gone when that is over.
+    """
+    if write.expires and now is None:
+        return write.expires <= time.time() + 1
+    if isinstance(write.value, Mapping | set | frozenset) or write.remove:
+        return bool(put(now, write) == (now or None))
+    return bool(now == write.value)
+
+
+def floor_of(changes: Iterable[Change]) -> dict[str, Write]:
+    """The least timestamps at which a column, and what was written ahead in it, is above all that these changes put."""
+    floor: dict[str, Write] = {}
+    for change in changes:
+        for column, write in change.writes.items():
+            known = floor.get(column, Write(None, 0))
+            later = {e: max(t + LIST_ATTEMPTS + 1, known.later.get(e, 0)) for e, t in write.later.items()}
+            least = max(write.timestamp + LIST_ATTEMPTS + 1, known.timestamp)
+            floor[column] = Write(None, least, later={**known.later, **later})
+    return floor
+
+
+def refold(
+    store: Store, schema: TableSchema, rule: TableRule, target: str, entry: Entry, sent: float, settings: Settings,
+    evidence_for: EvidenceFor,
+) -> tuple[list[Change], int]:  # fmt: skip
+    """The changes that bring rows written since back to nothing lost, and their base (µs); empty when all is well.
+
+    :param sent: seconds since the epoch; the entry's writes cannot have been seen by anybody before.
+    :param evidence_for: what rows of other tables show, asked in key order.
+    """
+    wrote = [c for c in entry.changes if c.writes or c.create]
+    if not wrote:
+        return [], 0
+    rows = store.rows_by_key(schema, target, [c.key for c in wrote])
+    base = max(next(iter(rows.values())).base if rows else store.base(), entry.base + LIST_ATTEMPTS)
+    folds = []
+    for change in wrote:
+        row = rows.get(change.key)
+        if not _dirty(rule, change, row):
+            continue
+        blind, notes = unseen(rule, change, row, sent, settings)
+        given = {account: {c: after for c, (_, after) in totals.items()} for account, totals in change.given.items()}
+        instead = {c: _gone_on(change, row, c) for c in blind}
+        by, evidence = folding(rule, change.choice), evidence_for(change.key)
+        living = alive(change, time.time())
+        sources = {account: one.values for account, one in living.items()}
+        earlier = Earlier.of(rule, change)
+        again = plan_row(by, change.key, sources, row, target, base, given, evidence, notes, instead, earlier)
+        again = above(lasting(again, living, row, base), row, base, floor_of([change]))
+        if again.writes or again.create or notes:
+            folds.append(replace(_keeping_ledger(again, change), unseen=blind, choice=change.choice))
+    return folds, base
+
+
+def _gone_on(change: Change, row: Row | None, column: str) -> int:
+    """What a total would be had the platform seen what was put: our difference comes on top of what stands there.
+
+    Of one that is gone only the difference comes again, of one that was put whatever stood there the whole.
+    """
+    wrote: int = (change.after or {}).get(column) or 0
+    found: int | None = row.values.get(column) if row else None
+    if found is None and change.choice == SOURCE:
+        return wrote
+    return max(0, (found or 0) + wrote - ((change.before or {}).get(column) or 0))
+
+
+def _dirty(rule: TableRule, change: Change, row: Row | None) -> bool:
+    if row is None:
+        return True
+    for column, write in change.writes.items():
+        if rule.strategy(column).ledger:
+            if row.written.get(column, 0) > write.timestamp or row.values.get(column) is None:
+                return True
+        elif not holds(row.values.get(column), write):
+            return True
+    return False
+
+
+def unseen(
+    rule: TableRule, change: Change, row: Row | None, sent: float, settings: Settings, until: float | None = None
+) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The totals that the platform wrote without having seen what we wrote, and notes where that stays open.
+
+    Counters rise: a value below what whoever saw our write would have written tells for certain. So does time: what was
+    written before our entry was sent cannot have seen it. Elsewhere the value is a hint, and both readings are named.
+
+    :param until: seconds since the epoch; what was written later, by a clock that is not ahead, has seen our write.
+    """
+    blind = set()
+    notes = []
+    for column, (wrote, timestamp) in _totals(rule, change).items():
+        value = row.values.get(column) if row else None
+        written = row.written.get(column, 0) if row else 0
+        share = wrote - ((change.before or {}).get(column) or 0)
+        if value is None:
+            blind |= {column} if wrote else set()
+            continue
+        if written <= timestamp or not share:
+            continue
+        below = value < max(wrote, wrote - share)  # who had read the greater of both would have written no less
+        ahead = time.time() + settings.max_clock_skew_seconds
+        if (below and share > 0) or (not below and written / 1e6 < sent - settings.clock_margin_seconds):
+            blind.add(column)
+        elif not below and (until is None or written / 1e6 <= until or written / 1e6 > ahead):
+            blind |= {column} if share < 0 else set()
+            one, other = (value, max(0, value + share))[:: 1 if share > 0 else -1]
+            notes.append(
+                f"{column}: the platform wrote {value} while {share:+} was put there; read as "
+                f"{'containing that' if share > 0 else 'not containing that'} ({one}), otherwise it would be {other}"
+            )
+    return frozenset(blind), tuple(notes)
+
+
+def arrived(rule: TableRule, change: Change, row: Row | None, sent: float, settings: Settings) -> Change:
+    """A change as far as the row shows it, when nobody goes on with it; what is not there stands in `missing`.
+
+    What is missing was not handed on either. A total that the platform wrote later counts as there unless it tells that
+    our write had not been seen.
+    """
+    if change.delete:
+        return change if row is None else replace(change, writes={}, delete=0, missing=frozenset({"", *change.writes}))
+    if row is None:
+        gone = frozenset(change.writes) | ({""} if change.create else set())
+        return _lacking(replace(change, writes={}, create=0, missing=gone), gone) if gone else change
+    blind, notes = unseen(rule, change, row, sent, settings)
+    writes = {}
+    for column, write in change.writes.items():
+        if rule.strategy(column).ledger:
+            older = row.written.get(column, write.timestamp) < write.timestamp
+            part = None if column in blind or older else write
+        else:
+            part = _held(row.values.get(column), write)
+        if part is not None:
+            writes[column] = part
+    missing = frozenset(c for c, write in change.writes.items() if writes.get(c) != write)
+    if not missing:
+        return change
+    return _lacking(replace(change, writes=writes, missing=missing, notes=(*change.notes, *notes)), missing - {*writes})
+
+
+def _held(now: Any, write: Write) -> Write | None:
+    """What of a write the column shows: of a map or set each element by itself."""
+    if holds(now, write):
+        return write
+    if isinstance(write.value, Mapping | set | frozenset) or write.remove:
+        found = now or {}
+        value = (
+            {k: v for k, v in write.value.items() if k in found and holds(found[k], Write(v, 0))}
+            if isinstance(write.value, Mapping)
+            else {v for v in write.value or () if v in found}
+        )
+        part = replace(write, value=value, remove=frozenset(e for e in write.remove if e not in found))
+        return part if part.value or part.remove else None
+    return None
+
+
+def _lacking(change: Change, columns: frozenset[str]) -> Change:
+    """The change without what its sources bring to these columns."""
+    sources = {a: {c: v for c, v in values.items() if c not in columns} for a, values in change.sources.items()}
+    given = {
+        account: {c: (before, before if c in columns else after) for c, (before, after) in totals.items()}
+        for account, totals in change.given.items()
+    }
+    return replace(change, sources=sources, given=given)
+
+
+def _totals(rule: TableRule, change: Change) -> dict[str, tuple[int, int]]:
+    """Column -> (value, timestamp) of each total that a change put; one that it deleted is 0."""
+    found = {c: (w.value or 0, w.timestamp) for c, w in change.writes.items() if rule.strategy(c).ledger}
+    if change.delete:
+        found |= {c: (0, change.delete) for c in change.before or () if rule.strategy(c).ledger}
+    return found
+
+
+def _keeping_ledger(again: Change, change: Change) -> Change:
+    """A fold hands nothing new on: its ledger says at least what the entry's said."""
+    given = {
+        account: {
+            c: (
+                again.given.get(account, {}).get(c, (before, after))[0],
+                max(after, again.given.get(account, {}).get(c, (0, 0))[1]),
+            )
+            for c, (before, after) in totals.items()
+        }
+        for account, totals in change.given.items()
+    }
+    return replace(again, given=given)

@@ -1,0 +1,184 @@
+"""From the merge topic to merges that can start: claim into the journal, commit, choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from account_merge.errors import InvalidEvent, MergeError
+from account_merge.journal import Journal, now
+from account_merge.lifecycle.failures import Failures
+from account_merge.lifecycle.liveness import LOST, TAKING_BACK, UNDER_WAY, Alive, Life
+from account_merge.lifecycle.pause_switch import ALL, Stop, Switch
+from account_merge.lifecycle.requests import request_of, time_ms
+from account_merge.model import Merge, MergeRequest
+from account_merge.settings import Settings
+from account_merge.states import CLOSED, RESUMABLE
+from account_merge.sunbird.events import Message, merge_id_for, parse
+from account_merge.sunbird.kafka import Topics
+
+#: The DAGs whose runs do merges, and take them back.
+MERGE_DAG, UNDO_DAG = "account_merge", "account_merge_undo"
+
+
+class Inbox:
+    """The journal as inbox and queue."""
+
+    def __init__(self, journal: Journal, topics: Callable[[], Topics], failures: Failures, settings: Settings) -> None:
+        self._journal, self._topics, self._failures, self._settings = journal, topics, failures, settings
+        self._switch, self._alive = Switch(journal), Alive(journal, settings)
+
+    def look(self) -> dict[str, int]:
+        """Messages past the committed offset; without any, 1 when a merge or a failed event is due. Consumes nothing."""
+        lag = self._topics().lag()
+        return {"lag": lag, "due": 0 if lag else int(any(True for _ in self._due()))}
+
+    def _due(self) -> Iterator[Merge]:
+        """Merges that the poll has something to do for; lazily, since the first answers the question."""
+        find = self._journal.find
+        stops = self._switch.on()
+        yield from self._startable(stops)
+        yield from find("failed_event", "due")
+        yield from (m for m in find("failed_event", "sending") if self._old(m))
+        yield from (m for m in self._begun(stops) if self._old(m))
+
+    def _old(self, merge: Merge) -> bool:
+        """Whether nothing changed in the merge's row for so long that it is worth a look at its run."""
+        return merge.updated_at is None or now() - merge.updated_at > self._alive.shortest(merge)
+
+    def claim(self, limit: int) -> dict[str, int]:
+        """Writes each message into the journal, then commits, never moving an offset back.
+
+        :raises MergeError: the old job still consumes, or events were lost before they could be read.
+        """
+        topics = self._topics()
+        topics.ensure_cutover()
+        counts = {"claimed": 0, "repeated": 0, "refused": 0, "ignored": 0}
+        lost = topics.lost()
+        for message in topics.read_new(limit, timeout=10.0):
+            counts[self._claim(message)] += 1
+        topics.commit(topics.positions())
+        if lost:
+            number = sum(low - committed for _, committed, low in lost)
+            raise MergeError(
+                "EVENTS_LOST",
+                f"{number} messages of {self._settings.merge_topic} were deleted by retention before they were claimed "
+                f"(partitions {', '.join(str(p) for p, _, _ in lost)})",
+                "Rescue the pairs from the user service's log (`rescue`); the poll goes on at the oldest message.",
+            )
+        return counts
+
+    def _claim(self, message: Message) -> str:
+        raw, position = message.value, message.position
+        where = f"{message.topic}/{message.partition}/{message.offset}"
+        try:
+            event = parse(raw, self._settings)
+        except InvalidEvent as error:
+            # Corrected or valid later, it is dated by its own time, else by the message's.
+            request = MergeRequest((), "", origin="event", raw=raw or b"", dated=time_ms(message.timestamp_ms))
+            opened = self._journal.open(merge_id_for((), "", None, position), request, where, "refused", error)
+            return "refused" if opened else "repeated"
+        if event is None:
+            return "ignored"
+        request = request_of(event, raw or b"", self._settings, stamp_ms=message.timestamp_ms)
+        merge_id = merge_id_for(event.sources, event.target, event.mid, position)
+        return "claimed" if self._journal.open(merge_id, request, where) else "repeated"
+
+    def _startable(self, stops: Mapping[str, Stop]) -> list[Merge]:
+        """What can start now, oldest first; of merges that share an account only the oldest, the others would only wait.
+
+        A requested merge that an older open merge blocks is started all the same: its run says whom it waits for.
+
+        :param stops: the switches that are on; what they stop stays where it is.
+        """
+        if ALL in stops:
+            return []
+        under_way = [m for state in ("started", "running") for m in self._journal.find("state", state)]
+        busy = {account for merge in under_way for account in merge.accounts}
+        waiting = [m for m in self._journal.find("state", "waiting", but=stops) if self._free(m)]
+        resumed = [m for m in self._journal.find("resume", "wanted", but=stops) if self._resumes(m)]
+        again = [m for m in [*waiting, *resumed] if not busy & set(m.accounts)]
+        ready = [*self._journal.find("state", "requested", but=stops), *again]
+        # Until `admit` has the accounts of a resumed merge, nobody may overtake it.
+        resuming = [m for m in self._journal.find("resume", "started") if m.state in RESUMABLE]
+        taken = {account for merge in resuming for account in merge.accounts}
+        chosen = []
+        for merge in sorted(ready, key=lambda m: (m.created_at or now(), str(m.merge_id))):
+            if any(self._journal.holder(account) for account in merge.accounts):
+                chosen.append(merge)
+            elif not taken & set(merge.accounts):
+                taken |= set(merge.accounts)
+                chosen.append(merge)
+        return chosen
+
+    def _free(self, merge: Merge) -> bool:
+        holder = self._journal.holder(merge.waiting_for) if merge.waiting_for else None
+        return holder is None or holder.merge_id == merge.merge_id or holder.state in CLOSED
+
+    def _resumes(self, merge: Merge) -> bool:
+        """Whether a failed or paused merge can go on: it cannot wait in a run of its own, so it starts when it is free."""
+        holders = (self._journal.holder(account) for account in merge.accounts)
+        return merge.state in RESUMABLE and all(h is None or h.merge_id == merge.merge_id for h in holders)
+
+    def _begun(self, stops: Mapping[str, Stop]) -> list[Merge]:
+        """Merges that have a run, and no switch stops them; an undo goes on whatever is stopped."""
+        find, under_way = self._journal.find, [m for m in self._journal.find("state", "undoing")]
+        if ALL in stops:
+            return under_way
+        searches = (("state", "started"), ("state", "running"), ("state", "redoing"), ("resume", "started"))
+        found = [m for search in searches for m in find(*search, but=stops)]
+        return [m for m in found if m.resume is None or m.state in RESUMABLE] + under_way
+
+    def choose(self, life: Life, limit: int) -> list[dict[str, Any]]:
+        """Moves what can start to started, oldest first, and answers one run for each; also runs that shall end.
+
+        :param life: see `Life`.
+        """
+        stops = self._switch.on()
+        ready = [*self._stranded(life, stops), *((merge, "") for merge in self._startable(stops))]
+        chosen = []
+        for merge, state in ready[:limit]:
+            lost = merge.run_ids[-1] if state == LOST else ""
+            if (run := self._begin(merge, lost)) is not None:
+                chosen += [run, {**run, "trigger_run_id": lost, "reset_dag_run": True}] if lost else [run]
+        return chosen
+
+    def _begin(self, merge: Merge, lost: str = "") -> dict[str, Any] | None:
+        """Moves a merge to its next run; None when somebody else did.
+
+        :param lost: the run that showed no sign of life, which this one replaces.
+        """
+        number, action = merge.attempt + 1, TAKING_BACK.get(merge.state, "")
+        run_id = f"{action or 'merge'}__{merge.merge_id}__{number}"
+        again = merge.state in RESUMABLE  # only `admit` moves these on
+        state = merge.state if again or merge.state in UNDER_WAY else "started"
+        columns: dict[str, Any] = {"resume": "started"} if again else {}
+        if lost:
+            columns["note"] = f"run {lost} showed no sign of life: it is ended, run {run_id} goes on"
+        if not self._journal.change(merge, state=state, attempt=number, run_ids=[*merge.run_ids, run_id], **columns):
+            return None
+        merge_id = {"merge_id": str(merge.merge_id)}
+        accounts = {"source_accounts": list(merge.request.sources), "target_account": merge.request.target}
+        undo = {"action": action, "dry_run": False, "reason": f"goes on in place of run {lost}" if lost else ""}
+        return {
+            **merge_id, "trigger_run_id": run_id, "dag_id": UNDO_DAG if action else MERGE_DAG,
+            "conf": merge_id | (undo if action else accounts),
+        }  # fmt: skip
+
+    def start(self, merge: Merge) -> dict[str, Any] | None:
+        """Moves one requested merge to started, as `choose` does, and answers its run; None leaves it to the poll.
+
+        A run that is then not triggered is one that `choose` finds stranded: nothing is lost between the two.
+        """
+        if merge.state != "requested" or self._switch.stops(merge):
+            return None
+        sharing = {m.merge_id: m for account in merge.accounts for m in self._journal.find("accounts", account)}
+        others = (m for m in sharing.values() if m.merge_id != merge.merge_id and m.state not in CLOSED | {"proposed"})
+        return None if any(others) else self._begin(merge)
+
+    def _stranded(self, life: Life, stops: Mapping[str, Stop]) -> Iterator[tuple[Merge, str | None]]:
+        """Merges under way that nobody works on any more, with what Airflow says of their newest run."""
+        for merge in (m for m in self._begun(stops) if self._old(m)):
+            state = life(merge.run_ids[-1]) if merge.run_ids else None
+            if self._alive.stalled(merge, state):
+                yield merge, state

@@ -1,0 +1,166 @@
+"""Merges that were stranded or spoiled before this program: named line by line, previewed, then opened for the poll.
+
+Each line has an answer of its own and stops no other. A line that was given before, or an event that came by the topic,
+is found open and left alone, so a file may be given again as often as one likes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import IO, Any
+
+from account_merge.errors import InvalidRequest, NeedsAttention
+from account_merge.intake.rescue_lines import FORMATS, Bad, Found, Item, decided, read
+from account_merge.journal import Journal
+from account_merge.model import Merge, MergeRequest
+from account_merge.planning.seeding import WORDS
+from account_merge.rules import TABLES
+from account_merge.settings import Settings
+
+SEEDED = ("by_date", "yes", "no")
+#: Merges of one run, at most: what was told already is remembered.
+MOST = 100_000
+#: Answers that are no fault: the line is done with.
+DONE = ("WOULD_OPEN", "OPENED", "ALREADY_KNOWN", "TWICE", "PASSED_OVER")
+#: A pair that one of these took up needs no second merge.
+_GIVEN_UP = ("refused", "rejected", "expired", "undone", "abandoned", "erased")
+#: What helps with a merge that is known already.
+_NEXT = {
+    "completed": "Repair that merge to move what came since.", "refused": "Replay that merge.",
+    "failed": "Replay that merge.", "needs_attention": "Replay that merge.", "undone": "Redo that merge.",
+}  # fmt: skip
+Preview = Callable[[MergeRequest, str], Mapping[str, Any]]
+Told = Callable[[dict[str, Any]], None]
+SILENT: Told = lambda item: None  # noqa: E731
+
+
+class Rescue:
+    """One run over a stream of lines.
+
+    :param preview: counts of what a merge would do in one table.
+    :param dry_run: preview; nothing is written.
+    :param seeded: of `SEEDED`: whether the retired job did these merges.
+    :param previews: so many merges are previewed table by table; of the others only the line is checked.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        preview: Preview,
+        settings: Settings,
+        dry_run: bool = True,
+        seeded: str = "by_date",
+        by: str = "",
+        reason: str = "",
+        previews: int = 1000,
+    ) -> None:
+        if seeded not in SEEDED:
+            raise InvalidRequest("BAD_OPTION", f"seeded is {seeded[:60]!r}", f"Choose from {', '.join(SEEDED)}.")
+        self._journal, self._preview, self._settings = journal, preview, settings
+        self._dry_run, self._seeded, self._by, self._reason = dry_run, seeded, by, reason.strip()
+        self._previews = previews
+        self._seen: set[bytes] = set()
+
+    def run(self, stream: IO[bytes], form: str = "auto", told: Told = SILENT) -> dict[str, Any]:
+        """Reads all lines; returns numbers only. `told` gets `{line, code, merge_id, seeded, note, remedy, counts}` of each.
+
+        :raises InvalidRequest: the format is none.
+        :raises TransientError: a server was away; giving the same lines again goes on.
+        """
+        if form not in FORMATS:
+            raise InvalidRequest("BAD_OPTION", f"the format is {form[:60]!r}", f"Choose from {', '.join(FORMATS)}.")
+        codes: dict[str, int] = {}
+        rows: dict[str, int] = {}
+        for item in read(stream, self._settings, form):
+            answer = self._answer(item)
+            if answer is None:
+                codes["PASSED_OVER"] = codes.get("PASSED_OVER", 0) + 1
+                continue
+            codes[answer["code"]] = codes.get(answer["code"], 0) + 1
+            for counts in answer["counts"].values():
+                for kind, number in counts.items():
+                    rows[kind] = rows.get(kind, 0) + number
+            told(answer)
+            if answer["code"] == "TOO_MANY":
+                break
+        bad = sum(number for code, number in codes.items() if code not in DONE)
+        return {"dry_run": self._dry_run, "codes": codes, "bad": bad, "rows": rows}
+
+    def _answer(self, item: Item) -> dict[str, Any] | None:
+        if item is None:
+            return None
+        try:
+            if isinstance(item, Bad):
+                raise item.error
+            return self._merge(decided(item, self._seeded, self._settings))
+        except (InvalidRequest, NeedsAttention) as error:
+            if isinstance(error, NeedsAttention) and error.code != "CIRCLE":
+                raise  # it is no trouble of this line
+            merge_id = item.merge_id if isinstance(item, Found) else None
+            return _told(item.line, error.code, merge_id, note=error.message, remedy=error.remedy)
+
+    def _merge(self, found: Found) -> dict[str, Any]:
+        request, merge_id = found.request, found.merge_id
+        if merge_id.bytes in self._seen:
+            return _told(found.line, "TWICE", merge_id, note="an earlier line names the same merge")
+        if len(self._seen) >= MOST:
+            raise InvalidRequest("TOO_MANY", f"{MOST} merges were read", "Give this line and the rest by themselves.")
+        self._seen.add(merge_id.bytes)
+        known = self._known(found)
+        if known is not None:
+            words = f"it is merge {known.merge_id}, which is {known.state}"
+            remedy = _NEXT.get(known.state, "It goes on by itself.")
+            return _told(found.line, "ALREADY_KNOWN", known.merge_id, known.request.seeded, words, remedy)
+        why = "; ".join(filter(None, (self._reason, request.reason)))
+        request = replace(request, requested_by=self._by, reason=why[:1000])
+        counts = self._counts(request) if self._dry_run else {}
+        if not self._dry_run:
+            self._journal.open(merge_id, request, f"rescue/{found.line}")
+        note = WORDS if request.seeded else "not seeded: totals move as well"
+        if self._dry_run and not counts:
+            note += "; not previewed table by table"
+        return _told(
+            found.line, "WOULD_OPEN" if self._dry_run else "OPENED", merge_id, request.seeded, note, "", counts
+        )
+
+    def _known(self, found: Found) -> Merge | None:
+        """The merge that this line names already: by its id; by the same pair where the line has no id of its own."""
+        known = self._journal.get(found.merge_id)
+        if known is not None or found.by_event:
+            return known
+        for twin in self._journal.find("accounts", found.request.sources[0]):
+            same = (twin.request.sources, twin.request.target) == (found.request.sources, found.request.target)
+            if same and twin.parent is None and twin.state not in _GIVEN_UP and _no_earlier(twin, found.request):
+                return twin
+        return None
+
+    def _counts(self, request: MergeRequest) -> dict[str, dict[str, int]]:
+        """What the merge would do in each table that has something for it."""
+        if self._previews <= 0:
+            return {}
+        self._previews -= 1
+        found = {}
+        for table in TABLES:
+            answer = self._preview(request, table)
+            counts = {kind: answer[kind] for kind in ("created", "changed", "same", "ambiguous") if answer[kind]}
+            if counts:
+                found[table] = counts
+        return found or {"": {}}
+
+
+def _no_earlier(twin: Merge, request: MergeRequest) -> bool:
+    """A merge that was asked for later, or with no time, has moved what an earlier one of the same pair would."""
+    mine, other = request.dated, twin.request.dated
+    return mine is None or other is None or other >= mine
+
+
+def _told(
+    line: int, code: str, merge_id: Any = None, seeded: bool | None = None, note: str = "", remedy: str = "",
+    counts: Mapping[str, Mapping[str, int]] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    shown = {table: dict(kinds) for table, kinds in (counts or {}).items() if table}
+    return {
+        "line": line, "code": code, "merge_id": str(merge_id) if merge_id else None, "seeded": seeded, "note": note,
+        "remedy": remedy, "counts": shown,
+    }  # fmt: skip

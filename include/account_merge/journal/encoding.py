@@ -1,0 +1,206 @@
+"""Changes <-> bytes of a log entry: cells travel in Cassandra's own serialisation, so every type comes back exactly."""
+
+from __future__ import annotations
+
+import lzma
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from account_merge.choices import COMBINE
+from account_merge.connection import cells
+from account_merge.errors import NeedsAttention
+from account_merge.model import Change, Head, Key, Values, Write
+from account_merge.sunbird.schema import TableSchema
+from account_merge.values import hashable, key_part, plain
+
+_TEXTS = frozenset({"text", "varchar", "ascii"})
+
+
+_USUAL = 2**21  # bytes of an entry: the rows that ACCOUNT_MERGE_ENTRY_BYTES allows by default, twice
+_LOOKS_BACK = 2**24  # bytes: as much as a request can hold by the servers' defaults
+_XZ = b"\xfd7zXZ\x00"
+
+
+class Codec:
+    """Encodes and decodes the changes of one table."""
+
+    def __init__(self, schema: TableSchema) -> None:
+        self._schema = schema
+
+    @property
+    def texts(self) -> bool:
+        """Whether each part of a key is a text: its bytes then stand in an encoded change as they are."""
+        return all(self._schema.column(c).cql_type.typename in _TEXTS for c in self._schema.key)
+
+    def _pack(self, column: str, value: Any) -> bytes:
+        try:
+            return cells.write(self._schema.column(column).cql_type, value)
+        except ValueError as error:
+            raise NeedsAttention(
+                "CANNOT_STORE",
+                f"table {self._schema.full_name}, column {column}: {error}",
+                "Nothing of it was logged or written. Name the column to the developers; abandon the merge to free its accounts.",
+            ) from error
+
+    def _unpack(self, column: str, data: bytes) -> Any:
+        return cells.read(self._schema.column(column).cql_type, data)
+
+    def _row(self, values: Values | None) -> dict[str, bytes] | None:
+        return None if values is None else {c: self._pack(c, v) for c, v in values.items()}
+
+    def _values(self, packed: Mapping[str, bytes] | None) -> Values | None:
+        # A column that was dropped since cannot be decoded any more: it is left out of the report.
+        known = {*self._schema.columns, *self._schema.key}
+        return None if packed is None else {c: self._unpack(c, v) for c, v in packed.items() if c in known}
+
+    def _write(self, column: str, write: Write) -> tuple[Any, ...]:
+        packed = (
+            None if write.value is None else self._pack(column, write.value),
+            write.timestamp,
+            self._pack_elements(column, write.remove) if write.remove else None,
+        )
+        if not write.later and not write.expires:
+            return packed
+        later = sorted(write.later, key=str)
+        ahead = self._pack_elements(column, later) if later else None
+        return *packed, ahead, [write.later[e] for e in later], write.expires
+
+    def _unwrite(self, column: str, value: bytes | None, timestamp: int, removed: bytes | None, *more: Any) -> Write:
+        ahead, times, expires = more or (None, (), 0)
+        return Write(
+            None if value is None else self._unpack(column, value),
+            timestamp,
+            frozenset(() if removed is None else self._unpack_elements(column, removed)),
+            {} if ahead is None else dict(zip(self._unpack_elements(column, ahead), times, strict=True)),
+            expires,
+        )
+
+    def _pack_elements(self, column: str, elements: Iterable[Any]) -> bytes:
+        element = self._schema.column(column).cql_type.subtypes[0]
+        return msgspec.msgpack.encode([cells.write(element, e) for e in sorted(elements, key=str)])
+
+    def _unpack_elements(self, column: str, data: bytes) -> list[Any]:
+        element = self._schema.column(column).cql_type.subtypes[0]
+        return [hashable(cells.read(element, e)) for e in msgspec.msgpack.decode(data)]
+
+    def fitted(self, change: Change) -> Change:
+        """The change as the columns' types can hold it, with a note where a result lies beyond its type."""
+        writes, notes = dict(change.writes), []
+        for name, write in change.writes.items():
+            column = self._schema.columns[name]
+            value = cells.fitted(column.cql_type, write.value)
+            if value is not write.value:
+                writes[name] = replace(write, value=value)
+                words = column.cql_type.cql_parameterized_type()
+                notes.append(f"{name}: the result lies beyond what its type {words} can hold; the nearest value stands")
+            if cells.refused(column.kind, value):
+                del writes[name]
+                notes.append(
+                    f"{name}: Cassandra takes no collection with a text that is not UTF-8; it is left as it is"
+                )
+        return replace(change, writes=writes, notes=(*change.notes, *notes)) if notes else change
+
+    def cell(self, column: str, data: bytes) -> Any:
+        """A column's value from its bytes in a change."""
+        return self._unpack(column, data)
+
+    def key(self, key: Key) -> bytes:
+        """A key as bytes; the reverse of `unkey`."""
+        return msgspec.msgpack.encode([self._pack(c, v) for c, v in zip(self._schema.key, key, strict=True)])
+
+    def unkey(self, data: bytes) -> Key:
+        """A key from its bytes."""
+        return tuple(
+            key_part(self._unpack(c, v)) for c, v in zip(self._schema.key, msgspec.msgpack.decode(data), strict=True)
+        )
+
+    def head(self, data: bytes) -> Head:
+        """What of an encoded change tells whether it is looked for."""
+        raw = msgspec.msgpack.decode(data)
+        return Head(self.unkey(raw["key"]), raw["delete"], raw["create"], raw["writes"], raw["notes"])
+
+    def change(self, change: Change) -> bytes:
+        """One change as bytes, not yet compressed."""
+        return msgspec.msgpack.encode(
+            {
+                "key": self.key(change.key),
+                "sources": {a: self._row(v) for a, v in change.sources.items()},
+                "before": self._row(change.before),
+                "writes": {c: self._write(c, w) for c, w in change.writes.items()},
+                "create": change.create,
+                "why": dict(change.why),
+                "given": {a: dict(g) for a, g in change.given.items()},
+                "notes": list(change.notes),
+                "delete": change.delete,
+                "unseen": sorted(change.unseen),
+                **({"choice": change.choice} if change.choice != COMBINE else {}),
+                **({"missing": sorted(change.missing)} if change.missing else {}),
+                **({"ends": {a: dict(ends) for a, ends in change.ends.items()}} if change.ends else {}),
+                **({"known": self._known(change)} if change.known else {}),
+                **({"seeded": dict(change.seeded)} if change.seeded else {}),
+            }
+        )
+
+    def unchange(self, data: bytes) -> Change:
+        """One change from its bytes."""
+        raw = msgspec.msgpack.decode(data)
+        known = self._schema.columns
+        sources = {a: self._values(v) or {} for a, v in raw["sources"].items()}
+        images = raw.get("known", {}).items()
+        return Change(
+            self.unkey(raw["key"]),
+            sources,
+            self._values(raw["before"]),
+            {c: self._unwrite(c, *packed) for c, packed in raw["writes"].items() if c in known},
+            raw["create"],
+            raw["why"],
+            {a: {c: (before, after) for c, (before, after) in g.items()} for a, g in raw["given"].items()},
+            tuple(raw["notes"]),
+            raw["delete"],
+            frozenset(raw["unseen"]),
+            raw.get("choice", COMBINE),
+            known={a: sources[a] if image is None else self._values(image) or {} for a, image in images},
+            seeded=raw.get("seeded", {}),
+            missing=frozenset(raw.get("missing", ())),
+            ends=raw.get("ends", {}),
+        )
+
+    def _known(self, change: Change) -> dict[str, dict[str, bytes] | None]:
+        """The known images; None stands for one that is the source's row as it is now, the usual case."""
+        return {a: None if image == change.sources.get(a) else self._row(image) for a, image in change.known.items()}
+
+
+def peek(data: bytes, before: bool = False) -> tuple[bytes, dict[str, dict[str, int]], dict[str, bytes]]:
+    """Of an encoded change, without the table's schema: its key, what each source handed on, the packed row before.
+
+    :param before: what each had handed on before this change instead.
+    """
+    raw = msgspec.msgpack.decode(data)
+    side = 0 if before else 1
+    given = {account: {c: both[side] for c, both in totals.items()} for account, totals in raw["given"].items()}
+    return raw["key"], given, raw["before"] or {}
+
+
+def payload(changes: list[bytes]) -> bytes:
+    """The payload of an entry from its encoded changes.
+
+    A row of many megabytes is there up to three times, before, at the source and as it is written, farther apart than
+    zlib looks back (32 KiB): what is larger than usual is compressed by what looks back far enough.
+    """
+    whole = msgspec.msgpack.encode(changes)
+    if len(whole) <= _USUAL:
+        return zlib.compress(whole, 1)
+    return lzma.compress(whole, filters=[{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": _LOOKS_BACK}])
+
+
+def unpayload(data: bytes, needle: bytes = b"") -> list[bytes]:
+    """The encoded changes of an entry; none when nothing in them has these bytes."""
+    whole = lzma.decompress(data) if data.startswith(_XZ) else zlib.decompress(data)
+    return list(msgspec.msgpack.decode(whole)) if needle in whole else []
+
+
+__all__ = ["Codec", "payload", "peek", "plain", "unpayload"]

@@ -1,0 +1,171 @@
+"""Admission: a merge takes all its accounts or none and moves to running, or it is said why it cannot be merged now."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from account_merge.errors import InvalidRequest, NeedsAttention, TransientError
+from account_merge.journal import leases
+from account_merge.lifecycle.approved_plan import Plans
+from account_merge.lifecycle.failures import error_columns, next_failure
+from account_merge.model import Merge
+from account_merge.rules import rules_hash
+from account_merge.states import CLOSED
+
+if TYPE_CHECKING:
+    from account_merge.lifecycle.merging import Merging
+
+
+class Admission:
+    """Lets merges begin, over the connections of `merging`.
+
+    :param gate: raises when no merge may be admitted.
+    """
+
+    def __init__(self, merging: Merging, gate: Callable[[], None]) -> None:
+        self._merging, self._gate = merging, gate
+        self._journal, self._failures, self._plans = merging.journal, merging.failures, Plans(merging)
+
+    def admit(self, merge_id: uuid.UUID, run_id: str = "") -> dict[str, Any]:
+        """Takes the leases and moves the merge to running, or says why it cannot be merged now.
+
+        :raises InvalidRequest: the merge can never be done as asked, it is refused in the journal; or another run has it.
+        :raises NeedsAttention: another merge took its accounts, or an unknown table keeps merges from being admitted.
+        """
+        for _ in range(10):
+            merge = self._journal.need(merge_id)
+            if merge.state in CLOSED:
+                done = merge.state == "completed"
+                words = f"the merge is {merge.state}: nothing is written"
+                return merge_answer(merge, proceed=done, note=(merge.request.dry_run and merge.note) or words)
+            if merge.state == "proposed":
+                self._give_back(merge)  # a try before this one may have ended between the two
+            if merge.state in ("proposed", "undoing", "redoing"):
+                return merge_answer(merge, proceed=False, note=f"the merge is {merge.state}: nothing to do here")
+            if self._not_wanted(merge) or self._dry_run(merge):
+                continue
+            if halted := self._merging.switch.halt(merge, asked=True):
+                return merge_answer(self._journal.need(merge_id), proceed=False, note=halted)
+            if merge.state in ("started", "running"):
+                check_run(merge, run_id)
+            others = [known for known in merge.run_ids if known != run_id]
+            runs = {"run_ids": [*others, run_id]} if run_id and run_id != (merge.run_ids or [""])[-1] else {}
+            if merge.state in ("requested", "waiting"):
+                self._journal.move(merge, "started", attempt=merge.attempt + 1, **runs)
+                continue
+            answer = self._admit(merge, runs)
+            if answer is not None:
+                return answer
+        raise TransientError("BUSY", f"merge {merge_id} changes state too often", "The task is tried again.")
+
+    def _not_wanted(self, merge: Merge) -> bool:
+        """Gives up a repair or settle, not yet admitted, whose parent was undone: it would merge that again."""
+        parent = self._journal.get(merge.parent) if merge.parent and merge.rules_hash is None else None
+        if parent is None or parent.state == "completed":
+            return False
+        self._journal.move(merge, "abandoned", note=f"merge {parent.merge_id}, which this one mends, is {parent.state}")
+        return True
+
+    def _dry_run(self, merge: Merge) -> bool:
+        """Ends a merge that was opened with `dry_run`: nothing of it is ever written, whatever door it came by."""
+        if merge.request.dry_run:
+            self._journal.move(
+                merge, "abandoned", note="a dry run: nothing was written; a preview shows what it would do"
+            )
+        return merge.request.dry_run
+
+    def _admit(self, merge: Merge, runs: dict[str, Any]) -> dict[str, Any] | None:
+        if merge.rules_hash is None:  # never admitted: nothing of it is written yet
+            with self._failures.recording(merge):
+                self._gate()
+                self._merging.deactivation.check(merge)
+        try:
+            admission = leases.take(self._journal, merge)
+        except InvalidRequest as error:
+            if merge.state == "started":
+                self._failures.record(merge, error, "refused")
+            raise
+        if admission.blocked_by is not None:
+            if merge.state != "started":
+                raise NeedsAttention(
+                    "LEASE_LOST",
+                    f"merge {merge.merge_id} is {merge.state}, but account {admission.blocked_account} is held by merge "
+                    f"{admission.blocked_by.merge_id}",
+                    "Finish or abandon that merge first, then clear this one.",
+                )
+            holder = admission.blocked_by.merge_id
+            note = f"waits for account {admission.blocked_account}, which merge {holder} holds"
+            self._journal.move(
+                merge, "waiting", waiting_for=admission.blocked_account, waiting_holder=holder, note=note, **runs
+            )
+            return merge_answer(self._journal.need(merge.merge_id), proceed=False, note=note)
+        otherwise = self._otherwise(merge, {"survivor": admission.survivor, **runs})
+        if otherwise is not None:
+            return otherwise
+        columns: dict[str, Any] = {"survivor": admission.survivor, "waiting_for": None, "waiting_holder": None, **runs}
+        columns["rules_hash"] = merge.rules_hash or rules_hash()
+        columns["plan"] = None  # from here on what the platform writes is combined, as in any merge
+        if merge.state == "paused" or merge.waiting_for:
+            columns["note"] = None  # it said why nothing was done
+        notes = [merge.request.doubt] if merge.request.doubt else []
+        if admission.survivor != merge.request.target:
+            columns["accounts"] = {*merge.accounts, merge.request.target, admission.survivor}
+            notes.append(f"account {merge.request.target} was itself merged: the history goes to {admission.survivor}")
+        if notes:
+            columns["note"] = "; ".join(notes)
+        if self._not_wanted(merge) or not self.to_running(merge, **columns):  # again: now nobody can undo the parent
+            return None
+        self._merging.places.keep(self._journal.need(merge.merge_id))
+        if merge.plan:
+            self._plans.forget(merge)
+        return merge_answer(self._journal.need(merge.merge_id), proceed=True)
+
+    def _otherwise(self, merge: Merge, columns: dict[str, Any]) -> dict[str, Any] | None:
+        """Puts a merge that would do otherwise than was approved before a person again; None when it does exactly that."""
+        if not merge.plan or merge.rules_hash is not None:
+            return None
+        with self._failures.recording(merge):
+            error = self._plans.changed(merge)
+        if error is None:
+            return None
+        cleared = dict.fromkeys(("approved_by", "waiting_for", "waiting_holder", "resume"))
+        if not self._journal.move(
+            merge, "proposed", note=str(error)[:1000], **error_columns(error), **cleared, **columns
+        ):
+            raise TransientError("BUSY", f"merge {merge.merge_id} changes state just now", "The task is tried again.")
+        merge = self._journal.need(merge.merge_id)
+        self._give_back(merge)
+        return merge_answer(merge, proceed=False)
+
+    def _give_back(self, merge: Merge) -> None:
+        for account in merge.accounts:
+            self._journal.release(account, merge.merge_id)
+
+    def to_running(self, merge: Merge, **columns: Any) -> bool:
+        """Moves to running; a failure that was reported arms the next failed event."""
+        if merge.state != "running":
+            columns.update(next_failure(merge))
+            columns.update(error_columns(None), resume=None)
+        return self._journal.move(merge, "running", **columns)
+
+
+def check_run(merge: Merge, run_id: str) -> None:
+    """A run that the poll has replaced ends here: another one goes on with the merge.
+
+    :raises InvalidRequest: it has; nothing was written.
+    """
+    newest = merge.run_ids[-1] if merge.run_ids else ""
+    if run_id in merge.run_ids[:-1] and run_id != newest:
+        raise InvalidRequest(
+            "RUN_REPLACED",
+            f"run {run_id} does nothing any more: run {newest} goes on with merge {merge.merge_id}",
+            "Look at that run; this one may be deleted.",
+        )
+
+
+def merge_answer(merge: Merge, proceed: bool, note: str = "") -> dict[str, Any]:
+    """What a step of a whole merge answers; `proceed` is whether its run goes on."""
+    note = note or merge.note or ""
+    return {"merge_id": str(merge.merge_id), "state": merge.state, "note": note, "proceed": proceed}

@@ -1,0 +1,197 @@
+"""Source accounts deactivated after a merge, as the platform's user service does it, and reactivated by its undo.
+
+The account's row is changed through a log of its own (`user/<account>`), so it is as repeatable, auditable and undoable as
+any row of a merge; the rows of user_lookup follow from the row as it was before, which the log has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from account_merge.engine.history import Past, PastLog
+from account_merge.engine.table_undo import TableUndo
+from account_merge.engine.table_work import Planned, TableWork
+from account_merge.errors import NeedsAttention
+from account_merge.journal import Journal
+from account_merge.journal.encoding import Codec
+from account_merge.journal.log import Log
+from account_merge.journal.merges import CHILDREN
+from account_merge.model import Change, Key, Merge, Write
+from account_merge.rules import Place, TableRule
+from account_merge.settings import Settings
+from account_merge.sunbird.directory import LOOKED_UP, PlatformDirectory, no_directory
+from account_merge.sunbird.schema import Tables, TableSchema
+from account_merge.sunbird.store import Store
+
+Guard = Callable[[], None]
+
+#: The account itself: not merged, so it is none of RULES; an undo reads the columns' strategies from here.
+ACCOUNT = TableRule(
+    "user",
+    user="id",
+    key=(),
+    why="A source account is deactivated when that is asked for: it cannot be signed in to, and its names are free.",
+    columns={},
+    belongs=Place("account", ("id",)),
+    keyspace="users",
+)
+_GONE = ("email", "phone", "username")
+_KEPT = {"prevusedemail": "email", "prevusedphone": "phone"}
+_WRITTEN = {"status", "isdeleted", "updateddate", *_GONE, *_KEPT}
+_WHY = "the source account is deactivated after its merge, as asked"
+
+
+class Deactivation:
+    """Deactivates the source accounts of a merge, and gives them back.
+
+    :param schema: how this cluster has the table `user`; None when it has none.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        settings: Settings,
+        schema: TableSchema | None,
+        directory: PlatformDirectory,
+    ) -> None:
+        self._store, self._journal, self._settings, self._directory = store, journal, settings, directory
+        self._schema = schema
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The account's table with the columns that are written: no other of a person's values gets into the journal.
+
+        :raises NeedsAttention: this cluster has no such table.
+        """
+        if self._schema is None:
+            raise no_directory(self._settings)
+        columns = {name: column for name, column in self._schema.columns.items() if name in _WRITTEN}
+        written = replace(self._schema, columns=columns)
+        return Tables(lambda: {ACCOUNT.table: written})
+
+    @staticmethod
+    def accounts(merge: Merge) -> tuple[str, ...]:
+        """The accounts that this merge deactivates; a repair or settle deactivates none again."""
+        asked = merge.request.deactivate_sources and merge.request.origin not in CHILDREN
+        return tuple(sorted(merge.request.sources)) if asked else ()
+
+    def check(self, merge: Merge) -> None:
+        """Whether it can be done here at all, before anything of the merge is written.
+
+        :raises NeedsAttention: this cluster has no users.
+        """
+        if self.accounts(merge):
+            _ = self.tables
+
+    def run(self, merge: Merge, guard: Guard | None = None, operation: str = "") -> None:
+        """Deactivates the accounts; may be repeated.
+
+        :param guard: asked before anything is written, instead of whether the merge is running.
+        :param operation: the redo that it belongs to.
+        """
+        for account in self.accounts(merge):
+            work = _Deactivate(
+                self._parts(), merge, account, guard or self._running(merge), account_log(account, operation)
+            )
+            work.run()
+            self._directory.free(account, *_names(work.log))
+
+    def take_back(self, merge: Merge, guard: Guard) -> list[str]:
+        """Reactivates the accounts (the platform's later changes stay); answers what could not be given back. Repeatable.
+
+        The login itself is not ours: what the platform removed elsewhere (identity provider, search) stays removed.
+        """
+        notes = []
+        for account in self.accounts(merge):
+            done = [account_log(account), *(log.table for log in self._operations(merge, account))]
+            first = Log(self._journal, merge.merge_id, account_log(account), Codec(self.schema()))
+            first.close()  # a worker that was stopped before it wrote the entry comes too late now
+            own = account_log(account, merge.operation or "undo-1")
+            logs = [PastLog(merge.merge_id, name, brings=False) for name in done if name != own]
+            past = Past(account, logs, frozenset(), of=frozenset({merge.merge_id}))
+            TableUndo(*self._parts(), ACCOUNT, merge, past, own, guard).run()
+            taken = self._directory.give_back(account, *_names(first))
+            notes += [f"the {kind} of account {account} leads to another account by now" for kind in taken]
+        return notes
+
+    def logs(self, merge: Merge) -> Iterator[Log]:
+        """Every log of the merge's deactivations, undos and redos: they hold addresses and names of people."""
+        for account in self.accounts(merge) if self._schema is not None else ():
+            yield Log(self._journal, merge.merge_id, account_log(account), Codec(self.tables.schemas[ACCOUNT.table]))
+            yield from self._operations(merge, account)
+
+    def schema(self) -> TableSchema:
+        """How the logs' rows are read."""
+        return self.tables.schemas[ACCOUNT.table]
+
+    def _operations(self, merge: Merge, account: str) -> Iterator[Log]:
+        target = merge.survivor or merge.request.target
+        names = (name.rpartition("/") for name in self._journal.received(target))
+        for operation, _, merge_id in names:
+            if operation and merge_id == str(merge.merge_id):
+                yield Log(self._journal, merge.merge_id, account_log(account, operation), Codec(self.schema()))
+
+    def _parts(self) -> tuple[Store, Journal, Settings, Tables]:
+        return self._store, self._journal, self._settings, self.tables
+
+    def _running(self, merge: Merge) -> Guard:
+        def running() -> None:
+            if (state := self._journal.need(merge.merge_id).state) != "running":
+                raise NeedsAttention(
+                    "NOT_RUNNING", f"merge {merge.merge_id} became {state} meanwhile: no account is deactivated",
+                    "See its report.",
+                )  # fmt: skip
+
+        return running
+
+
+class _Deactivate(TableWork):
+    """One account's row, as the user service leaves it: inactive, deleted, its address, phone and name free again."""
+
+    def __init__(self, parts: tuple[Any, ...], merge: Merge, account: str, guard: Guard, log: str) -> None:
+        store, journal, settings, tables = parts
+        super().__init__(store, journal, settings, tables, ACCOUNT, merge, account, log, guard)
+
+    def plan(self, after: Key | None = None) -> Iterator[Planned]:
+        """One change, of an account that is not deactivated yet."""
+        row = self._store.rows_by_key(self._schema, self.account, [()]).get(())
+        if after is not None or row is None or row.values.get("isdeleted"):
+            return
+        to: dict[str, Any] = {"status": 0, "isdeleted": True, "updateddate": _now(), **dict.fromkeys(_GONE)}
+        to |= {kept: row.values[column] for kept, column in _KEPT.items() if column in row.values}
+        writes = {
+            column: Write(value, max(row.base, row.written.get(column, 0) + 1))
+            for column, value in to.items()
+            if column in self._schema.columns and row.values.get(column) != value
+        }
+        yield Change((), {}, row.values, writes, 0, dict.fromkeys(writes, _WHY), {}), row.base
+
+    def again(self, entry: Any, sent: float) -> tuple[list[Change], int]:
+        """Nothing: an account that the platform activates again stays so."""
+        return [], 0
+
+
+def account_log(account: str, operation: str = "") -> str:
+    """The name of the log of one account's deactivation, or of its undo or redo."""
+    name = f"{ACCOUNT.table}/{account}"
+    return f"{operation}/{name}" if operation else name
+
+
+def _names(log: Log) -> tuple[Mapping[str, str], int]:
+    """Type -> value of each row of user_lookup that led to the account before, and the newest (µs) that it may be."""
+    change = next((change for entry in log.entries() for change in entry.changes), None)
+    before = (change and change.before) or {}
+    newest = max((write.timestamp for write in change.writes.values()), default=0) if change else 0
+    # The platform writes the two tables one after the other.
+    return {kind: before[column] for kind, column in LOOKED_UP.items() if before.get(column)}, newest + 1_000_000
+
+
+def _now() -> str:
+    """The present as the user service writes it: 2022-03-01 10:15:30:123+0000."""
+    moment = datetime.now(UTC)
+    return f"{moment:%Y-%m-%d %H:%M:%S}:{moment.microsecond // 1000:03}+0000"

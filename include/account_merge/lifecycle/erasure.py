@@ -1,0 +1,202 @@
+"""Legal erasure: everything that the journal knows of one person goes, at once and for good; the record of the act stays.
+
+Account ids are replaced by keyed hashes, so that a repeated event still counts nothing twice; what later merges need
+stays as after expiry. Of the learners' own tables nothing is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from account_merge.errors import InvalidRequest, TransientError
+from account_merge.journal.cas import ERASED
+from account_merge.journal.expired import rename
+from account_merge.journal.scans import STRANDED, ScanLog
+from account_merge.journal.state_log import StateLog
+from account_merge.lifecycle.merging import Merging
+from account_merge.lifecycle.retention import OWED, Expiry
+from account_merge.model import Merge
+from account_merge.states import CLOSED
+
+#: A merge that ended so, or never began, joins no accounts: it may have been asked for two persons.
+APART = frozenset({"undone", "refused", "rejected", "expired"})
+
+
+@dataclass
+class Person:
+    """What belongs to one person: accounts that merges joined, and every merge that names one of them.
+
+    :param merges: in the order in which they were found, from the account that was asked for outwards.
+    """
+
+    accounts: dict[str, None] = field(default_factory=dict)
+    merges: dict[uuid.UUID, Merge] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The accounts whose own names are known."""
+        return [account for account in self.accounts if not account.startswith(ERASED)]
+
+    @property
+    def left(self) -> list[Merge]:
+        """The merges that are not erased yet, the farthest first: the rest stays connected whenever this stops."""
+        return [merge for merge in reversed(self.merges.values()) if merge.state != "erased"]
+
+
+class Erasing:
+    """Erases persons; a call that was interrupted is finished by the same call again."""
+
+    def __init__(self, merging: Merging, expiry: Expiry) -> None:
+        self._merging, self._journal, self._expiry = merging, merging.journal, expiry
+        self._record = StateLog(merging.journal, "erasures")
+
+    def history(self) -> list[dict[str, Any]]:
+        """Every erasure, oldest first: when, who and why, how many merges; `begun` without `erased` was interrupted."""
+        return [{"at": at.isoformat(timespec="seconds") + "Z", "what": what, "note": note}
+                for at, what, note in self._record.history()]  # fmt: skip
+
+    def person(self, account: str) -> Person:
+        """The accounts that merges which stand have joined with this one, and all merges that name any of them."""
+        found, todo = Person(), [account]
+        while todo:
+            one = todo.pop(0)
+            if one in found.accounts:
+                continue
+            found.accounts[one] = None
+            for merge in self._merges(one):
+                known = found.merges.setdefault(merge.merge_id, merge)
+                if known is merge and merge.outcome not in APART and (merge.rules_hash or merge.state not in CLOSED):
+                    todo += [a for a in (*merge.request.sources, merge.request.target, merge.survivor) if a]
+        # An account that is known by its name and by its hash is one.
+        hashes = {self._journal.erased_id(name) for name in found.names}
+        found.accounts = {a: None for a in found.accounts if a not in hashes}
+        for merge in self._nameless(found.names):
+            found.merges.setdefault(merge.merge_id, merge)
+        return found
+
+    def _merges(self, account: str) -> Iterator[Merge]:
+        """Merges that name the account: by index, and by what its row says that it gave and received."""
+        ids = [*self._journal.merges_into(account), *self._journal.gave(account)]
+        found = {merge.merge_id: merge for merge in self._journal.of_account(account)}
+        found |= {i: self._journal.need(i) for i in ids if i not in found}
+        yield from sorted(found.values(), key=lambda m: (str(m.created_at), str(m.merge_id)))
+
+    def _nameless(self, names: Collection[str]) -> Iterator[Merge]:
+        """Refused events that could not be read so far that their accounts were known, but hold one of the names."""
+        for row in self._journal.hints("state", "refused"):
+            merge = self._journal.get(row.merge_id) if not row.accounts and row.expiry != "done" else None
+            if merge is not None and any(name in _text(merge.request.raw or b"") for name in names):
+                yield merge
+
+    def erase(self, account: str, by: str, reason: str, dry_run: bool = True) -> dict[str, Any]:
+        """Erases the person whose account this is, or says what would be erased.
+
+        :raises InvalidRequest: nobody says why, or one of the merges is open: nothing was changed.
+        :raises TransientError: somebody is at work on one of them; the same call again goes on.
+        """
+        account = account.strip()
+        if not account or (not dry_run and not reason.strip()):
+            raise InvalidRequest(
+                "NO_REASON",
+                "nobody is erased without an account and a reason",
+                "Name both: the record of the act shows why.",
+            )
+        person = self.person(account)
+        for merge in person.left:
+            self._check(merge)
+        answer = {
+            "dry_run": dry_run,
+            "merges": [str(m.merge_id) for m in person.left],
+            "accounts": len(person.accounts),
+        }
+        if dry_run:
+            return answer | {"account_ids": list(person.accounts)}
+        stranded = ScanLog(self._journal, STRANDED)
+        stranded.rewrite(lambda e: {**e, "found": [f for f in e["found"] if f["account_id"] not in person.accounts]})
+        rows = [name for name in person.names if self._journal.plain(name)]
+        if not person.left and not rows and not self._unfinished(account):
+            return answer
+        by = "the account's owner" if by in person.accounts else by or "somebody"
+        self._write(
+            account, "begun", f"{by} erases {len(person.left)} merges of {len(rows)} accounts: {reason.strip()}"
+        )
+        for merge in reversed(person.left):
+            self._expiry.expire(merge)
+        for name in rows:
+            if (holder := self._journal.erase_account(name)) is not None:
+                raise self._open(holder)
+        for merge in person.left:
+            self._erase(self._journal.need(merge.merge_id))
+        self._write(
+            account, "erased", f"{by} erased {len(person.left)} merges of {len(rows)} accounts: {reason.strip()}"
+        )
+        return answer
+
+    def _check(self, merge: Merge) -> None:
+        if merge.state not in CLOSED or merge.failed_event in OWED:
+            raise self._open(merge)
+
+    @staticmethod
+    def _open(merge: Merge) -> InvalidRequest:
+        owed = merge.state in CLOSED
+        return InvalidRequest(
+            "STILL_OPEN",
+            f"merge {merge.merge_id} is {merge.state}" + (" and its failed event is not out yet" if owed else ""),
+            "Wait for the next poll."
+            if owed
+            else "Finish it, undo it, abandon it or reject it first; then erase again.",
+        )
+
+    def _erase(self, merge: Merge) -> None:
+        """Takes names and texts out of one expired merge's row; its counts, dates and state before stay."""
+        if merge.state == "erased":
+            return
+        hashed, request = self._journal.erased_id, merge.request
+        moved: dict[str, str] = {}
+        for account, name_of in self._merging.account_logs(merge):
+            for prefix in ("", *(f"{operation}/" for operation in self._journal.operations(merge))):
+                old, new = (prefix + name_of(name) for name in (account, hashed(account)))
+                moved |= {old: new, f"kept/{old}": f"kept/{new}"}
+                if old != new:
+                    rename(self._journal, merge.merge_id, old, new)
+        digests = {moved.get(name, name): value for name, value in merge.digests.items()}
+        texts = ("reason", "mid", "topic_position", "raw", "waiting_for", "waiting_holder", "error", "remedy", "note",
+                 "resume", "settle_at", "settle_day", "run_ids", "approval_run")  # fmt: skip
+        names = {*request.sources, request.target, merge.survivor or ""} - {""}
+        asked = request.requested_by
+        done = self._journal.move(
+            merge, "erased", former=merge.state, digests=digests, sources=[hashed(source) for source in request.sources],
+            target=hashed(request.target) if request.target else "", accounts={hashed(name) for name in names},
+            survivor=hashed(merge.survivor) if merge.survivor else None,
+            requested_by=None if asked in names else asked,
+            approved_by=None if merge.approved_by in names else merge.approved_by, **dict.fromkeys(texts),
+        )  # fmt: skip
+        if not done:
+            raise TransientError("BUSY", f"merge {merge.merge_id} changes state just now", "Try again.")
+
+    # --- the record of the act --------------------------------------------------------------------------------------
+    def _write(self, account: str, what: str, note: str) -> None:
+        about = self._journal.erased_id(account).encode()
+        for _ in range(20):
+            seq, _ = self._record.newest()
+            if self._record.append(seq + 1, what, about, note[:1000]):
+                return
+        raise TransientError("BUSY", "too many erasures are written down at once", "Try again.")
+
+    def _unfinished(self, account: str) -> bool:
+        """Whether an erasure of this account was begun and did not end."""
+        about = self._journal.erased_id(account).encode()
+        return [kind for kind, state in self._record.states() if state == about][-1:] == ["begun"]
+
+
+def _text(raw: bytes) -> str:
+    """A raw event with its escapes resolved, as far as it can be read."""
+    text = raw.decode(errors="replace")
+    try:
+        return text + json.dumps(json.loads(text), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text

@@ -1,0 +1,218 @@
+"""Failed events: each failed run owes one; the journal knows which are owed, being sent, and sent."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC
+from typing import Any
+
+from account_merge.errors import MergeError, NeedsAttention, TransientError
+from account_merge.journal import Journal, now
+from account_merge.lifecycle.pause_switch import Paused
+from account_merge.model import Merge
+from account_merge.settings import Settings
+from account_merge.states import RESUMABLE
+from account_merge.sunbird.events import failed_event
+from account_merge.sunbird.kafka import Topics
+
+log = logging.getLogger(__name__)
+
+_SPARE = 60.0  # s beyond the delivery time-out before a sender counts as gone
+
+
+def next_failure(merge: Merge) -> dict[str, Any]:
+    """Columns with which a merge that goes on can owe its next failed event, once the last one is out or given up."""
+    if merge.failed_event not in ("sent", "undeliverable"):
+        return {}
+    return {"failed_event": "none", "failed_number": merge.failed_number + 1}
+
+
+def error_columns(error: MergeError | None) -> dict[str, Any]:
+    """Columns of a merge's row that say what went wrong; None: nothing any more."""
+    if error is None:
+        return dict.fromkeys(("error_code", "error", "remedy"))
+    return {"error_code": error.code, "error": error.message, "remedy": error.remedy}
+
+
+class Failures:
+    """Records failures and publishes their events, by callback and by sweep through the same function."""
+
+    def __init__(self, journal: Journal, topics: Callable[[], Topics], settings: Settings) -> None:
+        self._journal, self._topics, self._settings = journal, topics, settings
+
+    def record(self, merge: Merge, error: MergeError, state: str) -> None:
+        """Moves a merge that goes on to `state` with the error, and makes its failed event due.
+
+        Of tasks that fail at once each tries until one has recorded its error; that first cause stays.
+        """
+        cause = error_columns(error)
+        while merge.state in ("running", "started"):
+            due = {"failed_event": "due"} if merge.failed_event == "none" else {}
+            into = "failed" if (merge.state, state) == ("started", "needs_attention") else state
+            if self._journal.move(merge, into, **cause, **due):
+                return
+            merge = self._journal.need(merge.merge_id)
+
+    @contextmanager
+    def recording(self, merge: Merge) -> Iterator[None]:
+        """Records an error in the journal before it goes on; what may pass by itself leaves the state alone."""
+        try:
+            yield
+        except Paused:
+            raise
+        except TransientError as error:
+            self.remember(merge.merge_id, error)
+            raise
+        except MergeError as error:
+            state = "needs_attention" if isinstance(error, NeedsAttention) else "failed"
+            self.record(self._journal.need(merge.merge_id), error, state)
+            raise
+        except Exception as error:
+            cause = f"merge {merge.merge_id} met an error that nobody foresaw: {type(error).__name__}"
+            remedy = "The task is tried again. If it fails again, report the traceback in its log, then clear the task."
+            self.remember(merge.merge_id, MergeError("UNEXPECTED", cause, remedy))
+            raise
+        if merge.error_code and merge.state == "running":
+            self.remember(merge.merge_id, None)
+
+    def remember(self, merge_id: uuid.UUID, error: MergeError | None) -> None:
+        """Keeps what went wrong last (None: nothing any more) beside a merge that goes on; its state stays.
+
+        Only for people: should the run fail, its failed event names this cause. When the journal itself is away, the
+        error that is on its way says so.
+        """
+        try:
+            merge = self._journal.need(merge_id)
+            if merge.state in ("running", "started", "undoing", "redoing"):
+                self._journal.change(merge, **error_columns(error))
+        except MergeError as problem:
+            log.warning("Merge %s: its last error could not be kept: %s", merge_id, problem)
+
+    def fail(self, merge_id: uuid.UUID, run_id: str, error: BaseException | str) -> dict[str, Any]:
+        """A run ended failed: records it if nothing else did, then publishes what is owed.
+
+        A cause that a task left in the journal is what the failed event tells.
+        """
+        merge = self._journal.need(merge_id)
+        if run_id in merge.run_ids[:-1]:  # the merge goes on in a later run: this one's end says nothing of it any more
+            return {"merge_id": str(merge_id), "failed_event": self.send(merge_id)}
+        merge = self._resumed_in_vain(merge, run_id)
+        if merge.state == "requested":  # the run ended before `admit` could move it on
+            self._journal.move(merge, "started", attempt=merge.attempt + 1, run_ids=[*merge.run_ids, run_id])
+            merge = self._journal.need(merge_id)
+        if merge.state in ("running", "started"):
+            reason = error if isinstance(error, str) else type(error).__name__
+            self.record(merge, error if isinstance(error, MergeError) else _cause(merge, run_id, reason), "failed")
+        return {"merge_id": str(merge_id), "failed_event": self.send(merge_id)}
+
+    def _resumed_in_vain(self, merge: Merge, run_id: str) -> Merge:
+        """The run that should have resumed the merge ended before `admit` could: a failure with an event of its own."""
+        if merge.resume != "started" or merge.state not in RESUMABLE or merge.run_ids[-1:] != (run_id,):
+            return merge
+        self._journal.move(
+            merge, "running", resume=None, error_code=None, error=None, remedy=None, **next_failure(merge)
+        )
+        return self._journal.need(merge.merge_id)
+
+    def send(self, merge_id: uuid.UUID) -> str:
+        """Publishes the merge's failed event if one is owed; answers its state afterwards."""
+        merge = self._journal.need(merge_id)
+        if merge.failed_event == "sending":
+            sent_at = merge.failed_at.replace(tzinfo=UTC).timestamp() if merge.failed_at else 0.0
+            if time.time() - sent_at < self._settings.delivery_timeout_seconds + _SPARE:
+                return "sending"
+            if self._is_there(merge):
+                self._journal.change(merge, failed_event="sent")
+                return "sent"
+        elif merge.failed_event != "due":
+            return merge.failed_event
+        topics = self._topics()
+        offsets = topics.end_offsets(self._settings.failed_topic)
+        kept = {str(partition): offset for partition, offset in offsets.items()}
+        if not self._journal.change(merge, failed_event="sending", failed_at=now(), failed_offsets=kept):
+            return self._journal.need(merge_id).failed_event
+        merge = self._journal.need(merge_id)
+        try:
+            topics.publish([(self._settings.failed_topic, None, self._event(merge))])
+        except TransientError:
+            self._journal.change(merge, failed_event="due")
+            raise
+        except MergeError as error:
+            self._journal.change(merge, failed_event="undeliverable", note=f"failed event: {error}"[:2000])
+            return "undeliverable"
+        self._journal.change(merge, failed_event="sent")
+        return "sent"
+
+    @staticmethod
+    def _id(merge: Merge) -> str:
+        return f"{merge.merge_id}.{merge.failed_number}"
+
+    def _event(self, merge: Merge) -> bytes:
+        raw = merge.request.raw
+        if raw is None:
+            event = {
+                "eid": "BE_JOB_REQUEST",
+                "edata": {
+                    "action": "merge-user-courses-and-cert",
+                    "fromAccountId": ",".join(merge.request.sources),
+                    "toAccountId": merge.request.target,
+                },
+            }
+            raw = json.dumps(event).encode()
+        return failed_event(
+            raw,
+            failed_id=self._id(merge),
+            code=merge.error_code or "RUN_FAILED",
+            error=merge.error or "the run failed",
+            remedy=merge.remedy or "",
+            merge_id=merge.merge_id,
+            settings=self._settings,
+            data_error=True if merge.state == "refused" else None,
+        )
+
+    def _is_there(self, merge: Merge) -> bool:
+        since = {int(p): o for p, o in merge.failed_offsets.items()}
+        wanted = self._id(merge).encode()
+        found = self._topics().read(self._settings.failed_topic, since=since)
+        return any(wanted in (message.value or b"") for message in found)
+
+    def sweep(self, run_state: Callable[[str], str | None]) -> dict[str, int]:
+        """Publishes what callbacks could not: of merges whose run ended failed, and of refused events."""
+        for search in (("state", "running"), ("state", "started"), ("resume", "started")):
+            for merge in self._journal.find(*search):
+                run = merge.run_ids[-1] if merge.run_ids else ""
+                if run and run_state(run) == "failed":
+                    self.fail_quietly(merge, run)
+        counts = {"sent": 0, "pending": 0}
+        problem: MergeError | None = None
+        for state in ("due", "sending"):
+            for merge in self._journal.find("failed_event", state):
+                try:
+                    done = self.send(merge.merge_id) in ("sent", "undeliverable")
+                except TransientError as error:
+                    done, problem = False, error
+                counts["sent" if done else "pending"] += 1
+        if problem is not None:
+            raise problem
+        return counts
+
+    def fail_quietly(self, merge: Merge, run: str) -> None:
+        """Records a run's failure; its event is sent by the sweep that follows."""
+        merge = self._resumed_in_vain(merge, run)
+        self.record(merge, _cause(merge, run, "it ended failed"), "failed")
+
+
+def _cause(merge: Merge, run_id: str, reason: str) -> MergeError:
+    """What a task left in the journal before its run failed; else that the run failed."""
+    if merge.error_code:
+        return MergeError(merge.error_code, merge.error or "", merge.remedy or "")
+    return MergeError(
+        "RUN_FAILED",
+        f"run {run_id} of merge {merge.merge_id} failed: {reason}",
+        "Read the failed task's log, then clear that task: it goes on where it stopped.",
+    )

@@ -1,0 +1,131 @@
+"""What of a merge stays where its undo (or redo) was given up: a merge of its own, abandoned, that writes nothing.
+
+The merge counts as undone. What could not be taken back is in the rows still, so it must go on counting as handed on; its
+log names these rows with what the sources have in them, and undoing it takes them back once the cause is gone.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from account_merge.cursor import Cursor
+from account_merge.engine.history import Past
+from account_merge.engine.table_undo import row_steps, steps_of
+from account_merge.engine.table_work import Planned, TableWork, seconds_of
+from account_merge.engine.verify import arrived
+from account_merge.errors import NeedsAttention, TransientError
+from account_merge.journal.log import Log
+from account_merge.model import Change, Entry, Key, Merge, Values
+from account_merge.planning.rebuild import Step
+
+if TYPE_CHECKING:
+    from account_merge.lifecycle.merging import Merging
+
+#: Where such a merge comes from, beside `repair` and `settle`.
+ORIGIN = "remains"
+
+
+def open_remains(merging: Merging, merge: Merge) -> Merge:
+    """Opens the merge of what stays, closed from the beginning; may be repeated. The merge must hold its accounts."""
+    journal, target = merging.journal, merge.survivor or merge.request.target
+    new = uuid.uuid5(merge.merge_id, f"{ORIGIN}-{merge.operation}")
+    words = f"what stays of merge {merge.merge_id}: its {(merge.operation or '').partition('-')[0]} was given up"
+    request = replace(
+        merge.request, origin=ORIGIN, mid=None, raw=None, seeded=False, source_rows="keep", deactivate_sources=False,
+        reason=words,
+    )  # fmt: skip
+    journal.open(new, request, state="abandoned", parent=merge.merge_id)
+    found = journal.need(new)
+    if found.rules_hash is None:
+        journal.change(found, survivor=target, rules_hash=merge.rules_hash, note=words)
+    done = [journal.receive(target, merge.merge_id, str(new))]
+    done += [journal.give(source, merge.merge_id, new) for source in merge.request.sources]
+    if not all(done):
+        raise TransientError("BUSY", f"the accounts of merge {merge.merge_id} change hands just now", "Try again.")
+    return journal.need(new)
+
+
+class Remains(TableWork):
+    """Names the rows of one table in which a merge's shares are, though its undo is over. Writes none of them.
+
+    :param work: the undo (or redo) of this table, whose log is closed.
+    :param remains: the merge that the rows are named for.
+    """
+
+    def __init__(self, work: TableWork, past: Past, remains: Merge) -> None:
+        super().__init__(
+            work._store, work._cas, work._settings, work._tables, work._rule, remains, work.account, work._rule.table,
+            work._guard,
+        )  # fmt: skip
+        self._undone, self._past = work.log, past
+
+    def plan(self, after: Key | None = None) -> Iterator[Planned]:
+        """A change that writes nothing for each row in which something stays."""
+        own = self._undone.merge_id
+        redo = self._undone.table.startswith("redo-")
+        taken = ((key, steps[-1].change) for key, _, steps in row_steps(self._undone, False, 0))
+        done = Cursor(taken, f"the entries of {self._undone.table}")
+        absent = self._absent(Log(self._cas, own, self._rule.table, self._codec))
+        base = self._store.base()
+        for key, steps in steps_of(self._cas, self._codec, self._past):
+            back = next(iter(done.at(key)), None)
+            if after is not None and key <= after:
+                continue
+            change = self._stays(key, steps, absent.get(key, frozenset()), _columns(back, redo, self._schema.columns))
+            if change is not None:
+                yield change, base
+
+    def _stays(self, key: Key, steps: list[Step], absent: frozenset[str], columns: frozenset[str]) -> Change | None:
+        """What of the merge's shares is in the row, None when nothing is."""
+        columns -= absent
+        sources: dict[str, Values] = {}
+        given: dict[str, dict[str, tuple[int, int]]] = {}
+        own = [step for step in steps if step.merge in self._past.of]
+        for step in own:
+            for account, values in step.change.sources.items():
+                sources[account] = {c: v for c, v in values.items() if c in columns}
+            for account, totals in step.change.given.items():
+                mine = given.setdefault(account, {})
+                for column, (before, most) in totals.items():
+                    if column in columns:
+                        first, known = mine.get(column, (before, most))
+                        mine[column] = (first, max(known, most))
+        left = steps[-1].change.after
+        if left is None or not any(sources.values()):
+            return None
+        last = own[-1].change
+        return Change(
+            key, sources, left, {}, 0, {"": "it could not be taken back"}, given, choice=last.choice, known=last.known,
+            seeded=last.seeded,
+        )  # fmt: skip
+
+    def _absent(self, own: Log) -> Mapping[Key, frozenset[str]]:
+        """Columns that the merge itself had logged and never wrote: a crash before its undo began."""
+        last = own.last()
+        if last is None or last.kind != "closed" or not last.seq:
+            return {}
+        (entry,) = islice(own.some(last.seq - 1), 1)
+        wrote = [c for c in entry.changes if c.writes or c.create]
+        try:
+            rows = self._store.rows_by_key(self._schema, self.account, [c.key for c in wrote])
+        except NeedsAttention:
+            return {}
+        sent, settings = seconds_of(entry.created_at), self._settings
+        looked = (arrived(self._rule, c, rows.get(c.key), sent, settings) for c in wrote)
+        return {c.key: c.missing for c in looked if c.missing}
+
+    def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
+        """Nothing: it writes nothing."""
+        return [], 0
+
+
+def _columns(back: Change | None, redo: bool, known: Iterable[str]) -> frozenset[Any]:
+    """The columns in which the merge's shares are: not taken back by an undo, or brought again by a redo."""
+    every = frozenset(known)
+    if back is None or "" in back.missing:  # not reached, or the row itself is as it was
+        return frozenset() if redo else every
+    return every - back.missing if redo else back.missing

@@ -1,0 +1,161 @@
+"""A merge request by itself: checked before any account is looked at, and as the journal keeps it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from account_merge.choices import CHOICES, Choices, row_name
+from account_merge.choices import MOST as MOST_CHOSEN
+from account_merge.errors import InvalidRequest
+from account_merge.model import MergeRequest
+from account_merge.rules import RULES, TABLES
+from account_merge.rules.moments import CANNOT_BE, believable, instant
+from account_merge.settings import Settings
+from account_merge.sunbird.events import MergeEvent, account_id_problem
+
+MAX_SOURCES = 20
+#: Ids of merges that people ask for are uuid5 below this: altering it would make every cleared run a new merge.
+_NAMESPACE = uuid.UUID("6f0a7f0e-5b0d-5c33-9f3e-2f1c8f0c9d11")
+#: The same of merges that carry a key of the caller's own.
+_KEYS = uuid.UUID("0d4c7c58-4b0e-5a55-8c1f-7d9c0e7f3b62")
+
+
+def request_id(run_id: str, sources: Iterable[str], target: str) -> uuid.UUID:
+    """The merge id of a run that a person triggered: the same for the same run, however often it is cleared."""
+    return uuid.uuid5(_NAMESPACE, "\n".join([run_id, *sorted(sources), target]))
+
+
+def names_id(main: str, others: Iterable[str], deactivate: bool, number: int) -> uuid.UUID:
+    """The merge id of what an administrator asks for by user names: the same for the same names in the same order.
+
+    :param number: how often the same was asked for anew: after an undo, or when a name belongs to another account.
+    """
+    return uuid.uuid5(_NAMESPACE, json.dumps(["names", main, *others, deactivate, number]))
+
+
+def id_of_key(user: str, key: str) -> uuid.UUID:
+    """The merge id of a user's request with an idempotency key: a repeated call is the same merge."""
+    return uuid.uuid5(_KEYS, json.dumps([user, key]))
+
+
+def check_request(request: MergeRequest, settings: Settings) -> MergeRequest:
+    """The request with each source once.
+
+    :raises InvalidRequest: what is wrong, and the remedy.
+    """
+    sources = tuple(dict.fromkeys(request.sources))
+    for account in (*sources, request.target):
+        problem = account_id_problem(account, settings.max_id_length)
+        if problem:
+            raise InvalidRequest(problem.code, f"an account id of the request: {problem.what}", problem.remedy)
+    if not sources or len(sources) > MAX_SOURCES:
+        raise InvalidRequest(
+            "BAD_SOURCES",
+            f"a merge has 1 to {MAX_SOURCES} source accounts, not {len(sources)}",
+            "Split it into several merges.",
+        )
+    if request.target in sources:
+        raise InvalidRequest(
+            "SAME_ACCOUNT", f"account {request.target} cannot be merged into itself", "Name the other account."
+        )
+    unknown = sorted(set(request.tables) - set(TABLES))
+    if unknown:
+        raise InvalidRequest("UNKNOWN_TABLE", f"no rule for {', '.join(unknown)}", f"Choose from {', '.join(TABLES)}.")
+    if request.on_conflict not in ("combine", "skip") or request.source_rows not in ("keep", "deactivate"):
+        raise InvalidRequest(
+            "BAD_OPTION", "on_conflict is combine or skip, source_rows is keep or deactivate", "Correct the option."
+        )
+    _check_choices(request.choices)
+    return replace(request, sources=sources)
+
+
+def choices_of(found: Mapping[str, Any]) -> Choices:
+    """Choices as a person's program writes them: `{"tables": {table: choice}, "rows": [{"table", "key", "choice"}]}`.
+
+    :raises InvalidRequest: something is missing, or a row's key is not its table's.
+    """
+    rows: dict[str, str] = {}
+    keys = {rule.table: rule.key for rule in RULES}
+    try:
+        for row in found.get("rows", ()):
+            columns = keys.get(row["table"], ())
+            if set(row["key"]) != set(columns):
+                words = ", ".join(columns) or "no columns: the account has one row"
+                problem = f"the key of a row of {row['table']} has {words}"
+                raise InvalidRequest("BAD_KEY", problem, "Take the key from a preview.")
+            rows[row_name(row["table"], tuple(row["key"][column] for column in columns))] = row["choice"]
+        return Choices(dict(found.get("tables", {})), rows)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        remedy = 'Write {"tables": {table: choice}, "rows": [{"table": …, "key": {column: value}, "choice": …}]}.'
+        raise InvalidRequest("BAD_CHOICES", f"the choices cannot be read ({type(error).__name__})", remedy) from error
+
+
+def _check_choices(choices: Choices) -> None:
+    named = {*choices.tables, *(json.loads(name)[0] for name in choices.rows if name.startswith("["))}
+    if unknown := sorted(named - set(TABLES)):
+        raise InvalidRequest("UNKNOWN_TABLE", f"no rule for {', '.join(unknown)}", f"Choose from {', '.join(TABLES)}.")
+    if {*choices.tables.values(), *choices.rows.values()} - set(CHOICES):
+        raise InvalidRequest("BAD_OPTION", f"a choice is one of {', '.join(CHOICES)}", "Correct the choice.")
+    if len(choices.rows) > MOST_CHOSEN:
+        raise InvalidRequest(
+            "TOO_MANY_CHOICES",
+            f"a merge has choices for at most {MOST_CHOSEN} rows, not {len(choices.rows)}",
+            "Choose for the whole table, or merge some tables by themselves.",
+        )
+
+
+def request_of(
+    event: MergeEvent, raw: bytes, settings: Settings, origin: str = "event", stamp_ms: int = 0
+) -> MergeRequest:
+    """The request of an event. Whatever door it comes by: one dated before the cut-over was done by the retired job.
+
+    An event's time in seconds or microseconds is read in its unit. One that cannot be is not believed: the message's own
+    time counts instead, and the request says so.
+
+    :param stamp_ms: the message's own time, ms since the epoch, for an event that has none.
+    """
+    own, stamp = time_ms(event.ets), time_ms(stamp_ms)
+    dated = stamp if own is None else own
+    doubt = ""
+    if event.ets is not None and own is None:
+        instead = "the message's own time counts" if dated else "it counts as undated"
+        doubt = f"the event's ets is {CANNOT_BE}: {instead}"
+    return MergeRequest(
+        event.sources, event.target, origin=origin, mid=event.mid, raw=raw, tenant=event.tenant,
+        dated=dated, seeded=before_cutover(dated, settings), doubt=doubt,
+    )  # fmt: skip
+
+
+def time_ms(value: float | None) -> int | None:
+    """A time of an event or a message as ms since the epoch, whatever its unit; None when it cannot be one."""
+    moment = instant(value)
+    return round(moment.timestamp() * 1000) if moment is not None and believable(moment) else None
+
+
+def before_cutover(dated: int | None, settings: Settings) -> bool:
+    """Whether a merge asked for at that time (ms since the epoch) was done by the retired job."""
+    return dated is not None and settings.cutover is not None and dated < settings.cutover.timestamp() * 1000
+
+
+def options_of(request: MergeRequest) -> dict[str, str]:
+    """What a request asks beyond its accounts, as its row keeps it."""
+    return {
+        "on_conflict": request.on_conflict,
+        "source_rows": request.source_rows,
+        "dry_run": str(request.dry_run).lower(),
+        "tenant": request.tenant,
+        **({"dated": str(request.dated)} if request.dated is not None else {}),
+        **({"seeded": "true"} if request.seeded else {}),
+        **({"doubt": request.doubt} if request.doubt else {}),
+        "deactivate_sources": str(request.deactivate_sources).lower(),
+        **({"choices": chosen} if (chosen := request.choices.to_text()) else {}),
+    }
+
+
+def tenant_of(options: Mapping[str, str] | None) -> str:
+    """The tenant in a row's options."""
+    return (options or {}).get("tenant", "")

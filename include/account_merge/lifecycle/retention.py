@@ -1,0 +1,184 @@
+"""Expiry: merges that are closed for longer than the retention lose their images; what later merges need stays, hashed.
+
+Kept are state, dates, counts, account ids, and under hashed keys what each source row handed on, so that repeats count
+nothing twice. Nothing brings rows back any more: undo and redo of the merge are refused from the first step on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+
+from account_merge.engine.evidence import turned_by
+from account_merge.engine.table_merge import source_log
+from account_merge.errors import TransientError
+from account_merge.journal import now
+from account_merge.journal.encoding import Codec, peek
+from account_merge.journal.expired import Record, before_hash, brought_hash, digest, expire, given_hash
+from account_merge.lifecycle.approved_plan import Plans
+from account_merge.lifecycle.deactivation import account_log
+from account_merge.lifecycle.merging import Merging
+from account_merge.model import Merge
+from account_merge.rules import RULES, TableRule
+from account_merge.states import CLOSED
+
+#: What holds a learner's images once it is closed, the states in the order in which they are looked through.
+STATES = ("completed", "abandoned", "undone", "refused", "rejected", "expired")
+#: A failed event that is not out yet needs the raw event.
+OWED = ("due", "sending")
+
+
+class Expiry:
+    """Blanks the images of merges, log by log; any step may be repeated at any time by anybody."""
+
+    def __init__(self, merging: Merging) -> None:
+        self._merging, self._journal, self._tables = merging, merging.journal, merging.tables
+        self._days = merging.settings.retention_days
+
+    def run(self, limit: int = 1000, seconds: float = 240.0, dry_run: bool = False) -> dict[str, int]:
+        """Expires what is due, as far as limit and time allow; the rest is due the next time.
+
+        :returns: counts: expired, and left alone because a younger merge's undo needs it (`needed`) or an open merge
+            has one of its accounts (`held`).
+        """
+        counts, ends = {"expired": 0, "needed": 0, "held": 0}, time.monotonic() + seconds
+        seen: set[object] = set()
+        for merge in self._due() if self._days is not None else ():
+            if time.monotonic() > ends or counts["expired"] >= limit:
+                break
+            if merge.merge_id in seen:
+                continue
+            ready = self._ready(merge)
+            seen |= {merge.merge_id, *(one.merge_id for one in ready)}
+            counts["needed"] += merge.merge_id not in {one.merge_id for one in ready}
+            for one in ready:
+                if any(self._journal.holder(account) for account in one.accounts if account):
+                    counts["held"] += 1
+                    break  # what came later waits for it
+                if not dry_run:
+                    self.expire(one)
+                counts["expired"] += 1
+        return counts
+
+    def _due(self) -> Iterator[Merge]:
+        """Merges past the retention, and those whose expiry was begun; in no order."""
+        for state in STATES:
+            for row in self._journal.hints("state", state):
+                since = row.closed_at or row.updated_at
+                if row.expiry == "begun" or (row.expiry is None and since is not None and self._past(since)):
+                    merge = self._journal.get(row.merge_id)
+                    if merge is not None and merge.expiry != "done" and self._may(merge):
+                        yield merge
+
+    def _past(self, since: datetime) -> bool:
+        return self._days is not None and now() - since > timedelta(days=self._days)
+
+    def _may(self, merge: Merge) -> bool:
+        """Whether the merge itself is due; one that has expired is."""
+        if merge.expiry:
+            return True
+        closed = merge.state in CLOSED and merge.failed_event not in OWED
+        return closed and merge.since is not None and self._past(merge.since)
+
+    def _ready(self, merge: Merge) -> list[Merge]:
+        """What may expire with this merge, in order: nothing that an undo of what the target received later replays.
+
+        An undo reads all that the target received before; so only a beginning of that expires, and whole merges only.
+        """
+        names = self._journal.received(merge.survivor or merge.request.target) if merge.rules_hash else ()
+        order = [name.rpartition("/")[2] for name in names]
+        if str(merge.merge_id) not in order:  # it was never admitted: nobody needs it
+            return [merge]
+        found = {str(m.merge_id): m for m in self._journal.needed(dict.fromkeys(order))}
+        due = {name for name, m in found.items() if self._may(m)}
+        while True:
+            first = next((i for i, name in enumerate(order) if name not in due), len(order))
+            late = {name for name in order[first:] if name in due}
+            if not late:
+                break
+            due -= late
+        return [found[name] for name in dict.fromkeys(order) if name in due and found[name].expiry != "done"]
+
+    # --- one merge ------------------------------------------------------------------------------------------------
+    def expire(self, merge: Merge) -> None:
+        """Blanks one closed merge's images and free texts.
+
+        :raises TransientError: somebody changes the merge just now.
+        """
+        if merge.expiry == "done":
+            return
+        if merge.expiry is None:
+            self._change(merge, expiry="begun")
+            merge = self._journal.need(merge.merge_id)
+        Plans(self._merging).forget(merge)
+        digests = {name: value for name, value in merge.digests.items() if not name.startswith("kept/")}
+        for log, keep in self._logs(merge):
+            expire(self._journal, merge.merge_id, log, keep)
+            if proof := digest(self._journal, merge.merge_id, log):
+                digests[f"kept/{log}"] = proof
+        texts = dict.fromkeys(("raw", "note", "reason", "error", "remedy", "plan"))
+        event = "none" if merge.failed_event == "undeliverable" else merge.failed_event  # it could not be sent any more
+        self._change(merge, **texts, digests=digests, failed_event=event, expiry="done", images_gone=now())
+
+    def _change(self, merge: Merge, **columns: object) -> None:
+        if not self._journal.change(merge, **columns):
+            found = self._journal.need(merge.merge_id)
+            if (found.state, found.expiry) != (merge.state, columns["expiry"]):
+                raise TransientError("BUSY", f"merge {merge.merge_id} changes state just now", "Try again.")
+
+    def _logs(self, merge: Merge) -> Iterator[tuple[str, Callable[[bytes], Iterable[Record]]]]:
+        """(name, what stays of a change) of every log of the merge, also where the cluster lost the table since."""
+        own: dict[str, Callable[[bytes], Iterable[Record]]] = {"skip": nothing}
+        for rule in RULES:
+            own[rule.table] = self._keep(merge, rule)
+            for account in self._merging.deactivated(merge, rule):
+                own[source_log(rule, account)] = self._keep_before(rule, account)
+        own |= {account_log(account): nothing for account in self._merging.deactivation.accounts(merge)}
+        if merge.outcome == "undone":  # it counts no more, and will not stand again; but see `journal.log.Ledger`
+            counts = {rule.table for rule in RULES} if merge.request.seeded else frozenset[str]()
+            own = {name: self._keep_given(name, before=True) if name in counts else nothing for name in own}
+        # Undo and redo hand nothing on; and a rule that has gone since left its log's name in the merge's row.
+        others = [f"{operation}/{name}" for operation in self._journal.operations(merge) for name in own]
+        yield from (dict.fromkeys([*others, *(n for n in merge.digests if n[:5] != "kept/")], nothing) | own).items()
+
+    def _keep(self, merge: Merge, rule: TableRule) -> Callable[[bytes], Iterable[Record]]:
+        schema, target = self._tables.of(rule), merge.survivor or merge.request.target
+        codec = Codec(schema) if schema else None
+        looks = [k for r in RULES if not r.collects for k in r.looks if k.table == rule.table and k.where]
+
+        given = self._keep_given(rule.table)
+
+        def keep(data: bytes) -> Iterator[Record]:
+            yield from given(data)
+            if codec is None or not looks:
+                return
+            change = codec.unchange(data)
+            for look in looks:
+                for place, (named, matches) in turned_by(change, look, rule):
+                    if matches and look.where is not None:
+                        yield brought_hash(self._journal, rule.table, look.where, target, place, named), {}
+
+        return keep
+
+    def _keep_given(self, table: str, before: bool = False) -> Callable[[bytes], Iterable[Record]]:
+        def keep(data: bytes) -> Iterator[Record]:
+            key, given, _ = peek(data, before)
+            for account, totals in given.items():
+                if totals:
+                    yield given_hash(self._journal, table, account, key), totals
+
+        return keep
+
+    def _keep_before(self, rule: TableRule, account: str) -> Callable[[bytes], Iterable[Record]]:
+        def keep(data: bytes) -> Iterator[Record]:
+            key, _, before = peek(data)
+            shown = {column: before.get(column, b"") for column in rule.deactivated}  # no byte at all: it was null
+            yield before_hash(self._journal, rule.table, account, key), shown
+
+        return keep
+
+
+def nothing(data: bytes) -> Iterable[Record]:
+    """Of a change whose merge counts no more, or that brought nothing, nothing stays."""
+    return ()

@@ -1,0 +1,94 @@
+"""Settle: a repair by the clock. What reaches a source account after its merge is moved some minutes, a day, a week later.
+
+A lagging aggregator or a device that syncs late still writes to the old account. Each settle is a merge of its own, with
+leases and logs, into the account where the history lives on that day; its parent's undo takes it back as well.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from account_merge.errors import MergeError
+from account_merge.journal import now
+from account_merge.journal.merges import next_settle
+from account_merge.lifecycle.merging import Merging
+from account_merge.model import Merge
+from account_merge.rules import RULES
+
+#: Days that are looked back for settles that are due: so long may the clock stand still.
+LOOK_BACK = 30
+
+
+class Settling:
+    """Finds the settles that are due, and does them."""
+
+    def __init__(self, merging: Merging) -> None:
+        self._merging, self._journal = merging, merging.journal
+        self._pauses = merging.settings.settle_after_seconds
+
+    def due(self, limit: int) -> list[Merge]:
+        """Completed merges whose next settle is due, the longest due first."""
+        moment, found = now(), list[Merge]()
+        for back in range(LOOK_BACK, -1, -1):
+            day = (moment - timedelta(days=back)).date()
+            mine = [m for m in self._journal.find("settle_day", day) if m.settle_at and m.settle_at <= moment]
+            found += sorted((m for m in mine if m.state == "completed"), key=lambda m: m.settle_at or moment)
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    def run(self, limit: int = 200, seconds: float = 240.0) -> dict[str, int]:
+        """Does what is due, as far as the time allows; the rest is due the next time. One that fails stops no other.
+
+        :returns: counts: settled, moved (settles that had something to move), failed, held (by the switch, or because
+            another merge has an account: the poll starts these).
+        """
+        counts = {"settled": 0, "moved": 0, "failed": 0, "held": 0}
+        ends = time.monotonic() + seconds
+        for parent in self.due(limit):
+            if time.monotonic() > ends:
+                break
+            child = self._open(parent)
+            if child is None:
+                continue
+            try:
+                rows = self._merge(child)
+            except MergeError as error:
+                merge = self._journal.need(child)
+                if merge.state in ("running", "started"):
+                    self._merging.failures.record(merge, error, "failed")
+                counts["failed"] += 1
+            else:
+                counts["held" if rows is None else "settled"] += 1
+                counts["moved"] += bool(rows)
+        return counts
+
+    def _open(self, parent: Merge) -> uuid.UUID | None:
+        """Opens the parent's next settle and sets the time of the one after; None when somebody else was faster."""
+        number = parent.settles + 1
+        name = f"settle-{number}"  # after a redo the settles begin anew
+        child = uuid.uuid5(parent.merge_id, f"{parent.operation}/{name}" if parent.operation else name)
+        request = replace(
+            parent.request, origin="settle", source_rows="keep", mid=None, raw=None, requested_by="", seeded=False,
+            choices=parent.request.choices.later(), reason=f"settle {number} of merge {parent.merge_id}",
+        )  # fmt: skip
+        self._journal.open(child, request, parent=parent.merge_id)
+        columns = next_settle(self._pauses, number, parent.settle_at or now())
+        return child if self._journal.change(parent, **columns) else None
+
+    def _merge(self, merge_id: uuid.UUID) -> int | None:
+        """Rows that the settle wrote; None when it may not go on now."""
+        if not self._merging.admission.admit(merge_id)["proceed"]:
+            return None
+        rows = 0
+        for rule in RULES:
+            answer: Mapping[str, Any] = self._merging.merge_table(merge_id, rule.table)
+            if not answer["proceed"]:
+                return None
+            rows += answer["created"] + answer["changed"]
+        return rows if self._merging.publish_sync(merge_id)["proceed"] else None

@@ -1,0 +1,357 @@
+"""Undo and redo of a merge, giving one up, and repairing one: what may be done, in which order, each step repeatable."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from account_merge.engine.evidence import Underway, in_key_order
+from account_merge.engine.history import Known, Past, PastLog, past_of, settles_of
+from account_merge.engine.skipped import opened_ms
+from account_merge.engine.table_merge import SourceRows, source_log
+from account_merge.engine.table_undo import TableUndo
+from account_merge.engine.table_work import Progress
+from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
+from account_merge.journal.encoding import Codec
+from account_merge.journal.log import Log, ends
+from account_merge.lifecycle.admission import check_run
+from account_merge.lifecycle.liveness import TAKING_BACK
+from account_merge.lifecycle.merging import Merging, table_answer
+from account_merge.lifecycle.remains import Remains, open_remains
+from account_merge.lifecycle.undo_order import ACTIONS, UndoOrder
+from account_merge.model import Change, Merge
+from account_merge.rules import RULES, TABLES, TableRule, rule_for
+from account_merge.states import CLOSED, RESUMABLE
+from account_merge.sunbird.events import sync_events
+
+REMEDY_STOPPED = "Let merging go on (`resume`), then try again; what was begun the poll goes on with."
+
+
+class Undoing:
+    """The steps of undoing a merge, over the connections of `merging`."""
+
+    def __init__(self, merging: Merging) -> None:
+        self._merging, self._order = merging, UndoOrder(merging)
+        self._journal, self._tables, self._settings = merging.journal, merging.tables, merging.settings
+
+    def check(self, merge: Merge, action: str) -> None:
+        """Whether the action makes sense now.
+
+        :raises InvalidRequest: it does not; the remedy names what to do first.
+        """
+        self._order.check(merge, action)
+
+    # --- the steps ----------------------------------------------------------------------------------------------------
+    def begin(self, merge_id: uuid.UUID, action: str, by: str = "", reason: str = "") -> dict[str, Any]:
+        """Takes the accounts and closes the merge's logs, so that no writer of its own can go on; may be repeated.
+
+        :param by: who wants it, and why: the merge's note.
+        :raises InvalidRequest: see `check`; another open merge holds an account; or it merges and merging is stopped.
+            Nothing was changed.
+        """
+        under_way, ends, _ = ACTIONS[action]
+        merge = self._journal.need(merge_id)
+        if merge.state == ends and (action == "undo" or merge.operation):
+            return self._answer(merge, f"the merge is {merge.state}: nothing is written", proceed=True)
+        self.check(merge, action)
+        self._may_merge(merge, action)
+        self._take(merge)
+        if merge.state != under_way:
+            note = f"{action} by {by or 'somebody'}" + (f": {reason}" if reason else "")
+            clean = dict.fromkeys(("error_code", "error", "remedy", "resume"))
+            if not self._journal.move(merge, under_way, operation=_named(merge, action), note=note[:1000], **clean):
+                raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
+            merge = self._journal.need(merge_id)
+        # The lease of a closed merge is free to take: only now that this one is open again do they hold.
+        self._take(merge)
+        target = merge.survivor or merge.request.target
+        if not self._journal.receive(target, merge_id, f"{merge.operation}/{merge_id}"):
+            raise TransientError("BUSY", f"account {target} changes hands just now", "Try again.")
+        for rule in self.rules(merge):
+            for one in (merge, *self.settles(merge)):
+                for log in self._merging.logs(one, rule):
+                    log.close()
+        return self._answer(merge, "", proceed=True)
+
+    def _may_merge(self, merge: Merge, action: str) -> None:
+        """A redo merges: the kill switch stops it. An undo stays allowed.
+
+        :raises InvalidRequest: merging is stopped. Nothing was changed.
+        """
+        stop = self._merging.switch.stops(merge) if action == "redo" else None
+        if stop is not None:
+            raise InvalidRequest("STOPPED", f"no redo of merge {merge.merge_id}: {stop.note}", REMEDY_STOPPED)
+
+    def attend(self, merge_id: uuid.UUID, run_id: str) -> None:
+        """Notes which run does the undo, so that the poll can tell when nobody does it any more.
+
+        :raises InvalidRequest: the poll has given the undo another run; this one does nothing any more.
+        """
+        for _ in range(10):
+            merge = self._journal.need(merge_id)
+            if merge.state not in TAKING_BACK or merge.run_ids[-1:] == (run_id,):
+                return
+            if merge.run_ids and merge.run_ids[-1].startswith(f"{TAKING_BACK[merge.state]}__{merge_id}"):
+                check_run(merge, run_id)
+            others = [known for known in merge.run_ids if known != run_id]
+            if self._journal.change(merge, run_ids=[*others, run_id]):
+                return
+        raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
+
+    def _take(self, merge: Merge) -> None:
+        roles = {**{s: "source" for s in merge.request.sources}, merge.survivor or merge.request.target: "target"}
+        for account in sorted(roles):
+            holder = self._journal.acquire(account, merge.merge_id, roles[account], moves_rows=False)
+            if holder is not None:
+                raise InvalidRequest(
+                    "ACCOUNT_HELD",
+                    f"merge {merge.merge_id}: account {account} is held by merge {holder.merge_id}, which is {holder.state}",
+                    "Wait until that merge is done, or put it right first; then try again.",
+                )
+
+    def rules(self, merge: Merge) -> list[TableRule]:
+        """The tables of the merge that this cluster has, in the order of undoing: aggregates last."""
+        wanted = merge.request.tables or TABLES
+        return [rule for rule in reversed(RULES) if rule.table in wanted and self._tables.of(rule) is not None]
+
+    def _digests(self, merge: Merge) -> dict[str, bytes]:
+        rules = self.rules(merge)
+        logs = (log for r in rules for log in (*self._merging.logs(merge, r), *self.logs(merge, r)))
+        return ends((*logs, *self._merging.deactivation.logs(merge)))
+
+    def preview(self, merge: Merge, action: str, rule: TableRule) -> Iterator[tuple[str, Iterator[Change]]]:
+        """(log name, changes) of what the action would do in one table; nothing is written."""
+        asked = replace(merge, state=ACTIONS[action][0], operation=_named(merge, action))
+        for work in self._works(asked, rule, planned=True):
+            yield work.log.table, (change for change, _ in work.plan())
+
+    def _underway(self, merge: Merge, rule: TableRule, account: str, planned: bool) -> Underway:
+        """What the undo or redo does, before it comes to a table, to those that the table's rows follow from."""
+        before = {look.table for look in rule.looks} & {other.table for other in self.rules(merge)}
+        changes = self._planned if planned else self._written
+        return Underway(account, {table: partial(changes, merge, rule_for(table)) for table in before}, planned)
+
+    def _planned(self, merge: Merge, rule: TableRule) -> Iterator[Change]:
+        """What an undo or redo would do to the target's rows of one table."""
+        yield from (change for change, _ in next(self._works(merge, rule, planned=True)).plan())
+
+    def _written(self, merge: Merge, rule: TableRule) -> Iterator[Change]:
+        """What an undo or redo has done to the target's rows of one table."""
+        schema = self._tables.of(rule)
+        if schema is not None:
+            log = Log(self._journal, merge.merge_id, f"{merge.operation}/{rule.table}", Codec(schema))
+            yield from in_key_order(log)
+
+    def table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> dict[str, Any]:
+        """Brings one table's rows to what they are without the merge (or with it again), or goes on where it stopped."""
+        merge, rule = self._journal.need(merge_id), rule_for(table)
+        if merge.state not in ("undoing", "redoing"):
+            return table_answer(merge, table, {}, f"the merge is {merge.state}: nothing is written")
+        if rule not in self.rules(merge):
+            return table_answer(merge, table, {}, "not among the tables of this merge, or not in this cluster")
+        counts: dict[str, int] = {}
+        for work in self._works(merge, rule, progress):
+            for name, number in work.run().items():
+                counts[name] = counts.get(name, 0) + number
+        return table_answer(merge, table, counts, "" if counts else "the merge touched no row here")
+
+    def _works(
+        self, merge: Merge, rule: TableRule, progress: Progress | None = None, planned: bool = False
+    ) -> Iterator[Any]:
+        """The work on one table: the target's rows, then each source's that the merge had set inactive."""
+        redo, operation = merge.state == "redoing", merge.operation or "undo-1"
+        work = self._undo(merge, rule, past_of(self._merging, merge, rule, redo), f"{operation}/{rule.table}", progress)
+        work.underway = self._underway(merge, rule, work.account, planned)
+        yield work
+        for account in self._merging.deactivated(merge, rule):
+            if redo:
+                yield SourceRows(self._merging.work(merge, rule, progress, self._guard(merge)), account, operation)
+                continue
+            name = source_log(rule, account)
+            earlier = [f"{one}/{name}" for one in self._journal.operations(merge) if one != operation]
+            logs = [PastLog(merge.merge_id, log, brings=False) for log in (name, *earlier)]
+            past = Past(account, logs, frozenset(), of=frozenset({merge.merge_id}))
+            yield self._undo(merge, rule, past, f"{operation}/{name}", progress)
+
+    def logs(self, merge: Merge, rule: TableRule) -> Iterator[Log]:
+        """The logs of every undo and redo of this merge, oldest first."""
+        for operation in self._journal.operations(merge):
+            for log in self._merging.logs(merge, rule):
+                yield Log(self._journal, merge.merge_id, f"{operation}/{log.table}", log.codec)
+
+    def _undo(self, merge: Merge, rule: TableRule, past: Past, log: str, progress: Progress | None) -> TableUndo:
+        m = self._merging
+        guard = self._guard(merge)
+        return TableUndo(m.store, self._journal, self._settings, self._tables, rule, merge, past, log, guard, progress)
+
+    def _guard(self, merge: Merge) -> Callable[[], None]:
+        def guard() -> None:
+            found = self._journal.need(merge.merge_id)
+            if (found.state, found.operation) != (merge.state, merge.operation):
+                raise NeedsAttention(
+                    "NOT_RUNNING", f"merge {merge.merge_id} became {found.state} meanwhile: this stops here",
+                    "See its report.",
+                )  # fmt: skip
+            stop = self._merging.switch.stops(merge) if merge.state == "redoing" else None
+            if stop is not None:
+                raise TransientError(
+                    "STOPPED", f"the redo of merge {merge.merge_id} stops: {stop.note}", REMEDY_STOPPED
+                )
+
+        return guard
+
+    def settles(self, merge: Merge) -> list[Merge]:
+        """The settles of a merge that stand: they are taken back with it."""
+        return settles_of(Known(self._journal), merge)
+
+    def finish(self, merge_id: uuid.UUID, publish: bool = True) -> dict[str, Any]:
+        """Publishes the target's sync events once more and ends the undo (or redo); may be repeated.
+
+        :raises MergeError: a table is not done yet.
+        """
+        merge = self._journal.need(merge_id)
+        if merge.state not in ("undoing", "redoing"):
+            return {**self._answer(merge, f"the merge is {merge.state}: nothing to end", proceed=False), "sent": 0}
+        for rule in self.rules(merge):
+            for work in self._works(merge, rule):
+                last = work.log.last()
+                if last is None or last.kind != "end":
+                    raise MergeError(
+                        "TABLE_NOT_UNDONE", f"merge {merge_id}: {rule.table} is not done yet", "Clear its task."
+                    )
+        sent = 0
+        if publish:
+            again, target = uuid.uuid5(merge_id, merge.operation or ""), merge.survivor or merge.request.target
+            places = self._merging.places.enrolments(merge, f"{merge.operation}/")
+            sent = self._merging.topics.publish(sync_events(again, target, places, self._settings, opened_ms(merge)))
+        guard, note = self._guard(merge), {}
+        if merge.state == "redoing":
+            self._merging.deactivation.run(merge, guard, merge.operation or "")
+        elif left := self._merging.deactivation.take_back(merge, guard):
+            note = {"note": f"{merge.note or ''}; {'; '.join(left)}".strip("; ")[:1000]}
+        state = "undone" if merge.state == "undoing" else "completed"
+        if state == "undone":
+            for child in self.settles(merge):
+                self._end_with(child, merge)
+        settles = self._merging.first_settle(merge) if state == "completed" else {}
+        if not self._journal.move(merge, state, digests=self._digests(merge), **note, **settles):
+            raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
+        return {**self._answer(self._journal.need(merge_id), "", proceed=True), "sent": sent}
+
+    def _end_with(self, child: Merge, merge: Merge) -> None:
+        """A settle is undone with its parent, whose undo has already taken back what it brought."""
+        note = f"undone with merge {merge.merge_id}"
+        if child.state != "undoing" and not self._journal.move(child, "undoing", note=note):
+            raise TransientError("BUSY", f"merge {child.merge_id} changes state just now", "Try again.")
+        child = self._journal.need(child.merge_id)
+        if not self._journal.move(child, "undone", digests=self._digests(child)):
+            raise TransientError("BUSY", f"merge {child.merge_id} changes state just now", "Try again.")
+
+    @staticmethod
+    def _answer(merge: Merge, note: str, proceed: bool) -> dict[str, Any]:
+        return {
+            "merge_id": str(merge.merge_id), "state": merge.state, "operation": merge.operation, "note": note,
+            "proceed": proceed,
+        }  # fmt: skip
+
+    # --- giving up, and more of the same --------------------------------------------------------------------------
+    def abandon(self, merge_id: uuid.UUID, reason: str) -> dict[str, Any]:
+        """Gives a merge up without restoring: its rows stay, what arrived stays counted, its accounts are free.
+
+        Needs nothing of what failed. Whoever is at work on it stops before its next entry.
+
+        :raises InvalidRequest: it is closed already, or is being undone.
+        :raises TransientError: a server is away, and what was sent to it may still arrive; try again.
+        """
+        merge = self._journal.need(merge_id)
+        if merge.state == "abandoned":
+            return self._answer(merge, "the merge is abandoned already", proceed=False)
+        self.check(merge, "abandon")
+        if merge.state in TAKING_BACK:
+            return self._end_half_way(merge, reason)
+        if merge.state == "running":
+            # Nobody resumes what is paused without a switch: from here on no worker appends.
+            self._move(merge, "paused", note=f"stopped to be abandoned: {reason}"[:1000], resume=None)
+            merge = self._journal.need(merge_id)
+        words = [f"abandoned: {reason}"]
+        if merge.state in RESUMABLE:
+            words += self._give_up(merge)
+        note = "; ".join(words)[:1000]
+        self._move(merge, "abandoned", note=note, resume=None, digests=self._digests(merge))
+        return self._answer(self._journal.need(merge_id), note, proceed=False)
+
+    def _end_half_way(self, merge: Merge, reason: str) -> dict[str, Any]:
+        """Gives up an undo or redo: the merge counts as undone, what of it stays in rows is a merge of its own.
+
+        Closing the logs stops whoever is at work on it. May be repeated.
+        """
+        words = [f"{TAKING_BACK[merge.state]} given up: {reason}"]
+        remains = open_remains(self._merging, merge)
+        stays = 0
+        for rule in self.rules(merge):
+            past = past_of(self._merging, merge, rule, merge.state == "redoing")
+            for number, work in enumerate(self._works(merge, rule)):
+                if work.give_up() is None:
+                    words.append(f"{rule.table} cannot be read: what its last entry says counts as done")
+                if number == 0:
+                    rows = Remains(work, past, remains)
+                    stays += sum(rows.run().values())
+                    rows.log.close()
+        words.append(
+            f"{stays} rows could not be taken back: merge {remains.merge_id} names them, undo that one later"
+            if stays
+            else "nothing of it stays in the target's rows"
+        )
+        for child in self.settles(merge):
+            self._end_with(child, merge)
+        self._move(merge, "undone", note="; ".join(words)[:1000], digests=self._digests(merge))
+        return self._answer(self._journal.need(merge.merge_id), "; ".join(words), proceed=False)
+
+    def _move(self, merge: Merge, state: str, **columns: Any) -> None:
+        if not self._journal.move(merge, state, **columns):
+            raise TransientError("BUSY", f"merge {merge.merge_id} changes state just now", "Try again.")
+
+    def _give_up(self, merge: Merge) -> Iterator[str]:
+        """Closes the logs of a merge as they are; yields what people should know of it."""
+        for rule in self.rules(merge):
+            work = self._merging.work(merge, rule, guard=self._guard(merge))
+            for one in (work, *(SourceRows(work, account) for account in self._merging.deactivated(merge, rule))):
+                left = one.give_up()
+                if left:
+                    yield f"{left} rows of {rule.table} are not as its log says: that counts as not handed on"
+                elif left is None:
+                    yield (
+                        f"{rule.table} cannot be read: the rows of its log's last entry count as handed on; if they did not "
+                        "arrive, their totals are missing"
+                    )
+
+    def repair(self, merge_id: uuid.UUID, by: str, reason: str) -> dict[str, Any]:
+        """Opens a merge of the same accounts that moves what came since; the poll starts it. One at a time.
+
+        :raises InvalidRequest: the merge is not completed.
+        """
+        merge = self._journal.need(merge_id)
+        self.check(merge, "repair")
+        later = merge.request.choices.later()
+        asked = replace(merge.request, requested_by=by, reason=reason, seeded=False, choices=later)
+        request = replace(asked, origin="repair", mid=None, raw=None)
+        number, known = 0, merge
+        while known.state in CLOSED:
+            number += 1
+            new = uuid.uuid5(merge_id, f"repair-{number}")
+            if (found := self._journal.get(new)) is None:
+                # Who was faster between this and the reading has asked for the same: its repair is the answer.
+                mine, found = self._journal.open(new, request, parent=merge_id), self._journal.need(new)
+                return self._answer(found, f"repair {number} of merge {merge_id}", proceed=mine)
+            known = found
+        return self._answer(known, f"repair {number} of merge {merge_id} is under way", proceed=False)
+
+
+def _named(merge: Merge, action: str) -> str:
+    """`undo-1`, say: the undo or redo that is under way, or the next one."""
+    if merge.operation and merge.state == ACTIONS[action][0]:
+        return merge.operation
+    return f"{action}-{int((merge.operation or '-0').rsplit('-', 1)[1]) + 1}"

@@ -1,0 +1,178 @@
+"""What the values of several rows of one key become: combined by the rules, or one row by choice. Pure.
+
+Names no table and knows no server; who plans a merge, folds in what came later or replays a row asks the same function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from account_merge.choices import COMBINE, SOURCE, TARGET
+from account_merge.model import Values
+from account_merge.planning.news import Earlier, newly, stayed
+from account_merge.rules import TableRule
+from account_merge.rules.derivations import Evidence, Side
+from account_merge.values import rejoined, sound, usable_row
+
+Given = Mapping[str, Mapping[str, int]]
+#: source account -> column -> highest absolute value of a total handed on (before, after)
+Handed = dict[str, dict[str, tuple[int, int]]]
+#: No earlier merge of these sources.
+FIRST = Earlier()
+
+
+def merge_values(
+    rule: TableRule,
+    sources: Mapping[str, Values],
+    target: Values | None,
+    target_account: str,
+    given: Given,
+    evidence: Evidence,
+    earlier: Earlier = FIRST,
+    choice: str = COMBINE,
+) -> tuple[Values, Handed]:
+    """The target's values after the merge, and what each source has handed on then.
+
+    Totals add only what lies beyond `given`; every other column is the same however often it is done. Of a source whose
+    row an earlier merge had brought, only what is new since then comes.
+
+    :param earlier: what earlier merges of these sources mean for the row. The retired job added up totals and never
+        deleted a source's row: of a source that it had merged, what it shows is in each total that the target has. A row
+        or a total that the target lacks was not moved, and moves whole.
+    :param choice: whose row stands. Of a source's row that stands every value does, totals too; what only the target has
+        stays. A row of the target that stays hands nothing on.
+
+    A value that cannot be used (NaN, or one that cannot be read) wins against nothing and stays where it is: who reads the
+    target shall not stumble over it as well.
+    """
+    if choice == TARGET:
+        return dict(target or {}), _seeded(rule, sources, target, given, earlier)
+    rows = (*sources.values(), *earlier.known.values(), target or {})
+    if not all(sound(value) for values in rows for value in values.values()):
+        good = {account: usable_row(values) for account, values in sources.items()}
+        held = None if target is None else usable_row(target)
+        found, hands = merge_values(rule, good, held, target_account, given, evidence, earlier.usable(), choice)
+        return found | {c: rejoined(found.get(c), v) for c, v in (target or {}).items() if not sound(v)}, hands
+    if choice == SOURCE:
+        return _sources_values(rule, sources, target, given)
+    known = {account: values for account, values in sources.items() if account in earlier.known}
+    if known:  # an account without a row, for which other tables' rows count, brought none before either
+        known |= {account: values for account, values in sources.items() if not values}
+    first = {account: values for account, values in sources.items() if account not in known}
+    merged, handed = dict(target or {}), Handed()
+    if known:
+        merged, handed = _news(rule, known, target, target_account, given, evidence, earlier)
+    if first:
+        here = target if not known or not (merged or target) else merged
+        merged, more = _combined(rule, first, here, target_account, given, evidence, earlier)
+        handed |= more
+    return merged, handed
+
+
+def _news(
+    rule: TableRule,
+    sources: Mapping[str, Values],
+    target: Values | None,
+    target_account: str,
+    given: Given,
+    evidence: Evidence,
+    earlier: Earlier,
+) -> tuple[Values, Handed]:
+    """The same of sources whose rows an earlier merge had brought: only what is new since then comes."""
+    now, handed = _combined(rule, sources, target, target_account, given, evidence, earlier)
+    images = {account: earlier.known.get(account, {}) for account in sources}
+    if images == sources and all(sources.values()):
+        return stayed(rule, target, now), handed
+    before, _ = _combined(rule, images, target, target_account, given, {}, earlier)
+    return newly(rule, target_account, target, before, now), handed
+
+
+def _combined(
+    rule: TableRule,
+    sources: Mapping[str, Values],
+    target: Values | None,
+    target_account: str,
+    given: Given,
+    evidence: Evidence,
+    earlier: Earlier,
+) -> tuple[Values, Handed]:
+    accounts = sorted(sources)
+    columns = sorted({c for values in (*sources.values(), target or {}) for c in values})
+    merged: Values = {}
+    handed: Handed = {}
+    for column in columns:
+        strategy = rule.strategy(column)
+        value = (target or {}).get(column)
+        for account in accounts:
+            other = None if column in earlier.stays.get(account, ()) else sources[account].get(column)
+            if strategy.ledger and other is not None:
+                before = _before(column, other, account, target, given, earlier)
+                handed.setdefault(account, {})[column] = (before, max(before, other))
+                other = max(0, other - before)
+            value = strategy.merge(value, other)
+        if value is not None:
+            merged[column] = value
+    sides = [Side(account, sources[account]) for account in accounts]
+    sides.append(Side(target_account, target or {}, target=True))
+    _derive(rule, sides, merged, evidence)
+    return merged, handed
+
+
+def _before(
+    column: str, shown: int, account: str, target: Values | None, given: Given, earlier: Earlier
+) -> int:  # fmt: skip
+    """What a source's total has handed on before this merge."""
+    known = given.get(account, {}).get(column)
+    if known is not None:
+        return known
+    return shown if earlier.seeded.get(account) and (target or {}).get(column) is not None else 0
+
+
+def _seeded(
+    rule: TableRule, sources: Mapping[str, Values], target: Values | None, given: Given, earlier: Earlier
+) -> Handed:
+    """Of a row that stays as the target has it: what the retired job had moved counts as handed on all the same."""
+    handed: Handed = {}
+    for account in earlier.seeded:
+        for column, shown in sources.get(account, {}).items():
+            if rule.strategy(column).ledger and (before := _before(column, shown, account, target, given, earlier)):
+                handed.setdefault(account, {})[column] = (before, before)
+    return handed
+
+
+def _derive(rule: TableRule, sides: list[Side], merged: Values, evidence: Evidence) -> None:
+    present = {c for side in sides for c in side.values}
+    for derivation in rule.derivations(present):
+        put_derived(merged, derivation.apply(sides, merged, evidence), present)
+
+
+def put_derived(merged: Values, found: Values, present: Collection[str]) -> None:
+    """Puts what a derivation found into a row: None empties a column, and one that no row has is not made."""
+    merged.update({c: v for c, v in found.items() if v is not None and c in present})
+    for column in [c for c, v in found.items() if v is None]:
+        merged.pop(column, None)
+
+
+def _sources_values(
+    rule: TableRule, sources: Mapping[str, Values], target: Values | None, given: Given
+) -> tuple[Values, Handed]:
+    merged: Values = dict(target or {})
+    handed: Handed = {}
+    for column in sorted({c for values in sources.values() for c in values}):
+        strategy, chosen = rule.strategy(column), None
+        for account in sorted(sources):
+            other = sources[account].get(column)
+            chosen = other if chosen is None else strategy.merge(chosen, other)
+            if strategy.ledger and other is not None:
+                before = given.get(account, {}).get(column, 0)
+                handed.setdefault(account, {})[column] = (before, max(before, other))
+        # What no merge hands over as it is (consent, a place by itself) is no choice either.
+        passes = strategy.gap(chosen) == chosen
+        merged[column] = chosen if passes else strategy.merge((target or {}).get(column), chosen)
+    return {column: value for column, value in merged.items() if value is not None}, handed
+
+
+def folding(rule: TableRule, choice: str) -> TableRule:
+    """The rule by which a row is brought beside what the platform wrote later: of a chosen one nothing is derived."""
+    return replace(rule, derive=()) if choice == SOURCE else rule

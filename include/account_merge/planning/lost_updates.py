@@ -1,0 +1,157 @@
+"""What the platform wrote over our totals after they were verified: mended when more of the same source is merged.
+
+An update that the platform had begun before we wrote may end after our verification, and a redelivered event, a repair or
+a settle is what looks at the row again. Counters only rise: a total below what we put there has lost our share.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from account_merge.cursor import Cursor
+from account_merge.engine.verify import unseen
+from account_merge.model import Change, Key, Row, Values
+from account_merge.planning.merge_join import Mend, Mends
+from account_merge.planning.rebuild import Given, Step, replay
+from account_merge.rules import TableRule
+from account_merge.rules.strategies import Strategy
+from account_merge.settings import Settings
+
+
+def late(
+    rule: TableRule, steps: Sequence[Step], row: Row | None, settings: Settings
+) -> tuple[frozenset[str], tuple[str, ...]]:
+    """`verify.unseen` for the last write of each total, looked at any time later."""
+    blind: set[str] = set()
+    notes: list[str] = []
+    seen: set[str] = set()
+    for step in reversed(steps):
+        columns = {c for c in step.change.writes if rule.strategy(c).ledger} - seen
+        columns |= {c for c in step.change.before or () if rule.strategy(c).ledger and step.change.delete} - seen
+        seen |= columns
+        if columns and row is not None:
+            one = replace(step.change, writes={c: w for c, w in step.change.writes.items() if c in columns})
+            until = step.sent + settings.platform_write_window_seconds + settings.clock_margin_seconds
+            more, said = unseen(rule, one, row, step.sent, settings, until)
+            blind |= more & columns
+            notes += said
+    return frozenset(blind), tuple(notes)
+
+
+def overwritten(
+    rule: TableRule, steps: Sequence[Step], row: Row, settings: Settings
+) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Columns in which the platform replaced what we had put, from a row that it had read before; totals left out.
+
+    What is written long after our entry is a decision and stands. Within the time that an update of the platform takes,
+    the value tells: one that shows nothing of what we had put, and goes on from what stood there before, is a lost update.
+    A state that people turn is always a decision.
+
+    :param steps: all that was ever done to the row, in order; at least one.
+    """
+    found: set[str] = set()
+    seen: set[str] = set()
+    for step in reversed(steps):
+        until = step.sent + settings.platform_write_window_seconds + settings.clock_margin_seconds
+        for column, write in step.change.writes.items():
+            strategy, at = rule.strategy(column), row.written.get(column, 0)
+            if strategy.ledger or strategy.switch or column in seen:
+                continue
+            ahead = time.time() + settings.max_clock_skew_seconds  # such a write time tells nothing
+            if at > write.timestamp and (at / 1e6 <= until or at / 1e6 > ahead):
+                before, put = ((values or {}).get(column) for values in (step.change.before, step.change.after))
+                found |= {column} if _stale(strategy, before, put, row.values.get(column)) else set()
+        seen |= set(step.change.writes)
+    notes = (
+        f"{column}: the platform replaced what a merge had just put; read as an update that had begun before (put again), "
+        "otherwise it was changed on purpose"
+        for column in sorted(found)
+    )
+    return frozenset(found), tuple(notes)
+
+
+def _stale(strategy: Strategy, before: Any, put: Any, now: Any) -> bool:
+    """Whether a value goes on from what stood there before, as if nobody had put anything."""
+    if isinstance(put, Mapping):
+        brought = {key for key, value in put.items() if (before or {}).get(key) != value}
+        return bool(brought) and all((now or {}).get(key) == (before or {}).get(key) for key in brought)
+    if isinstance(put, set | frozenset):
+        added = put - set(before or ())
+        return bool(added) and not added & set(now or ())
+    if isinstance(put, list):
+        new = [element for element in put if element not in (before or [])]
+        return bool(new) and not any(element in (now or []) for element in new) and not _replaced(new, before, now)
+    if now == before or put is None or now is None:
+        return bool(now == before)
+    if not strategy.commutative:
+        return False
+    rose = before is None or strategy.merge(before, now) == now
+    return rose and now != put and bool(strategy.merge(now, put) == put)
+
+
+def _replaced(new: Sequence[Any], before: Any, now: Any) -> bool:
+    """Whether the platform issued one of these anew: another of the same name stands in its place."""
+    names = {element.get("name") for element in new if isinstance(element, Mapping)} - {None}
+    since = [element for element in now or [] if element not in (before or [])]
+    return any(isinstance(element, Mapping) and element.get("name") in names for element in since)
+
+
+def mend(
+    rule: TableRule,
+    steps: Sequence[Step],
+    row: Row | None,
+    account: str,
+    standing: Callable[[uuid.UUID], bool],
+    settings: Settings,
+) -> Mend:
+    """What of that which standing merges put into a row is gone from it; nothing in the usual case.
+
+    :param steps: all that was ever done to the row, in order; at least one.
+    """
+    first: Given = {}
+    most: Given = {}
+    for step in steps:
+        for source, totals in step.change.given.items() if step.merge and standing(step.merge) else ():
+            for column, (before, after) in totals.items():
+                first.setdefault(source, {}).setdefault(column, before)
+                most.setdefault(source, {})[column] = max(after, most.get(source, {}).get(column, 0))
+    if row is None:  # removed by the platform: that stands, and what was handed on stays so
+        return Mend()
+    lost, said = overwritten(rule, steps, row, settings)
+    if not any(strategy.ledger for strategy in rule.columns.values()):
+        return Mend(notes=said, overwritten=lost)
+    blind, notes = late(rule, steps, row, settings)
+    short = [replace(step, change=_totals(rule, step.change)) for step in steps]
+    lean, now = replace(rule, derive=()), {c: v for c, v in row.values.items() if rule.strategy(c).ledger}
+    done = replay(lean, short, now, account, standing, first, lambda merge: {}, blind)
+    given = {
+        source: less
+        for source, totals in most.items()
+        if (less := {c: n for c, m in totals.items() if (n := done.handed.get(source, {}).get(c, m)) < m})
+    }
+    values = {c: v for c, v in (done.row or {}).items() if c in done.lost and v != now.get(c)}
+    return Mend(values, given, done.lost, (*notes, *said), lost)
+
+
+def _totals(rule: TableRule, change: Change) -> Change:
+    def only(values: Mapping[str, object] | None) -> Values | None:
+        return None if values is None else {c: v for c, v in values.items() if rule.strategy(c).ledger}
+
+    writes = {c: w for c, w in change.writes.items() if rule.strategy(c).ledger}
+    return replace(change, sources={s: only(v) or {} for s, v in change.sources.items()}, before=only(change.before),
+                   writes=writes, known={s: only(v) or {} for s, v in change.known.items()})  # fmt: skip
+
+
+def mending(steps: Iterator[tuple[Key, list[Step]]], look: Callable[[Sequence[Step], Row | None], Mend]) -> Mends:
+    """Mends for one sweep with ascending keys."""
+    done = Cursor(steps, "what was done to rows, in the log,")
+
+    def at(key: Key, row: Row | None) -> Mend:
+        here = done.at(key)
+        return look(here[0], row) if here else Mend()
+
+    return at

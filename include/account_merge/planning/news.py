@@ -1,0 +1,98 @@
+"""Three-way: what a source's row brings that it had not brought before. Pure.
+
+People and the platform go on deciding at the surviving account: a learner leaves a course, a member is removed, a
+certificate is replaced. What an earlier merge brought once is theirs to change. A settle, a repair or a repeated merge
+therefore brings only what differs between the source's row now and its image in the last entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from account_merge.model import Change, Values
+from account_merge.rules import TableRule
+from account_merge.rules.derivations import Side
+from account_merge.rules.strategies import revert_list
+from account_merge.values import usable_row
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What earlier merges of the same sources mean for one row.
+
+    :param known: source account -> the image that the last entry holds of its row.
+    :param seeded: source account that the retired job had merged -> whether the totals that its row shows count as
+        handed on where no ledger knows them.
+    :param stays: source account -> columns in which the target's value stands against it.
+    """
+
+    known: Mapping[str, Values] = field(default_factory=dict)
+    seeded: Mapping[str, bool] = field(default_factory=dict)
+    stays: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def usable(self) -> Earlier:
+        """The same without what no merge can use of the images."""
+        return replace(self, known={account: usable_row(image) for account, image in self.known.items()})
+
+    @classmethod
+    def of(cls, rule: TableRule, change: Change) -> Earlier:
+        """The same for a change that is logged, so that a fold and a replay decide as it did."""
+        held = change.before or {} if change.seeded else {}
+        stays = frozenset(c for c in held if rule.strategy(c).switch and c not in change.writes)
+        return cls(change.known, change.seeded, dict.fromkeys(change.seeded, stays) if stays else {})
+
+
+def newly(rule: TableRule, account: str, target: Values | None, before: Values, now: Values) -> Values:
+    """The target's values with only what is new.
+
+    A total is taken from `now`: the ledger has counted what is new of it. Of a map, set or list the elements that differ
+    come; the others are as the target shows them, also those that it has lost since.
+
+    :param before: what the merge of the known images would give.
+    :param now: what the merge of the present rows gives.
+    """
+    held = target or {}
+    result: Values = {}
+    for column in sorted({*held, *before, *now}):
+        mine, old, new = held.get(column), before.get(column), now.get(column)
+        value = (
+            _total(mine, old, new) if rule.strategy(column).ledger else mine if old == new else _changed(mine, old, new)
+        )
+        if value is not None:
+            result[column] = value
+    side = Side(account, target or {}, target=True)
+    for derivation in rule.derive:
+        # What counts others counts those of the result, where it did so of all.
+        again = derivation.again(side, now, {}) if derivation.again and target is not None else {}
+        if derivation.again and again and all(now.get(column) == value for column, value in again.items()):
+            result |= derivation.again(side, result, {})
+    return result
+
+
+def stayed(rule: TableRule, target: Values | None, now: Values) -> Values:
+    """The target's values where no source's row has changed: as they are, but for totals whose share had been lost.
+
+    :param now: what the merge of the present rows gives.
+    """
+    held = target or {}
+    totals = {
+        column: _total(held.get(column), value, value) for column, value in now.items() if rule.strategy(column).ledger
+    }
+    return {**held, **{column: value for column, value in totals.items() if value is not None and target is not None}}
+
+
+def _total(mine: Any, old: Any, new: Any) -> Any:
+    """A total; one that the target lacks and that nothing is added to goes on to be lacking."""
+    return new if new or mine is not None or old != new else None
+
+
+def _changed(mine: Any, old: Any, new: Any) -> Any:
+    if isinstance(new, Mapping):
+        return {**(mine or {}), **{key: value for key, value in new.items() if (old or {}).get(key) != value}}
+    if isinstance(new, set | frozenset):
+        return set(mine or ()) | (set(new) - set(old or ()))
+    if isinstance(new, list):
+        return revert_list(new, old or [], mine or [])
+    return new

@@ -1,0 +1,4 @@
+"""What people and programs read: previews, reports, lists, checks. Nothing is written here.
+
+The service and the commands may import this wing; intake must not. It imports the lifecycle and what stands below that.
+"""

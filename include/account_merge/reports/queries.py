@@ -1,0 +1,133 @@
+"""What pages and programs ask of the journal: a merge by a key of their own, lists, an account's and a merge's story."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from account_merge.errors import InvalidRequest, MergeError
+from account_merge.intake.inbox import Inbox
+from account_merge.journal.listing import Place, Wanted, newest, span
+from account_merge.lifecycle.requests import id_of_key
+from account_merge.lifecycle.undo_order import ACTIONS, AT_ONCE
+from account_merge.lifecycle.undoing import Undoing
+from account_merge.model import Merge, MergeRequest
+from account_merge.reports.looking import Looking
+
+
+class Asking:
+    """Over the connections of the others; nothing but `ask` and `start` writes."""
+
+    def __init__(self, looking: Looking, undoing: Undoing, inbox: Inbox) -> None:
+        self._looking, self._undoing, self._inbox = looking, undoing, inbox
+        self._journal = looking.journal
+
+    def ask(self, request: MergeRequest, user: str, key: str, state: str = "requested") -> Merge:
+        """Opens a merge once for each key of a user; a bad request leaves nothing behind.
+
+        :param state: `proposed` for one that a second person approves; its keys are apart.
+        :raises InvalidRequest: these accounts cannot be merged, or the key was used for another request.
+        """
+        merge_id = id_of_key(user, key if state == "requested" else f"{state} {key}")
+        known = self._journal.get(merge_id)
+        if known is None:
+            request = self._looking.check(request)
+            self._journal.open(merge_id, request, state=state)
+            known = self._journal.need(merge_id)
+        request = replace(request, choices=request.choices.hidden(self._journal.hidden))
+        if _asked(known.request) != _asked(request):
+            raise InvalidRequest(
+                "KEY_REUSED",
+                f"this idempotency key belongs to merge {merge_id}, which was asked for otherwise",
+                "Send the same request again, or another one with a key of its own.",
+            )
+        return known
+
+    def start(self, merge: Merge) -> dict[str, Any] | None:
+        """Moves a requested merge to started and answers the run to trigger; None leaves it to the poll."""
+        return self._inbox.start(merge)
+
+    def merges(self, wanted: Wanted, before: Place | None = None, limit: int = 50) -> tuple[list[Merge], Place | None]:
+        """A page of merges, newest first, each confirmed by key; and the place that the next page begins before."""
+        places = newest(self._journal, wanted, before, limit)
+        merges = [merge for _, merge_id in places if (merge := self._journal.get(merge_id)) is not None]
+        kept = [merge for merge in merges if not wanted.state or merge.state == wanted.state]
+        return kept, places[-1] if len(places) == limit else None
+
+    def account(self, account_id: str) -> dict[str, Any]:
+        """All that ever happened to an account: who holds it, where its history lives, what it gave and received.
+
+        :raises InvalidRequest: the journal has nothing about it.
+        """
+        row = self._journal.account(account_id)
+        merges = self._journal.find("accounts", account_id)
+        if row is None and not merges:
+            raise InvalidRequest("UNKNOWN_ACCOUNT", "the journal has nothing about this account", "Check its id.")
+        holder, away = self._journal.holder(account_id), self._journal.moved_by(account_id)
+        gave = sorted(str(merge_id) for merge_id in ((row.gave or ()) if row else ()))
+        return {
+            "account": account_id,
+            "survivor": self._journal.survivor(account_id),
+            "held_by": str(holder.merge_id) if holder else None,
+            "merged_by": str(away.merge_id) if away else None,
+            "gave": gave,
+            "received": list(self._journal.received(account_id)),
+            "merges": merges,
+        }
+
+    def possible(self, merge: Merge) -> dict[str, MergeError | None]:
+        """Each action on a merge: None when it makes sense now, else why not."""
+        return {action: self._why_not(merge, action) for action in (*ACTIONS, *AT_ONCE)}
+
+    def _why_not(self, merge: Merge, action: str) -> MergeError | None:
+        try:
+            self._undoing.check(merge, action)
+        except MergeError as error:
+            return error
+        return None
+
+    def timeline(self, merge: Merge) -> list[tuple[datetime, str, str]]:
+        """(time, what, note) of all that is known to have happened to a merge, oldest first."""
+        found = [(merge.created_at, "requested", f"by {merge.request.requested_by}" * bool(merge.request.requested_by))]
+        for name in self._looking.logs(merge):
+            times = span(self._journal, merge.merge_id, name)
+            if times is not None:
+                found += [(times[0], "first entry", name), (times[1], "last entry", name)]
+        children = self._journal.find("accounts", merge.request.target)
+        found += [
+            (m.created_at, m.request.origin, f"merge {m.merge_id}") for m in children if m.parent == merge.merge_id
+        ]
+        if (merge.state, merge.state_at) != ("requested", merge.created_at):
+            found.append((merge.state_at, merge.state, merge.note or ""))
+        # What happened in the same moment stays in the order above.
+        known = [(at, what, note) for at, what, note in found if at is not None]
+        return sorted(known, key=lambda moment: moment[0])
+
+
+def _asked(request: MergeRequest) -> tuple[Any, ...]:
+    """What makes two requests the same."""
+    return (
+        tuple(dict.fromkeys(request.sources)), request.target, request.tables, request.on_conflict, request.source_rows,
+        request.reason, request.deactivate_sources, request.choices,
+    )  # fmt: skip
+
+
+def place_of(text: str) -> Place | None:
+    """A place in the list of merges as `text_of` writes it; None for an empty text.
+
+    :raises InvalidRequest: it is none.
+    """
+    if not text:
+        return None
+    try:
+        moment, _, merge_id = text.partition("_")
+        return datetime.fromisoformat(moment).replace(tzinfo=None), uuid.UUID(merge_id)
+    except ValueError:
+        raise InvalidRequest("BAD_CURSOR", "the cursor is none of this list", "Take it from the page before.") from None
+
+
+def text_of(place: Place | None) -> str | None:
+    """A place in the list of merges as text."""
+    return f"{place[0].isoformat(timespec='milliseconds')}_{place[1]}" if place else None

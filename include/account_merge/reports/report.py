@@ -1,0 +1,156 @@
+"""A merge as people and programs read it: per table and row, target before, source, after and why."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from account_merge.model import Change, Entry, Merge, what
+from account_merge.sunbird.schema import TableSchema
+from account_merge.values import Unreadable
+
+_LONG = 4096  # bits of a number
+
+
+def jsonable(value: Any) -> Any:
+    """A column's value in JSON's types; times as ISO 8601 in UTC.
+
+    JSON has no NaN and no infinity, and readers take them for null: they are the texts "NaN", "Infinity", "-Infinity".
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, int) and value.bit_length() > _LONG:
+        return hex(value)  # Python refuses to write more digits, and so does many a reader
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds") + ("Z" if value.tzinfo is None else "")
+    if isinstance(value, Mapping):
+        return {k if isinstance(k, str) else str(jsonable(k)): jsonable(v) for k, v in value.items()}
+    if hasattr(value, "_asdict"):
+        return jsonable(value._asdict())
+    if isinstance(value, set | frozenset):
+        return sorted((jsonable(v) for v in value), key=str)
+    if isinstance(value, list | tuple):
+        return [jsonable(v) for v in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, date | uuid.UUID | Decimal | Unreadable) or type(value).__module__.startswith("cassandra"):
+        return str(value)
+    return value
+
+
+#: Why a row of a merge that was given up is not as its log says.
+NOT_WRITTEN = "not written: the merge was given up"
+
+
+def row_of(change: Change, schema: TableSchema, kind: str = "changes") -> dict[str, Any]:
+    """One change as a report row, in JSON's types."""
+    return {
+        "key": dict(zip(schema.key, map(jsonable, change.key), strict=True)),
+        "what": what(kind, change),
+        "before": None if change.before is None else jsonable(change.before),
+        "sources": jsonable(change.sources),
+        "after": None if change.after is None else jsonable(change.after),
+        "columns": sorted({*change.writes, *change.missing} - {""}),
+        "why": dict(change.why) | dict.fromkeys(sorted(change.missing), NOT_WRITTEN),
+        "missing": sorted(change.missing),
+        "notes": list(change.notes),
+        "choice": change.choice,
+    }
+
+
+def _dated(ms: int | None) -> str | None:
+    return None if ms is None else jsonable(datetime(1970, 1, 1) + timedelta(milliseconds=ms))
+
+
+#: How far one table of a merge, or of an undo, is.
+STAGES = ("done", "begun", "not reached", "left out")
+
+
+@dataclass(frozen=True)
+class TableReport:
+    """One table of a report. `rows` may be a stream: read it once.
+
+    :param entries: how many entries its log has.
+    :param digest: the digest of the last of them (hexadecimal), which covers all.
+    :param stage: how far the table is, one of STAGES.
+    :param operation: the undo or redo whose log this is, `undo-1` say; empty for the merge's own.
+    """
+
+    table: str
+    note: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    rows: Iterable[dict[str, Any]] = ()
+    entries: int = 0
+    digest: str = ""
+    stage: str = ""
+    operation: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The table with all its rows, in JSON's types."""
+        return {**vars(self), "counts": dict(self.counts), "rows": list(self.rows)}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A merge with its tables.
+
+    :param coverage: counts of tables that rules know, and the unknown ones by name.
+    """
+
+    merge: Merge
+    tables: tuple[TableReport, ...]
+    preview: bool = False
+    coverage: Mapping[str, Any] = field(default_factory=dict)
+
+    def head(self) -> dict[str, Any]:
+        """The merge without its rows: ids, state, error; safe for logs but for the reason people typed."""
+        m = self.merge
+        return {
+            "merge_id": str(m.merge_id),
+            "state": "preview" if self.preview else m.state,
+            "source_accounts": list(m.request.sources),
+            "target_account": m.request.target,
+            "survivor": m.survivor,
+            "mid": m.request.mid,
+            "origin": m.request.origin,
+            "reason": m.request.reason,
+            "waiting_for": m.waiting_for,
+            "waiting_holder": str(m.waiting_holder) if m.waiting_holder else None,
+            "error": {"code": m.error_code, "message": m.error, "remedy": m.remedy} if m.error_code else None,
+            "failed_event": m.failed_event,
+            "sync_sent": m.sync_sent,
+            "approved_by": m.approved_by,
+            "tenant": m.request.tenant,
+            "seeded": m.request.seeded,
+            "dated": _dated(m.request.dated),
+            "resume": m.resume,
+            "replayed_as": str(m.replayed_as) if m.replayed_as else None,
+            "note": m.note,
+            "run_ids": list(m.run_ids),
+            "expiry": m.expiry,
+            "images_gone": jsonable(m.images_gone),
+            "state_before_erasure": m.former,
+            "created_at": jsonable(m.created_at),
+            "state_at": jsonable(m.state_at),
+            "closed_at": jsonable(m.closed_at),
+            "updated_at": jsonable(m.updated_at),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole report; reads every table's rows."""
+        return {
+            **self.head(),
+            "coverage": dict(self.coverage),
+            "tables": [t.to_dict() for t in self.tables],
+        }
+
+
+def rows_of(entries: Iterable[Entry], schema: TableSchema) -> Iterator[dict[str, Any]]:
+    """Report rows of a log, entry by entry."""
+    for entry in entries:
+        yield from (row_of(change, schema, entry.kind) for change in entry.changes)

@@ -1,0 +1,45 @@
+"""How things stand: which switches are on, how many merges are in which state, and what waits for whom."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+from account_merge.journal import Journal
+from account_merge.lifecycle.pause_switch import Switch
+from account_merge.model import Merge
+from account_merge.reports.report import jsonable
+from account_merge.states import STATES
+
+#: A state is counted up to here: with more in it, the exact number is worth no longer a wait.
+MOST = 100_000
+_SHOWN = 50
+
+
+def status_of(journal: Journal, switch: Switch) -> dict[str, Any]:
+    """A snapshot by index, unconfirmed: numbers may lag behind merges that move meanwhile."""
+    stops = switch.on()
+    counts = {state: sum(1 for _ in islice(journal.hints("state", state), MOST)) for state in STATES}
+    owed = {state: sum(1 for _ in islice(journal.hints("failed_event", state), MOST))
+            for state in ("due", "sending", "undeliverable")}  # fmt: skip
+    waiting = journal.find("state", "waiting", limit=_SHOWN)
+    return {
+        "switches": [{"tenant": s.tenant, "by": s.by, "reason": s.reason, "since": s.since, "note": s.note}
+                     for s in stops.values()],
+        "states": {state: number for state, number in counts.items() if number},
+        "resuming": sum(1 for _ in islice(journal.hints("resume", "wanted"), MOST)),
+        "failed_events": {state: number for state, number in owed.items() if number},
+        "waiting": [_waiting(journal, merge) for merge in waiting],
+        "waiting_more": max(0, counts["waiting"] - len(waiting)),
+    }  # fmt: skip
+
+
+def _waiting(journal: Journal, merge: Merge) -> dict[str, Any]:
+    holder = journal.holder(merge.waiting_for) if merge.waiting_for else None
+    return {
+        "merge_id": str(merge.merge_id),
+        "account": merge.waiting_for,
+        "since": jsonable(merge.state_at),
+        "holder": str(holder.merge_id) if holder else None,
+        "holder_state": holder.state if holder else None,
+    }

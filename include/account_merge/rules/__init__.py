@@ -1,0 +1,24 @@
+"""What becomes of each column: the table of rules, and the pure functions that its rows name.
+
+A rule is data; the engine names no table, and whoever adds one adds a row to `tables`. Every wing above may import this
+one. It imports the ground only, and knows no server.
+"""
+
+from account_merge.rules.spec import Counts, Example, Limit, Look, Place, TableRule
+from account_merge.rules.strategies import keep_target
+from account_merge.rules.tables import LEFT_ALONE, RULES, TABLES, rule_for, rules_hash
+
+__all__ = [
+    "LEFT_ALONE",
+    "RULES",
+    "TABLES",
+    "Counts",
+    "Example",
+    "Limit",
+    "Look",
+    "Place",
+    "TableRule",
+    "keep_target",
+    "rule_for",
+    "rules_hash",
+]

@@ -1,0 +1,74 @@
+"""How values of one column are put in order: total orders over anything that a column can hold. Never raises. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from account_merge.rules.moments import believable, instant
+
+#: Compares with any other rank, and so gives values of all types one order.
+Rank = tuple[Any, ...]
+
+
+def number(value: Any) -> Any:
+    """The value when it is a number, infinity included; None for NaN and for everything else."""
+    if isinstance(value, Decimal):
+        return None if value.is_nan() else value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return None if isinstance(value, float) and math.isnan(value) else value
+    return None
+
+
+def like(example: Any, found: Any) -> Any:
+    """A number as the type of another one; what an integer cannot be (infinity) stays that other one."""
+    if not isinstance(example, int | float):
+        return found
+    try:
+        return type(example)(found)
+    except OverflowError:
+        return math.copysign(math.inf, 1 if found > 0 else -1) if isinstance(example, float) else example
+
+
+def weight(value: Any) -> int:
+    """0 for a null and an empty collection, 1 for NaN, which is not a value either, 2 for a value."""
+    if value is None or (isinstance(value, Mapping | list | tuple | set | frozenset) and not value):
+        return 0
+    return 1 if isinstance(value, float) and math.isnan(value) else 2
+
+
+def size(value: Any) -> Rank:
+    """The order of sizes: numbers over texts and times, these over what is neither, and below it NaN and null."""
+    if isinstance(value, bool) or number(value) is not None:
+        return (3, value)
+    if isinstance(value, str | bytes):
+        return (2, type(value).__name__, value)
+    if isinstance(value, date) and (moment := instant(value)) is not None:
+        return (2, "time", moment)
+    return (min(weight(value), 1), type(value).__name__, repr(value))
+
+
+def time(value: Any) -> Rank:
+    """The order of times: those that can be over those that cannot, and below them what no moment is read from."""
+    moment = instant(value)
+    if moment is None:
+        return (0, size(value))
+    return (2 if believable(moment) else 1, moment, size(value))
+
+
+def least(one: Any, other: Any) -> Any:
+    """The smaller of two numbers, texts or times; what is none of them, or NaN, gives way."""
+    a, b = size(one), size(other)
+    smaller = a <= b if a[0] == b[0] else a[0] > b[0]
+    return one if smaller else other
+
+
+def soonest(one: Any, other: Any) -> Any:
+    """The earlier of two times; one that cannot be, and what is no time, gives way."""
+    a, b = time(one), time(other)
+    if a[:-1] == b[:-1]:  # one moment in two forms, or no moment at all
+        return max(one, other, key=time)
+    return one if (a[0] > b[0] if a[0] != b[0] else a < b) else other

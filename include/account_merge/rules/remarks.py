@@ -1,0 +1,50 @@
+"""What a person should know of a merged row, for the report; a remark changes nothing. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from account_merge.model import Values
+from account_merge.rules.moments import CANNOT_BE, believable, instant
+from account_merge.rules.strategies import Strategy
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A remark about one column.
+
+    :param column: the note is made when the merge writes this column.
+    :param apply: the merged value -> sentences.
+    """
+
+    column: str
+    apply: Callable[[Any], Sequence[str]] = field(repr=False)
+
+
+def same_name(column: str) -> Remark:
+    """Two elements of one name stay both: they may be one certificate that was issued twice, or two."""
+
+    def apply(value: Any) -> list[str]:
+        elements = [element for element in value or [] if isinstance(element, Mapping)]
+        names = [str(element.get("name")) for element in elements if element.get("name")]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        return [
+            f"{column}: {names.count(name)} named {name!r} stay; they may be one that was issued again"
+            for name in twice
+        ]
+
+    return Remark(column, apply)
+
+
+def doubts(strategy: Callable[[str], Strategy], whose: str, values: Values) -> Iterator[str]:
+    """Name each column of a row that holds a time which cannot be, so that it decides nothing; no value is told.
+
+    :param whose: the row, in words.
+    :param values: all can be used (see `values.usable_row`).
+    """
+    for column, value in sorted(values.items()):
+        moments = [instant(time) for time in strategy(column).times(value)]
+        if any(moment is not None and not believable(moment) for moment in moments):
+            yield f"{column}: {whose} has {CANNOT_BE}; it counts as no time"

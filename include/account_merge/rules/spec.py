@@ -1,0 +1,174 @@
+"""What a row of the table of rules may say: about a table, its places, what it looks at, and when a row counts. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from account_merge.model import Key
+from account_merge.rules.derivations import Derivation
+from account_merge.rules.measures import Term
+from account_merge.rules.remarks import Remark
+from account_merge.rules.strategies import Strategy, keep_target_fill_gaps
+
+
+@dataclass(frozen=True)
+class Example:
+    """A worked example: what the source and the target have, and what the target has after the merge."""
+
+    source: Mapping[str, Any]
+    target: Mapping[str, Any] | None
+    merged: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a row belongs to: a course and batch, say. Rows of several tables meet in one place.
+
+    :param kind: places of two tables are the same when their kinds and values are.
+    :param columns: key columns whose values name the place, in the order of the kind.
+    :param constants: other key columns, which have one fixed value.
+    :param prefix: what stands before the value in the last of the columns.
+    :param parts: the setting whose file lists the parts of what the first column names (a course's units); a row may
+        name a part instead.
+    :param listed: the setting that lists the places themselves.
+    """
+
+    kind: str
+    columns: tuple[str, ...]
+    constants: Mapping[str, str] = field(default_factory=dict)
+    prefix: str = ""
+    parts: str = ""
+    listed: str = ""
+
+    def bind(self, values: tuple[Any, ...]) -> dict[str, Any]:
+        """The key columns that a place decides, with their values."""
+        known = dict(zip(self.columns, values, strict=True))
+        return {**self.constants, **known, self.columns[-1]: f"{self.prefix}{values[-1]}"}
+
+    def of(self, known: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The place that these columns name."""
+        *first, last = (known[column] for column in self.columns)
+        return *first, str(last).removeprefix(self.prefix)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Rows of another table that a rule may look at: both accounts' rows of the same place.
+
+    :param collect: columns whose values are collected (one: the value, more: a tuple).
+    :param where: only rows with this value in this column.
+    """
+
+    name: str
+    table: str
+    collect: tuple[str, ...]
+    where: tuple[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """When a row counts as what its table is about, an enrolment say: a row may be there without being one.
+
+    :param why: the same for people.
+    :param shows: (column, value): a row with this value counts, a row with another one does not.
+    :param has: where that column is null, a row with a value in one of these counts.
+    """
+
+    why: str
+    shows: tuple[str, Any] | None = None
+    has: tuple[str, ...] = ()
+
+    def of(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row counts."""
+        if self.shows is None:
+            return True
+        column, value = self.shows
+        if row.get(column) is not None:
+            return bool(row[column] == value)
+        return any(row.get(name) is not None for name in self.has)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit of the platform that a merge may pass: it is said, and nothing is held back.
+
+    :param words: what is counted.
+    :param column: the set whose elements count; without it the rows of a place count.
+    :param where: only rows with this value in this column count.
+    """
+
+    most: int
+    words: str
+    column: str = ""
+    where: tuple[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class TableRule:
+    """What a merge does with one table.
+
+    :param user: the column that holds the account.
+    :param key: the rest of the primary key, in clustering order.
+    :param columns: column -> strategy; a column that is not listed keeps the target's value and fills gaps, or comes
+        with the row that the derivation which leads unknown columns chooses.
+    :param forks: those of `columns` that only forks of the platform have.
+    :param derive: what follows from several columns, applied in this order.
+    :param belongs: the place of each row; its columns may also be one set column, a row then holds many places.
+    :param gives: the account's rows tell which places of that kind it touched; other tables' rows are found through them.
+    :param unseen: in words, the rows of an account that no such place leads to; empty where the places lead to all.
+    :param looks: other tables' rows that the derivations need.
+    :param decides: under `skip`, where the target has a row here that counts, every table's rows of that place stay.
+    :param limits: limits of the platform that are reported when a merge passes them.
+    :param keyspace: role of the keyspace: the setting `<role>_keyspace` names it.
+    :param enrolments: each row is one enrolment: the sync events are made from these.
+    :param deactivated: what an inactive row shows, for `source_rows: deactivate`; empty where rows have no such state.
+    :param remarks: what people should know of a merged row.
+    :param last: merged after every other table.
+    :param terms: what a learner has a number of in these rows.
+    """
+
+    table: str
+    user: str
+    key: tuple[str, ...]
+    why: str
+    columns: Mapping[str, Strategy]
+    belongs: Place
+    forks: frozenset[str] = frozenset()
+    derive: tuple[Derivation, ...] = ()
+    gives: bool = False
+    unseen: str = ""
+    looks: tuple[Look, ...] = ()
+    decides: Counts | None = None
+    limits: tuple[Limit, ...] = ()
+    keyspace: str = "courses"
+    enrolments: bool = False
+    deactivated: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[Remark, ...] = ()
+    last: bool = False
+    terms: tuple[Term, ...] = ()
+    examples: tuple[Example, ...] = ()
+
+    def strategy(self, column: str) -> Strategy:
+        """The strategy of a column, also of one that no rule knows."""
+        return self.columns.get(column, keep_target_fill_gaps)
+
+    def derivations(self, columns: Iterable[str]) -> tuple[Derivation, ...]:
+        """The derivations for rows with these columns: those that lead unknown ones too do so."""
+        unknown = tuple(sorted(column for column in columns if column not in self.columns))
+        return tuple(d.widen(unknown) if unknown and d.widen else d for d in self.derive)
+
+    @property
+    def collects(self) -> bool:
+        """A row holds a set of places; its key names none."""
+        return not set(self.belongs.columns) <= set(self.key)
+
+    @property
+    def needs_values(self) -> bool:
+        """A row without a value says nothing: a set of places, numbers that follow from other tables' rows."""
+        return self.collects or bool(self.looks)
+
+    def place(self, key: Key) -> tuple[Any, ...]:
+        """The place that a key belongs to."""
+        return self.belongs.of(dict(zip(self.key, key, strict=True)))

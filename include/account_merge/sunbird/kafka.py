@@ -1,0 +1,322 @@
+"""Kafka: nothing is taken before it is committed by the caller, and nothing counts as sent before the broker said so.
+
+The consumer group is used without joining it: offsets are read and committed, partitions assigned by hand, so that
+no run waits for another one and a killed one leaves no member behind. The only module that knows confluent_kafka.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NoReturn, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+from confluent_kafka.admin import AdminClient
+
+from account_merge.errors import TransientError
+from account_merge.settings import Settings
+from account_merge.sunbird import kafka_options
+from account_merge.sunbird.events import Message as Message
+from account_merge.sunbird.kafka_errors import (
+    NO_COORDINATOR,
+    NO_RIGHTS,
+    PERMANENT,
+    UNSETTLED,
+    away,
+    bad_option,
+    group_in_use,
+    refused,
+    topic_missing,
+)
+
+_Client = TypeVar("_Client")
+_Answer = TypeVar("_Answer")
+
+
+class Topics:
+    """Consume and produce; a context manager that connects when first asked and closes what it opened."""
+
+    def __init__(self, settings: Settings, log: logging.Logger | None = None) -> None:
+        self._settings, self._log = settings, log or logging.getLogger(__name__)
+        self._patience = min(10.0, settings.delivery_timeout_seconds)
+        self._consumer: Consumer | None = None
+        self._producer: Producer | None = None
+        self._topics: set[str] = set()
+        self._positions: dict[tuple[str, int], int] = {}
+        self._no_rights: KafkaError | None = None
+
+    def __enter__(self) -> Topics:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; what was not acknowledged has been reported by `publish` already."""
+        consumer, self._consumer, self._producer = self._consumer, None, None
+        if consumer is not None:
+            consumer.close()
+
+    def lag(self) -> int:
+        """Count messages past the group's committed offset, lost ones included; consumes nothing, joins nothing."""
+        return sum(max(0, high - (low if committed is None else committed))
+                   for committed, low, high in self._standing().values())  # fmt: skip
+
+    def lost(self) -> list[tuple[int, int, int]]:
+        """List (partition, committed, low): the topic deleted messages low - committed before anybody claimed them."""
+        return [(partition, committed, low) for partition, (committed, low, _) in self._standing().items()
+                if committed is not None and committed < low]  # fmt: skip
+
+    def ensure_cutover(self) -> None:
+        """Refuse while the group has members: the retired job still runs, and both would move the same totals."""
+        group = self._settings.consumer_group
+        admin = self._open(AdminClient, kafka_options.common(self._settings))
+        ask = partial(admin.describe_consumer_groups, [group], request_timeout=min(2.0, self._patience))
+        try:
+            found = self._settled(lambda: ask()[group].result(), NO_COORDINATOR)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return
+            self._fail(error.args[0], f"Consumer group {group} could not be described")
+        if found.members:
+            raise group_in_use(group, sorted({f"{member.client_id} on {member.host}" for member in found.members}))
+
+    def read_new(self, limit: int, timeout: float) -> list[Message]:
+        """Read at most `limit` messages from the committed offsets (new group: the earliest); [] means none is due."""
+        topic = self._settings.merge_topic
+        starts = {p: committed if committed is not None and low <= committed <= high else low
+                  for p, (committed, low, high) in self._standing().items()}  # fmt: skip
+        messages, ended = self._read(topic, starts, limit, timeout, None)
+        if not messages and not ended:
+            raise self._away(f"Topic {topic} gave nothing within {timeout:g} s although more is due. "
+                             "Nothing was claimed; the events wait in Kafka")  # fmt: skip
+        return messages
+
+    def positions(self) -> dict[tuple[str, int], int]:
+        """Return what to commit after `read_new`: also past transactions' markers and messages that are deleted."""
+        return dict(self._positions)
+
+    def commit(self, next_offsets: Mapping[tuple[str, int], int]) -> None:
+        """Commit synchronously the offsets to read next; one that is behind the committed offset is left out."""
+        standing = self._standing() if next_offsets else {}
+        ahead = []
+        for (topic, partition), offset in next_offsets.items():
+            committed, _, high = standing.get(partition, (None, 0, 0))
+            # A committed offset past the end is of an earlier topic of this name: it holds nothing back.
+            if committed is None or offset > committed or committed > high:
+                ahead.append(TopicPartition(topic, partition, offset))
+        if not ahead:
+            return
+        doing = f"Offsets of {self._settings.merge_topic} could not be committed; the events will be read again"
+        with self._doing(doing):
+            for entry in self._consuming().commit(offsets=ahead, asynchronous=False) or []:
+                if entry.error:
+                    self._fail(entry.error, doing)
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        """Return each partition's end: what is published from now on stands there or later."""
+        return {partition: high for partition, (_, high) in self._watermarks(topic).items()}
+
+    def read(self, topic: str, since: Mapping[int, int] | None = None, timeout: float = 10.0) -> list[Message]:
+        """Read a topic from these offsets (else its beginning) to its end of this moment, or raise: never a part."""
+        marks = self._watermarks(topic)
+        starts = {p: max(low, min((since or {}).get(p, low), high)) for p, (low, high) in marks.items()}
+        messages, ended = self._read(topic, starts, None, timeout, {p: high for p, (_, high) in marks.items()})
+        if not ended:
+            raise self._away(f"Topic {topic} could not be read to its end within {timeout:g} s")
+        return sorted(messages, key=lambda m: (m.timestamp_ms, m.partition, m.offset))
+
+    def _read(
+        self, topic: str, starts: Mapping[int, int], limit: int | None, timeout: float, ends: Mapping[int, int] | None
+    ) -> tuple[list[Message], bool]:  # fmt: skip
+        """Return messages and whether the end (the given one, else as it comes) was reached on every partition."""
+        consumer, deadline = self._consuming(), time.monotonic() + timeout
+        messages: list[Message] = []
+        open_ = {p for p, start in starts.items() if ends is None or start < ends[p]}
+        doing = f"Topic {topic} could not be read"
+        try:
+            with self._doing(doing):
+                consumer.assign([TopicPartition(topic, p, starts[p]) for p in open_])
+                while open_ and (limit is None or len(messages) < limit):
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        break
+                    room = 1000 if limit is None else min(1000, limit - len(messages))
+                    for got in consumer.consume(room, timeout=min(left, 0.05)):
+                        error, partition = got.error(), got.partition()
+                        if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                            open_.discard(partition or 0)
+                        elif error is not None and error.name() in PERMANENT:
+                            self._fail(error, doing)
+                        elif error is not None:  # a broken connection is mended by the client, until the deadline
+                            self._log.info("Reading %s was interrupted: %s", topic, error.str())
+                        elif ends is None or (got.offset() or 0) < ends[partition or 0]:
+                            messages.append(_message(got))
+                        else:
+                            open_.discard(partition or 0)
+                if ends is None:
+                    self._positions = {(topic, p): max(0, start) for p, start in starts.items()}
+                    for place in consumer.position([TopicPartition(topic, p) for p in starts]):
+                        if place.offset >= 0:
+                            self._positions[topic, place.partition] = place.offset
+        finally:
+            consumer.unassign()
+        return messages, not open_
+
+    def _standing(self) -> dict[int, tuple[int | None, int, int]]:
+        """Per partition of the merge topic: committed offset of the group (None without one), low and high mark."""
+        topic = self._settings.merge_topic
+        marks = self._watermarks(topic)
+        doing = f"The offsets that group {self._settings.consumer_group} committed are not to be had"
+
+        def ask() -> dict[int, int | None]:
+            entries = self._consuming().committed([TopicPartition(topic, p) for p in marks], timeout=self._patience)
+            if wrong := next((entry.error for entry in entries if entry.error), None):
+                raise KafkaException(wrong)
+            return {entry.partition: entry.offset if entry.offset >= 0 else None for entry in entries}
+
+        with self._doing(doing):
+            committed = self._settled(ask, NO_COORDINATOR)
+        return {p: (committed.get(p), low, high) for p, (low, high) in marks.items()}
+
+    def _settled(self, ask: Callable[[], _Answer], passing: frozenset[str]) -> _Answer:
+        """Ask again while the answer is an error that passes within a moment, as long as we wait for any answer."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return ask()
+            except KafkaException as error:
+                if error.args[0].name() not in passing or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
+
+    def _watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
+        doing = f"Offsets of topic {topic} are not to be had"
+        marks: dict[int, tuple[int, int]] = {}
+        with self._doing(doing):
+            found = self._consuming().list_topics(topic, timeout=self._patience).topics[topic]
+            if found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise topic_missing([topic], f"{doing}.")
+            if found.error is not None:
+                self._fail(found.error, doing)
+            for partition in sorted(found.partitions):
+                marks[partition] = self._marks_of(TopicPartition(topic, partition), doing)
+        return marks
+
+    def _marks_of(self, place: TopicPartition, doing: str) -> tuple[int, int]:
+        ask = partial(self._consuming().get_watermark_offsets, place, timeout=self._patience)
+        answer: tuple[int, int] | None = self._settled(ask, UNSETTLED)
+        if answer is None:
+            raise self._away(doing)
+        return answer
+
+    def publish(self, messages: Iterable[tuple[str, bytes | None, bytes]]) -> int:
+        """Publish all and return their number once the brokers acknowledged each one; else raise, saying how many were.
+
+        What could not be told delivered may be there all the same: publish the whole again, the bytes are the same.
+        """
+        delivered, sent, failures = 0, 0, list[KafkaError]()
+
+        def on_delivery(error: KafkaError | None, _: KafkaMessage) -> None:
+            nonlocal delivered
+            if error is None:
+                delivered += 1
+            else:
+                failures.append(error)
+
+        try:
+            for topic, key, value in messages:
+                self._ensure_topic(topic)
+                self._produce(topic, key, value, on_delivery)
+                sent += 1
+                if failures:
+                    break
+        except KafkaException as error:
+            failures.insert(0, error.args[0])
+        except BufferError:
+            self._log.info("The queue to the brokers stayed full for %s s", self._settings.delivery_timeout_seconds)
+        # The client itself gives a message up at the deadline; the second more lets that answer come through.
+        left = self._producing().flush(self._settings.delivery_timeout_seconds + 1.0) if sent else 0
+        if failures or left:
+            self._producer = None  # an idempotent producer that lost a message may be unable to go on
+            first = next((e for e in failures if e.name() in PERMANENT), failures[0] if failures else None)
+            doing = f"Publishing stopped: {delivered} of at least {max(sent, delivered + 1)} messages were delivered"
+            if first is None:
+                raise self._away(doing)
+            self._fail(first, doing)
+        return delivered
+
+    def _produce(self, topic: str, key: bytes | None, value: bytes, on_delivery: Any) -> None:
+        producer, deadline = self._producing(), time.monotonic() + self._settings.delivery_timeout_seconds
+        while True:
+            try:
+                producer.produce(topic, value=value, key=key, on_delivery=on_delivery)
+                producer.poll(0)
+                return
+            except BufferError:
+                if time.monotonic() > deadline:
+                    raise
+                producer.poll(0.1)
+
+    def _ensure_topic(self, topic: str) -> None:
+        # The client would wait half a minute for an unknown topic, or have the broker create one with a typing error.
+        if topic in self._topics:
+            return
+        with self._doing(f"Publishing to {topic} could not begin; nothing went there"):
+            self._topics = set(self._producing().list_topics(timeout=self._patience).topics)
+        if topic not in self._topics:
+            raise topic_missing([topic], "Publishing stopped; nothing went to that topic.")
+
+    def health(self) -> str:
+        """Say which cluster answers; raise when none does or when topics that we read or write are missing."""
+        wanted = set(self._settings.topics())
+        with self._doing("Kafka did not answer"):
+            found = self._consuming().list_topics(timeout=self._patience)
+        missing = sorted(wanted - set(found.topics))
+        if missing:
+            raise topic_missing(missing, f"Kafka answers ({len(found.brokers)} broker(s)).")
+        return f"{len(found.brokers)} broker(s), topics {', '.join(sorted(wanted))}"
+
+    def _consuming(self) -> Consumer:
+        self._consumer = self._consumer or self._open(Consumer, kafka_options.consumer(self._settings))
+        return self._consumer
+
+    def _producing(self) -> Producer:
+        if self._producer is None:
+            self._producer = self._open(Producer, kafka_options.producer(self._settings))
+        return self._producer
+
+    def _open(self, client: Callable[..., _Client], options: dict[str, Any]) -> _Client:
+        try:
+            return client(options | {"error_cb": self._remember}, logger=self._log)
+        except KafkaException as error:
+            raise bad_option(error.args[0].str()) from None
+
+    def _remember(self, error: KafkaError) -> None:
+        if error.name() in NO_RIGHTS:
+            self._no_rights = error
+
+    def _away(self, doing: str) -> TransientError:
+        return away(doing, self._settings.kafka_bootstrap_servers)
+
+    @contextmanager
+    def _doing(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except KafkaException as error:
+            self._fail(error.args[0], what)
+
+    def _fail(self, error: KafkaError, doing: str) -> NoReturn:
+        error, self._no_rights = self._no_rights or error, None
+        if error.name() in PERMANENT:
+            raise refused(doing, f"{error.name()}: {error.str()}")
+        raise self._away(f"{doing} ({error.str()})")
+
+
+def _message(got: KafkaMessage) -> Message:
+    place = got.topic() or "", got.partition() or 0, got.offset() or 0
+    return Message(*place, got.timestamp()[1], got.key(), got.value())

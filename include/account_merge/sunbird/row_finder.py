@@ -1,0 +1,287 @@
+"""Row sources: how an account's rows of a table are found, always sorted by key; what cannot be found is named.
+
+The first of these that leads to all of them: the account's own partition; an index on the account; a list of keys (the
+places that either account touched, with their parts); a scan, where the operator gave leave. Names no table.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain, groupby, islice
+from pathlib import Path
+from typing import Any
+
+from account_merge.cursor import ascending
+from account_merge.errors import NeedsAttention
+from account_merge.model import Key, Row
+from account_merge.rules import RULES, Look, Place, TableRule
+from account_merge.settings import SETTINGS, Settings
+from account_merge.sunbird.schema import Tables, TableSchema
+from account_merge.sunbird.store import Store, batched
+from account_merge.values import usable
+
+Values = tuple[Any, ...]
+#: Rows of one account and table that are held at once to be sorted: some 100 MB of the widest rows of the platform.
+MOST_SORTED = 50_000
+
+
+class Sources:
+    """Finds the rows of some accounts.
+
+    :param accounts: places that any of them touched lead to the rows of all.
+    """
+
+    def __init__(self, store: Store, tables: Tables, settings: Settings, accounts: Sequence[str]) -> None:
+        self._store, self._tables, self._settings = store, tables, settings
+        self._accounts = tuple(accounts)
+        self._scanned: dict[str, dict[str, list[Key]]] = {}
+        self._unseen: dict[str, str] = {}
+        self._touched: dict[tuple[str, str], frozenset[Values]] = {}
+
+    # --- rows -----------------------------------------------------------------------------------------------------
+    def rows(self, rule: TableRule, account: str) -> Iterator[Row]:
+        """An account's rows of a table that this cluster has, sorted by key.
+
+        :raises NeedsAttention: the table's key cannot be reached from what is known.
+        """
+        schema = self._tables.schemas[rule.table]
+        way = self.way(rule)
+        if way == "partition":
+            pages = self._store.pages(schema, {schema.user.logical: account})
+            yield from pages if schema.lies_by(rule.key, [schema.user.logical]) else self._sorted(schema, pages)
+        elif way == "index":
+            # Rows of an account that its partition does not hold together are few.
+            yield from sorted(self._store.pages(schema, {schema.user.logical: account}), key=lambda row: row.key)
+        elif way == "scan":
+            for keys in batched(self._scan(rule, schema)[account], self._settings.page_rows):
+                found = self._store.rows_by_key(schema, account, keys)
+                yield from (found[key] for key in keys if key in found)
+        else:
+            lists = (self._store.pages(schema, known) for known in self._key_list(rule, schema, account))
+            pages = chain.from_iterable(lists)
+            yield from pages if self._list_lies_by_key(rule, schema) else self._sorted(schema, pages)
+
+    def _list_lies_by_key(self, rule: TableRule, schema: TableSchema) -> bool:
+        """Whether the rows of a list of keys come in the order of the rule's key: first the places', then Cassandra's."""
+        known = _needed(schema)
+        led = [c for c in rule.belongs.columns if c in known]
+        left = [c for c in rule.key if c not in known]
+        leads = rule.belongs.columns[: len(led)] == tuple(led)
+        by_key = [*led, *left] == [c for c in rule.key if c not in rule.belongs.constants or c not in known]
+        return leads and by_key and schema.lies_by(left, known)
+
+    @staticmethod
+    def _sorted(schema: TableSchema, found: Iterable[Row]) -> list[Row]:
+        """Rows that do not come in the order of the rule's key, put in order.
+
+        :raises NeedsAttention: there are too many to hold them at once.
+        """
+        rows = list(islice(found, MOST_SORTED + 1))
+        if len(rows) > MOST_SORTED:
+            raise NeedsAttention(
+                "UNKNOWN_KEY",
+                f"rows of {schema.full_name} do not lie in the order of the rule's key, and an account has more than the "
+                f"{MOST_SORTED} that are sorted in memory",
+                "Copy the table into one that has the key of docs/rules.md, and name that in ACCOUNT_MERGE_TABLE_NAMES; or "
+                "leave the table out of the merge's tables.",
+            )
+        return sorted(rows, key=lambda row: row.key)
+
+    def way(self, rule: TableRule) -> str:
+        """How the rows of a table that this cluster has are found: partition, index, scan or keys."""
+        schema = self._tables.schemas[rule.table]
+        if schema.by_account:
+            return "partition"
+        if schema.user.logical in schema.indexed:
+            return "index"
+        return "scan" if rule.table in self._settings.scan_tables and self._out_of_reach(rule) else "keys"
+
+    def note(self, rule: TableRule) -> str:
+        """What of a table is not moved or not looked for, and why; empty when all of it is."""
+        schema = self._tables.of(rule)
+        unmoved = [f"column {name} is not moved: {why}" for name, why in schema.unmoved.items()] if schema else []
+        return "; ".join(filter(None, (*unmoved, self.unseen(rule))))
+
+    def unseen(self, rule: TableRule) -> str:
+        """What of a table is not looked for, with the remedy; empty when every row is found."""
+        schema = self._tables.of(rule)
+        words = self._out_of_reach(rule) if schema and self.way(rule) == "keys" else ""
+        if not words or schema is None:
+            return ""
+        options = [f"an index on {schema.name} ({schema.user.actual})"]
+        options += [_variable(name) for name in (rule.belongs.parts, rule.belongs.listed) if name]
+        options.append(f"{rule.table} in {_variable('scan_tables')}")
+        return f"not looked for: {words} (what leads to them: {', '.join(options[:-1])} or {options[-1]})"
+
+    def _out_of_reach(self, rule: TableRule) -> str:
+        """In words, what the list of keys cannot lead to; empty when it leads to every row."""
+        if rule.table not in self._unseen:
+            self._unseen[rule.table] = self._beyond_the_list(rule)
+        return self._unseen[rule.table]
+
+    def _beyond_the_list(self, rule: TableRule) -> str:
+        if self._listed(rule.belongs):
+            return ""
+        parts = self._parts(rule.belongs)
+        if not rule.unseen or parts is None:
+            return rule.unseen
+        missing = sum(1 for whole, _ in groupby(v[0] for v in self.places(rule.belongs)) if whole not in parts)
+        file = Path(getattr(self._settings, rule.belongs.parts)).name
+        return f"{rule.unseen} ({rule.belongs.kind}s that {file} does not name: {missing})" if missing else ""
+
+    def _scan(self, rule: TableRule, schema: TableSchema) -> dict[str, list[Key]]:
+        """The keys of every account of this merge, from one reading of the whole table's keys."""
+        if rule.table not in self._scanned:
+            found: dict[str, list[Key]] = {account: [] for account in self._accounts}
+            for account, *key in self._store.values(schema, (schema.user.logical, *schema.key), {}):
+                if account in found:
+                    found[account].append(tuple(key))
+            self._scanned[rule.table] = {account: sorted(keys) for account, keys in found.items()}
+        return self._scanned[rule.table]
+
+    # --- lists of keys ----------------------------------------------------------------------------------------------
+    def places(self, place: Place) -> Iterator[Values]:
+        """Every place of a kind that an account of this merge touched, sorted, once each."""
+        streams = [
+            self._given(rule, schema, account)
+            for rule in RULES
+            if rule.gives and rule.belongs.kind == place.kind and (schema := self._tables.of(rule)) is not None
+            for account in self._accounts
+        ]
+        checked = (ascending(((values,) for values in stream), f"{place.kind}s of an account") for stream in streams)
+        for (values,), _ in groupby(heapq.merge(((values,) for values in self._listed(place)), *checked)):
+            yield values
+
+    def _given(self, rule: TableRule, schema: TableSchema, account: str) -> Iterator[Values]:
+        found = self._store.values(schema, rule.belongs.columns, {schema.user.logical: account})
+        if rule.collects:
+            yield from ((value,) for (held,) in found for value in sorted(held or ()))
+        elif schema.lies_by(rule.belongs.columns, [schema.user.logical]):
+            yield from found
+        else:
+            yield from sorted(set(found))
+
+    def _listed(self, place: Place) -> list[Values]:
+        return sorted({(value,) for value in getattr(self._settings, place.listed)}) if place.listed else []
+
+    def _with_parts(self, place: Place) -> Iterator[Values]:
+        parts = self._parts(place)
+        if not parts:
+            return self.places(place)
+        pairs = ((part, *rest) for whole, *rest in self.places(place) for part in (whole, *parts.get(whole, ())))
+        return iter(sorted(set(pairs)))
+
+    def _key_list(self, rule: TableRule, schema: TableSchema, account: str) -> Iterator[dict[str, Any]]:
+        """What the leading key columns are for each place, as far as the key needs it, once each."""
+        needed = _needed(schema)
+        asked: set[Values] = set()
+        for values in self._with_parts(rule.belongs):
+            known = {**rule.belongs.bind(values), schema.user.logical: account}
+            if not known.keys() >= set(needed):
+                raise NeedsAttention(
+                    "UNKNOWN_KEY",
+                    f"rows of {schema.full_name} cannot be found by account: its key begins with {', '.join(needed)}",
+                    f"Create an index on its column {schema.user.actual}, then clear the task.",
+                )
+            wanted = tuple(known[column] for column in needed)
+            if wanted not in asked:
+                asked.add(wanted)
+                yield dict(zip(needed, wanted, strict=True))
+
+    def _parts(self, place: Place) -> dict[str, list[str]] | None:
+        """The configured parts of each whole; None when none are configured."""
+        path = getattr(self._settings, place.parts) if place.parts else ""
+        return _read_parts(path, _variable(place.parts), _changed(path, _variable(place.parts))) if path else None
+
+    # --- under `skip` -----------------------------------------------------------------------------------------------
+    def stays(self, rule: TableRule, kept: frozenset[Values]) -> Callable[[Key], bool]:
+        """Whether a key's row stays as the target has it, because it belongs to one of the places `kept`."""
+        if not kept or rule.collects:
+            return lambda key: False
+        if not rule.belongs.parts:
+            return lambda key: rule.place(key) in kept
+        # A part belongs to its whole, which the rest of the place tells: a unit's row names the course's batch.
+        wholes, rests = frozenset(self.places(rule.belongs)), {place[1:] for place in kept}
+
+        def stays(key: Key) -> bool:
+            place = rule.place(key)
+            return place in kept or (place not in wholes and place[1:] in rests)
+
+        return stays
+
+    # --- looking at other tables ------------------------------------------------------------------------------------
+    def look(self, look: Look, account: str, place: Values | None) -> Iterator[Any]:
+        """What an account's rows of another table show, in one place or (None) in all."""
+        other = next(rule for rule in RULES if rule.table == look.table)
+        schema = self._tables.of(other)
+        if schema is None:
+            return
+        names = [*look.collect, *([look.where[0]] if look.where else [])]
+        width = len(look.collect)
+        for row in self._shown(other, schema, account, names, place):
+            if look.where is None or row[width] == look.where[1]:
+                named = tuple(map(usable, row[:width]))
+                if named[0] is not None:
+                    yield named[0] if width == 1 else named
+
+    def touches(self, rule: TableRule, account: str, place: Values | None) -> bool:
+        """Whether an account may have rows of a table in a place: where one reading tells all of its places, they do."""
+        schema = self._tables.of(rule)
+        if schema is None or place is None or self.way(rule) not in ("partition", "index"):
+            return schema is not None
+        if (rule.table, account) not in self._touched:
+            found = self._store.values(schema, rule.belongs.columns, {schema.user.logical: account})
+            named = (dict(zip(rule.belongs.columns, values, strict=True)) for values in found)
+            self._touched[rule.table, account] = frozenset(rule.belongs.of(known) for known in named)
+        return place in self._touched[rule.table, account]
+
+    def _shown(
+        self, rule: TableRule, schema: TableSchema, account: str, names: Sequence[str], place: Values | None
+    ) -> Iterator[Values]:
+        if place is None:
+            for row in self.rows(rule, account):
+                shown = {**dict(zip(rule.key, row.key, strict=True)), **row.values}
+                yield tuple(shown.get(name) for name in names)
+            return
+        known = {**rule.belongs.bind(place), schema.user.logical: account}
+        leading = {c: known[c] for c in (*schema.partition, *schema.clustering) if c in known}
+        yield from self._store.values(schema, names, leading)
+
+
+def _needed(schema: TableSchema) -> list[str]:
+    """The leading key columns that must be known to read an account's rows."""
+    order = [*schema.partition, *schema.clustering]
+    return order[: max(order.index(schema.user.logical) + 1, len(schema.partition))]
+
+
+def _variable(name: str) -> str:
+    return next((row.env for row in SETTINGS if row.field == name), "")
+
+
+def _changed(path: str, variable: str) -> int:
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError as error:
+        raise _bad_parts(variable, path, "cannot be read") from error
+
+
+@lru_cache(maxsize=4)
+def _read_parts(path: str, variable: str, changed: int) -> dict[str, list[str]]:
+    """Reads the file once for each time that it changes."""
+    try:
+        parts = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _bad_parts(variable, path, "is no JSON file that can be read") from error
+    lists = parts.values() if isinstance(parts, dict) else [None]
+    if not all(isinstance(units, list) and all(isinstance(unit, str) for unit in units) for units in lists):
+        raise _bad_parts(variable, path, "is not an object of lists of texts")
+    return dict(parts)
+
+
+def _bad_parts(variable: str, path: str, problem: str) -> NeedsAttention:
+    return NeedsAttention(
+        "BAD_HIERARCHY", f"{variable}: {path} {problem}", f"Mend the file or clear {variable}; then clear the task."
+    )

@@ -1,0 +1,86 @@
+"""A change as CQL: absolute values, each at its own timestamp and for as long as it lives. Pure: prepares and sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from account_merge.model import Change, Write
+from account_merge.sunbird.schema import Column, TableSchema
+from account_merge.values import Unreadable
+
+Assignment = tuple[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement with its values.
+
+    :param idempotent: it may be sent twice; a list that is written twice at one timestamp is there twice.
+    """
+
+    cql: str
+    values: tuple[Any, ...]
+    idempotent: bool = True
+
+
+def statements(schema: TableSchema, account: str, change: Change, now: float, attempt: int = 0) -> Iterator[Statement]:
+    """One statement for each timestamp and end of a change; a list takes its timestamp + `attempt`.
+
+    :param now: seconds since the epoch, from which a cell that expires counts.
+    """
+    place = schema.bind(account, change.key)
+    order = [*schema.partition, *schema.clustering]
+    names = [f'"{schema.column(c).actual}"' for c in order]
+    keys = tuple(place[c] for c in order)
+    where = " AND ".join(f"{name} = ?" for name in names)
+    if change.create:
+        # A row without a value still exists: only INSERT leaves the marker that says so.
+        marks = ", ".join("?" for _ in order)
+        cql = f"INSERT INTO {schema.full_name} ({', '.join(names)}) VALUES ({marks}) USING TIMESTAMP ?"
+        yield Statement(cql, (*keys, change.create))
+    if change.delete:
+        yield Statement(f"DELETE FROM {schema.full_name} USING TIMESTAMP ? WHERE {where}", (change.delete, *keys))
+    together: dict[tuple[int, int], list[tuple[Assignment, str]]] = {}
+    for name in sorted(change.writes):
+        column = schema.columns[name]
+        for timestamp, seconds, assignment in _assignments(column, change.writes[name], now, attempt):
+            together.setdefault((timestamp, seconds), []).append((assignment, column.kind))
+    for (timestamp, seconds), found in sorted(together.items()):
+        sets = ", ".join(cql for (cql, _), _ in found)
+        ends = (" AND TTL ?", (seconds,)) if seconds else ("", ())
+        cql = f"UPDATE {schema.full_name} USING TIMESTAMP ?{ends[0]} SET {sets} WHERE {where}"
+        values = tuple(value for (_, values), _ in found for value in values)
+        yield Statement(cql, (timestamp, *ends[1], *values, *keys), all(kind != "list" for _, kind in found))
+
+
+def _assignments(column: Column, write: Write, now: float, attempt: int) -> Iterator[tuple[int, int, Assignment]]:
+    """(timestamp, TTL in seconds or 0, assignment). A bound null is a tombstone: here it means to delete the cell."""
+    quoted = f'"{column.actual}"'
+    if column.kind not in ("map", "set") or (write.value is None and not write.remove):
+        seconds = int(write.expires - now) if write.expires else 0
+        gone = bool(write.expires) and seconds < 1
+        timestamp = write.timestamp + (attempt if column.kind == "list" else 0)
+        yield timestamp, 0 if gone else seconds, (f"{quoted} = ?", (None if gone else write.value,))
+        return
+    put: Mapping[Any, Any] = write.value if column.kind == "map" else dict.fromkeys(write.value or ())
+    times = {element: write.later.get(element, write.timestamp) for element in (*write.remove, *(put or {}))}
+    for timestamp in sorted(set(times.values())):
+        here = {e: (put or {}).get(e) for e, t in times.items() if t == timestamp}
+        for assignment in _elements(column.kind, quoted, here, write.remove):
+            yield timestamp, 0, assignment
+
+
+def _elements(kind: str, quoted: str, here: Mapping[Any, Any], remove: frozenset[Any]) -> Iterator[Assignment]:
+    """Replacing a map or set leaves a range tombstone behind; adding and removing elements does not.
+
+    Cassandra reads what comes as a collection, and refuses one with a text that is not UTF-8: it is put by itself.
+    """
+    odd = {e for e, v in here.items() if kind == "map" and (isinstance(e, Unreadable) or isinstance(v, Unreadable))}
+    if gone := {e for e in here if e in remove} - odd:
+        yield f"{quoted} = {quoted} - ?", (gone,)
+    if put := {e: v for e, v in here.items() if e not in remove and e not in odd}:
+        yield f"{quoted} = {quoted} + ?", (put if kind == "map" else set(put),)
+    for element in sorted(odd, key=str):
+        yield f"{quoted}[?] = ?", (element, None if element in remove else here[element])

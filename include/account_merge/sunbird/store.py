@@ -1,0 +1,323 @@
+"""Learners' tables: read sorted pages with write times, write absolute values at a given timestamp.
+
+Plain statements only (a conditional write takes no timestamp). With cells.py and journal the only modules that know the driver.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
+from typing import Any, TypeVar
+
+from cassandra import ConsistencyLevel
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.policies import (
+    DCAwareRoundRobinPolicy,
+    ExponentialReconnectionPolicy,
+    FallthroughRetryPolicy,
+    TokenAwarePolicy,
+)
+from cassandra.query import BatchStatement, BatchType, PreparedStatement
+
+from account_merge.connection.cells import Handler, bind
+from account_merge.connection.driver_errors import DRIVER_ERRORS, driver_error
+from account_merge.errors import MergeError, NeedsAttention, TransientError
+from account_merge.model import Change, Key, Row
+from account_merge.settings import Settings
+from account_merge.sunbird.schema import TableSchema
+from account_merge.sunbird.statements import statements
+from account_merge.values import Unreadable, key_part, plain
+
+T = TypeVar("T")
+_NARROW_PAGE = 5000  # rows of a page without wide columns: measured best for reading
+_LOOK_AGAIN = 10.0  # s between two looks for a server that is away, at most
+_WINDOW = 16  # requests in flight: measured best for small batches on two cores
+
+
+def connect(settings: Settings) -> tuple[Cluster, Session]:
+    """An open session with one data centre: LOCAL_QUORUM, SERIAL for leases across all, token-aware, no driver retries.
+
+    Nagle's algorithm is switched off: with it every request above 4 KiB costs 44 ms.
+
+    :raises TransientError: no contact point answered.
+    :raises NeedsAttention: the data centre is not named and there are several, or there is none of that name; the user
+        or the password is not accepted.
+    """
+    # Without a name the policy takes the data centre of the first contact point that answers.
+    policy = DCAwareRoundRobinPolicy(settings.cassandra_local_dc)
+    profile = ExecutionProfile(
+        load_balancing_policy=TokenAwarePolicy(policy),
+        # A list written twice at one timestamp is there twice: the driver must never retry on its own.
+        retry_policy=FallthroughRetryPolicy(),
+        consistency_level=ConsistencyLevel.LOCAL_QUORUM,
+        serial_consistency_level=ConsistencyLevel.SERIAL,
+        request_timeout=settings.cassandra_request_timeout_seconds,
+    )
+    auth = (
+        PlainTextAuthProvider(settings.cassandra_username, settings.cassandra_password)
+        if settings.cassandra_username
+        else None
+    )
+    cluster = Cluster(
+        list(settings.cassandra_contact_points),
+        port=settings.cassandra_port,
+        auth_provider=auth,
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+        connect_timeout=settings.cassandra_request_timeout_seconds,
+        # The driver's own two seconds are too few to read the schema from a server that is busy.
+        control_connection_timeout=settings.cassandra_request_timeout_seconds,
+        # The driver's own policy looks for a lost server ever more rarely, up to every 10 minutes, and in the end never.
+        reconnection_policy=ExponentialReconnectionPolicy(0.5, _LOOK_AGAIN, max_attempts=None),
+    )
+    try:
+        session = cluster.connect()
+    except DRIVER_ERRORS as error:
+        there = _data_centres(cluster)  # in which the driver looked for hosts of the named one
+        cluster.shutdown()
+        check_data_centre(there, settings)
+        raise driver_error("connect", error, settings) from error
+    try:
+        check_data_centre(_data_centres(cluster), settings)
+    except NeedsAttention:
+        cluster.shutdown()
+        raise
+    session.client_protocol_handler = Handler
+    return cluster, session
+
+
+def _data_centres(cluster: Cluster) -> list[str]:
+    return sorted({host.datacenter for host in cluster.metadata.all_hosts() if host.datacenter})
+
+
+def check_data_centre(there: Sequence[str], settings: Settings) -> None:
+    """Refuse a cluster of which nobody can say whom LOCAL_QUORUM asks.
+
+    :param there: the data centres that the cluster has; none where no host has answered.
+    :raises NeedsAttention: several and none is named, or the named one is not among them.
+    """
+    named = settings.cassandra_local_dc
+    if not there or named in there or (not named and len(there) == 1):
+        return
+    problem = f"there is no data centre {named}" if named else "Cassandra has several data centres and none is named"
+    raise NeedsAttention(
+        "DATA_CENTRE",
+        f"{problem}; there are {', '.join(there)}",
+        "Name the one whose rows the platform reads and writes: CASSANDRA_LOCAL_DC, or local_dc in the extra of the "
+        "Airflow connection cassandra_account_merge. Nothing was written.",
+    )
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+    """Neighbours in groups of at most `size` (itertools has it from Python 3.12 on)."""
+    iterator = iter(items)
+    while group := tuple(islice(iterator, size)):
+        yield group
+
+
+def _element_times(elements: Iterable[Any], times: Sequence[int]) -> dict[Any, int]:
+    """Element -> its write time, from the times in the order of the elements; the newest where two are one in Python."""
+    held = list(elements)
+    return dict(zip(held, times, strict=True)) if len(held) == len(times) else dict.fromkeys(held, max(times))
+
+
+class Store:
+    """Reads and writes one account's rows of a table. Every method raises what `driver_error` makes of a failure.
+
+    :param schema_changed: called when a table or column turns out to be gone.
+    """
+
+    def __init__(self, session: Session, settings: Settings, schema_changed: Callable[[], None] = lambda: None) -> None:
+        self._session = session
+        self._settings = settings
+        self._schema_changed = schema_changed
+        self._prepared: dict[str, PreparedStatement] = {}
+
+    def _told(self, doing: str, error: BaseException) -> MergeError:
+        told = driver_error(doing, error, self._settings)
+        if told.code == "SCHEMA_CHANGED":
+            self._prepared.clear()
+            self._schema_changed()
+        return told
+
+    def prepare(self, cql: str) -> PreparedStatement:
+        """A prepared statement, made once for this session."""
+        if cql not in self._prepared:
+            try:
+                self._prepared[cql] = self._session.prepare(cql)
+            except DRIVER_ERRORS as error:
+                raise self._told("prepare a statement", error) from error
+        return self._prepared[cql]
+
+    def base(self) -> int:
+        """µs: the lower of this machine's and the server's clock, less `CLOCK_MARGIN`.
+
+        :raises TransientError: the two clocks are too far apart to give timestamps an order.
+        """
+        worker = time.time() * 1000
+        server = self._one("SELECT toUnixTimestamp(now()) FROM system.local")
+        apart = abs(server - worker) / 1000
+        if apart > self._settings.max_clock_skew_seconds:
+            raise TransientError(
+                "CLOCK_SKEW",
+                f"this machine's clock and Cassandra's are {apart:.1f} s apart",
+                "Synchronise the clocks (NTP); the task is tried again.",
+            )
+        return int((min(worker, server) - self._settings.clock_margin_seconds * 1000) * 1000)
+
+    def _one(self, cql: str) -> float:
+        return float(self.fetch(self.prepare(cql), ())[0][0])
+
+    def fetch(self, statement: Any, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """All rows of one small read."""
+        try:
+            return [tuple(row) for row in self._session.execute(statement, values)]
+        except DRIVER_ERRORS as error:
+            raise self._told("answer a read", error) from error
+
+    def _select(self, schema: TableSchema, known: Sequence[str], in_column: str | None = None) -> PreparedStatement:
+        columns = [f'"{c.actual}"' for c in (*schema.key.values(), *schema.columns.values())]
+        times = [f'{c.write_time}("{c.actual}")' for c in schema.columns.values() if c.write_time]
+        lives = [f'TTL("{c.actual}")' for c in schema.columns.values() if c.expires]
+        return self._read(schema, [*columns, *times, *lives], known, in_column)
+
+    def _read(
+        self, schema: TableSchema, what: Sequence[str], known: Sequence[str], in_column: str | None = None
+    ) -> PreparedStatement:
+        where = [f'"{schema.column(name).actual}" = ?' for name in known]
+        if in_column:
+            where.append(f'"{schema.column(in_column).actual}" IN ?')
+        conditions = f" WHERE {' AND '.join(where)}" if where else ""
+        if schema.order == "falling" and set(schema.partition) <= set(known) and not in_column:
+            rising = ", ".join(f'"{schema.column(c).actual}" ASC' for c in schema.clustering)
+            conditions += f" ORDER BY {rising}"
+        return self.prepare(f"SELECT {', '.join(what)} FROM {schema.full_name}{conditions}")
+
+    def _row(self, schema: TableSchema, raw: tuple[Any, ...], base: int) -> Row:
+        keys, columns = len(schema.key), list(schema.columns)
+        cells = raw[keys : keys + len(columns)]
+        times = raw[keys + len(columns) :]
+        values = {c: plain(v) for c, v in zip(columns, cells, strict=True) if v is not None}
+        timed = [c for c in columns if schema.columns[c].write_time]
+        mortal = [c for c in columns if schema.columns[c].expires]
+        written = {c: t for c, t in zip(timed, times, strict=False) if t is not None}
+        elements = {c: _element_times(values.get(c, ()), t) for c, t in written.items() if isinstance(t, list)}
+        written |= {c: max(times.values()) for c, times in elements.items()}
+        left = {c: s for c, s in zip(mortal, times[len(timed) :], strict=True) if s is not None}
+        ends = {c: int(time.time()) + s for c, s in left.items()} if left else {}
+        read = base + int(self._settings.clock_margin_seconds * 1e6)
+        return Row(tuple(map(key_part, raw[:keys])), values, written, base, elements, ends, schema.frozen, read)
+
+    def columns(self, schema: TableSchema) -> frozenset[str]:
+        """The names of the columns that a table has at this moment."""
+        cql = "SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?"
+        return frozenset(name for (name,) in self.fetch(self.prepare(cql), (schema.keyspace, schema.name)))
+
+    def pages(self, schema: TableSchema, known: Mapping[str, Any]) -> Iterator[Row]:
+        """The rows whose key columns are `known`, page by page; a partition from its least to its greatest key.
+
+        Each page's rows carry a clock taken before the page was asked for.
+
+        :param known: the account (by its partition key or an index), or leading key columns that end with it.
+        """
+        wide = any(c.kind != "scalar" for c in schema.columns.values())
+        bound = bind(self._select(schema, list(known)), list(known.values()))
+        bound.fetch_size = max(1, self._settings.page_rows // 5) if wide else self._settings.page_rows
+        state = None
+        while True:
+            base = self.base()
+            try:
+                result = self._session.execute(bound, paging_state=state)
+                rows, state = list(result.current_rows), result.paging_state
+            except DRIVER_ERRORS as error:
+                raise self._told(f"answer a read of {schema.full_name}", error) from error
+            yield from (self._row(schema, tuple(raw), base) for raw in rows)
+            if not state:
+                return
+
+    def values(
+        self, schema: TableSchema, columns: Sequence[str], known: Mapping[str, Any]
+    ) -> Iterator[tuple[Any, ...]]:
+        """Values of some columns in the rows whose key columns are `known`; of the whole table when nothing is.
+
+        One page at a time and one request in flight, so that reading a whole table disturbs nobody.
+        """
+        statement = self._read(schema, [f'"{schema.column(c).actual}"' for c in columns], list(known))
+        bound = bind(statement, list(known.values()))
+        bound.fetch_size = _NARROW_PAGE
+        try:
+            for row in self._session.execute(bound):
+                yield tuple(plain(value) for value in row)
+        except DRIVER_ERRORS as error:
+            raise self._told(f"answer a read of {schema.full_name}", error) from error
+
+    def rows_by_key(self, schema: TableSchema, account: str, keys: Iterable[Key]) -> dict[Key, Row]:
+        """An account's rows of exactly these keys, with a clock taken before; a missing row is not in the answer."""
+        base = self.base()
+        found: dict[Key, Row] = {}
+        order = [*schema.partition, *schema.clustering]
+        # One request asks for all keys that differ only in the last clustering column, where there is one.
+        leading, final = (order[:-1], order[-1:]) if schema.clustering else (order, [])
+        several, one = self._select(schema, leading, *final), self._select(schema, order)
+        places = [schema.bind(account, key) for key in keys]
+        places.sort(key=lambda p: [p[c] for c in order])
+
+        def apart(place: Mapping[str, Any]) -> tuple[Any, ...]:
+            """Cassandra refuses a list with a text that is not UTF-8, but not the text alone."""
+            odd = any(isinstance(place[c], Unreadable) for c in final)
+            return tuple(place[c] for c in leading), tuple(place[c] for c in final) if odd else ()
+
+        requests = (
+            bind(one, [*lead, *odd]) if odd else bind(several, [*lead, *([p[c] for p in group] for c in final)])
+            for (lead, odd), group in groupby(places, key=apart)
+        )
+        for window in batched(requests, _WINDOW):
+            futures = [self._session.execute_async(request) for request in window]
+            for future in futures:
+                try:
+                    for raw in future.result():
+                        row = self._row(schema, tuple(raw), base)
+                        found[row.key] = row
+                except DRIVER_ERRORS as error:
+                    raise self._told(f"answer a read of {schema.full_name}", error) from error
+        return found
+
+    def write(self, schema: TableSchema, account: str, changes: Iterable[Change], attempt: int = 0) -> None:
+        """Puts the changes' absolute values, each at its own timestamp.
+
+        Safe to repeat with another `attempt`: scalars and elements are the same again, a list takes its timestamp +
+        `attempt`. Returns when every write is acknowledged.
+
+        :raises TransientError: an outcome is unknown; repeat with the next attempt number.
+        """
+        sent, now = [], time.time()
+        for change in changes:
+            place = schema.bind(account, change.key)
+            partition = tuple(place[c] for c in schema.partition)
+            for one in statements(schema, account, change, now, attempt):
+                prepared = self.prepare(one.cql)
+                prepared.is_idempotent = one.idempotent
+                sent.append((partition, bind(prepared, one.values)))
+        requests: list[Any] = []
+        for _, same in groupby(sent, key=lambda item: item[0]):
+            for chunk in batched(same, 50):
+                if len(chunk) == 1:
+                    requests.append(chunk[0][1])
+                    continue
+                batch = BatchStatement(BatchType.UNLOGGED)
+                for _, statement in chunk:
+                    batch.add(statement)
+                requests.append(batch)
+        for window in batched(requests, _WINDOW):
+            futures = [self._session.execute_async(request) for request in window]
+            problems: list[MergeError] = []
+            for future in futures:  # all of them: whoever looks at the rows next must not be overtaken by one of these
+                try:
+                    future.result()
+                except DRIVER_ERRORS as error:
+                    problems.append(self._told(f"acknowledge a write of {schema.full_name}", error))
+            if problems:  # an outage first: what was sent then may still arrive
+                raise min(problems, key=lambda problem: not isinstance(problem, TransientError))
