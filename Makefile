@@ -63,6 +63,7 @@ lint: $(STAMP)
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
+	@PYTHONPATH=include:plugins $(VENV)/bin/lint-imports --no-logo
 
 test: $(STAMP) ## the tests, on servers of their own on free ports
 	@$(RUN) -m pytest -q $(SIDE_BY_SIDE) -m "not long" $(addprefix --ignore tests/,$(ALONE)) || failed=1; \

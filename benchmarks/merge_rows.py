@@ -49,7 +49,7 @@ def measure(rows: int) -> None:
     name = f"bench_{uuid.uuid4().hex[:8]}"
     settings = Settings.from_env(os.environ).replace(courses_keyspace=name, journal_keyspace=f"{name}_journal")
     with Service(settings) as service:
-        service.create_journal()
+        service.journal.create()
         session = service.journal.session
         replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
         session.execute(f"CREATE KEYSPACE {name} WITH replication = {replication}")
@@ -60,9 +60,9 @@ def measure(rows: int) -> None:
                 fill(session, statement, user, rows)
             plain = floor(session, name, statement, rows)
             begun = time.perf_counter()
-            merge_id = service.open_merge(MergeRequest(("source",), "target", tables=(TABLE,)))
-            service.admit(merge_id)
-            service.merge_table(merge_id, TABLE)
+            merge_id = service.opening.open_merge(MergeRequest(("source",), "target", tables=(TABLE,)))
+            service.admission.admit(merge_id)
+            service.merging.merge_table(merge_id, TABLE)
             merged = time.perf_counter() - begun
             print(f"{rows:>9} rows   floor {plain:7.2f} s   merge {merged:7.2f} s   ratio {merged / plain:5.2f}")
         finally:

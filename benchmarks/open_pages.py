@@ -57,8 +57,10 @@ def changes(rows: int) -> Iterator[Change]:
 
 def merged(service: Service, rows: int) -> uuid.UUID:
     """A completed merge with so many rows in its log."""
-    merge_id = service.open_merge(MergeRequest((f"source-{rows}",), f"target-{rows}", tables=(TABLE,), origin="ui"))
-    service.admit(merge_id)
+    merge_id = service.opening.open_merge(
+        MergeRequest((f"source-{rows}",), f"target-{rows}", tables=(TABLE,), origin="ui")
+    )
+    service.admission.admit(merge_id)
     codec = Codec(service.tables.schemas[TABLE])
     log, group, seq = Log(service.journal, merge_id, TABLE, codec), [], 0
     for number, change in enumerate(changes(rows), 1):
@@ -68,8 +70,8 @@ def merged(service: Service, rows: int) -> uuid.UUID:
             assert log.append(seq, "changes", group[-1].key, 1, packed, counts_of("changes", group))
             last, seq, group = group[-1].key, seq + 1, []
     assert log.append(seq, "end", last, 1, [], {})
-    service.merge_table(merge_id, TABLE)
-    service.publish_sync(merge_id, publish=False)
+    service.merging.merge_table(merge_id, TABLE)
+    service.merging.publish_sync(merge_id, publish=False)
     assert service.journal.need(merge_id).state == "completed"
     return merge_id
 
@@ -111,7 +113,7 @@ def main(sizes: list[int]) -> None:
         "ACCOUNT_MERGE_USERS_KEYSPACE": f"{name}_users",
     }
     with Service(Settings.from_env(own)) as service, tempfile.TemporaryDirectory() as folder:
-        service.create_journal()
+        service.journal.create()
         session = service.journal.session
         replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
         session.execute(f"CREATE KEYSPACE {name} WITH replication = {replication}")

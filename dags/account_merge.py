@@ -47,15 +47,15 @@ def account_merge() -> None:
         if request_of(context).dry_run:
             return {"merge_id": None, "state": "preview", "note": "dry_run: nothing is opened.", "proceed": True}
         with open_service() as service:
-            return go_on(context, service.admit(open_or_confirm(context, service), context["run_id"]))
+            return go_on(context, service.admission.admit(open_or_confirm(context, service), context["run_id"]))
 
     def merge(table: str) -> dict[str, Any]:
         context = get_current_context()
         request = request_of(context)
         with open_service() as service:
             if request.dry_run:
-                return service.preview_table(request, table)
-            return go_on(context, service.merge_table(merge_id_of(context, service), table))
+                return dict(service.previews.preview_table(request, table))
+            return go_on(context, service.merging.merge_table(merge_id_of(context, service), table))
 
     @task(task_display_name="Publish sync events", execution_timeout=timedelta(minutes=30))
     def publish_sync_events() -> dict[str, Any]:
@@ -64,7 +64,7 @@ def account_merge() -> None:
         if request_of(context).dry_run:
             return {"merge_id": None, "sent": 0, "state": "preview", "note": "dry_run: nothing is published."}
         with open_service() as service:
-            return service.publish_sync(merge_id_of(context, service))
+            return dict(service.merging.publish_sync(merge_id_of(context, service)))
 
     def table_task(rule: TableRule) -> Any:
         made = task(task_id=f"merge_{rule.table}", task_display_name=f"Merge {rule.table}", doc_md=rule.why,

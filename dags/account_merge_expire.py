@@ -43,7 +43,7 @@ def account_merge_expire() -> None:
     def expire_merges() -> dict[str, int]:
         """Blanks the images of merges past the retention; answers how many, and how many were left alone."""
         with open_service() as service:
-            return service.expire(limit=100_000, seconds=900.0)
+            return service.retention.run(limit=100_000, seconds=900.0)
 
     expire_merges()
 

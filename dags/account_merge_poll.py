@@ -61,21 +61,21 @@ def account_merge_poll() -> None:
     def claim_events() -> dict[str, int]:
         """Writes each event into the journal, then commits its offset."""
         with open_service() as service:
-            return service.claim_events()
+            return service.inbox.claim()
 
     @task(task_display_name="Choose merges", trigger_rule="all_done", execution_timeout=timedelta(minutes=3))
     def choose_merges() -> list[dict[str, Any]]:
         """Lists the merges that can start, oldest first. Runs also without new events: merges may be free again."""
         context = get_current_context()
         with open_service() as service:
-            return [trigger_arguments(merge) for merge in service.choose_merges(lambda run: life_of(context, run))]
+            return [trigger_arguments(merge) for merge in service.inbox.choose(lambda run: life_of(context, run))]
 
     @task(task_display_name="Report failures", trigger_rule="all_done", execution_timeout=timedelta(minutes=3))
     def report_failures() -> dict[str, int]:
         """Publishes each failed event that the callback of its run could not publish."""
         context = get_current_context()
         with open_service() as service:
-            return service.report_failures(lambda run: run_state(context, run))
+            return service.failures.sweep(lambda run: run_state(context, run))
 
     start_merges = StartMergeOperator.partial(
         task_id="start_merges", task_display_name="Start merges", logical_date=None,

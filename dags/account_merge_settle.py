@@ -43,7 +43,7 @@ def account_merge_settle() -> None:
     def settle_merges() -> dict[str, int]:
         """Opens and does the settles that are due; answers how many had something to move."""
         with open_service() as service:
-            return service.settle()
+            return service.settling.run()
 
     settle_merges()
 

@@ -46,14 +46,14 @@ def account_merge_switch() -> None:
     @task(task_display_name="Turn the switch", execution_timeout=timedelta(minutes=5))
     def turn_switch() -> dict[str, Any]:
         """Writes the switch into the journal; answers which switches are on afterwards."""
-        from account_merge.lifecycle.pause_switch import need_reason
+        from account_merge.errors import need_reason
 
         context = get_current_context()
         params, person = context["params"], person_of(context)
         if params["action"] == "pause":
             need_reason(params["reason"] or "")  # at once, whatever servers are away
         with open_service() as service:
-            turn = service.pause if params["action"] == "pause" else service.resume
+            turn = service.switch.pause if params["action"] == "pause" else service.switch.resume
             return turn(params["tenant"] or "", person, params["reason"] or "")
 
     turn_switch()

@@ -57,8 +57,8 @@ def account_merge_undo() -> None:
         params = get_current_context()["params"]
         with open_service() as service:
             if params["dry_run"]:
-                return service.looking.preview_undo_table(undo_of(params), params["action"], table)
-            return service.undoing.table(undo_of(params), table)
+                return dict(service.previews.preview_undo_table(undo_of(params), params["action"], table))
+            return dict(service.undoing.table(undo_of(params), table))
 
     @task(task_display_name="End", execution_timeout=timedelta(minutes=30))
     def end() -> dict[str, Any]:
@@ -67,7 +67,7 @@ def account_merge_undo() -> None:
         with open_service() as service:
             if params["dry_run"]:
                 return {"merge_id": str(undo_of(params)), "sent": 0, "note": "dry_run: nothing was written."}
-            return service.undoing.finish(undo_of(params))
+            return dict(service.undoing.finish(undo_of(params)))
 
     def table_task(rule: TableRule) -> Any:
         made = task(task_id=f"undo_{rule.table}", task_display_name=f"Undo {rule.table}",

@@ -178,7 +178,7 @@ def service(settings: Settings) -> Iterator[Service]:
     from account_merge.service import Service
 
     with Service(settings) as found:
-        found.create_journal()
+        found.journal.create()
         yield found
 
 

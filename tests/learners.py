@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from account_merge.reports.report import jsonable
+from account_merge.jsonable import jsonable
 from account_merge.values import plain
 
 USER = dict.fromkeys(("user_activity_agg", "assessment_aggregator", "program_enrollment"), "user_id")

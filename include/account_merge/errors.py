@@ -35,3 +35,12 @@ class TransientError(MergeError):
 
 class NeedsAttention(MergeError):
     """The merge cannot go on without a person's decision; its leases stay held so that nothing interleaves."""
+
+
+def need_reason(reason: str) -> None:
+    """Refuses to stop merging when nobody says why; asks no server.
+
+    :raises InvalidRequest: the reason is blank.
+    """
+    if not reason.strip():
+        raise InvalidRequest("NO_REASON", "merging is not stopped without a reason", "Say why: the notes show it.")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
 from account_merge.choices import COMBINE, Choices
@@ -170,6 +172,11 @@ class Entry:
     created_at: datetime
     kept: bytes | None = None
 
+    @property
+    def seconds(self) -> float:
+        """When it was written, in seconds since the epoch; now for one that does not say."""
+        return self.created_at.replace(tzinfo=UTC).timestamp() if self.created_at else time.time()
+
 
 @dataclass(frozen=True)
 class MergeRequest:
@@ -272,6 +279,11 @@ class Merge:
         )  # fmt: skip
 
     @property
+    def target(self) -> str:
+        """The account that it writes to: where the requested target's history lives."""
+        return self.survivor or self.request.target
+
+    @property
     def outcome(self) -> str:
         """The state; of an erased merge the one it had: what it did to rows and totals stays as it was."""
         return self.former or self.state
@@ -285,3 +297,45 @@ class Merge:
     def accounts(self) -> tuple[str, ...]:
         """Source accounts and the account the merge writes to, sorted, each once."""
         return tuple(sorted({*self.request.sources, self.survivor or self.request.target}))
+
+
+@dataclass(frozen=True)
+class MergeFilter:
+    """Which merges are listed; what is empty does not matter.
+
+    :param but: an origin that is left out.
+    :param since: created at or after this time (UTC, without a zone), and before `until`.
+    """
+
+    account: str = ""
+    state: str = ""
+    origin: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    but: str = ""
+
+    def fits(self, row: Any) -> bool:
+        """Whether the merge of an index row is wanted."""
+        return (
+            row.created_at is not None
+            and (not self.state or row.state == self.state)
+            and (not self.origin or row.origin == self.origin)
+            and (not self.but or row.origin != self.but)
+            and (not self.account or self.account in (row.accounts or ()))
+            and (self.since is None or row.created_at >= self.since)
+            and (self.until is None or row.created_at < self.until)
+        )
+
+
+@dataclass
+class MergesByDay:
+    """Merges by the day on which they were asked for.
+
+    :param days: day -> state -> merges; every day of the span is there, oldest first.
+    :param reasons: error code -> merges that it stopped.
+    :param complete: false when there are more merges than are looked at.
+    """
+
+    days: dict[date, Counter[str]]
+    reasons: Counter[str] = field(default_factory=Counter)
+    complete: bool = True

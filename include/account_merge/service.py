@@ -1,169 +1,277 @@
-"""The operations on merges: open, admit, merge a table, publish, fail, preview, report. The only orchestration.
+"""The composition root: what a process works with, each part made when it is first asked for.
 
-Airflow's tasks, the command line and the tests all call these; each may be called again at any time.
+Airflow's tasks, the pages, the command line and the tests all work with these parts; whatever they call may be called
+again at any time.
 """
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, Self
 
-from account_merge.engine.table_work import Progress
-from account_merge.errors import InvalidRequest
-from account_merge.intake.failed_search import Search
-from account_merge.intake.replay import Replay, find, summary
-from account_merge.intake.rescue import SILENT, Rescue, Told
-from account_merge.lifecycle.liveness import Life
-from account_merge.lifecycle.requests import check_request, request_id
-from account_merge.model import Merge, MergeRequest
-from account_merge.parts import Parts
-from account_merge.reports.audit import Audit, Difference
-from account_merge.reports.exported import Exported
-from account_merge.reports.report import Report
-from account_merge.reports.status import status_of
+from account_merge.connection.driver_errors import DRIVER_ERRORS, driver_error
+from account_merge.engine.merge_tables import MergeTables
+from account_merge.engine.resources import Resources
+from account_merge.engine.skipped import Places
+from account_merge.intake.by_user_name import ByName
+from account_merge.intake.inbox import Inbox
+from account_merge.intake.opening import Opening
+from account_merge.intake.proposals import Proposals
+from account_merge.intake.replay import Replays
+from account_merge.intake.rescue import Rescue
+from account_merge.intake.stranded import Stranded
+from account_merge.journal import Journal
+from account_merge.lifecycle.admission import Admission
+from account_merge.lifecycle.approved_plan import Plans
+from account_merge.lifecycle.deactivation import ACCOUNT, Deactivation
+from account_merge.lifecycle.erasure import Erasing
+from account_merge.lifecycle.failures import Failures
+from account_merge.lifecycle.merging import Merging
+from account_merge.lifecycle.pause_switch import Switch
+from account_merge.lifecycle.retention import Expiry
+from account_merge.lifecycle.settling import Settling
+from account_merge.lifecycle.undo_order import UndoOrder
+from account_merge.lifecycle.undoing import Undoing
+from account_merge.model import Merge
+from account_merge.reports.audit import Audit
+from account_merge.reports.preflight import Beforehand
+from account_merge.reports.previews import Previews
+from account_merge.reports.queries import Queries
+from account_merge.reports.reader import ReportReader
+from account_merge.rules import RULES, TABLES
+from account_merge.settings import Settings, bad_setting
+from account_merge.sunbird import coverage
+from account_merge.sunbird.coverage import Coverage
+from account_merge.sunbird.directory import PlatformDirectory
+from account_merge.sunbird.kafka import Topics
+from account_merge.sunbird.schema import Capabilities, Tables, TableSchema, capabilities, detect
+from account_merge.sunbird.store import Store, connect
 
 
-class Service(Parts):
-    """Everything that can be done to merges."""
+class Service:
+    """Opens Cassandra and Kafka when first needed, and closes what it opened.
 
-    # --- opening --------------------------------------------------------------------------------------------------
-    def create_journal(self) -> None:
-        """Makes our keyspace and tables where they are missing."""
-        self.journal.create()
+    :raises InvalidRequest: a setting names what no rule knows.
+    """
 
-    #: The merge id of a run that a person triggered.
-    request_id = staticmethod(request_id)
+    def __init__(self, settings: Settings) -> None:
+        unknown = [name for name in settings.scan_tables if name not in TABLES]
+        if unknown:
+            problem = f"names {unknown[0][:60]!r}, which is none of {', '.join(TABLES)}"
+            raise bad_setting("scan_tables", settings.scan_tables, problem)
+        self.settings = settings
 
-    def open_merge(self, request: MergeRequest, merge_id: uuid.UUID | None = None, position: str = "") -> uuid.UUID:
-        """Writes the merge into the journal, once.
+    def __enter__(self) -> Self:
+        return self
 
-        :param merge_id: of an event or a run; a bad request is then written as refused and owes a failed event.
-        :raises InvalidRequest: the request cannot be a merge.
-        """
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections; the service may not be used afterwards."""
+        if "_connection" in self.__dict__:
+            self._connection[0].shutdown()
+        if "topics" in self.__dict__:
+            self.topics.close()
+
+    def renewed(self) -> Self:
+        """The same parts on the same open connection, which look at the cluster's tables anew; closing one closes both."""
+        fresh = type(self)(self.settings)
+        fresh.__dict__["_connection"] = self._connection
+        return fresh
+
+    # --- connections ------------------------------------------------------------------------------------------------
+    @cached_property
+    def _connection(self) -> Any:
+        return connect(self.settings)
+
+    @contextmanager
+    def _asking(self, doing: str) -> Iterator[None]:
         try:
-            request = check_request(request, self.settings)
-        except InvalidRequest as error:
-            if merge_id is not None:
-                self.journal.open(merge_id, request, position, "refused", error)
-            raise
-        merge_id = merge_id or self.request_id(str(uuid.uuid4()), request.sources, request.target)
-        self.journal.open(merge_id, request, position)
-        return merge_id
+            yield
+        except DRIVER_ERRORS as error:
+            raise driver_error(doing, error, self.settings) from error
 
-    def admit(self, merge_id: uuid.UUID, run_id: str = "") -> dict[str, Any]:
-        """Takes the leases and moves the merge to running, or says why it cannot be merged now."""
-        return self.merging.admission.admit(merge_id, run_id)
+    @cached_property
+    def topics(self) -> Topics:
+        """The platform's topics."""
+        return Topics(self.settings)
 
-    def merge_table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> dict[str, Any]:
-        """Plans, logs, applies and verifies one table, or goes on where an earlier try stopped."""
-        return self.merging.merge_table(merge_id, table, progress)
+    @cached_property
+    def journal(self) -> Journal:
+        """Our own tables."""
+        return Journal(self._connection[1], self.settings)
 
-    def publish_sync(self, merge_id: uuid.UUID, publish: bool = True) -> dict[str, Any]:
-        """Publishes the sync events, every delivery checked, and completes the merge."""
-        return self.merging.publish_sync(merge_id, publish)
+    @cached_property
+    def store(self) -> Store:
+        """Learners' tables."""
+        return Store(self._connection[1], self.settings, self._schema_changed)
 
-    def fail(self, merge_id: uuid.UUID, run_id: str, error: BaseException | str) -> dict[str, Any]:
-        """Records that a run failed and publishes its failed event, once; safe to repeat from any callback."""
-        return self.failures.fail(merge_id, run_id, error)
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """What this Cassandra can do."""
+        with self._asking("say what it can do"):
+            return capabilities(self._connection[1])
 
-    # --- the inbox ------------------------------------------------------------------------------------------------
-    def look(self) -> dict[str, int]:
-        """Is there anything to do? Consumes nothing."""
-        return self.inbox.look()
+    @cached_property
+    def tables(self) -> Tables:
+        """The rules' tables as this cluster has them."""
+        found = Tables(self._detected)
+        _ = found.schemas  # a table that no merge can work with is told at once
+        return found
 
-    def claim_events(self, limit: int = 1000) -> dict[str, int]:
-        """Takes messages of the merge topic into the journal, then commits their offsets."""
-        return self.inbox.claim(limit)
+    def _detected(self) -> dict[str, TableSchema]:
+        session, settings, can = self._connection[1], self.settings, self.capabilities
+        with self._asking("show its schema"):
+            found = {
+                r.table: detect(session, r, settings.keyspace(r.keyspace), settings.table(r.table), can) for r in RULES
+            }
+        return {table: schema for table, schema in found.items() if schema is not None}
 
-    def choose_merges(self, life: Life, limit: int = 1024) -> list[dict[str, Any]]:
-        """The runs to start now, oldest merge first, each merge moved to started; and those that shall end."""
-        return self.inbox.choose(life, limit)
+    def _schema_changed(self) -> None:
+        if "tables" in self.__dict__:
+            self.tables.forget()
 
-    def settle(self, limit: int = 200, seconds: float = 240.0) -> dict[str, int]:
-        """Moves what came to source accounts since their merges, where that is due."""
-        return self.settling.run(limit, seconds)
+    def coverage(self) -> Coverage:
+        """Which tables with user ids the rules know; the cluster is asked each time."""
+        return coverage.look(self._connection[1], self.settings, self.tables)
 
-    def expire(self, limit: int = 1000, seconds: float = 240.0, dry_run: bool = False) -> dict[str, int]:
-        """Blanks the images of merges past the retention; counts and totals stay."""
-        return self.expiry.run(limit, seconds, dry_run)
+    @cached_property
+    def directory(self) -> PlatformDirectory:
+        """Who a user name is."""
+        return PlatformDirectory(self._connection[1], self.store, self.settings)
 
-    def erase(self, account: str, by: str, reason: str, dry_run: bool = True) -> dict[str, Any]:
-        """Erases from the journal the person whose account this is; the record of the act stays."""
-        return self.erasing.erase(account, by, reason, dry_run)
+    # --- the engine -------------------------------------------------------------------------------------------------
+    @cached_property
+    def _resources(self) -> Resources:
+        return Resources(self.settings, self.store, self.tables, self.journal)
 
-    def rescue(self, lines: IO[bytes], form: str = "auto", told: Told = SILENT, **options: Any) -> dict[str, Any]:
-        """Previews, or opens, the merges that lines name (options: see `Rescue`); `told` gets each line's answer."""
-        return Rescue(self.journal, self.preview_table, self.settings, **options).run(lines, form, told)
+    @cached_property
+    def skipped(self) -> Places:
+        """Which places of a merge stay as they are."""
+        return Places(self._resources)
 
-    def report_failures(self, run_state: Callable[[str], str | None]) -> dict[str, int]:
-        """Publishes each failed event that is still owed."""
-        return self.failures.sweep(run_state)
+    @cached_property
+    def _merge_tables(self) -> MergeTables:
+        return MergeTables(self._resources, self.skipped)
 
-    # --- the kill switch ------------------------------------------------------------------------------------------
-    def pause(self, tenant: str, by: str, reason: str) -> dict[str, Any]:
-        """Stops all merging (tenant "") or one tenant's, in every process; answers which switches are on then."""
-        changed = self.switch.turn_on(tenant, by, reason)
-        return {"changed": changed, "stopped": [stop.note for stop in self.switch.on().values()]}
+    # --- the life of a merge ----------------------------------------------------------------------------------------
+    @cached_property
+    def failures(self) -> Failures:
+        """Failed events."""
+        return Failures(self.journal, self.topics, self.settings)
 
-    def resume(self, tenant: str, by: str, reason: str = "") -> dict[str, Any]:
-        """Switches off what `pause` with the same tenant switched on; the next poll starts what it held up."""
-        changed = self.switch.turn_off(tenant, by, reason)
-        return {"changed": changed, "stopped": [stop.note for stop in self.switch.on().values()]}
+    @cached_property
+    def switch(self) -> Switch:
+        """The kill switch."""
+        return Switch(self.journal)
 
-    def status(self) -> dict[str, Any]:
-        """Which switches are on, how many merges are in which state, and what waits for whom."""
-        return status_of(self.journal, self.switch)
+    @cached_property
+    def _plans(self) -> Plans:
+        return Plans(self._merge_tables)
 
-    # --- failed events --------------------------------------------------------------------------------------------
-    def failed(self, search: Search) -> list[Merge]:
-        """Failed merges, refused events and undeliverable failed events: what a person has to look at."""
-        return find(self.journal, search)
+    @cached_property
+    def admission(self) -> Admission:
+        """Lets merges begin."""
+        return Admission(self.journal, self.skipped, self.failures, self.switch, self._plans, self._may_begin)
 
-    def replay(
-        self,
-        search: Search,
-        by: str,
-        reason: str = "",
-        dry_run: bool = True,
-        corrected: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """Opens failed merges and refused events again; answers for each what was done, or why it was left alone."""
-        return summary(Replay(self.journal, self.settings, by, reason, corrected, dry_run).run(search), dry_run)
+    def _may_begin(self, merge: Merge) -> None:
+        if self.settings.unknown_tables == "block":
+            self.coverage().need_known()
+        self.deactivation.check(merge)
 
-    # --- looking --------------------------------------------------------------------------------------------------
-    def preview(self, request: MergeRequest) -> Report:
-        """What a merge would do; nothing is written anywhere."""
-        return self.looking.preview(request)
+    @cached_property
+    def deactivation(self) -> Deactivation:
+        """Source accounts deactivated after their merge."""
+        keyspace, session = self.settings.keyspace(ACCOUNT.keyspace), self._connection[1]
+        with self._asking("show its schema"):
+            schema = detect(session, ACCOUNT, keyspace, ACCOUNT.table, self.capabilities)
+        return Deactivation(self._resources, schema, self.directory)
 
-    def preview_table(self, request: MergeRequest, table: str) -> dict[str, Any]:
-        """Counts of what a merge would do in one table; nothing is written."""
-        return self.looking.preview_table(request, table)
+    @cached_property
+    def merging(self) -> Merging:
+        """The steps of a merge."""
+        return Merging(
+            self._merge_tables, self.admission, self.failures, self.switch, self.deactivation, self.topics
+        )  # fmt: skip
 
-    def preview_undo(self, merge_id: uuid.UUID, action: str = "undo") -> Report:
-        """What an undo (or redo) would do; nothing is written anywhere."""
-        return self.looking.preview_undo(merge_id, action)
+    @cached_property
+    def undoing(self) -> Undoing:
+        """Undo, redo, abandon and repair."""
+        order = UndoOrder(self.journal, self.settings)
+        return Undoing(self._merge_tables, order, self.switch, self.deactivation, self.topics)
 
-    def report(self, merge_id: uuid.UUID) -> Report:
-        """What a merge did, and its undos, from their logs."""
-        return self.looking.report(merge_id)
+    @cached_property
+    def settling(self) -> Settling:
+        """Repairs by the clock."""
+        return Settling(self.journal, self.settings, self.merging)
 
-    def audit(self, merge_id: uuid.UUID, exported: Mapping[str, Any] | None = None) -> Iterator[Difference]:
-        """Each difference between a merge's log and what is in the log and in the tables.
+    @cached_property
+    def retention(self) -> Expiry:
+        """Redacts images after the retention period."""
+        return Expiry(self._resources, self._plans, self.deactivation)
 
-        :param exported: a report of the merge from earlier; what it says otherwise than the journal comes first.
-        """
-        merge, audit = self.journal.need(merge_id), Audit(self.merging, self.undoing)
-        if exported is not None:
-            yield from Exported(self.looking).differences(merge, exported)
-        yield from audit.differences(merge)
+    @cached_property
+    def erasure(self) -> Erasing:
+        """Erases a person on request."""
+        return Erasing(self.journal, self.retention, self.deactivation)
 
-    # --- undoing --------------------------------------------------------------------------------------------------
-    def undo(
-        self, merge_id: uuid.UUID, action: str = "undo", publish: bool = True, by: str = "", reason: str = ""
-    ) -> dict[str, Any]:
-        """Undo (or redo) from beginning to end, as the DAG does it task by task; calling again goes on."""
-        answer = self.undoing.begin(merge_id, action, by, reason)
-        for rule in self.undoing.rules(self.journal.need(merge_id)):
-            self.undoing.table(merge_id, rule.table)
-        return {**answer, **self.undoing.finish(merge_id, publish)}
+    # --- how merges come in -----------------------------------------------------------------------------------------
+    @cached_property
+    def inbox(self) -> Inbox:
+        """From the topic to merges that can start."""
+        return Inbox(self.journal, self.topics, self.failures, self.settings)
+
+    @cached_property
+    def opening(self) -> Opening:
+        """Merges that people, programs and runs ask for."""
+        return Opening(self.journal, self.settings, self.inbox)
+
+    @cached_property
+    def proposals(self) -> Proposals:
+        """Merges that a second person approves."""
+        return Proposals(self.journal, self.settings, self._plans)
+
+    @cached_property
+    def replays(self) -> Replays:
+        """Failed merges and refused events, opened again."""
+        return Replays(self.journal, self.settings)
+
+    @cached_property
+    def rescue(self) -> Rescue:
+        """Merges of long ago, named line by line."""
+        return Rescue(self.journal, self.previews.preview_table, self.settings)
+
+    @cached_property
+    def by_user_name(self) -> ByName:
+        """Merges that an administrator asks for by user names."""
+        return ByName(self.journal, self.directory, self.settings)
+
+    @cached_property
+    def stranded(self) -> Stranded:
+        """The search for accounts that are switched off, own learning rows and have no merge."""
+        return Stranded(self._connection[1], self.store, self.journal, self.tables, self.settings)
+
+    # --- what people read -------------------------------------------------------------------------------------------
+    @cached_property
+    def previews(self) -> Previews:
+        """What a merge or an undo would do."""
+        preflight = Beforehand(self.journal, self.directory)
+        return Previews(self._merge_tables, self.undoing, lambda: self.coverage().summary(), preflight)
+
+    @cached_property
+    def reader(self) -> ReportReader:
+        """What a merge did."""
+        return ReportReader(self._merge_tables, self.deactivation, lambda: self.coverage().summary())
+
+    @cached_property
+    def queries(self) -> Queries:
+        """How things stand, lists, and the story of an account or a merge."""
+        return Queries(self.journal, self.switch, self.undoing, self.reader)
+
+    @cached_property
+    def audit(self) -> Audit:
+        """Is what a merge's log says still what is there?"""
+        return Audit(self._merge_tables, self.deactivation, self.reader)

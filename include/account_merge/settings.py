@@ -16,7 +16,6 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from account_merge.errors import InvalidRequest
-from account_merge.rules import TABLES
 
 #: Options of the Kafka client that "nothing lost, nothing twice" hangs on; `KAFKA_CONFIG` cannot change them.
 FIXED_KAFKA_OPTIONS = frozenset({
@@ -126,11 +125,6 @@ def _table_names(value: Any, row: Setting) -> str | None:
     return None
 
 
-def _rule_tables(value: Any, row: Setting) -> str | None:
-    unknown = [name for name in value if name not in TABLES]
-    return f"names {unknown[0][:60]!r}, which is none of {', '.join(TABLES)}" if unknown else None
-
-
 def _reasons(value: Any, row: Setting) -> str | None:
     good = isinstance(value, dict) and all(isinstance(why, str) and why.strip() for why in value.values())
     return None if good else "is not a JSON object that gives each table a reason"
@@ -180,7 +174,7 @@ KINDS: dict[str, Kind] = {
     "table names": Kind("dict[str, str]", "JSON object", json.loads, _table_names),
     "reasons": Kind("dict[str, str]", "JSON object", json.loads, _reasons),
     "ids": Kind("tuple[str, ...]", "ids, comma separated", _split, lambda value, row: None),
-    "tables": Kind("tuple[str, ...]", "tables of docs/rules.md, comma separated", _split, _rule_tables),
+    "tables": Kind("tuple[str, ...]", "tables of docs/rules.md, comma separated", _split, lambda value, row: None),
     "moment": Kind("datetime | None", "time with its zone (ISO 8601)", _moment_of, _moment),
     "replication": Kind("dict[str, Any]", "JSON object", json.loads, _replication),
 }
@@ -361,11 +355,9 @@ class Settings:
                 raise _bad(row, getattr(self, row.field), problem)
         theirs = (self.courses_keyspace, self.groups_keyspace, self.programs_keyspace, self.users_keyspace)
         if self.journal_keyspace in theirs:
-            row = next(row for row in SETTINGS if row.field == "journal_keyspace")
-            raise _bad(row, self.journal_keyspace, "is the keyspace of the learners' tables")
+            raise bad_setting("journal_keyspace", self.journal_keyspace, "is the keyspace of the learners' tables")
         if self.retention_days is not None and (self.undo_days is None or self.undo_days > self.retention_days):
-            row = next(row for row in SETTINGS if row.field == "retention_days")
-            raise _bad(row, self.retention_days, "is shorter than ACCOUNT_MERGE_UNDO_DAYS")
+            raise bad_setting("retention_days", self.retention_days, "is shorter than ACCOUNT_MERGE_UNDO_DAYS")
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:
@@ -399,6 +391,11 @@ class Settings:
     def table(self, logical: str) -> str:
         """Return the name that a table of ours has in this cluster."""
         return self.tables.get(logical, logical)
+
+
+def bad_setting(field: str, value: Any, problem: str) -> InvalidRequest:
+    """The error of a setting that can be read and does not fit the others, or what the program knows."""
+    return _bad(next(row for row in SETTINGS if row.field == field), value, problem)
 
 
 def _bad(row: Setting, value: Any, problem: str) -> InvalidRequest:

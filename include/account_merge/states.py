@@ -34,3 +34,24 @@ RESUMABLE = frozenset({"failed", "paused", "needs_attention"})
 def allowed(before: str, after: str) -> bool:
     """Whether a merge may go from one state to the other."""
     return after in TRANSITIONS[before]
+
+
+#: What each action goes through and ends in, and from which states it may begin.
+ACTIONS = {
+    "undo": ("undoing", "undone", frozenset({"completed", "abandoned"}) | RESUMABLE),
+    "redo": ("redoing", "completed", frozenset({"undone"})),
+}
+#: From which states the actions of one step may begin, and what else helps.
+AT_ONCE = {
+    "abandon": (
+        frozenset({"requested", "started", "waiting", "running", "undoing", "redoing"}) | RESUMABLE,
+        "One that is completed can be undone; one that is proposed can be rejected.",
+    ),
+    "repair": (frozenset({"completed"}), "Only a completed merge can be repaired; a failed one is replayed."),
+}
+#: The DAGs whose runs do merges, and take them back.
+MERGE_DAG, UNDO_DAG = "account_merge", "account_merge_undo"
+#: Airflow says that the run is running, and no task of it runs or is about to: its task was lost in the queue.
+LOST = "lost"
+#: How the run id of a merge that the command line does begins.
+BY_COMMAND = "cli__"

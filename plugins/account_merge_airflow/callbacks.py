@@ -39,7 +39,7 @@ def publish_failed_event(context: Context) -> None:
                 "Run %s: Airflow gave no context; the poll's report_failures publishes the failed event.", run_id
             )
             return
-        answer = service.fail(merge_id, run_id, reason)
+        answer = service.failures.fail(merge_id, run_id, reason)
     log.info("Run %s of merge %s failed (%s): %s", run_id, merge_id, reason, answer)
 
 

@@ -34,8 +34,10 @@ class AskSecondPerson(HITLOperator):
     template_fields = ()
 
     def __init__(self, **kwargs: Any) -> None:
-        options = {"options": [APPROVE, REJECT], "defaults": REJECT, "response_timeout": timedelta(days=7)}
-        super().__init__(subject="Approve a merge of accounts", body="", **options, **kwargs)
+        super().__init__(
+            subject="Approve a merge of accounts", body="", options=[APPROVE, REJECT], defaults=REJECT,
+            response_timeout=timedelta(days=7), **kwargs,
+        )  # fmt: skip
 
     def execute(self, context: Context) -> Any:
         """Wait for an answer, without a worker."""

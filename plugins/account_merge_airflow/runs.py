@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from account_merge.errors import InvalidRequest
+from account_merge.merge_ids import request_id
+from account_merge.states import ACTIONS, LOST, MERGE_DAG, UNDO_DAG
 from account_merge_airflow.proposing import APPROVE
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from account_merge.model import MergeRequest
     from account_merge.service import Service
 
-MERGE_DAG = "account_merge"
 #: States of a task that runs, or that the scheduler is going to run by itself.
 LIVING = frozenset({"scheduled", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred"})
 #: Merges that a run of `account_merge_rescue` previews table by table; of more it checks the lines.
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 def request_from(params: Mapping[str, Any], requested_by: str = "") -> MergeRequest:
     """Make the request of a run's params."""
-    from account_merge.lifecycle.requests import choices_of
+    from account_merge.intake.opening import choices_of
     from account_merge.model import MergeRequest
     from account_merge.rules import TABLES
 
@@ -68,7 +69,7 @@ def merge_id_of(context: Context, service: Service) -> uuid.UUID:
     given = (context["dag_run"].conf or {}).get("merge_id")
     if given is None:
         request = request_of(context)
-        merge_id: uuid.UUID = service.request_id(context["run_id"], request.sources, request.target)
+        merge_id: uuid.UUID = request_id(context["run_id"], request.sources, request.target)
         return merge_id
     try:
         return uuid.UUID(str(given))
@@ -87,7 +88,7 @@ def open_or_confirm(context: Context, service: Service) -> uuid.UUID:
     """
     merge_id, request = merge_id_of(context, service), request_of(context)
     if "merge_id" not in (context["dag_run"].conf or {}):
-        service.open_merge(request, merge_id)
+        service.opening.open_merge(request, merge_id)
         return merge_id
     known = service.journal.need(merge_id).request
     if set(known.sources) != set(request.sources) or known.target != request.target:
@@ -132,7 +133,7 @@ def replay_of(params: Mapping[str, Any], service: Service, person: str) -> dict[
         codes=params["codes"], account=params["account"], since=params["since"], until=params["until"],
         limit=params["limit"],
     )  # fmt: skip
-    answer = service.replay(search, person, params["reason"] or "", params["dry_run"], params["corrected"])
+    answer = service.replays.replay(search, person, params["reason"] or "", params["dry_run"], params["corrected"])
     for item in answer["items"]:
         log.info("Merge %s (%s): %s. %s", item["merge_id"], item["before"], item["code"], item["note"])
     log.info("%d replayed, %d left alone.%s", answer["replayed"], answer["left_alone"],
@@ -146,7 +147,8 @@ def rescue_of(params: Mapping[str, Any], service: Service, person: str) -> dict[
         return stranded_of(params, service)
     import io
 
-    from account_merge.cli.cutover import opened
+    from account_merge.intake.rescue import RescueOptions
+    from account_merge.intake.rescue_lines import opened
 
     lines, path = (params["lines"] or "").strip(), (params["path"] or "").strip()
     if bool(lines) == bool(path):
@@ -154,9 +156,9 @@ def rescue_of(params: Mapping[str, Any], service: Service, person: str) -> dict[
             "BAD_OPTION", "a rescue has either lines or a path", "Paste the lines, or name a file of the worker."
         )
     with opened(path) if path else io.BytesIO(lines.encode()) as stream:
-        return service.rescue(
-            stream, params["format"], _rescued, dry_run=params["dry_run"], seeded=params["seeded"], by=person,
-            reason=params["reason"] or "", previews=RESCUE_PREVIEWS,
+        return service.rescue.run(
+            stream, params["format"], _rescued,
+            RescueOptions(params["dry_run"], params["seeded"], person, params["reason"] or "", RESCUE_PREVIEWS),
         )  # fmt: skip
 
 
@@ -187,19 +189,20 @@ def begin_undo(context: Context, service: Service) -> dict[str, Any]:
 
     A preview only says whether the action makes sense; the table tasks count what it would do.
     """
-    from account_merge.lifecycle.undo_order import ACTIONS
 
     params, person = context["params"], person_of(context)
     merge_id, action, reason = undo_of(params), params["action"], params["reason"] or ""
     if params["dry_run"]:
         merge = service.journal.need(merge_id)
         service.undoing.check(merge, action)
-        answer = {"merge_id": str(merge_id), "state": merge.state, "note": f"dry_run: {action} is possible."}
-        return answer if action in ACTIONS else end_here(context, answer, "it is done in one step")
+        answer: Mapping[str, Any] = {
+            "merge_id": str(merge_id), "state": merge.state, "note": f"dry_run: {action} is possible.",
+        }  # fmt: skip
+        return dict(answer) if action in ACTIONS else end_here(context, answer, "it is done in one step")
     if action in ACTIONS:
         answer = service.undoing.begin(merge_id, action, person, reason)
         service.undoing.attend(merge_id, context["run_id"])
-        return answer
+        return dict(answer)
     undoing = service.undoing
     answer = undoing.abandon(merge_id, reason) if action == "abandon" else undoing.repair(merge_id, person, reason)
     end_here(context, answer, "it is done in one step")
@@ -231,9 +234,6 @@ def life_of(context: Context, run_id: str) -> str | None:
 
     LocalExecutor can lose a task: it stays `queued` for ever, and its run `running`.
     """
-    from account_merge.intake.inbox import UNDO_DAG
-    from account_merge.lifecycle.liveness import LOST
-
     for dag_id in (MERGE_DAG, UNDO_DAG):
         state = run_state(context, run_id, dag_id)
         if state == "running":
@@ -257,13 +257,13 @@ def trigger_arguments(merge: Mapping[str, Any]) -> dict[str, Any]:
     return found | ({"reset_dag_run": True} if merge.get("reset_dag_run") else {})
 
 
-def go_on(context: Context, answer: dict[str, Any]) -> dict[str, Any]:
+def go_on(context: Context, answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return a step's answer; when the merge may not go on, end this run green: nothing follows, XCom and log say why.
 
     A completed merge goes on: its tasks report and write nothing, so a finished run can be cleared.
     """
     if answer["proceed"] or answer["state"] == "completed":
-        return answer
+        return dict(answer)
     end_here(context, answer, "the poll starts the merge again when it can go on")
 
 

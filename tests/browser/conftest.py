@@ -123,12 +123,12 @@ def merged(core: Service) -> Callable[..., Any]:
 
     def merge(source: str, target: str, **more: Any) -> Any:
         asked = {"requested_by": "admin", "origin": "ui", **more}
-        merge_id = core.open_merge(MergeRequest((source,), target, **asked))
+        merge_id = core.opening.open_merge(MergeRequest((source,), target, **asked))
         core.journal.move(core.journal.need(merge_id), "started", attempt=1)
-        core.admit(merge_id)
+        core.admission.admit(merge_id)
         for rule in sorted(RULES, key=lambda rule: rule.last):
-            core.merge_table(merge_id, rule.table)
-        core.publish_sync(merge_id)
+            core.merging.merge_table(merge_id, rule.table)
+        core.merging.publish_sync(merge_id)
         return merge_id
 
     return merge

@@ -255,9 +255,11 @@ def refused(world, core, raw):
 def test_a_failed_merge_is_retried_from_its_page(sign_in, world, core):
     source = world.study(Learner())
     target = Learner(course=source.course)
-    merge_id = core.open_merge(MergeRequest((source.account,), target.account, origin="ui", requested_by="admin"))
+    merge_id = core.opening.open_merge(
+        MergeRequest((source.account,), target.account, origin="ui", requested_by="admin")
+    )
     core.journal.move(core.journal.need(merge_id), "started", attempt=1)
-    core.fail(merge_id, f"merge__{merge_id}__1", RuntimeError("no luck"))
+    core.failures.fail(merge_id, f"merge__{merge_id}__1", RuntimeError("no luck"))
     wait_for(lambda: core.journal.need(merge_id).failed_event == "sent", 240, "its failed event")
     person = sign_in()
     person.open(f"/merges/{merge_id}")
@@ -324,9 +326,9 @@ def test_a_refused_event_is_corrected_by_keyboard_checked_and_replayed(sign_in, 
 def test_a_failed_merge_is_replayed_from_the_list(sign_in, world, core):
     source = world.study(Learner())
     target = Learner(course=source.course)
-    merge_id = core.open_merge(MergeRequest((source.account,), target.account, origin="ui"))
+    merge_id = core.opening.open_merge(MergeRequest((source.account,), target.account, origin="ui"))
     core.journal.move(core.journal.need(merge_id), "started", attempt=1)
-    core.fail(merge_id, f"merge__{merge_id}__1", RuntimeError("no luck"))
+    core.failures.fail(merge_id, f"merge__{merge_id}__1", RuntimeError("no luck"))
     wait_for(lambda: core.journal.need(merge_id).failed_event == "sent", 240, "its failed event")
     person = sign_in()
     person.open(f"/failed?account={source.account}")

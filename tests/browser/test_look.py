@@ -21,9 +21,9 @@ def pages(world, core, merged):
     target = world.study(Learner(course=source.course), views=5)
     reason = "<img src=x onerror=\"document.title='owned'\"> \u202egnp.exe"
     merge_id = merged(source.account, target.account, requested_by="<i>admin</i>", reason=reason)
-    held = core.open_merge(MergeRequest((str(uuid.uuid4()),), str(uuid.uuid4()), origin="ui", reason=reason))
+    held = core.opening.open_merge(MergeRequest((str(uuid.uuid4()),), str(uuid.uuid4()), origin="ui", reason=reason))
     core.journal.move(core.journal.need(held), "started", attempt=1)
-    core.fail(held, "by-hand", RuntimeError("no luck"))
+    core.failures.fail(held, "by-hand", RuntimeError("no luck"))
     name = quote(source.account, safe="")
     return {
         "list": "/", "none": f"/?q={quote(HOSTILE)}", "merge": f"/merges/{merge_id}", "failed-merge": f"/merges/{held}",

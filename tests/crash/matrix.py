@@ -114,7 +114,7 @@ class Matrix:
     def __init__(self, environments: Sequence[dict[str, str]]) -> None:
         self._lanes = [Lane(environment) for environment in environments]
         first, labels = self._lanes[0], [f"{work}{how}" for work in scenes.WORKS for how in ("whole", "still")]
-        list(self._each(lambda lane: lane.service.create_journal()))
+        list(self._each(lambda lane: lane.service.journal.create()))
         self._prepared(first, [(work, f"{work}{how}") for work in scenes.WORKS for how in ("whole", "still")])
         counted = first.work("count", [(work, f"{work}whole") for work in scenes.WORKS])
         self.kinds = {work: answer["kinds"] for work, answer in zip(scenes.WORKS, counted, strict=True)}

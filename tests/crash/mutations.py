@@ -17,7 +17,6 @@ from account_merge.intake.inbox import Inbox
 from account_merge.journal import Accounts, leases
 from account_merge.journal.log import Log
 from account_merge.lifecycle import merging
-from account_merge.lifecycle.admission import Admission
 from account_merge.lifecycle.merging import Merging
 from account_merge.sunbird.store import Store
 
@@ -106,17 +105,16 @@ def new_ids_for_sync_events() -> None:
 
 
 def publish_before_verify() -> None:
-    to_running = Admission.to_running
+    merge_table = Merging.merge_table
 
-    def moving(self: Any, merge: Any, **columns: Any) -> bool:
-        work, target = self._merging, columns.get("survivor") or merge.request.target
-        places = work.places.enrolments(replace(merge, survivor=target))
-        work.topics.publish(
-            merging.sync_events(merge.merge_id, target, places, work.settings, merging.opened_ms(merge))
-        )
-        return to_running(self, merge, **columns)
+    def publishing(self: Any, merge_id: uuid.UUID, *more: Any) -> Any:
+        merge = self._journal.need(merge_id)
+        places = self._tables.skipped.enrolments(merge)
+        events = merging.sync_events(merge_id, merge.target, places, self._settings, merging.opened_ms(merge))
+        self._topics.publish(events)
+        return merge_table(self, merge_id, *more)
 
-    Admission.to_running = moving  # type: ignore[method-assign]
+    Merging.merge_table = publishing  # type: ignore[method-assign]
 
 
 def complete_before_publish() -> None:
@@ -133,7 +131,7 @@ def offset_commit_before_journal() -> None:
     claim = Inbox._claim
 
     def claiming(self: Any, message: Any) -> str:
-        self._topics().commit(self._topics().positions())
+        self._topics.commit(self._topics.positions())
         return claim(self, message)
 
     Inbox._claim = claiming  # type: ignore[method-assign]

@@ -17,8 +17,8 @@ from typing import Any
 
 from account_merge.journal.encoding import Codec, unpayload
 from account_merge.journal.log import LIST_ATTEMPTS
+from account_merge.jsonable import jsonable
 from account_merge.model import Change
-from account_merge.reports.report import jsonable
 from account_merge.service import Service
 from account_merge.states import CLOSED
 from account_merge.values import plain

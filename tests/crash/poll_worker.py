@@ -86,12 +86,12 @@ def lasting(step: Callable[[str], None]) -> None:
 
 def poll(service: Service, runs: Runs, start: Callable[[str], None] = lambda run: None) -> list[str]:
     """The poll's tasks in their order; answers the runs that it started."""
-    service.claim_events()
-    chosen = [merge["trigger_run_id"] for merge in service.choose_merges(runs.state)]
+    service.inbox.claim()
+    chosen = [merge["trigger_run_id"] for merge in service.inbox.choose(runs.state)]
     for run in chosen:
         start(run)
         runs.put(run, "running")
-    service.report_failures(runs.state)
+    service.failures.sweep(runs.state)
     return chosen
 
 
@@ -108,7 +108,7 @@ def first(service: Service, runs: Runs, label: str, kill_at: int) -> list[str]:
         if len(steps) == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    assert service.look()["lag"] == 0
+    assert service.inbox.look()["lag"] == 0
     service.topics.publish((service.settings.merge_topic, None, raw) for raw in events(label))
     lasting(step)
     poll(service, runs, lambda run: step("start"))
@@ -136,7 +136,7 @@ def fail(service: Service, runs: Runs, labels: list[str]) -> None:
     raw = [event(f"source-f-{label}", f"target-f-{label}", f"mid-f-{label}") for label in labels]
     service.topics.publish((service.settings.merge_topic, None, one) for one in raw)
     for run in poll(service, runs):
-        service.admit(merge_of(run), run)
+        service.admission.admit(merge_of(run), run)
         label = service.journal.need(merge_of(run)).request.target.removeprefix("target-f-")
         runs.put(run, f"fails {label}")
 

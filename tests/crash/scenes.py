@@ -101,14 +101,14 @@ def prepare(service: Service, work: str, label: str) -> None:
 def do_merge(service: Service, label: str, publish: bool = True) -> None:
     """Merges source-label into target-label, or goes on with it; as the poll, it leaves a merge that is closed alone."""
     request = MergeRequest((f"source-{label}",), f"target-{label}", TABLES, source_rows="deactivate")
-    service.open_merge(request, merge_id(label))
+    service.opening.open_merge(request, merge_id(label))
     _run(service, merge_id(label), publish)
 
 
 def do_undo(service: Service, label: str) -> None:
     """Undoes that merge, or goes on with it."""
     if service.journal.need(merge_id(label)).state != "undone":
-        service.undo(merge_id(label))
+        service.undoing.run(merge_id(label))
 
 
 def do_repair(service: Service, label: str) -> None:
@@ -124,7 +124,7 @@ def do_settle(service: Service, label: str) -> None:
     parent = service.journal.need(merge_id(label))
     due = [parent] if parent.state == "completed" and parent.settle_at and parent.settle_at <= now() else []
     service.settling.due = lambda limit: due  # type: ignore[method-assign]
-    service.settle()
+    service.settling.run()
     _run(service, work_id("settle", label))
 
 
@@ -153,7 +153,7 @@ def take_back(service: Service, work: str, label: str) -> str:
     """
     if work == "undo":
         do_undo(service, label)
-        service.undo(merge_id(label), "redo")
+        service.undoing.run(merge_id(label), "redo")
         return "taken back"
     found = service.journal.get(work_id(work, label))
     if found is None:
@@ -162,8 +162,8 @@ def take_back(service: Service, work: str, label: str) -> str:
         service.undoing.abandon(found.merge_id, "hangs")
         return "given up"
     if found.state in ("started", "running"):
-        service.fail(found.merge_id, found.run_ids[-1] if found.run_ids else "run", "hangs")
-    service.undo(found.merge_id)
+        service.failures.fail(found.merge_id, found.run_ids[-1] if found.run_ids else "run", "hangs")
+    service.undoing.run(found.merge_id)
     return "taken back"
 
 
@@ -173,7 +173,7 @@ def other_merge(service: Service, work: str, label: str) -> str:
     if found is None or found.state != "running":
         return "nothing"
     merge = uuid.uuid5(NAMES, f"other/{label}")
-    service.open_merge(MergeRequest((f"third-{label}",), f"target-{label}", TABLES), merge)
+    service.opening.open_merge(MergeRequest((f"third-{label}",), f"target-{label}", TABLES), merge)
     return str(run_merge(service, merge, publish=False)["state"])
 
 

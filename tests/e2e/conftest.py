@@ -83,12 +83,12 @@ def in_state(core: Service, airflow: AirflowClient) -> Callable[..., dict[str, A
         def look() -> dict[str, Any] | None:
             merge = core.journal.get(merge_id)
             seen["state"] = merge.state if merge else "not in the journal"
-            return core.report(merge_id).head() if merge and merge.state in states else None
+            return core.reader.report(merge_id).head() if merge and merge.state in states else None
 
         try:
             return wait_for(look, seconds, f"merge {merge_id} in {states}")
         except AssertionError as error:
-            runs = (core.journal.get(merge_id) and core.report(merge_id).head()["run_ids"]) or []
+            runs = (core.journal.get(merge_id) and core.reader.report(merge_id).head()["run_ids"]) or []
             logs = "\n".join(airflow.log_tail(MERGE, run) for run in runs if airflow.run(MERGE, run))
             raise AssertionError(f"{error}; it is {seen['state']}\n{logs}") from None
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from airflow_client import wait_for
 
-from account_merge.lifecycle.requests import names_id
+from account_merge.merge_ids import names_id
 from tests.learners import COURSE, enrolment, lesson, put, rows
 from tests.old_client import OldClient, strict
 from tests.people import lookups, person, user
@@ -62,7 +62,7 @@ def test_accounts_are_merged_by_user_name_through_airflow(airflow, client, core,
     assert [o.findtext("skippedTotal") for o in details.findall("other")] == ["0", "1"]
     shown = json.dumps(airflow.get(f"dags/account_merge/dagRuns/{merge.run_ids[-1]}")["conf"])
     assert not any(secret in shown for secret in (admin, main, one, two))
-    core.undo(merge.merge_id, publish=False)
+    core.undoing.run(merge.merge_id, publish=False)
     assert rows(session, courses, "user_enrolments", ids[main]) == []
     assert user(session, users, ids[one])["status"] == 1
 

@@ -50,7 +50,9 @@ def test_an_event_becomes_a_merge(world, airflow, poll, in_state, core, form):
     assert [(e["edata"]["action"], e["edata"]["courseId"], e["edata"]["batchId"]) for e in mine] == [
         ("batch-enrolment-sync", source.course, source.batch)
     ]
-    assert {table["table"] for table in core.report(merge_id).to_dict()["tables"]} >= {"user_content_consumption"}
+    assert {table["table"] for table in core.reader.report(merge_id).to_dict()["tables"]} >= {
+        "user_content_consumption"
+    }
     run = airflow.run(MERGE, f"merge__{merge_id}__1")
     assert str(merge_id) in run["note"]
     assert set(run["conf"]) == {"merge_id", "source_accounts", "target_account"}

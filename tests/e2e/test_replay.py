@@ -65,7 +65,7 @@ def test_what_failed_is_replayed_to_completion(world, airflow, poll, in_state, c
         in_state(world.merge_id(event), "completed")
         assert world.views(target.account, source.course) == world.views(source.account, source.course)
     airflow.succeeded(MERGE, f"merge__{failed_id}__2")
-    again = core.replay(Search.of(merge_ids=[failed_id, refused_id]), "ops", dry_run=False)
+    again = core.replays.replay(Search.of(merge_ids=[failed_id, refused_id]), "ops", dry_run=False)
     assert [item["code"] for item in again["items"]] == ["NOT_FAILED", "REPLAYED_BEFORE"]
 
 
@@ -82,7 +82,7 @@ def switch(airflow, core):
 
     yield turn
     for tenant in used:
-        core.resume(tenant, "test")
+        core.switch.resume(tenant, "test")
 
 
 def test_a_paused_merge_ends_green_and_goes_on_by_itself(world, airflow, poll, in_state, core, switch):
@@ -99,7 +99,7 @@ def test_a_paused_merge_ends_green_and_goes_on_by_itself(world, airflow, poll, i
     run = f"merge__{merge_id}__1"
     wait_for(lambda: airflow.run(MERGE, run), 60, "the merge's run")
     running(airflow, run, "merge_user_content_consumption")
-    core.pause(
+    core.switch.pause(
         tenant, "ops", "courses are being restored"
     )  # at once: a run of the switch takes a second or two to start
     head = in_state(merge_id, "paused")

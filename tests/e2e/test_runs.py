@@ -11,6 +11,8 @@ from airflow_client import Refused, wait_for
 from platform_world import Learner
 from steps import LESSONS, big_pair, conf_of, finish, one_failed_event, running
 
+from account_merge.merge_ids import request_id
+
 MERGE = "account_merge"
 TASKS = ["admit", "merge_user_activity_agg", "merge_user_enrolments", "merge_assessment_aggregator",
          "merge_user_entity_enrolments", "merge_user_group", "merge_group_member", "merge_program_enrollment",
@@ -23,8 +25,8 @@ def test_a_run_by_hand_merges_and_can_be_cleared_task_by_task(world, airflow, co
     run = airflow.trigger(MERGE, conf_of(source, target, reason="same person"))
     airflow.succeeded(MERGE, run)
     merge_id = uuid.UUID(airflow.xcom(MERGE, run, "admit")["merge_id"])
-    assert merge_id == core.request_id(run, [source.account], target.account)
-    assert core.report(merge_id).head()["reason"] == "same person"
+    assert merge_id == request_id(run, [source.account], target.account)
+    assert core.reader.report(merge_id).head()["reason"] == "same person"
     after = world.history(target.account, source.course)
     assert set(world.views(target.account, source.course).values()) == {7}
     for task in TASKS:

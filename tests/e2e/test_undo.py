@@ -8,6 +8,8 @@ from airflow_client import wait_for
 from platform_world import Learner
 from steps import big_pair, conf_of, running
 
+from account_merge.merge_ids import request_id
+
 MERGE, UNDO = "account_merge", "account_merge_undo"
 
 
@@ -35,7 +37,7 @@ def test_a_merge_is_previewed_undone_and_redone(world, airflow, core):
     undo, state = act(airflow, merge_id, reason="two persons")
     assert state == "success", airflow.log_tail(UNDO, undo)
     assert world.history(target.account, source.course) == before
-    assert (core.report(merge_id).head()["state"], core.report(merge_id).head()["note"]) == (
+    assert (core.reader.report(merge_id).head()["state"], core.reader.report(merge_id).head()["note"]) == (
         "undone", "undo by admin: two persons",
     )  # fmt: skip
     mine = [e for e in world.since(world.settings.sync_topic, synced) if e["edata"]["userId"] == target.account]
@@ -56,7 +58,7 @@ def test_a_failed_merge_is_abandoned_and_a_completed_one_repaired(world, airflow
     running(airflow, run, "merge_user_content_consumption")
     airflow.mark_run_failed(MERGE, run)
     airflow.ended(MERGE, run)
-    merge_id = core.request_id(run, [source.account], target.account)
+    merge_id = request_id(run, [source.account], target.account)
     in_state(merge_id, "failed")
     refused, state = act(airflow, merge_id, "repair")
     assert state == "failed"

@@ -6,6 +6,8 @@ from airflow_client import wait_for
 from platform_world import Learner
 from steps import big_pair, conf_of, finish, running
 
+from account_merge.merge_ids import request_id
+
 MERGE = "account_merge"
 BLOCKED = 20  # more than the pool has slots
 
@@ -16,7 +18,7 @@ def test_blocked_merges_do_not_hold_up_a_free_one(world, airflow, poll, in_state
     running(airflow, run, "merge_user_content_consumption")
     airflow.mark_run_failed(MERGE, run)
     airflow.ended(MERGE, run)
-    merge_id = core.request_id(run, [source.account], target.account)
+    merge_id = request_id(run, [source.account], target.account)
     in_state(merge_id, "failed")
 
     blocked = [world.event(world.study(Learner(), lessons=1).account, target.account) for _ in range(BLOCKED)]
@@ -33,7 +35,7 @@ def test_blocked_merges_do_not_hold_up_a_free_one(world, airflow, poll, in_state
         return all(core.journal.need(one).state == "waiting" for one in ids)
 
     wait_for(all_wait, 300, "the waiting merges", pause=2)
-    head = core.report(ids[0]).head()
+    head = core.reader.report(ids[0]).head()
     assert (head["waiting_for"], head["waiting_holder"]) == (target.account, str(merge_id))
     states = airflow.succeeded(MERGE, head["run_ids"][-1])
     assert states.pop("admit") == "success"

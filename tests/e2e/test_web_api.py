@@ -153,14 +153,14 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(world, api, core):
 
 
 def test_a_merge_behind_a_switch_waits_for_the_poll(world, api, core, poll, airflow):
-    core.pause("", "tests", "a pause")
+    core.switch.pause("", "tests", "a pause")
     try:
         source = world.study(Learner())
         accepted = api.post("/merges", body_of(source, Learner()), uuid.uuid4().hex).json()
         assert (accepted["state"], accepted["run"]) == ("requested", None)
         assert api.get("/status").json()["switches"]
     finally:
-        core.resume("", "tests")
+        core.switch.resume("", "tests")
     poll()
     until(api, accepted["status_url"], "completed")
 

@@ -21,7 +21,7 @@ KEPT = CHECKS.get_by_names(["not_a_server_error", "status_code_conformance", "co
 @pytest.fixture(scope="module")
 def stopped(core):
     """No merge that the fuzzing opens is started; each is abandoned at the end."""
-    core.pause("", "tests", "fuzzing")
+    core.switch.pause("", "tests", "fuzzing")
     yield
     for merge in core.journal.find("state", "requested"):
         if merge.request.origin == "api":
@@ -29,7 +29,7 @@ def stopped(core):
     for merge in core.journal.find("state", "proposed"):
         if merge.request.origin == "api":
             core.proposals.reject(merge.merge_id, "tests", "fuzzed")
-    core.resume("", "tests")
+    core.switch.resume("", "tests")
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def _opened(stack, session, way):
             settle_after_seconds=tuple(3600.0 * number for number in range(1, 9)),
         )  # fmt: skip
         with Service(settings) as service:
-            service.create_journal()
+            service.journal.create()
             yield service
 
 

@@ -323,7 +323,7 @@ def test_the_preview_of_a_merge_says_nothing_of_rows_that_it_leaves(services, se
     learn(world, a, "C1", "L1")
     learn(world, t, "C1", "L1")
     time.sleep(0.01)
-    report = world.service.preview(MergeRequest((a,), t)).to_dict()
+    report = world.service.previews.preview(MergeRequest((a,), t)).to_dict()
     (found,) = [table["rows"] for table in report["tables"] if table["table"] == AGG]
     assert [(row["what"], row["sources"]) for row in found] == [("same", {a: {}})]
     assert Thing("done", "C1", "L1") in world.model.things(t)

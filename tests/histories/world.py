@@ -247,7 +247,7 @@ class World:
             choices=Choices({t: c for t, c in asked.choices.items() if t in asked.tables}),
         )  # fmt: skip
         words = f"merge {', '.join(map(self._name, sources))} into {self._name(target)} {asked}"
-        merge_id = self._run(self.service.open_merge(request), sources, asked, words)
+        merge_id = self._run(self.service.opening.open_merge(request), sources, asked, words)
         if merge_id:
             self.done.update(["merge", option, f"{len(sources)} sources"])
         return merge_id
@@ -294,14 +294,14 @@ class World:
     def abandon(self) -> None:
         """A merge that fails before it wrote anything is given up."""
         source, target = self.dice.sample(self.users, 2)
-        merge_id = self.service.open_merge(MergeRequest((source,), target, TABLES))
+        merge_id = self.service.opening.open_merge(MergeRequest((source,), target, TABLES))
         self.told.append(f"abandon {self._name(source)} into {self._name(target)} {merge_id}")
         try:
-            self.service.admit(merge_id)
+            self.service.admission.admit(merge_id)
         except InvalidRequest as refused:
             self._refused(refused)
             return
-        self.service.fail(merge_id, "manual__1", "stopped")
+        self.service.failures.fail(merge_id, "manual__1", "stopped")
         self.service.undoing.abandon(merge_id, "not wanted")
         self.done["abandon"] += 1
 
@@ -337,7 +337,7 @@ class World:
         words = f"{action} {self.told_of(merge_id)}"
         try:
             shown = self._previewed(merge_id, action)
-            self.service.undo(merge_id, action, publish=False)
+            self.service.undoing.run(merge_id, action, publish=False)
         except InvalidRequest as refused:
             self.told.append(f"{words}: {refused.code}")
             return self._refused(refused)
@@ -361,11 +361,11 @@ class World:
         return next((f"[{n}]" for n, words in enumerate(self.told) if str(merge_id) in words), "") + f" {merge_id}"
 
     def _previewed(self, merge_id: uuid.UUID, action: str) -> Mapping[str, list[Any]]:
-        return _changes(self.service.preview_undo(merge_id, action).to_dict()["tables"])
+        return _changes(self.service.previews.preview_undo(merge_id, action).to_dict()["tables"])
 
     def _reported(self, merge_id: uuid.UUID) -> Mapping[str, list[Any]]:
         operation = f"{self.service.journal.need(merge_id).operation}/"
-        tables = self.service.report(merge_id).to_dict()["tables"]
+        tables = self.service.reader.report(merge_id).to_dict()["tables"]
         return _changes(table for table in tables if table["table"].startswith(operation))
 
     def repair(self) -> None:
@@ -415,7 +415,7 @@ class World:
             f"UPDATE {journal}.merges SET closed_at = %s WHERE merge_id = %s IF EXISTS",
             [now() - timedelta(days=4000), merge_id],
         )
-        self.service.expire()
+        self.service.retention.run()
         self.told.append(f"expire {self.told_of(merge_id)}: {self.service.journal.need(merge_id).expiry}")
         self.done["expire"] += self.service.journal.need(merge_id).expiry == "done"
 

@@ -87,7 +87,7 @@ class Checker:
             return True
         for merge in self.merges:
             if set(merge.accounts) & may:
-                for table in self._core.report(merge.merge_id).tables:
+                for table in self._core.reader.report(merge.merge_id).tables:
                     for row in table.rows:
                         if row["key"].get("contentid") == fact[2] and any("viewcount" in n for n in row["notes"]):
                             return True
@@ -148,7 +148,7 @@ class Checker:
         if merge.failed_event == "undeliverable":
             yield Finding("silent", f"{name}: its failed event could not be delivered")
         if merge.state in ("completed", "undone"):
-            for difference in self._core.audit(merge.merge_id):
+            for difference in self._core.audit.differences(merge.merge_id):
                 if difference.kind != "later":
                     words = f"{difference.table} {difference.key}: {difference.words}"
                     yield Finding("lost", f"{name}: check says {difference.kind}: {words}")
@@ -157,7 +157,7 @@ class Checker:
 
     def _sync_events(self, merge: Merge, name: str) -> Iterator[Finding]:
         """A sync event for each course that both the merge's source and its target have by now."""
-        target = merge.survivor or merge.request.target
+        target = merge.target
         courses: defaultdict[str, set[str]] = defaultdict(set)
         for message in self._sync:
             edata = json.loads(message.value or b"{}")["edata"]

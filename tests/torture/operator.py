@@ -47,7 +47,9 @@ class Operator:
     def act(self) -> None:
         """One round."""
         with self._world.core() as core:
-            answer = core.replay(Search(kinds=("failed", "needs_attention"), limit=1000), "operator", dry_run=False)
+            answer = core.replays.replay(
+                Search(kinds=("failed", "needs_attention"), limit=1000), "operator", dry_run=False
+            )
             for item in answer["items"]:
                 if item["code"] in ("RESUMED", "REOPENED"):
                     merge = core.journal.need(uuid.UUID(item["merge_id"]))
@@ -105,7 +107,7 @@ class Operator:
             parts.append(f"{len(owed)} failed events are owed")
         if due := [m for m in merges if m.settle_at is not None and m.state == "completed"]:
             parts.append(f"{len(due)} settles are due")
-        if (found := core.look()) != {"lag": 0, "due": 0}:
+        if (found := core.inbox.look()) != {"lag": 0, "due": 0}:
             parts.append(f"the poll sees {found}")
         known = {m.merge_id for m in merges}
         missing = [w for family in self._traffic.families for w in family.wishes if w.merge_id not in known]

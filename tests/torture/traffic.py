@@ -16,6 +16,7 @@ from typing import Any
 from account_merge.cli.main import run_merge
 from account_merge.connection.driver_errors import DRIVER_ERRORS
 from account_merge.errors import InvalidRequest, MergeError
+from account_merge.merge_ids import request_id
 from account_merge.model import MergeRequest
 from account_merge.sunbird.events import Position, merge_id_for
 from tests.torture import rows
@@ -105,8 +106,7 @@ class Traffic:
         """Trigger the per-merge DAG as a person does."""
         run_id = f"torture-{family.number}-{family.dice.getrandbits(32):08x}"
         names = tuple(a.id for a in sources)
-        with self.world.core() as core:
-            merge_id = core.request_id(run_id, names, target.id)
+        merge_id = request_id(run_id, names, target.id)
         wish = Wish(names, target.id, "run", merge_id, run_id)
         family.wishes.append(wish)
         self.start_run(wish)
@@ -124,7 +124,7 @@ class Traffic:
         wish = Wish(names, target.id, "command", merge_id)
         family.wishes.append(wish)
         request = MergeRequest(names, target.id, origin="cli", reason="torture")
-        self.world.of_core(lambda core: core.open_merge(request, merge_id))
+        self.world.of_core(lambda core: core.opening.open_merge(request, merge_id))
         self.count("by command")
         try:
             with self.world.core() as core:
@@ -243,7 +243,7 @@ class Traffic:
                     self.clear_failed("account_merge_undo", run_id)
                 else:
                     with self.world.core() as core:
-                        core.undo(wish.merge_id, action, by="torture")
+                        core.undoing.run(wish.merge_id, action, by="torture")
             except InvalidRequest as refused:
                 if refused.code not in ("ACCOUNT_HELD", "UNDO_FIRST"):
                     raise

@@ -56,14 +56,14 @@ def _act(service: Service, arguments: argparse.Namespace) -> str:
     if getattr(arguments, "dry_run", False):
         return ""
     merge = service.journal.need(arguments.merge_id)
-    target = merge.survivor or merge.request.target
+    target = merge.target
     words = _ACTS[arguments.command].format(target=target)
     return f"{arguments.command.capitalize()} of merge {_named(merge)}: {words}."
 
 
 def _named(merge: Merge) -> str:
     since = f" since {merge.state_at:%Y-%m-%d %H:%M}" if merge.state_at else ""
-    into = merge.survivor or merge.request.target
+    into = merge.target
     return f"{merge.merge_id} ({', '.join(merge.request.sources)} → {into}, {merge.state.replace('_', ' ')}{since})"
 
 
@@ -85,7 +85,7 @@ def _expire(service: Service, arguments: argparse.Namespace) -> str:
 def _erase(service: Service, arguments: argparse.Namespace) -> str:
     if arguments.dry_run or not arguments.account:
         return ""
-    answer = service.erase(arguments.account, arguments.by, arguments.reason, dry_run=True)
+    answer = service.erasure.erase(arguments.account, arguments.by, arguments.reason, dry_run=True)
     names = ", ".join(answer.get("account_ids", ())) or f"{answer['accounts']} accounts"
     return f"{len(answer['merges'])} merges of {names} are erased from the journal, for good. Is that one person?"
 

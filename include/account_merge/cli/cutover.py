@@ -7,14 +7,12 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import IO, Any
 
 from account_merge.cli.output import print_rescued
-from account_merge.errors import InvalidRequest
-from account_merge.intake.rescue import SEEDED
-from account_merge.intake.rescue_lines import FORMATS
+from account_merge.intake.rescue import SEEDED, RescueOptions
+from account_merge.intake.rescue_lines import FORMATS, opened
 from account_merge.intake.stranded import Pace
 from account_merge.service import Service
 
@@ -43,23 +41,6 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
     made.add_argument("--seconds", type=float, default=0.0, help="stop after so long; the next call goes on (0: never)")
 
 
-@contextmanager
-def opened(name: str) -> Iterator[IO[bytes]]:
-    """A file's bytes, or standard input.
-
-    :raises InvalidRequest: it cannot be read.
-    """
-    if name == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        stream = open(name, "rb")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise InvalidRequest("BAD_FILE", f"{name}: {error.strerror}", "Name a file that can be read here.") from None
-    with stream:
-        yield stream
-
-
 def _rescue(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
     """1 when a line was bad."""
 
@@ -67,9 +48,9 @@ def _rescue(service: Service, arguments: argparse.Namespace, out: IO[str]) -> in
         print_rescued(item, arguments.json, out)
 
     with opened(arguments.file) as lines:
-        answer = service.rescue(
-            lines, arguments.format, told, dry_run=not arguments.go, seeded=arguments.seeded,
-            by=os.environ.get("USER", ""), reason=arguments.reason, previews=arguments.previews,
+        answer = service.rescue.run(
+            lines, arguments.format, told,
+            RescueOptions(not arguments.go, arguments.seeded, os.environ.get("USER", ""), arguments.reason, arguments.previews),
         )  # fmt: skip
     print(json.dumps(answer) if arguments.json else summary(answer), file=out)
     return 1 if answer["bad"] else 0

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from account_merge.choices import Choices
-from account_merge.cli import cutover as salvage
-from account_merge.cli import operations as operate
+from account_merge.cli import cutover, operations
 from account_merge.cli.confirming import WILL, confirmed
 from account_merge.cli.output import (
     print_check,
@@ -29,15 +28,18 @@ from account_merge.cli.output import (
     print_preview,
     print_report,
 )
+from account_merge.engine.resources import untold
 from account_merge.errors import InvalidRequest, MergeError
-from account_merge.lifecycle.liveness import BY_COMMAND
-from account_merge.lifecycle.requests import choices_of, request_of
+from account_merge.intake.opening import choices_of
+from account_merge.lifecycle.answers import TableAnswer
+from account_merge.lifecycle.requests import request_of
+from account_merge.merge_ids import request_id
 from account_merge.model import MergeRequest
-from account_merge.reports.exported import read as read_report
-from account_merge.rules import RULES, TABLES
+from account_merge.reports.audit import read_report
+from account_merge.rules import TABLES
 from account_merge.service import Service
 from account_merge.settings import Settings
-from account_merge.states import STATES
+from account_merge.states import BY_COMMAND, STATES
 from account_merge.sunbird.events import Position, merge_id_for, parse
 
 
@@ -104,8 +106,8 @@ def parser() -> argparse.ArgumentParser:
                 "--go-on", type=uuid.UUID, metavar="MERGE_ID", help="go on with a merge that was opened before"
             )
             made.add_argument("--no-publish", action="store_true", help="do not publish sync events")
-    operate.add_commands(command)
-    salvage.add_commands(command)
+    operations.add_commands(command)
+    cutover.add_commands(command)
     return top
 
 
@@ -133,7 +135,7 @@ def main(argv: Sequence[str] | None = None, out: IO[str] | None = None) -> int:
 
 
 def _create_journal(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
-    service.create_journal()
+    service.journal.create()
     print(f"journal ready in keyspace {service.settings.journal_keyspace}", file=out)
     return 0
 
@@ -145,7 +147,7 @@ def _check(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int
         raise InvalidRequest("NO_MERGE", "a report is checked against a merge", "Call check MERGE_ID --report FILE.")
     if arguments.merge_id:
         exported = read_report(arguments.report) if arguments.report else None
-        differences = list(service.audit(arguments.merge_id, exported))
+        differences = list(service.audit.differences(arguments.merge_id, exported))
         print_differences(differences, arguments.json, out)
         return 1 if any(d.fault for d in differences) else 0
     found = run_checks(service)
@@ -169,7 +171,7 @@ def _list(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
 
 
 def _show(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
-    print_report(service.report(arguments.merge_id), arguments.json, out)
+    print_report(service.reader.report(arguments.merge_id), arguments.json, out)
     return 0
 
 
@@ -199,15 +201,17 @@ def _request(arguments: argparse.Namespace) -> MergeRequest:
 
 def _preview(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
     request = _request(arguments)
-    balance = service.looking.balance(request)
-    print_preview(service.preview(request), balance, service.looking.notices(request, balance), arguments.json, out)
+    balance = service.previews.balance(request)
+    print_preview(
+        service.previews.preview(request), balance, service.previews.notices(request, balance), arguments.json, out
+    )
     return 0
 
 
 def _propose(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
     request = replace(_request(arguments), requested_by=arguments.by)
-    merge_id = service.request_id(str(uuid.uuid4()), request.sources, request.target)
-    return operate.told(service.proposals.propose(request, merge_id), arguments, out)
+    merge_id = request_id(str(uuid.uuid4()), request.sources, request.target)
+    return operations.told(service.proposals.propose(request, merge_id), arguments, out)
 
 
 def _merge(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
@@ -216,41 +220,33 @@ def _merge(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int
         return _merge_events(
             service, arguments.events, publish and bool(os.environ.get("KAFKA_BOOTSTRAP_SERVERS")), out
         )
-    merge_id = arguments.go_on or service.open_merge(_request(arguments))
+    merge_id = arguments.go_on or service.opening.open_merge(_request(arguments))
     result = run_merge(service, merge_id, publish, progress=not arguments.json)
     if arguments.json:
         print(json.dumps(result), file=out)
     else:
-        print_report(service.report(merge_id), False, out)
+        print_report(service.reader.report(merge_id), False, out)
     return {"completed": 0, "waiting": 3, "requested": 3, "paused": 3}.get(str(result["state"]), 1)
 
 
 def run_merge(service: Service, merge_id: uuid.UUID, publish: bool, progress: bool = False) -> dict[str, Any]:
     """One merge from admission to completion, as the per-merge DAG does it; never raises, the answer has the error."""
     begun = time.monotonic()
-    failed: MergeError | None = None
     answer: dict[str, Any] = {"id": str(merge_id), "state": "", "seconds": 0.0, "counts": {}, "error": None}
+
+    def told(done: TableAnswer) -> None:
+        answer["counts"][done["table"]] = {
+            "created": done["created"], "changed": done["changed"], "same": done["same"], "folded": done["folded"],
+        }  # fmt: skip
+
+    follow = _Progress if progress else lambda table: untold
     try:
-        admitted = service.admit(merge_id, run_id=f"{BY_COMMAND}{merge_id}")
-        answer["note"] = admitted["note"]
-        if admitted["proceed"]:
-            for rule in RULES:
-                done = service.merge_table(merge_id, rule.table, _Progress(rule.table) if progress else None)
-                answer["counts"][rule.table] = {k: done[k] for k in ("created", "changed", "same", "folded")}
-                if not done["proceed"]:
-                    answer["note"] = done["note"]
-                    break
-            else:
-                published = service.publish_sync(merge_id, publish)
-                answer["note"] = answer["note"] if published["proceed"] else published["note"]
+        answer["note"] = service.merging.run(merge_id, f"{BY_COMMAND}{merge_id}", publish, told, follow)["note"]
     except MergeError as error:
         answer["error"] = _told(error)
-        failed = error
     try:
         merge = service.journal.need(merge_id)
-        if failed and merge.state in ("running", "started"):
-            service.failures.record(merge, failed, "failed")
-        answer["state"] = service.journal.need(merge_id).state
+        answer |= {"state": merge.state, "note": answer.get("note", merge.note or "")}
     except MergeError as error:  # the journal does not answer: what the merge came to is not known here
         answer |= {"state": "unknown", "error": answer["error"] or _told(error)}
     answer["seconds"] = round(time.monotonic() - begun, 3)
@@ -305,7 +301,7 @@ def _merge_event(service: Service, raw: bytes, position: Position, publish: bool
             return answer
         merge_id = merge_id_for(event.sources, event.target, event.mid, position)
         answer["id"] = str(merge_id)
-        service.open_merge(request_of(event, raw, service.settings, "cli"), merge_id)
+        service.opening.open_merge(request_of(event, raw, service.settings, "cli"), merge_id)
         return run_merge(service, merge_id, publish)
     except MergeError as error:
         return {**answer, "state": "refused" if isinstance(error, InvalidRequest) else "failed", "error": _told(error)}
@@ -320,6 +316,6 @@ _COMMANDS = {
     "preview": _preview,
     "merge": _merge,
     "propose": _propose,
-    **operate.COMMANDS,
-    **salvage.COMMANDS,
+    **operations.COMMANDS,
+    **cutover.COMMANDS,
 }

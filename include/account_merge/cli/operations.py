@@ -6,15 +6,15 @@ import argparse
 import json
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from account_merge.cli.output import print_failed, print_replay, print_report, print_status
 from account_merge.errors import InvalidRequest, NeedsAttention
 from account_merge.intake.failed_search import KINDS, MOST, Search
-from account_merge.lifecycle.undo_order import ACTIONS
 from account_merge.service import Service
+from account_merge.states import ACTIONS
 
 
 def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -84,12 +84,12 @@ def _add_search(made: argparse.ArgumentParser, name: str) -> None:
 
 
 def _pause(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
-    answer = service.pause(arguments.tenant, os.environ.get("USER", ""), arguments.reason)
+    answer = service.switch.pause(arguments.tenant, os.environ.get("USER", ""), arguments.reason)
     return _say(answer, arguments, out, "already so")
 
 
 def _resume(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
-    answer = service.resume(arguments.tenant, os.environ.get("USER", ""), arguments.reason)
+    answer = service.switch.resume(arguments.tenant, os.environ.get("USER", ""), arguments.reason)
     return _say(answer, arguments, out, "nothing of the kind was stopped")
 
 
@@ -105,7 +105,7 @@ def _say(answer: dict[str, object], arguments: argparse.Namespace, out: IO[str],
 
 
 def _status(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
-    print_status(service.status(), arguments.json, out)
+    print_status(service.queries.status(), arguments.json, out)
     return 0
 
 
@@ -118,7 +118,7 @@ def _search(arguments: argparse.Namespace) -> Search:
 
 
 def _failed(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
-    print_failed(service.failed(_search(arguments)), arguments.json, out)
+    print_failed(service.replays.find(_search(arguments)), arguments.json, out)
     return 0
 
 
@@ -142,7 +142,7 @@ def replayed(service: Service, arguments: argparse.Namespace, dry_run: bool) -> 
     filters = (arguments.state, arguments.code, arguments.account, arguments.since, arguments.until)
     if not (arguments.merge_id or corrected or any(filters)):
         raise InvalidRequest("NOTHING_NAMED", "a replay names merges or filters", "All failed ones: --state failed.")
-    return service.replay(_search(arguments), os.environ.get("USER", ""), arguments.reason, dry_run, corrected)
+    return service.replays.replay(_search(arguments), os.environ.get("USER", ""), arguments.reason, dry_run, corrected)
 
 
 def _replay(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
@@ -155,24 +155,24 @@ def _replay(service: Service, arguments: argparse.Namespace, out: IO[str]) -> in
 def _undo(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
     merge_id, action, by = arguments.merge_id, arguments.command, os.environ.get("USER", "")
     if action in ACTIONS and arguments.dry_run:
-        print_report(service.preview_undo(merge_id, action), arguments.json, out)
+        print_report(service.previews.preview_undo(merge_id, action), arguments.json, out)
         return 0
     if arguments.dry_run:
         service.undoing.check(service.journal.need(merge_id), action)
-        answer: dict[str, Any] = {"merge_id": str(merge_id), "note": f"{action} is possible; nothing was written"}
+        answer: Mapping[str, Any] = {"merge_id": str(merge_id), "note": f"{action} is possible; nothing was written"}
     elif action in ACTIONS:
-        answer = service.undo(merge_id, action, not arguments.no_publish, by, arguments.reason)
+        answer = service.undoing.run(merge_id, action, not arguments.no_publish, by, arguments.reason)
     elif action == "abandon":
         answer = service.undoing.abandon(merge_id, arguments.reason)
     else:
         answer = service.undoing.repair(merge_id, by, arguments.reason)
     if action in ACTIONS and not arguments.json:
-        print_report(service.report(merge_id), False, out)
+        print_report(service.reader.report(merge_id), False, out)
         return 0
     return told(answer, arguments, out)
 
 
-def told(answer: dict[str, Any], arguments: argparse.Namespace, out: IO[str]) -> int:
+def told(answer: Mapping[str, Any], arguments: argparse.Namespace, out: IO[str]) -> int:
     """Says what became of a merge."""
     words = f"merge {answer['merge_id']}: {answer.get('state', '')} {answer['note']}".rstrip()
     print(json.dumps(answer) if arguments.json else words, file=out)
@@ -191,7 +191,7 @@ def _decide(service: Service, arguments: argparse.Namespace, out: IO[str]) -> in
 
 
 def _expire(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
-    counts = service.expire(arguments.limit, arguments.seconds, arguments.dry_run)
+    counts = service.retention.run(arguments.limit, arguments.seconds, arguments.dry_run)
     would = "would expire" if arguments.dry_run else "expired"
     words = f"{counts['expired']} {would}, {counts['needed']} are needed by a younger undo, {counts['held']} are held"
     print(json.dumps(counts) if arguments.json else words, file=out)
@@ -200,11 +200,11 @@ def _expire(service: Service, arguments: argparse.Namespace, out: IO[str]) -> in
 
 def _erase(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
     if not arguments.account:
-        history = service.erasing.history()
+        history = service.erasure.history()
         lines = [f"{item['at']} {item['what']}: {item['note']}" for item in history] or ["nobody was erased"]
         print(json.dumps(history) if arguments.json else "\n".join(lines), file=out)
         return 0
-    answer = service.erase(arguments.account, arguments.by, arguments.reason, arguments.dry_run)
+    answer = service.erasure.erase(arguments.account, arguments.by, arguments.reason, arguments.dry_run)
     if arguments.json:
         print(json.dumps(answer), file=out)
         return 0

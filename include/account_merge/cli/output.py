@@ -212,7 +212,7 @@ def print_failed(merges: Sequence[Merge], as_json: bool, out: IO[str]) -> None:
     for m in merges:
         since = str(m.state_at).split(".")[0]
         console.print(f"[bold]{m.merge_id}[/] {m.state} {m.error_code or ''} since {since}", soft_wrap=True)
-        sources, target = ", ".join(m.request.sources), m.survivor or m.request.target
+        sources, target = ", ".join(m.request.sources), m.target
         for words in (f"{sources} → {target}" if target else "", m.error, m.remedy, m.note):
             if words:
                 console.print(f"  {escape(words)}", soft_wrap=True)

@@ -10,18 +10,15 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING
 
 from account_merge.choices import TARGET
 from account_merge.engine.evidence import View
+from account_merge.engine.skipped import Places
 from account_merge.journal import Journal
 from account_merge.journal.accounts import merges_among
 from account_merge.model import Merge
 from account_merge.planning.seeding import Seeding
 from account_merge.rules import TABLES, TableRule
-
-if TYPE_CHECKING:
-    from account_merge.lifecycle.merging import Merging
 
 
 class Known:
@@ -120,9 +117,9 @@ class History:
     past: Past | None = None
 
 
-def history_of(merging: Merging, merge: Merge, rule: TableRule) -> History:
+def history_of(journal: Journal, places: Places, merge: Merge, rule: TableRule) -> History:
     """What the work on one table of a merge has to know of earlier merges of its accounts."""
-    known, sources, target = Known(merging.journal), merge.request.sources, merge.survivor or merge.request.target
+    known, sources, target = Known(journal), merge.request.sources, merge.target
     into = {account: known.standing(account) for account in (*sources, target)}
     into[target] |= {merge.merge_id}
     gave = known.gave(sources)
@@ -133,20 +130,20 @@ def history_of(merging: Merging, merge: Merge, rule: TableRule) -> History:
         here,
         frozenset(i for i in here if standing[i].expiry and rule.table in (standing[i].request.tables or TABLES)),
         frozenset(
-            m.survivor or m.request.target
+            m.target
             for i, m in standing.items()
             if i in here and _brings(m, rule.table) and not _reaches(known, m, target, rule.table)
         ),
         frozenset(i for i, m in gave.items() if m.outcome == "undone" and m.request.seeded),
         into,
         _seeding(known, merge, rule),
-        _past(merging, known, merge, rule, redo=False) if frozenset(standing) & into[target] else None,
+        _past(places, known, merge, rule, redo=False) if frozenset(standing) & into[target] else None,
     )
 
 
 def _lives_in(known: Known, merge: Merge, target: str) -> bool:
     """Whether the account that a merge wrote to is `target`, or was merged into it."""
-    wrote_to = merge.survivor or merge.request.target
+    wrote_to = merge.target
     return wrote_to == target or known.survivor(wrote_to) == target
 
 
@@ -156,7 +153,7 @@ def _reaches(known: Known, merge: Merge, target: str, table: str) -> bool:
     while todo:
         one = todo.pop()
         seen.add(one.merge_id)
-        wrote_to = one.survivor or one.request.target
+        wrote_to = one.target
         if wrote_to == target:
             return True
         onward = (m for m in known.gave((wrote_to,)).values() if m.outcome == "completed" and m.merge_id not in seen)
@@ -175,7 +172,7 @@ def _seeding(known: Known, merge: Merge, rule: TableRule) -> Seeding | None:
     That is so when the merge itself says it, and when an earlier one of the same accounts did, also one that was undone:
     the retired job's share is in the target whatever becomes of our merges.
     """
-    request, target = merge.request, merge.survivor or merge.request.target
+    request, target = merge.request, merge.target
     since = {source: (request.dated or 0) * 1000 for source in request.sources if request.seeded}
     counted = set()
     for source in request.sources:
@@ -194,7 +191,7 @@ def _seeding(known: Known, merge: Merge, rule: TableRule) -> Seeding | None:
 def settles_of(known: Known, merge: Merge) -> list[Merge]:
     """The settles of a merge that stand in the same target."""
     standing = ("completed", "abandoned", "undoing")
-    found = known.merges_into(merge.survivor or merge.request.target)
+    found = known.merges_into(merge.target)
     return [m for m in found if (m.parent, m.request.origin) == (merge.merge_id, "settle") and m.outcome in standing]
 
 
@@ -208,16 +205,16 @@ def unexpired(known: Known, target: str) -> list[tuple[str, Merge]]:
     return found[max((i + 1 for i, (_, m) in enumerate(found) if m.expiry), default=0) :]
 
 
-def past_of(merging: Merging, merge: Merge, rule: TableRule, redo: bool) -> Past:
+def past_of(journal: Journal, places: Places, merge: Merge, rule: TableRule, redo: bool) -> Past:
     """The past of a merge's target in one table: without the merge and its settles, or (`redo`) with it.
 
     What has expired, and all that the target received before it, belongs to what the rows were before.
     """
-    return _past(merging, Known(merging.journal), merge, rule, redo)
+    return _past(places, Known(journal), merge, rule, redo)
 
 
-def _past(merging: Merging, known: Known, merge: Merge, rule: TableRule, redo: bool) -> Past:
-    target = merge.survivor or merge.request.target
+def _past(places: Places, known: Known, merge: Merge, rule: TableRule, redo: bool) -> Past:
+    target = merge.target
     logs, merges = [], {}
     for operation, one in unexpired(known, target):
         log = f"{operation}/{rule.table}" if operation else rule.table
@@ -232,22 +229,22 @@ def _past(merging: Merging, known: Known, merge: Merge, rule: TableRule, redo: b
     into[target] |= {merge.merge_id}
     elsewhere = frozenset(i for i, m in gave.items() if m.outcome != "undone" and i not in merges)
     withdrawn = frozenset(i for i, m in gave.items() if m.outcome == "undone" and m.request.seeded and i not in merges)
-    views = {i: _replayed(merging, known, m, rule) for i, m in merges.items()}
+    views = {i: _replayed(places, known, m, rule) for i, m in merges.items()}
     return Past(
         target, logs, frozenset(standing), elsewhere, withdrawn, sources, into, frozenset(gone), views
     )  # fmt: skip
 
 
-def _replayed(merging: Merging, known: Known, merge: Merge, rule: TableRule) -> View:
+def _replayed(places: Places, known: Known, merge: Merge, rule: TableRule) -> View:
     """What a merge of the past saw of other tables' rows."""
     if not rule.looks:
-        return View(merge.request.sources, merge.survivor or merge.request.target)
-    view = view_of(merging, merge, rule, _seeding(known, merge, rule))
+        return View(merge.request.sources, merge.target)
+    view = view_of(places, merge, rule, _seeding(known, merge, rule))
     return replace(view, merge=merge.merge_id, logged=frozenset(merge.request.tables or TABLES))
 
 
-def view_of(merging: Merging, merge: Merge, rule: TableRule, seeding: Seeding | None) -> View:
+def view_of(places: Places, merge: Merge, rule: TableRule, seeding: Seeding | None) -> View:
     """What a merge may see of other tables' rows when it merges one table, and which places stay."""
-    places, seeded = merging.places, frozenset(seeding.since if seeding else ())
-    target, sources = merge.survivor or merge.request.target, tuple(sorted(merge.request.sources))
+    seeded = frozenset(seeding.since if seeding else ())
+    target, sources = merge.target, tuple(sorted(merge.request.sources))
     return View(sources, target, places.kept(merge, rule), places.yielded(merge, rule), seeded)

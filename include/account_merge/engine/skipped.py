@@ -8,15 +8,11 @@ from typing import Any
 
 import msgspec
 
-from account_merge.journal import Journal
+from account_merge.engine.resources import Resources
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import Log
 from account_merge.model import Merge, Row
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
-from account_merge.settings import Settings
-from account_merge.sunbird.row_finder import Sources
-from account_merge.sunbird.schema import Tables
-from account_merge.sunbird.store import Store
 from account_merge.values import sound
 
 Place = tuple[Any, ...]
@@ -25,8 +21,9 @@ Place = tuple[Any, ...]
 class Places:
     """Looks at the rows that a merge's accounts have."""
 
-    def __init__(self, store: Store, journal: Journal, tables: Tables, settings: Settings) -> None:
-        self._store, self._journal, self._tables, self._settings = store, journal, tables, settings
+    def __init__(self, resources: Resources) -> None:
+        self._resources, self._settings = resources, resources.settings
+        self._journal, self._tables = resources.journal, resources.tables
 
     def keep(self, merge: Merge) -> None:
         """With `skip`: writes the places that stay as the merge's first entries, once; every table obeys them.
@@ -72,7 +69,7 @@ class Places:
 
     def yielded(self, merge: Merge, rule: TableRule) -> dict[str, frozenset[Place]]:
         """Source -> places of the rule's kind that come from another source, which was listed first."""
-        target = merge.survivor or merge.request.target
+        target = merge.target
         found: dict[str, set[Place]] = {}
         for account, by, place in self.left(merge):
             if by != target and place[0] == rule.belongs.kind:
@@ -93,7 +90,7 @@ class Places:
             touched = {c.key for entry in log.entries() for c in entry.changes if c.writes or c.create}
             yield from filter(sound, (rule.place(key) for key in sorted(touched)))
             return
-        for row in self._rows(merge, rule, merge.survivor or merge.request.target):
+        for row in self._rows(merge, rule, merge.target):
             if sound(place := rule.place(row.key)):  # no consumer could read it
                 yield place
 
@@ -129,7 +126,7 @@ class Places:
 
     def _shares(self, merge: Merge, stay: frozenset[Place], family: Sequence[Merge]) -> Iterator[tuple[Any, ...]]:
         """(source, whose rows stand, kind, *place) of each place that a source has."""
-        target, first = merge.survivor or merge.request.target, dict[Place, str]()
+        target, first = merge.target, dict[Place, str]()
         for one in family:
             first |= {tuple(place): source for source, stands, *place in self._entry(one, 1) if source == stands}
         for source in merge.request.sources:  # in the order of the request
@@ -138,7 +135,7 @@ class Places:
 
     def _had(self, merge: Merge, account: str = "") -> Iterator[Place]:
         """(kind, *place) of each course and batch, group, program and event that an account (the target) has a row of that counts."""
-        account = account or merge.survivor or merge.request.target
+        account = account or merge.target
         kinds = {rule_for(table).belongs.kind for table in merge.request.tables or TABLES}
         for rule in RULES:
             if rule.decides and rule.belongs.kind in kinds and self._tables.of(rule):
@@ -147,9 +144,9 @@ class Places:
                 yield from ((rule.belongs.kind, *place) for place in found if sound(place))
 
     def _rows(self, merge: Merge, rule: TableRule, account: str) -> Iterator[Row]:
-        target = merge.survivor or merge.request.target
+        target = merge.target
         # What leads to the target's rows may be the source's: a group that the target has left is not in its own list.
-        found = Sources(self._store, self._tables, self._settings, (*sorted(merge.request.sources), target))
+        found = self._resources.finder((*sorted(merge.request.sources), target))
         return found.rows(rule, account)
 
 

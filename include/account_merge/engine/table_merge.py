@@ -11,20 +11,16 @@ from account_merge.cursor import ascending, rising
 from account_merge.engine.evidence import Looks, View
 from account_merge.engine.history import History
 from account_merge.engine.limits import passed
-from account_merge.engine.table_undo import steps_of
-from account_merge.engine.table_work import Planned, Progress, TableWork
+from account_merge.engine.resources import Resources, TableJob
+from account_merge.engine.steps import steps_of
+from account_merge.engine.table_work import Planned, TableWork
 from account_merge.engine.verify import refold
-from account_merge.journal import Cas
 from account_merge.journal.expired import Kept
 from account_merge.journal.log import Ledger, Log
-from account_merge.model import Change, Entry, HandedOn, Key, Merge, Row, Values, Write
+from account_merge.model import Change, Entry, HandedOn, Key, Row, Values, Write
 from account_merge.planning.lost_updates import mend, mending
 from account_merge.planning.merge_join import Mend, Mends, Shown, plan
 from account_merge.rules import TableRule
-from account_merge.settings import Settings
-from account_merge.sunbird.row_finder import Sources
-from account_merge.sunbird.schema import Tables
-from account_merge.sunbird.store import Store
 
 
 class TableMerge(TableWork):
@@ -33,24 +29,12 @@ class TableMerge(TableWork):
     :param view: the accounts, and the places in which their rows stay as they are.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        cas: Cas,
-        settings: Settings,
-        tables: Tables,
-        rule: TableRule,
-        merge: Merge,
-        history: History,
-        view: View,
-        guard: Callable[[], None] = lambda: None,
-        progress: Progress | None = None,
-    ) -> None:
-        super().__init__(store, cas, settings, tables, rule, merge, view.target, rule.table, guard, progress)
+    def __init__(self, resources: Resources, job: TableJob, history: History, view: View) -> None:
+        super().__init__(resources, job, view.target, job.rule.table)
         self._history, self._view = history, view
-        self._expired = Kept(cas)
-        self.sources = tuple(sorted(merge.request.sources))
-        self.found = Sources(store, tables, settings, (*self.sources, view.target))
+        self._expired = Kept(resources.journal)
+        self.sources = tuple(sorted(job.merge.request.sources))
+        self.found = resources.finder((*self.sources, view.target))
 
     def remark(self, changes: Iterable[Change]) -> str:
         """What of the table is not moved, and which limits of the platform these changes pass."""
@@ -87,9 +71,9 @@ class TableMerge(TableWork):
         if not self._rule.deactivated:
             return rows
         # An erased account's log stands under its hash: first the name that it leaves, then the one that it moves to.
-        names = [source_log(self._rule, name) for name in (account, self._cas.erased_id(account))]
+        names = [source_log(self._rule, name) for name in (account, self._journal.erased_id(account))]
         earlier = sorted(self._history.merges_from - {self._merge.merge_id})
-        logs = [Log(self._cas, m, name, self._codec) for name in names for m in earlier]
+        logs = [Log(self._journal, m, name, self._codec) for name in names for m in earlier]
 
         def expired(key: Key) -> Values:
             packed = self._expired.before(self._rule.table, account, self._codec.key(key))
@@ -98,13 +82,13 @@ class TableMerge(TableWork):
         return reactivated(rows, logs, self._rule.deactivated, self._expired, expired)
 
     def _shown(self) -> Shown:
-        looks = Looks(self.found, self._cas, self._tables, self._rule, self._history.merges_into)
+        looks = Looks(self.found, self._journal, self._tables, self._rule, self._history.merges_into)
         return looks.of(self._view)
 
     def _given(self) -> Iterator[tuple[Key, str, HandedOn]]:
         history = self._history
         earlier = sorted((history.merges_from | history.withdrawn) - {self._merge.merge_id})
-        logs = [Log(self._cas, m, self._rule.table, self._codec) for m in earlier]
+        logs = [Log(self._journal, m, self._rule.table, self._codec) for m in earlier]
         return Ledger(logs, history.lives_here, history.withdrawn).of(frozenset(self.sources), self._expired)
 
     def _handed_on(self, account: str, key: Key) -> Mapping[str, int]:
@@ -116,7 +100,7 @@ class TableMerge(TableWork):
         if past is None:
             return lambda key, held: Mend()
         earlier = self._history.merges_from & past.standing
-        steps = steps_of(self._cas, self._codec, past)
+        steps = steps_of(self._journal, self._codec, past)
         return mending(
             ((key, done) for key, done in steps if any(step.of in earlier for step in done)),
             lambda steps, row: mend(
@@ -139,7 +123,7 @@ class TableMerge(TableWork):
             self._given(),
             self._shown(),
             self.found.stays(self._rule, self._view.kept),
-            choose=self._merge.request.choices.of(self._rule.table, self._cas.hidden),
+            choose=self._merge.request.choices.of(self._rule.table, self._journal.hidden),
             seeding=self._history.seeding,
             mends=self._mends(),
             handed_on=self._handed_on,
@@ -156,13 +140,10 @@ class TableMerge(TableWork):
 class SourceRows(TableWork):
     """Sets one source account's rows inactive (`source_rows: deactivate`), journaled in a log of their own."""
 
-    def __init__(self, work: TableMerge, account: str, operation: str = "") -> None:
-        name = source_log(work._rule, account)
-        super().__init__(
-            work._store, work._cas, work._settings, work._tables, work._rule, work._merge, account,
-            f"{operation}/{name}" if operation else name, work._guard, work._progress,
-        )  # fmt: skip
-        self.found = work.found
+    def __init__(self, resources: Resources, job: TableJob, account: str, operation: str = "") -> None:
+        name = source_log(job.rule, account)
+        super().__init__(resources, job, account, f"{operation}/{name}" if operation else name)
+        self.found = resources.finder((*sorted(job.merge.request.sources), job.merge.target))
 
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
         """A change for each row that is still active."""

@@ -13,49 +13,34 @@ from itertools import groupby
 from typing import Any
 
 from account_merge.choices import TARGET
-from account_merge.cursor import Cursor, ascending
+from account_merge.cursor import Cursor
 from account_merge.engine.evidence import NOTHING_UNDERWAY, Looks, View
 from account_merge.engine.history import Past
-from account_merge.engine.table_work import Planned, Progress, TableWork, seconds_of
-from account_merge.engine.verify import floor_of, holds, unseen
-from account_merge.errors import TransientError
-from account_merge.journal import Cas
+from account_merge.engine.resources import Resources, TableJob
+from account_merge.engine.steps import steps_of
+from account_merge.engine.table_work import Planned, TableWork
+from account_merge.engine.verify import floor_of
 from account_merge.journal.encoding import Codec
 from account_merge.journal.expired import Kept
 from account_merge.journal.log import LIST_ATTEMPTS, Ledger, Log
-from account_merge.model import Change, Entry, Key, Merge, Row, Values, Write
+from account_merge.model import Change, Entry, Key, Row, Values, Write
 from account_merge.planning.lifetimes import Side, restored
-from account_merge.planning.lost_updates import late
+from account_merge.planning.lost_updates import holds, late, unseen
 from account_merge.planning.rebuild import Step, change_to, derived_again, without
 from account_merge.planning.write_times import above, ahead
 from account_merge.rules import TableRule, rule_for
 from account_merge.rules.derivations import Evidence
-from account_merge.settings import Settings
-from account_merge.sunbird.row_finder import Sources
-from account_merge.sunbird.schema import Tables
-from account_merge.sunbird.store import Store, batched
+from account_merge.sunbird.store import batched
 
 
 class TableUndo(TableWork):
     """Brings the rows that one merge touched to what they are with only the standing merges."""
 
-    def __init__(
-        self,
-        store: Store,
-        cas: Cas,
-        settings: Settings,
-        tables: Tables,
-        rule: TableRule,
-        merge: Merge,
-        past: Past,
-        log_name: str,
-        guard: Callable[[], None] = lambda: None,
-        progress: Progress | None = None,
-    ) -> None:
-        super().__init__(store, cas, settings, tables, rule, merge, past.account, log_name, guard, progress)
+    def __init__(self, resources: Resources, job: TableJob, past: Past, log_name: str) -> None:
+        super().__init__(resources, job, past.account, log_name)
         self._past = past
-        self._why = "the merge is undone" if merge.merge_id not in past.standing else "the merge stands again"
-        self.found = Sources(store, tables, settings, past.accounts)
+        self._why = "the merge is undone" if job.merge.merge_id not in past.standing else "the merge stands again"
+        self.found = resources.finder(past.accounts)
         #: What the same undo or redo does before this table.
         self.underway = NOTHING_UNDERWAY
 
@@ -66,7 +51,7 @@ class TableUndo(TableWork):
         """
         moved = self._moved()
         follow = ((key, list[Step]()) for key in sorted(filter(None, map(self._key_of, moved))))
-        done = ((key, steps) for key, steps in steps_of(self._cas, self._codec, self._past))
+        done = ((key, steps) for key, steps in steps_of(self._journal, self._codec, self._past))
         merged = heapq.merge(done, follow, key=lambda item: item[0])  # of one key, what was done comes first
         for key, group in groupby(merged, key=lambda item: item[0]):
             _, steps = next(group)
@@ -86,7 +71,7 @@ class TableUndo(TableWork):
             self._place(other, change.key)
             for other, schema in others
             for merge in sorted(self._past.of)
-            for entry in Log(self._cas, merge, other.table, Codec(schema)).entries()
+            for entry in Log(self._journal, merge, other.table, Codec(schema)).entries()
             for change in entry.changes
             if change.writes or change.create
         )
@@ -114,11 +99,11 @@ class TableUndo(TableWork):
 
     def _replay(self) -> Callable[..., Change]:
         """For one sweep in key order: (key, steps, row, base) -> the change that brings the row to rest."""
-        looks = Looks(self.found, self._cas, self._tables, self._rule, self._past.merges_into, self.underway)
+        looks = Looks(self.found, self._journal, self._tables, self._rule, self._past.merges_into, self.underway)
         views, alone = self._past.views, View((), self.account)
         elsewhere = sorted(self._past.elsewhere | self._past.withdrawn)
-        logs = [Log(self._cas, m, self._rule.table, self._codec) for m in elsewhere]
-        expired = Kept(self._cas)
+        logs = [Log(self._journal, m, self._rule.table, self._codec) for m in elsewhere]
+        expired = Kept(self._journal)
         totals = Ledger(logs, withdrawn=self._past.withdrawn).of(self._past.sources, expired)
         handed_on = ((key, (account, handed.given)) for key, account, handed in totals)
         given = Cursor(handed_on, f"totals of {self._rule.table} in the log")
@@ -254,35 +239,6 @@ def _kept(left: Values | None, now: Values | None, unheard: frozenset[str]) -> I
     for column in sorted({*(left or {}), *(now or {})} - unheard) if now is not None else ():
         if (left or {}).get(column) != (now or {}).get(column):
             yield f"{column}: written later by the platform; what came later stays"
-
-
-def steps_of(cas: Cas, codec: Codec, past: Past) -> Iterator[tuple[Key, list[Step]]]:
-    """All that was done to each row, in order; rows in key order."""
-    logs = [Log(cas, one.merge, one.name, codec) for one in past.logs]
-    streams = [
-        ascending(row_steps(log, one.brings, position), f"rows of {one.name} in the log")
-        for position, (log, one) in enumerate(zip(logs, past.logs, strict=True))
-    ]
-    for key, group in groupby(heapq.merge(*streams, key=lambda item: item[:2]), key=lambda item: item[0]):
-        yield key, [step for _, _, done in group for step in done]
-
-
-def row_steps(log: Log, brings: bool, position: int) -> Iterator[tuple[Key, int, list[Step]]]:
-    """(key, position, steps) of each row in a log, in key order: a fold stands behind the entry that it mends."""
-    run: dict[Key, list[Step]] = {}
-    for entry in log.entries():
-        if entry.kept is not None:
-            raise TransientError(
-                "EXPIRED_MEANWHILE", f"the images of merge {log.merge_id} have just expired", "The task is tried again."
-            )
-        if entry.kind == "changes":
-            yield from ((key, position, run[key]) for key in sorted(run))
-            run = {}
-        for change in entry.changes:
-            brought = log.merge_id if brings else None
-            step = Step(brought, change, entry.kind == "fold", seconds_of(entry.created_at), log.merge_id)
-            run.setdefault(change.key, []).append(step)
-    yield from ((key, position, run[key]) for key in sorted(run))
 
 
 def _given(totals: Iterable[tuple[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:

@@ -11,26 +11,21 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from itertools import islice
 from typing import NoReturn
 
 from account_merge.engine.limits import larger_than_an_entry
+from account_merge.engine.resources import Resources, TableJob
 from account_merge.engine.verify import arrived
 from account_merge.errors import NeedsAttention, TransientError
-from account_merge.journal import Cas, now
+from account_merge.journal import now
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import LIST_ATTEMPTS, Log
-from account_merge.model import Change, Entry, Key, Merge, what
+from account_merge.model import Change, Entry, Key, what
 from account_merge.planning.write_times import stuck
-from account_merge.rules import TableRule
-from account_merge.settings import Settings
-from account_merge.sunbird.schema import Tables
-from account_merge.sunbird.store import Store
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int], None]
 Planned = tuple[Change, int]
 _ROUNDS = 8  # re-reads of one entry while the platform keeps writing its rows
 
@@ -40,33 +35,20 @@ class TableWork(ABC):
 
     :param account: whose rows are written.
     :param log_name: the log that the entries go to.
-    :param guard: called before each entry; raises when the merge must not write any more.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        cas: Cas,
-        settings: Settings,
-        tables: Tables,
-        rule: TableRule,
-        merge: Merge,
-        account: str,
-        log_name: str,
-        guard: Callable[[], None] = lambda: None,
-        progress: Progress | None = None,
-    ) -> None:
-        schema = tables.of(rule)
+    def __init__(self, resources: Resources, job: TableJob, account: str, log_name: str) -> None:
+        schema = resources.tables.of(job.rule)
         if schema is None:
             raise NeedsAttention(
-                "NO_TABLE", f"this cluster has no table for {rule.table}", "Leave it out of the merge's tables."
+                "NO_TABLE", f"this cluster has no table for {job.rule.table}", "Leave it out of the merge's tables."
             )
-        self._store, self._cas, self._settings, self._tables = store, cas, settings, tables
-        self._rule, self._merge, self._schema, self._guard = rule, merge, schema, guard
-        self._progress = progress or (lambda done: None)
-        self._codec = Codec(schema)
+        self._resources, self._settings, self._store = resources, resources.settings, resources.store
+        self._journal, self._tables = resources.journal, resources.tables
+        self._merge, self._rule, self._guard, self._progress = job.merge, job.rule, job.guard, job.progress
+        self._schema, self._codec = schema, Codec(schema)
         self.account = account
-        self.log = Log(cas, merge.merge_id, log_name, self._codec)
+        self.log = Log(resources.journal, job.merge.merge_id, log_name, self._codec)
         self.note = ""
 
     @abstractmethod
@@ -141,7 +123,7 @@ class TableWork(ABC):
         except NeedsAttention:
             return None
         begun = self._begun(entry)
-        sent, settings = seconds_of(entry.created_at), self._settings
+        sent, settings = entry.seconds, self._settings
         found = (arrived(self._rule, begun(change), rows.get(change.key), sent, settings) for change in wrote)
         return [change for change in found if change.missing]
 
@@ -249,7 +231,7 @@ class TableWork(ABC):
                     (self._settings.clock_margin_seconds + self._settings.max_clock_skew_seconds) / (_ROUNDS - 4)
                 )
             current = pending[-1]
-            sent = seconds_of(current.created_at) if again else time.time()
+            sent = current.seconds if again else time.time()
             self._write(current, again)
             folds, base = self.again(current, sent)
             if not folds:
@@ -301,11 +283,6 @@ class TableWork(ABC):
             }
             kept.append(replace(change, writes={c: w for c, w in change.writes.items() if c not in right}))
         return kept
-
-
-def seconds_of(moment: datetime | None) -> float:
-    """A time of the journal as seconds since the epoch; without one, now."""
-    return moment.replace(tzinfo=UTC).timestamp() if moment else time.time()
 
 
 def counts_of(kind: str, changes: Iterable[Change]) -> dict[str, int]:

@@ -9,9 +9,10 @@ from typing import Any
 
 from account_merge.choices import SOURCE
 from account_merge.journal.log import LIST_ATTEMPTS
-from account_merge.model import Change, Entry, Row, Write, put
+from account_merge.model import Change, Entry, Row, Write
 from account_merge.planning.combining import folding
 from account_merge.planning.lifetimes import alive, lasting
+from account_merge.planning.lost_updates import holds, unseen
 from account_merge.planning.merge_join import EvidenceFor, plan_row
 from account_merge.planning.news import Earlier
 from account_merge.planning.write_times import above
@@ -19,18 +20,6 @@ from account_merge.rules import TableRule
 from account_merge.settings import Settings
 from account_merge.sunbird.schema import TableSchema
 from account_merge.sunbird.store import Store
-
-
-def holds(now: Any, write: Write) -> bool:
-    """Whether a column holds what was put: all elements of a map or set and none removed, else the same value.
-
-    A value that was put for a time only may be gone when that is over.
-    """
-    if write.expires and now is None:
-        return write.expires <= time.time() + 1
-    if isinstance(write.value, Mapping | set | frozenset) or write.remove:
-        return bool(put(now, write) == (now or None))
-    return bool(now == write.value)
 
 
 def floor_of(changes: Iterable[Change]) -> dict[str, Write]:
@@ -102,41 +91,6 @@ def _dirty(rule: TableRule, change: Change, row: Row | None) -> bool:
     return False
 
 
-def unseen(
-    rule: TableRule, change: Change, row: Row | None, sent: float, settings: Settings, until: float | None = None
-) -> tuple[frozenset[str], tuple[str, ...]]:
-    """The totals that the platform wrote without having seen what we wrote, and notes where that stays open.
-
-    Counters rise: a value below what whoever saw our write would have written tells for certain. So does time: what was
-    written before our entry was sent cannot have seen it. Elsewhere the value is a hint, and both readings are named.
-
-    :param until: seconds since the epoch; what was written later, by a clock that is not ahead, has seen our write.
-    """
-    blind = set()
-    notes = []
-    for column, (wrote, timestamp) in _totals(rule, change).items():
-        value = row.values.get(column) if row else None
-        written = row.written.get(column, 0) if row else 0
-        share = wrote - ((change.before or {}).get(column) or 0)
-        if value is None:
-            blind |= {column} if wrote else set()
-            continue
-        if written <= timestamp or not share:
-            continue
-        below = value < max(wrote, wrote - share)  # who had read the greater of both would have written no less
-        ahead = time.time() + settings.max_clock_skew_seconds
-        if (below and share > 0) or (not below and written / 1e6 < sent - settings.clock_margin_seconds):
-            blind.add(column)
-        elif not below and (until is None or written / 1e6 <= until or written / 1e6 > ahead):
-            blind |= {column} if share < 0 else set()
-            one, other = (value, max(0, value + share))[:: 1 if share > 0 else -1]
-            notes.append(
-                f"{column}: the platform wrote {value} while {share:+} was put there; read as "
-                f"{'containing that' if share > 0 else 'not containing that'} ({one}), otherwise it would be {other}"
-            )
-    return frozenset(blind), tuple(notes)
-
-
 def arrived(rule: TableRule, change: Change, row: Row | None, sent: float, settings: Settings) -> Change:
     """A change as far as the row shows it, when nobody goes on with it; what is not there stands in `missing`.
 
@@ -188,14 +142,6 @@ def _lacking(change: Change, columns: frozenset[str]) -> Change:
         for account, totals in change.given.items()
     }
     return replace(change, sources=sources, given=given)
-
-
-def _totals(rule: TableRule, change: Change) -> dict[str, tuple[int, int]]:
-    """Column -> (value, timestamp) of each total that a change put; one that it deleted is 0."""
-    found = {c: (w.value or 0, w.timestamp) for c, w in change.writes.items() if rule.strategy(c).ledger}
-    if change.delete:
-        found |= {c: (0, change.delete) for c in change.before or () if rule.strategy(c).ledger}
-    return found
 
 
 def _keeping_ledger(again: Change, change: Change) -> Change:

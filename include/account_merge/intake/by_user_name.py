@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from account_merge.errors import InvalidRequest
 from account_merge.journal import Journal, leases
-from account_merge.lifecycle.requests import MAX_SOURCES, check_request, names_id
+from account_merge.lifecycle.requests import MAX_SOURCES, check_request
+from account_merge.merge_ids import names_id
 from account_merge.model import Merge, MergeRequest
 from account_merge.settings import Settings
 from account_merge.sunbird.directory import Directory, Person

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from account_merge.errors import InvalidEvent, MergeError
 from account_merge.journal import Journal, now
 from account_merge.lifecycle.failures import Failures
-from account_merge.lifecycle.liveness import LOST, TAKING_BACK, UNDER_WAY, Alive, Life
+from account_merge.lifecycle.liveness import TAKING_BACK, UNDER_WAY, Alive, Life
 from account_merge.lifecycle.pause_switch import ALL, Stop, Switch
 from account_merge.lifecycle.requests import request_of, time_ms
 from account_merge.model import Merge, MergeRequest
 from account_merge.settings import Settings
-from account_merge.states import CLOSED, RESUMABLE
+from account_merge.states import CLOSED, LOST, MERGE_DAG, RESUMABLE, UNDO_DAG
 from account_merge.sunbird.events import Message, merge_id_for, parse
 from account_merge.sunbird.kafka import Topics
-
-#: The DAGs whose runs do merges, and take them back.
-MERGE_DAG, UNDO_DAG = "account_merge", "account_merge_undo"
 
 
 class Inbox:
     """The journal as inbox and queue."""
 
-    def __init__(self, journal: Journal, topics: Callable[[], Topics], failures: Failures, settings: Settings) -> None:
+    def __init__(self, journal: Journal, topics: Topics, failures: Failures, settings: Settings) -> None:
         self._journal, self._topics, self._failures, self._settings = journal, topics, failures, settings
         self._switch, self._alive = Switch(journal), Alive(journal, settings)
 
     def look(self) -> dict[str, int]:
         """Messages past the committed offset; without any, 1 when a merge or a failed event is due. Consumes nothing."""
-        lag = self._topics().lag()
+        lag = self._topics.lag()
         return {"lag": lag, "due": 0 if lag else int(any(True for _ in self._due()))}
 
     def _due(self) -> Iterator[Merge]:
@@ -46,12 +43,12 @@ class Inbox:
         """Whether nothing changed in the merge's row for so long that it is worth a look at its run."""
         return merge.updated_at is None or now() - merge.updated_at > self._alive.shortest(merge)
 
-    def claim(self, limit: int) -> dict[str, int]:
+    def claim(self, limit: int = 1000) -> dict[str, int]:
         """Writes each message into the journal, then commits, never moving an offset back.
 
         :raises MergeError: the old job still consumes, or events were lost before they could be read.
         """
-        topics = self._topics()
+        topics = self._topics
         topics.ensure_cutover()
         counts = {"claimed": 0, "repeated": 0, "refused": 0, "ignored": 0}
         lost = topics.lost()
@@ -129,7 +126,7 @@ class Inbox:
         found = [m for search in searches for m in find(*search, but=stops)]
         return [m for m in found if m.resume is None or m.state in RESUMABLE] + under_way
 
-    def choose(self, life: Life, limit: int) -> list[dict[str, Any]]:
+    def choose(self, life: Life, limit: int = 1024) -> list[dict[str, Any]]:
         """Moves what can start to started, oldest first, and answers one run for each; also runs that shall end.
 
         :param life: see `Life`.

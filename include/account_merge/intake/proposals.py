@@ -10,11 +10,13 @@ import uuid
 from typing import Any
 
 from account_merge.errors import InvalidRequest, TransientError
+from account_merge.journal import Journal
+from account_merge.jsonable import jsonable
+from account_merge.lifecycle.admission import previewed
 from account_merge.lifecycle.approved_plan import Plans, plan_name
 from account_merge.lifecycle.failures import error_columns
 from account_merge.model import Merge, MergeRequest
-from account_merge.reports.looking import Looking
-from account_merge.reports.report import jsonable
+from account_merge.settings import Settings
 
 #: Rows that `changes` names.
 NAMED = 20
@@ -23,9 +25,8 @@ NAMED = 20
 class Proposals:
     """Proposes and decides; each step may be repeated."""
 
-    def __init__(self, looking: Looking) -> None:
-        self._looking, self._journal, self._merging = looking, looking.journal, looking.merging
-        self._plans = Plans(looking.merging)
+    def __init__(self, journal: Journal, settings: Settings, plans: Plans) -> None:
+        self._journal, self._settings, self._plans = journal, settings, plans
 
     def propose(
         self, request: MergeRequest, merge_id: uuid.UUID, run_id: str = "", renew: bool = False
@@ -43,7 +44,7 @@ class Proposals:
         if merge is None:
             if not request.requested_by.strip():
                 raise InvalidRequest("NO_PERSON", "a proposal needs to know who asks", "Log in, or name the person.")
-            self._journal.open(merge_id, self._looking.check(request), state="proposed")
+            self._journal.open(merge_id, previewed(self._journal, self._settings, request).request, state="proposed")
             merge = self._journal.need(merge_id)
         known = merge.request
         if {*known.sources} != {*request.sources} or known.target != request.target:
@@ -63,7 +64,7 @@ class Proposals:
 
     def _plan(self, merge: Merge) -> Merge:
         try:
-            self._looking.check(merge.request)
+            previewed(self._journal, self._settings, merge.request)
         except InvalidRequest as error:
             self._end(merge.merge_id, "rejected", str(error), "")
             raise

@@ -17,8 +17,9 @@ from typing import Any
 from account_merge.errors import InvalidRequest, MergeError, NeedsAttention
 from account_merge.intake.failed_search import MOST, Search, merge_id_of
 from account_merge.journal import Journal, leases
+from account_merge.journal.options import options_of
 from account_merge.lifecycle.failures import next_failure
-from account_merge.lifecycle.requests import check_request, options_of, request_of
+from account_merge.lifecycle.requests import check_request, request_of
 from account_merge.model import Merge, MergeRequest
 from account_merge.settings import Settings
 from account_merge.states import RESUMABLE
@@ -26,6 +27,28 @@ from account_merge.sunbird.events import Position, merge_id_for, parse
 
 #: What became of an item; any other code is why it was left alone.
 DONE = ("REOPENED", "RESUMED", "CORRECTED", "REARMED")
+
+
+class Replays:
+    """Failed merges and refused events: which there are, and opening them again."""
+
+    def __init__(self, journal: Journal, settings: Settings) -> None:
+        self._journal, self._settings = journal, settings
+
+    def find(self, search: Search) -> list[Merge]:
+        """Failed merges, refused events and undeliverable failed events: what a person has to look at."""
+        return find(self._journal, search)
+
+    def replay(
+        self,
+        search: Search,
+        by: str,
+        reason: str = "",
+        dry_run: bool = True,
+        corrected: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Opens failed merges and refused events again; answers for each what was done, or why it was left alone."""
+        return summary(Replay(self._journal, self._settings, by, reason, corrected, dry_run).run(search), dry_run)
 
 
 def find(journal: Journal, search: Search) -> list[Merge]:

@@ -7,7 +7,7 @@ is found open and left alone, so a file may be given again as often as one likes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from account_merge.errors import InvalidRequest, NeedsAttention
@@ -35,31 +35,51 @@ Told = Callable[[dict[str, Any]], None]
 SILENT: Told = lambda item: None  # noqa: E731
 
 
-class Rescue:
-    """One run over a stream of lines.
+@dataclass(frozen=True)
+class RescueOptions:
+    """How lines are taken.
 
-    :param preview: counts of what a merge would do in one table.
     :param dry_run: preview; nothing is written.
     :param seeded: of `SEEDED`: whether the retired job did these merges.
+    :param by: who asks, and `reason` why: the merges say so.
     :param previews: so many merges are previewed table by table; of the others only the line is checked.
     """
 
-    def __init__(
-        self,
-        journal: Journal,
-        preview: Preview,
-        settings: Settings,
-        dry_run: bool = True,
-        seeded: str = "by_date",
-        by: str = "",
-        reason: str = "",
-        previews: int = 1000,
-    ) -> None:
-        if seeded not in SEEDED:
-            raise InvalidRequest("BAD_OPTION", f"seeded is {seeded[:60]!r}", f"Choose from {', '.join(SEEDED)}.")
+    dry_run: bool = True
+    seeded: str = "by_date"
+    by: str = ""
+    reason: str = ""
+    previews: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.seeded not in SEEDED:
+            raise InvalidRequest("BAD_OPTION", f"seeded is {self.seeded[:60]!r}", f"Choose from {', '.join(SEEDED)}.")
+
+
+class Rescue:
+    """Takes lines that name merges.
+
+    :param preview: counts of what a merge would do in one table.
+    """
+
+    def __init__(self, journal: Journal, preview: Preview, settings: Settings) -> None:
         self._journal, self._preview, self._settings = journal, preview, settings
-        self._dry_run, self._seeded, self._by, self._reason = dry_run, seeded, by, reason.strip()
-        self._previews = previews
+
+    def run(
+        self, stream: IO[bytes], form: str = "auto", told: Told = SILENT, options: RescueOptions | None = None
+    ) -> dict[str, Any]:
+        """Previews, or opens, the merges that lines name; `told` gets each line's answer. See `_Run.run`."""
+        one = _Run(self._journal, self._preview, self._settings, options or RescueOptions())
+        return one.run(stream, form, told)
+
+
+class _Run:
+    """One run over a stream of lines."""
+
+    def __init__(self, journal: Journal, preview: Preview, settings: Settings, options: RescueOptions) -> None:
+        self._journal, self._preview, self._settings = journal, preview, settings
+        self._dry_run, self._seeded = options.dry_run, options.seeded
+        self._by, self._reason, self._previews = options.by, options.reason.strip(), options.previews
         self._seen: set[bytes] = set()
 
     def run(self, stream: IO[bytes], form: str = "auto", told: Told = SILENT) -> dict[str, Any]:

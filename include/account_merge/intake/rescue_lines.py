@@ -8,8 +8,10 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -248,3 +250,20 @@ def decided(found: Found, seeded: str, settings: Settings) -> Found:
         )  # fmt: skip
     by_date = before_cutover(request.dated, settings)
     return replace(found, request=replace(request, seeded=by_date if seeded == "by_date" else seeded == "yes"))
+
+
+@contextmanager
+def opened(name: str) -> Iterator[IO[bytes]]:
+    """A file's bytes, or standard input.
+
+    :raises InvalidRequest: it cannot be read.
+    """
+    if name == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = open(name, "rb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise InvalidRequest("BAD_FILE", f"{name}: {error.strerror}", "Name a file that can be read here.") from None
+    with stream:
+        yield stream

@@ -68,7 +68,7 @@ class Accounts(Merges):
         """
         seen = [account_id]
         while (merge := self.merged_by(seen[-1])) is not None:
-            following = merge.survivor or merge.request.target
+            following = merge.target
             if following.startswith(ERASED):
                 following = next((name for name in known if self.erased_id(name) == following), following)
             if following in seen:
@@ -149,7 +149,7 @@ class Accounts(Merges):
 
     def operations(self, merge: Merge) -> list[str]:
         """The undos and redos of a merge, `undo-1` say, oldest first."""
-        target = merge.survivor or merge.request.target
+        target = merge.target
         names = [name.rpartition("/") for name in (self.received(target) if target else ())]
         return [operation for operation, _, text in names if operation and text == str(merge.merge_id)]
 

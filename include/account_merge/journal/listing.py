@@ -5,13 +5,13 @@ from __future__ import annotations
 import heapq
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from account_merge.errors import NeedsAttention
 from account_merge.journal.cas import BUCKET, Cas, now
 from account_merge.journal.log import last_row
+from account_merge.model import MergeFilter
 from account_merge.states import CLOSED
 
 #: Where a place in the list is: a merge's creation and its id.
@@ -21,35 +21,7 @@ EARLIEST = date(2024, 1, 1)
 _COLUMNS = "merge_id, state, origin, accounts, created_at"
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Which merges are listed; what is empty does not matter.
-
-    :param but: an origin that is left out.
-    :param since: created at or after this time (UTC, without a zone), and before `until`.
-    """
-
-    account: str = ""
-    state: str = ""
-    origin: str = ""
-    since: datetime | None = None
-    until: datetime | None = None
-    but: str = ""
-
-    def fits(self, row: Any) -> bool:
-        """Whether the merge of an index row is wanted."""
-        return (
-            row.created_at is not None
-            and (not self.state or row.state == self.state)
-            and (not self.origin or row.origin == self.origin)
-            and (not self.but or row.origin != self.but)
-            and (not self.account or self.account in (row.accounts or ()))
-            and (self.since is None or row.created_at >= self.since)
-            and (self.until is None or row.created_at < self.until)
-        )
-
-
-def newest(cas: Cas, wanted: Wanted, before: Place | None, limit: int) -> list[Place]:
+def newest(cas: Cas, wanted: MergeFilter, before: Place | None, limit: int) -> list[Place]:
     """The newest wanted merges before a place, at most `limit`; memory for these only, however many there are.
 
     Of an account or an open state all are looked through; else windows of days, each twice as long as the one before,
@@ -64,7 +36,7 @@ def newest(cas: Cas, wanted: Wanted, before: Place | None, limit: int) -> list[P
     return found
 
 
-def _windows(cas: Cas, wanted: Wanted, before: Place | None) -> Iterator[Iterator[Any]]:
+def _windows(cas: Cas, wanted: MergeFilter, before: Place | None) -> Iterator[Iterator[Any]]:
     """Rows in portions, each older than the one before."""
     if wanted.account:
         yield _stream(cas, "accounts CONTAINS ?", [wanted.account])

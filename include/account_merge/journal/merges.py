@@ -12,7 +12,7 @@ from typing import Any
 from account_merge.choices import Choices
 from account_merge.errors import MergeError, NeedsAttention
 from account_merge.journal.cas import Cas, now
-from account_merge.lifecycle.requests import options_of, tenant_of
+from account_merge.journal.options import options_of, tenant_of
 from account_merge.model import Merge, MergeRequest
 from account_merge.states import CLOSED, allowed
 

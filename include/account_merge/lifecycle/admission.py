@@ -4,31 +4,44 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
+from account_merge.engine.skipped import Places
 from account_merge.errors import InvalidRequest, NeedsAttention, TransientError
-from account_merge.journal import leases
+from account_merge.journal import Journal, leases
+from account_merge.lifecycle.answers import MergeAnswer, merge_answer
 from account_merge.lifecycle.approved_plan import Plans
-from account_merge.lifecycle.failures import error_columns, next_failure
-from account_merge.model import Merge
+from account_merge.lifecycle.failures import Failures, error_columns, next_failure
+from account_merge.lifecycle.pause_switch import Switch
+from account_merge.lifecycle.requests import check_request
+from account_merge.merge_ids import request_id
+from account_merge.model import Merge, MergeRequest
 from account_merge.rules import rules_hash
+from account_merge.settings import Settings
 from account_merge.states import CLOSED
-
-if TYPE_CHECKING:
-    from account_merge.lifecycle.merging import Merging
 
 
 class Admission:
-    """Lets merges begin, over the connections of `merging`.
+    """Lets merges begin.
 
-    :param gate: raises when no merge may be admitted.
+    :param skipped: keeps the places that stay as they are, once the accounts are held.
+    :param gate: raises when a merge that was never admitted may not be.
     """
 
-    def __init__(self, merging: Merging, gate: Callable[[], None]) -> None:
-        self._merging, self._gate = merging, gate
-        self._journal, self._failures, self._plans = merging.journal, merging.failures, Plans(merging)
+    def __init__(
+        self,
+        journal: Journal,
+        skipped: Places,
+        failures: Failures,
+        switch: Switch,
+        plans: Plans,
+        gate: Callable[[Merge], None],
+    ) -> None:
+        self._journal, self._skipped, self._failures = journal, skipped, failures
+        self._switch, self._plans, self._gate = switch, plans, gate
 
-    def admit(self, merge_id: uuid.UUID, run_id: str = "") -> dict[str, Any]:
+    def admit(self, merge_id: uuid.UUID, run_id: str = "") -> MergeAnswer:
         """Takes the leases and moves the merge to running, or says why it cannot be merged now.
 
         :raises InvalidRequest: the merge can never be done as asked, it is refused in the journal; or another run has it.
@@ -46,7 +59,7 @@ class Admission:
                 return merge_answer(merge, proceed=False, note=f"the merge is {merge.state}: nothing to do here")
             if self._not_wanted(merge) or self._dry_run(merge):
                 continue
-            if halted := self._merging.switch.halt(merge, asked=True):
+            if halted := self._switch.halt(merge, asked=True):
                 return merge_answer(self._journal.need(merge_id), proceed=False, note=halted)
             if merge.state in ("started", "running"):
                 check_run(merge, run_id)
@@ -76,11 +89,10 @@ class Admission:
             )
         return merge.request.dry_run
 
-    def _admit(self, merge: Merge, runs: dict[str, Any]) -> dict[str, Any] | None:
+    def _admit(self, merge: Merge, runs: dict[str, Any]) -> MergeAnswer | None:
         if merge.rules_hash is None:  # never admitted: nothing of it is written yet
             with self._failures.recording(merge):
-                self._gate()
-                self._merging.deactivation.check(merge)
+                self._gate(merge)
         try:
             admission = leases.take(self._journal, merge)
         except InvalidRequest as error:
@@ -117,12 +129,12 @@ class Admission:
             columns["note"] = "; ".join(notes)
         if self._not_wanted(merge) or not self.to_running(merge, **columns):  # again: now nobody can undo the parent
             return None
-        self._merging.places.keep(self._journal.need(merge.merge_id))
+        self._skipped.keep(self._journal.need(merge.merge_id))
         if merge.plan:
             self._plans.forget(merge)
         return merge_answer(self._journal.need(merge.merge_id), proceed=True)
 
-    def _otherwise(self, merge: Merge, columns: dict[str, Any]) -> dict[str, Any] | None:
+    def _otherwise(self, merge: Merge, columns: dict[str, Any]) -> MergeAnswer | None:
         """Puts a merge that would do otherwise than was approved before a person again; None when it does exactly that."""
         if not merge.plan or merge.rules_hash is not None:
             return None
@@ -165,7 +177,11 @@ def check_run(merge: Merge, run_id: str) -> None:
         )
 
 
-def merge_answer(merge: Merge, proceed: bool, note: str = "") -> dict[str, Any]:
-    """What a step of a whole merge answers; `proceed` is whether its run goes on."""
-    note = note or merge.note or ""
-    return {"merge_id": str(merge.merge_id), "state": merge.state, "note": note, "proceed": proceed}
+def previewed(journal: Journal, settings: Settings, request: MergeRequest) -> Merge:
+    """Return the merge that a request would be, if these accounts can be merged as things stand; nothing is written.
+
+    :raises InvalidRequest: they cannot.
+    """
+    request = check_request(request, settings)
+    merge = Merge.unopened(request_id("preview", request.sources, request.target), request, "preview")
+    return replace(merge, survivor=leases.check_survivors(journal, merge))

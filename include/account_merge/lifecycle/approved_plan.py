@@ -7,18 +7,16 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from account_merge.engine.table_merge import SourceRows
+from account_merge.engine.merge_tables import MergeTables
+from account_merge.engine.resources import TableJob
 from account_merge.errors import NeedsAttention
 from account_merge.journal import leases
 from account_merge.journal.plans import DIGEST, PlanLog, differences
+from account_merge.jsonable import jsonable
 from account_merge.model import Change, Key, Merge, Values, what
-from account_merge.reports.report import jsonable
-from account_merge.rules import RULES, TABLES, TableRule
-
-if TYPE_CHECKING:
-    from account_merge.lifecycle.merging import Merging
+from account_merge.rules import RULES, TableRule
 
 #: (kind, account whose row it is, key) of a row that is otherwise than planned; of one that vanished nothing is known.
 Difference = tuple[str, tuple[str, Key] | None]
@@ -27,8 +25,8 @@ Difference = tuple[str, tuple[str, Key] | None]
 class Plans:
     """Writes and compares plans. The digests cover key, rows before and row after; not the times of a read."""
 
-    def __init__(self, merging: Merging) -> None:
-        self._merging, self._journal = merging, merging.journal
+    def __init__(self, tables: MergeTables) -> None:
+        self._tables, self._journal = tables, tables.resources.journal
 
     def write(self, merge: Merge) -> None:
         """Plans every table and keeps the digests under the merge's salt."""
@@ -84,13 +82,9 @@ class Plans:
     def _planned(self, merge: Merge) -> Iterator[tuple[TableRule, Iterator[tuple[str, Change]]]]:
         """Of every rule's table the (account, change) of each row, in key order, as a preview plans them."""
         seen = replace(merge, state="preview", survivor=leases.check_survivors(self._journal, merge))
+        asked = self._tables.rules(merge)
         for rule in RULES:
-            asked = rule.table in (merge.request.tables or TABLES)
-            if not asked or self._merging.tables.of(rule) is None:
-                yield rule, iter(())
-                continue
-            work = self._merging.work(seen, rule)
-            works = (work, *(SourceRows(work, account) for account in self._merging.deactivated(seen, rule)))
+            works = self._tables.works(TableJob(seen, rule)) if rule in asked else []
             yield rule, chain.from_iterable(((w.account, change) for change, _ in w.plan()) for w in works)
 
 

@@ -6,28 +6,24 @@ any row of a merge; the rows of user_lookup follow from the row as it was before
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
 from account_merge.engine.history import Past, PastLog
+from account_merge.engine.resources import Guard, Resources, TableJob
 from account_merge.engine.table_undo import TableUndo
 from account_merge.engine.table_work import Planned, TableWork
 from account_merge.errors import NeedsAttention
-from account_merge.journal import Journal
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import Log
 from account_merge.journal.merges import CHILDREN
 from account_merge.model import Change, Key, Merge, Write
 from account_merge.rules import Place, TableRule
-from account_merge.settings import Settings
 from account_merge.sunbird.directory import LOOKED_UP, PlatformDirectory, no_directory
 from account_merge.sunbird.schema import Tables, TableSchema
-from account_merge.sunbird.store import Store
-
-Guard = Callable[[], None]
 
 #: The account itself: not merged, so it is none of RULES; an undo reads the columns' strategies from here.
 ACCOUNT = TableRule(
@@ -51,16 +47,13 @@ class Deactivation:
     :param schema: how this cluster has the table `user`; None when it has none.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        journal: Journal,
-        settings: Settings,
-        schema: TableSchema | None,
-        directory: PlatformDirectory,
-    ) -> None:
-        self._store, self._journal, self._settings, self._directory = store, journal, settings, directory
-        self._schema = schema
+    def __init__(self, resources: Resources, schema: TableSchema | None, directory: PlatformDirectory) -> None:
+        self._rules_tables, self._schema, self._directory = resources, schema, directory
+        self._journal, self._settings = resources.journal, resources.settings
+
+    @cached_property
+    def _resources(self) -> Resources:
+        return replace(self._rules_tables, tables=self.tables)
 
     @cached_property
     def tables(self) -> Tables:
@@ -95,9 +88,8 @@ class Deactivation:
         :param operation: the redo that it belongs to.
         """
         for account in self.accounts(merge):
-            work = _Deactivate(
-                self._parts(), merge, account, guard or self._running(merge), account_log(account, operation)
-            )
+            job = TableJob(merge, ACCOUNT, guard or self._running(merge))
+            work = _Deactivate(self._resources, job, account, account_log(account, operation))
             work.run()
             self._directory.free(account, *_names(work.log))
 
@@ -114,7 +106,7 @@ class Deactivation:
             own = account_log(account, merge.operation or "undo-1")
             logs = [PastLog(merge.merge_id, name, brings=False) for name in done if name != own]
             past = Past(account, logs, frozenset(), of=frozenset({merge.merge_id}))
-            TableUndo(*self._parts(), ACCOUNT, merge, past, own, guard).run()
+            TableUndo(self._resources, TableJob(merge, ACCOUNT, guard), past, own).run()
             taken = self._directory.give_back(account, *_names(first))
             notes += [f"the {kind} of account {account} leads to another account by now" for kind in taken]
         return notes
@@ -130,14 +122,11 @@ class Deactivation:
         return self.tables.schemas[ACCOUNT.table]
 
     def _operations(self, merge: Merge, account: str) -> Iterator[Log]:
-        target = merge.survivor or merge.request.target
+        target = merge.target
         names = (name.rpartition("/") for name in self._journal.received(target))
         for operation, _, merge_id in names:
             if operation and merge_id == str(merge.merge_id):
                 yield Log(self._journal, merge.merge_id, account_log(account, operation), Codec(self.schema()))
-
-    def _parts(self) -> tuple[Store, Journal, Settings, Tables]:
-        return self._store, self._journal, self._settings, self.tables
 
     def _running(self, merge: Merge) -> Guard:
         def running() -> None:
@@ -152,10 +141,6 @@ class Deactivation:
 
 class _Deactivate(TableWork):
     """One account's row, as the user service leaves it: inactive, deleted, its address, phone and name free again."""
-
-    def __init__(self, parts: tuple[Any, ...], merge: Merge, account: str, guard: Guard, log: str) -> None:
-        store, journal, settings, tables = parts
-        super().__init__(store, journal, settings, tables, ACCOUNT, merge, account, log, guard)
 
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
         """One change, of an account that is not deactivated yet."""

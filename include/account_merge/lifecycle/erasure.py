@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from account_merge.engine.merge_tables import set_inactive
+from account_merge.engine.table_merge import source_log
 from account_merge.errors import InvalidRequest, TransientError
+from account_merge.journal import Journal
 from account_merge.journal.cas import ERASED
 from account_merge.journal.expired import rename
 from account_merge.journal.scans import STRANDED, ScanLog
 from account_merge.journal.state_log import StateLog
-from account_merge.lifecycle.merging import Merging
+from account_merge.lifecycle.deactivation import Deactivation, account_log
 from account_merge.lifecycle.retention import OWED, Expiry
 from account_merge.model import Merge
+from account_merge.rules import RULES
 from account_merge.states import CLOSED
 
 #: A merge that ended so, or never began, joins no accounts: it may have been asked for two persons.
@@ -50,9 +55,9 @@ class Person:
 class Erasing:
     """Erases persons; a call that was interrupted is finished by the same call again."""
 
-    def __init__(self, merging: Merging, expiry: Expiry) -> None:
-        self._merging, self._journal, self._expiry = merging, merging.journal, expiry
-        self._record = StateLog(merging.journal, "erasures")
+    def __init__(self, journal: Journal, expiry: Expiry, deactivation: Deactivation) -> None:
+        self._journal, self._expiry, self._deactivation = journal, expiry, deactivation
+        self._record = StateLog(journal, "erasures")
 
     def history(self) -> list[dict[str, Any]]:
         """Every erasure, oldest first: when, who and why, how many merges; `begun` without `erased` was interrupted."""
@@ -157,7 +162,7 @@ class Erasing:
             return
         hashed, request = self._journal.erased_id, merge.request
         moved: dict[str, str] = {}
-        for account, name_of in self._merging.account_logs(merge):
+        for account, name_of in self._account_logs(merge):
             for prefix in ("", *(f"{operation}/" for operation in self._journal.operations(merge))):
                 old, new = (prefix + name_of(name) for name in (account, hashed(account)))
                 moved |= {old: new, f"kept/{old}": f"kept/{new}"}
@@ -177,6 +182,12 @@ class Erasing:
         )  # fmt: skip
         if not done:
             raise TransientError("BUSY", f"merge {merge.merge_id} changes state just now", "Try again.")
+
+    def _account_logs(self, merge: Merge) -> Iterator[tuple[str, Callable[[str], str]]]:
+        """(account, its name -> the log's name) of each log of a merge that is called by an account."""
+        for rule in RULES:
+            yield from ((account, partial(source_log, rule)) for account in set_inactive(merge, rule))
+        yield from ((account, account_log) for account in self._deactivation.accounts(merge))
 
     # --- the record of the act --------------------------------------------------------------------------------------
     def _write(self, account: str, what: str, note: str) -> None:

@@ -42,7 +42,7 @@ def error_columns(error: MergeError | None) -> dict[str, Any]:
 class Failures:
     """Records failures and publishes their events, by callback and by sweep through the same function."""
 
-    def __init__(self, journal: Journal, topics: Callable[[], Topics], settings: Settings) -> None:
+    def __init__(self, journal: Journal, topics: Topics, settings: Settings) -> None:
         self._journal, self._topics, self._settings = journal, topics, settings
 
     def record(self, merge: Merge, error: MergeError, state: str) -> None:
@@ -131,7 +131,7 @@ class Failures:
                 return "sent"
         elif merge.failed_event != "due":
             return merge.failed_event
-        topics = self._topics()
+        topics = self._topics
         offsets = topics.end_offsets(self._settings.failed_topic)
         kept = {str(partition): offset for partition, offset in offsets.items()}
         if not self._journal.change(merge, failed_event="sending", failed_at=now(), failed_offsets=kept):
@@ -178,7 +178,7 @@ class Failures:
     def _is_there(self, merge: Merge) -> bool:
         since = {int(p): o for p, o in merge.failed_offsets.items()}
         wanted = self._id(merge).encode()
-        found = self._topics().read(self._settings.failed_topic, since=since)
+        found = self._topics.read(self._settings.failed_topic, since=since)
         return any(wanted in (message.value or b"") for message in found)
 
     def sweep(self, run_state: Callable[[str], str | None]) -> dict[str, int]:

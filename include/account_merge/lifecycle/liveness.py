@@ -15,11 +15,10 @@ from account_merge.journal.log import newest_at
 from account_merge.model import Merge
 from account_merge.rules import RULES
 from account_merge.settings import Settings
+from account_merge.states import BY_COMMAND, LOST
 
 #: Answers of the state of a run, by its id: Airflow's own word, `LOST`, or None when there is no such run.
 Life = Callable[[str], str | None]
-#: Airflow says that the run is running, and no task of it runs or is about to: its task was lost in the queue.
-LOST = "lost"
 #: States of a merge whose rows are being taken back, or brought again, and the action that does it.
 TAKING_BACK = {"undoing": "undo", "redoing": "redo"}
 #: States in which somebody writes a merge's rows.
@@ -27,8 +26,6 @@ UNDER_WAY = frozenset({"running", *TAKING_BACK})
 #: How long a merge whose run is gone is left alone. One that was started and has no run lost it between two steps of the
 #: poll; one that runs is most often done long before.
 GRACE = {"started": timedelta(seconds=30), "running": timedelta(minutes=5)}
-#: How the run id of a merge that the command line does begins.
-BY_COMMAND = "cli__"
 
 
 class Alive:

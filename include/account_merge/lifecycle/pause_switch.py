@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from account_merge.errors import InvalidRequest, TransientError
+from account_merge.errors import TransientError, need_reason
 from account_merge.journal import Journal, now
 from account_merge.journal.state_log import StateLog
 from account_merge.model import Merge
@@ -58,6 +58,17 @@ class Switch:
         """The switch that stops this merge now, or None (SERIAL)."""
         found = self.on()
         return found.get(ALL) or found.get(merge.request.tenant)
+
+    def pause(self, tenant: str, by: str, reason: str) -> dict[str, Any]:
+        """Stops all merging (tenant "") or one tenant's, in every process; answers which switches are on then."""
+        return self._turned(self.turn_on(tenant, by, reason))
+
+    def resume(self, tenant: str, by: str, reason: str = "") -> dict[str, Any]:
+        """Switches off what `pause` with the same tenant switched on; the next poll starts what it held up."""
+        return self._turned(self.turn_off(tenant, by, reason))
+
+    def _turned(self, changed: bool) -> dict[str, Any]:
+        return {"changed": changed, "stopped": [stop.note for stop in self.on().values()]}
 
     def history(self) -> list[dict[str, Any]]:
         """Every switching, oldest first."""
@@ -134,15 +145,6 @@ class Switch:
             raise Paused(halted)
         if merge.state == "paused":
             raise Paused(merge.note or "the merge is paused")
-
-
-def need_reason(reason: str) -> None:
-    """Refuses to stop merging when nobody says why; asks no server.
-
-    :raises InvalidRequest: the reason is blank.
-    """
-    if not reason.strip():
-        raise InvalidRequest("NO_REASON", "merging is not stopped without a reason", "Say why: the notes show it.")
 
 
 def _pack(stops: dict[str, Stop]) -> bytes:

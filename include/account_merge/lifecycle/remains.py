@@ -10,28 +10,27 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from account_merge.cursor import Cursor
 from account_merge.engine.history import Past
-from account_merge.engine.table_undo import row_steps, steps_of
-from account_merge.engine.table_work import Planned, TableWork, seconds_of
+from account_merge.engine.resources import Resources, TableJob
+from account_merge.engine.steps import row_steps, steps_of
+from account_merge.engine.table_work import Planned, TableWork
 from account_merge.engine.verify import arrived
 from account_merge.errors import NeedsAttention, TransientError
+from account_merge.journal import Journal
 from account_merge.journal.log import Log
 from account_merge.model import Change, Entry, Key, Merge, Values
 from account_merge.planning.rebuild import Step
-
-if TYPE_CHECKING:
-    from account_merge.lifecycle.merging import Merging
 
 #: Where such a merge comes from, beside `repair` and `settle`.
 ORIGIN = "remains"
 
 
-def open_remains(merging: Merging, merge: Merge) -> Merge:
+def open_remains(journal: Journal, merge: Merge) -> Merge:
     """Opens the merge of what stays, closed from the beginning; may be repeated. The merge must hold its accounts."""
-    journal, target = merging.journal, merge.survivor or merge.request.target
+    target = merge.target
     new = uuid.uuid5(merge.merge_id, f"{ORIGIN}-{merge.operation}")
     words = f"what stays of merge {merge.merge_id}: its {(merge.operation or '').partition('-')[0]} was given up"
     request = replace(
@@ -52,16 +51,13 @@ def open_remains(merging: Merging, merge: Merge) -> Merge:
 class Remains(TableWork):
     """Names the rows of one table in which a merge's shares are, though its undo is over. Writes none of them.
 
-    :param work: the undo (or redo) of this table, whose log is closed.
-    :param remains: the merge that the rows are named for.
+    :param job: its merge is the one that the rows are named for.
+    :param undone: the log of the undo (or redo) of this table; it is closed.
     """
 
-    def __init__(self, work: TableWork, past: Past, remains: Merge) -> None:
-        super().__init__(
-            work._store, work._cas, work._settings, work._tables, work._rule, remains, work.account, work._rule.table,
-            work._guard,
-        )  # fmt: skip
-        self._undone, self._past = work.log, past
+    def __init__(self, resources: Resources, job: TableJob, undone: Log, past: Past) -> None:
+        super().__init__(resources, job, past.account, job.rule.table)
+        self._undone, self._past = undone, past
 
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
         """A change that writes nothing for each row in which something stays."""
@@ -69,9 +65,9 @@ class Remains(TableWork):
         redo = self._undone.table.startswith("redo-")
         taken = ((key, steps[-1].change) for key, _, steps in row_steps(self._undone, False, 0))
         done = Cursor(taken, f"the entries of {self._undone.table}")
-        absent = self._absent(Log(self._cas, own, self._rule.table, self._codec))
+        absent = self._absent(Log(self._journal, own, self._rule.table, self._codec))
         base = self._store.base()
-        for key, steps in steps_of(self._cas, self._codec, self._past):
+        for key, steps in steps_of(self._journal, self._codec, self._past):
             back = next(iter(done.at(key)), None)
             if after is not None and key <= after:
                 continue
@@ -114,7 +110,7 @@ class Remains(TableWork):
             rows = self._store.rows_by_key(self._schema, self.account, [c.key for c in wrote])
         except NeedsAttention:
             return {}
-        sent, settings = seconds_of(entry.created_at), self._settings
+        sent, settings = entry.seconds, self._settings
         looked = (arrived(self._rule, c, rows.get(c.key), sent, settings) for c in wrote)
         return {c.key: c.missing for c in looked if c.missing}
 

@@ -3,43 +3,18 @@
 from __future__ import annotations
 
 import json
-import uuid
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
-from account_merge.choices import CHOICES, Choices, row_name
+from account_merge.choices import CHOICES, Choices
 from account_merge.choices import MOST as MOST_CHOSEN
 from account_merge.errors import InvalidRequest
 from account_merge.model import MergeRequest
-from account_merge.rules import RULES, TABLES
+from account_merge.rules import TABLES
 from account_merge.rules.moments import CANNOT_BE, believable, instant
 from account_merge.settings import Settings
 from account_merge.sunbird.events import MergeEvent, account_id_problem
 
 MAX_SOURCES = 20
-#: Ids of merges that people ask for are uuid5 below this: altering it would make every cleared run a new merge.
-_NAMESPACE = uuid.UUID("6f0a7f0e-5b0d-5c33-9f3e-2f1c8f0c9d11")
-#: The same of merges that carry a key of the caller's own.
-_KEYS = uuid.UUID("0d4c7c58-4b0e-5a55-8c1f-7d9c0e7f3b62")
-
-
-def request_id(run_id: str, sources: Iterable[str], target: str) -> uuid.UUID:
-    """The merge id of a run that a person triggered: the same for the same run, however often it is cleared."""
-    return uuid.uuid5(_NAMESPACE, "\n".join([run_id, *sorted(sources), target]))
-
-
-def names_id(main: str, others: Iterable[str], deactivate: bool, number: int) -> uuid.UUID:
-    """The merge id of what an administrator asks for by user names: the same for the same names in the same order.
-
-    :param number: how often the same was asked for anew: after an undo, or when a name belongs to another account.
-    """
-    return uuid.uuid5(_NAMESPACE, json.dumps(["names", main, *others, deactivate, number]))
-
-
-def id_of_key(user: str, key: str) -> uuid.UUID:
-    """The merge id of a user's request with an idempotency key: a repeated call is the same merge."""
-    return uuid.uuid5(_KEYS, json.dumps([user, key]))
 
 
 def check_request(request: MergeRequest, settings: Settings) -> MergeRequest:
@@ -71,27 +46,6 @@ def check_request(request: MergeRequest, settings: Settings) -> MergeRequest:
         )
     _check_choices(request.choices)
     return replace(request, sources=sources)
-
-
-def choices_of(found: Mapping[str, Any]) -> Choices:
-    """Choices as a person's program writes them: `{"tables": {table: choice}, "rows": [{"table", "key", "choice"}]}`.
-
-    :raises InvalidRequest: something is missing, or a row's key is not its table's.
-    """
-    rows: dict[str, str] = {}
-    keys = {rule.table: rule.key for rule in RULES}
-    try:
-        for row in found.get("rows", ()):
-            columns = keys.get(row["table"], ())
-            if set(row["key"]) != set(columns):
-                words = ", ".join(columns) or "no columns: the account has one row"
-                problem = f"the key of a row of {row['table']} has {words}"
-                raise InvalidRequest("BAD_KEY", problem, "Take the key from a preview.")
-            rows[row_name(row["table"], tuple(row["key"][column] for column in columns))] = row["choice"]
-        return Choices(dict(found.get("tables", {})), rows)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        remedy = 'Write {"tables": {table: choice}, "rows": [{"table": …, "key": {column: value}, "choice": …}]}.'
-        raise InvalidRequest("BAD_CHOICES", f"the choices cannot be read ({type(error).__name__})", remedy) from error
 
 
 def _check_choices(choices: Choices) -> None:
@@ -139,23 +93,3 @@ def time_ms(value: float | None) -> int | None:
 def before_cutover(dated: int | None, settings: Settings) -> bool:
     """Whether a merge asked for at that time (ms since the epoch) was done by the retired job."""
     return dated is not None and settings.cutover is not None and dated < settings.cutover.timestamp() * 1000
-
-
-def options_of(request: MergeRequest) -> dict[str, str]:
-    """What a request asks beyond its accounts, as its row keeps it."""
-    return {
-        "on_conflict": request.on_conflict,
-        "source_rows": request.source_rows,
-        "dry_run": str(request.dry_run).lower(),
-        "tenant": request.tenant,
-        **({"dated": str(request.dated)} if request.dated is not None else {}),
-        **({"seeded": "true"} if request.seeded else {}),
-        **({"doubt": request.doubt} if request.doubt else {}),
-        "deactivate_sources": str(request.deactivate_sources).lower(),
-        **({"choices": chosen} if (chosen := request.choices.to_text()) else {}),
-    }
-
-
-def tenant_of(options: Mapping[str, str] | None) -> str:
-    """The tenant in a row's options."""
-    return (options or {}).get("tenant", "")

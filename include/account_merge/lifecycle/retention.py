@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 
 from account_merge.engine.evidence import turned_by
+from account_merge.engine.merge_tables import set_inactive
+from account_merge.engine.resources import Resources
 from account_merge.engine.table_merge import source_log
 from account_merge.errors import TransientError
 from account_merge.journal import now
 from account_merge.journal.encoding import Codec, peek
 from account_merge.journal.expired import Record, before_hash, brought_hash, digest, expire, given_hash
 from account_merge.lifecycle.approved_plan import Plans
-from account_merge.lifecycle.deactivation import account_log
-from account_merge.lifecycle.merging import Merging
+from account_merge.lifecycle.deactivation import Deactivation, account_log
 from account_merge.model import Merge
 from account_merge.rules import RULES, TableRule
 from account_merge.states import CLOSED
@@ -32,9 +33,10 @@ OWED = ("due", "sending")
 class Expiry:
     """Blanks the images of merges, log by log; any step may be repeated at any time by anybody."""
 
-    def __init__(self, merging: Merging) -> None:
-        self._merging, self._journal, self._tables = merging, merging.journal, merging.tables
-        self._days = merging.settings.retention_days
+    def __init__(self, resources: Resources, plans: Plans, deactivation: Deactivation) -> None:
+        self._journal, self._tables = resources.journal, resources.tables
+        self._plans, self._deactivation = plans, deactivation
+        self._days = resources.settings.retention_days
 
     def run(self, limit: int = 1000, seconds: float = 240.0, dry_run: bool = False) -> dict[str, int]:
         """Expires what is due, as far as limit and time allow; the rest is due the next time.
@@ -86,7 +88,7 @@ class Expiry:
 
         An undo reads all that the target received before; so only a beginning of that expires, and whole merges only.
         """
-        names = self._journal.received(merge.survivor or merge.request.target) if merge.rules_hash else ()
+        names = self._journal.received(merge.target) if merge.rules_hash else ()
         order = [name.rpartition("/")[2] for name in names]
         if str(merge.merge_id) not in order:  # it was never admitted: nobody needs it
             return [merge]
@@ -111,7 +113,7 @@ class Expiry:
         if merge.expiry is None:
             self._change(merge, expiry="begun")
             merge = self._journal.need(merge.merge_id)
-        Plans(self._merging).forget(merge)
+        self._plans.forget(merge)
         digests = {name: value for name, value in merge.digests.items() if not name.startswith("kept/")}
         for log, keep in self._logs(merge):
             expire(self._journal, merge.merge_id, log, keep)
@@ -132,9 +134,9 @@ class Expiry:
         own: dict[str, Callable[[bytes], Iterable[Record]]] = {"skip": nothing}
         for rule in RULES:
             own[rule.table] = self._keep(merge, rule)
-            for account in self._merging.deactivated(merge, rule):
+            for account in set_inactive(merge, rule):
                 own[source_log(rule, account)] = self._keep_before(rule, account)
-        own |= {account_log(account): nothing for account in self._merging.deactivation.accounts(merge)}
+        own |= {account_log(account): nothing for account in self._deactivation.accounts(merge)}
         if merge.outcome == "undone":  # it counts no more, and will not stand again; but see `journal.log.Ledger`
             counts = {rule.table for rule in RULES} if merge.request.seeded else frozenset[str]()
             own = {name: self._keep_given(name, before=True) if name in counts else nothing for name in own}
@@ -143,7 +145,7 @@ class Expiry:
         yield from (dict.fromkeys([*others, *(n for n in merge.digests if n[:5] != "kept/")], nothing) | own).items()
 
     def _keep(self, merge: Merge, rule: TableRule) -> Callable[[bytes], Iterable[Record]]:
-        schema, target = self._tables.of(rule), merge.survivor or merge.request.target
+        schema, target = self._tables.of(rule), merge.target
         codec = Codec(schema) if schema else None
         looks = [k for r in RULES if not r.collects for k in r.looks if k.table == rule.table and k.where]
 

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 from account_merge.errors import MergeError
-from account_merge.journal import now
+from account_merge.journal import Journal, now
 from account_merge.journal.merges import next_settle
+from account_merge.lifecycle.answers import TableAnswer
 from account_merge.lifecycle.merging import Merging
 from account_merge.model import Merge
-from account_merge.rules import RULES
+from account_merge.settings import Settings
 
 #: Days that are looked back for settles that are due: so long may the clock stand still.
 LOOK_BACK = 30
@@ -27,9 +26,9 @@ LOOK_BACK = 30
 class Settling:
     """Finds the settles that are due, and does them."""
 
-    def __init__(self, merging: Merging) -> None:
-        self._merging, self._journal = merging, merging.journal
-        self._pauses = merging.settings.settle_after_seconds
+    def __init__(self, journal: Journal, settings: Settings, merging: Merging) -> None:
+        self._journal, self._merging = journal, merging
+        self._pauses = settings.settle_after_seconds
 
     def due(self, limit: int) -> list[Merge]:
         """Completed merges whose next settle is due, the longest due first."""
@@ -58,10 +57,7 @@ class Settling:
                 continue
             try:
                 rows = self._merge(child)
-            except MergeError as error:
-                merge = self._journal.need(child)
-                if merge.state in ("running", "started"):
-                    self._merging.failures.record(merge, error, "failed")
+            except MergeError:
                 counts["failed"] += 1
             else:
                 counts["held" if rows is None else "settled"] += 1
@@ -83,12 +79,10 @@ class Settling:
 
     def _merge(self, merge_id: uuid.UUID) -> int | None:
         """Rows that the settle wrote; None when it may not go on now."""
-        if not self._merging.admission.admit(merge_id)["proceed"]:
-            return None
-        rows = 0
-        for rule in RULES:
-            answer: Mapping[str, Any] = self._merging.merge_table(merge_id, rule.table)
-            if not answer["proceed"]:
-                return None
-            rows += answer["created"] + answer["changed"]
-        return rows if self._merging.publish_sync(merge_id)["proceed"] else None
+        written = 0
+
+        def count(answer: TableAnswer) -> None:
+            nonlocal written
+            written += answer["created"] + answer["changed"]
+
+        return written if self._merging.run(merge_id, told=count)["proceed"] else None

@@ -7,24 +7,11 @@ from datetime import timedelta
 
 from account_merge.engine.history import Known, settles_of, unexpired
 from account_merge.errors import InvalidRequest
-from account_merge.journal import leases, now
-from account_merge.lifecycle.merging import Merging
+from account_merge.journal import Journal, leases, now
 from account_merge.model import Merge
-from account_merge.states import CLOSED, RESUMABLE
+from account_merge.settings import Settings
+from account_merge.states import ACTIONS, AT_ONCE, CLOSED
 
-#: What each action goes through and ends in, and from which states it may begin.
-ACTIONS = {
-    "undo": ("undoing", "undone", frozenset({"completed", "abandoned"}) | RESUMABLE),
-    "redo": ("redoing", "completed", frozenset({"undone"})),
-}
-#: From which states the actions of one step may begin, and what else helps.
-AT_ONCE = {
-    "abandon": (
-        frozenset({"requested", "started", "waiting", "running", "undoing", "redoing"}) | RESUMABLE,
-        "One that is completed can be undone; one that is proposed can be rejected.",
-    ),
-    "repair": (frozenset({"completed"}), "Only a completed merge can be repaired; a failed one is replayed."),
-}
 REFUSALS = {
     "undo": "CANNOT_UNDO",
     "redo": "CANNOT_REDO",
@@ -36,8 +23,8 @@ REFUSALS = {
 class UndoOrder:
     """What stands on what: a merge is undone before those that it came by."""
 
-    def __init__(self, merging: Merging) -> None:
-        self._merging, self._journal = merging, merging.journal
+    def __init__(self, journal: Journal, settings: Settings) -> None:
+        self._journal, self._settings = journal, settings
 
     def check(self, merge: Merge, action: str) -> None:
         """Whether the action makes sense now.
@@ -61,14 +48,14 @@ class UndoOrder:
 
     def _check_age(self, known: Known, merge: Merge, action: str) -> None:
         """Refuses what has no images any more, and what is closed for longer than the undo window."""
-        target, admitted = merge.survivor or merge.request.target, merge.rules_hash is not None
+        target, admitted = merge.target, merge.rules_hash is not None
         if merge.expiry or (admitted and merge.merge_id not in {m.merge_id for _, m in unexpired(known, target)}):
             raise InvalidRequest(
                 "EXPIRED",
                 f"no {action} of merge {merge.merge_id}: its images, or of what came before it, have expired",
                 "Nothing brings the rows back by itself any more; counts and totals stay, a repair still moves what is new.",
             )
-        window = self._merging.settings.undo_days
+        window = self._settings.undo_days
         closed = merge.since if merge.state in CLOSED else None
         if window is not None and closed is not None and now() - closed > timedelta(days=window):
             raise InvalidRequest(
@@ -79,7 +66,7 @@ class UndoOrder:
             )
 
     def _check_order(self, known: Known, merge: Merge, action: str) -> None:
-        target = merge.survivor or merge.request.target
+        target = merge.target
         onward = self._journal.merged_by(target)
         if onward is not None and onward.merge_id != merge.merge_id:
             raise self._first(merge, action, onward, f"account {target} was itself merged on")
@@ -130,7 +117,7 @@ class UndoOrder:
         seen = {account}
         yield account
         while (onward := self._journal.merged_by(account)) is not None:
-            account = onward.survivor or onward.request.target
+            account = onward.target
             if account in seen:
                 return
             seen.add(account)

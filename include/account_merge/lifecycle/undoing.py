@@ -3,39 +3,42 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-from account_merge.engine.evidence import Underway, in_key_order
-from account_merge.engine.history import Known, Past, PastLog, past_of, settles_of
+from account_merge.engine.history import Known, settles_of
+from account_merge.engine.merge_tables import MergeTables
+from account_merge.engine.resources import Guard, Progress, TableJob, untold
 from account_merge.engine.skipped import opened_ms
-from account_merge.engine.table_merge import SourceRows, source_log
-from account_merge.engine.table_undo import TableUndo
-from account_merge.engine.table_work import Progress
 from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
-from account_merge.journal.encoding import Codec
-from account_merge.journal.log import Log, ends
+from account_merge.journal.log import ends
 from account_merge.lifecycle.admission import check_run
+from account_merge.lifecycle.answers import TableAnswer, UndoAnswer, UndoneAnswer, table_answer, undo_answer
+from account_merge.lifecycle.deactivation import Deactivation
 from account_merge.lifecycle.liveness import TAKING_BACK
-from account_merge.lifecycle.merging import Merging, table_answer
+from account_merge.lifecycle.merging import first_settle
+from account_merge.lifecycle.pause_switch import Switch
 from account_merge.lifecycle.remains import Remains, open_remains
-from account_merge.lifecycle.undo_order import ACTIONS, UndoOrder
+from account_merge.lifecycle.undo_order import UndoOrder
 from account_merge.model import Change, Merge
-from account_merge.rules import RULES, TABLES, TableRule, rule_for
-from account_merge.states import CLOSED, RESUMABLE
+from account_merge.rules import TableRule, rule_for
+from account_merge.states import ACTIONS, CLOSED, RESUMABLE
 from account_merge.sunbird.events import sync_events
+from account_merge.sunbird.kafka import Topics
 
 REMEDY_STOPPED = "Let merging go on (`resume`), then try again; what was begun the poll goes on with."
 
 
 class Undoing:
-    """The steps of undoing a merge, over the connections of `merging`."""
+    """The steps of undoing a merge, and what else can be done with one that is not simply merged."""
 
-    def __init__(self, merging: Merging) -> None:
-        self._merging, self._order = merging, UndoOrder(merging)
-        self._journal, self._tables, self._settings = merging.journal, merging.tables, merging.settings
+    def __init__(
+        self, tables: MergeTables, order: UndoOrder, switch: Switch, deactivation: Deactivation, topics: Topics
+    ) -> None:
+        self._tables, self._order, self._switch = tables, order, switch
+        self._deactivation, self._topics = deactivation, topics
+        self._journal, self._settings = tables.resources.journal, tables.resources.settings
 
     def check(self, merge: Merge, action: str) -> None:
         """Whether the action makes sense now.
@@ -44,8 +47,17 @@ class Undoing:
         """
         self._order.check(merge, action)
 
+    def run(
+        self, merge_id: uuid.UUID, action: str = "undo", publish: bool = True, by: str = "", reason: str = ""
+    ) -> UndoneAnswer:
+        """Undo (or redo) from beginning to end, as the DAG does it task by task; calling again goes on."""
+        answer = self.begin(merge_id, action, by, reason)
+        for rule in self._tables.undone_rules(self._journal.need(merge_id)):
+            self.table(merge_id, rule.table)
+        return {**answer, **self.finish(merge_id, publish)}
+
     # --- the steps ----------------------------------------------------------------------------------------------------
-    def begin(self, merge_id: uuid.UUID, action: str, by: str = "", reason: str = "") -> dict[str, Any]:
+    def begin(self, merge_id: uuid.UUID, action: str, by: str = "", reason: str = "") -> UndoAnswer:
         """Takes the accounts and closes the merge's logs, so that no writer of its own can go on; may be repeated.
 
         :param by: who wants it, and why: the merge's note.
@@ -55,7 +67,7 @@ class Undoing:
         under_way, ends, _ = ACTIONS[action]
         merge = self._journal.need(merge_id)
         if merge.state == ends and (action == "undo" or merge.operation):
-            return self._answer(merge, f"the merge is {merge.state}: nothing is written", proceed=True)
+            return undo_answer(merge, f"the merge is {merge.state}: nothing is written", proceed=True)
         self.check(merge, action)
         self._may_merge(merge, action)
         self._take(merge)
@@ -67,21 +79,21 @@ class Undoing:
             merge = self._journal.need(merge_id)
         # The lease of a closed merge is free to take: only now that this one is open again do they hold.
         self._take(merge)
-        target = merge.survivor or merge.request.target
+        target = merge.target
         if not self._journal.receive(target, merge_id, f"{merge.operation}/{merge_id}"):
             raise TransientError("BUSY", f"account {target} changes hands just now", "Try again.")
-        for rule in self.rules(merge):
+        for rule in self._tables.undone_rules(merge):
             for one in (merge, *self.settles(merge)):
-                for log in self._merging.logs(one, rule):
+                for log in self._tables.logs(one, rule):
                     log.close()
-        return self._answer(merge, "", proceed=True)
+        return undo_answer(merge, "", proceed=True)
 
     def _may_merge(self, merge: Merge, action: str) -> None:
         """A redo merges: the kill switch stops it. An undo stays allowed.
 
         :raises InvalidRequest: merging is stopped. Nothing was changed.
         """
-        stop = self._merging.switch.stops(merge) if action == "redo" else None
+        stop = self._switch.stops(merge) if action == "redo" else None
         if stop is not None:
             raise InvalidRequest("STOPPED", f"no redo of merge {merge.merge_id}: {stop.note}", REMEDY_STOPPED)
 
@@ -102,7 +114,7 @@ class Undoing:
         raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
 
     def _take(self, merge: Merge) -> None:
-        roles = {**{s: "source" for s in merge.request.sources}, merge.survivor or merge.request.target: "target"}
+        roles = {**{s: "source" for s in merge.request.sources}, merge.target: "target"}
         for account in sorted(roles):
             holder = self._journal.acquire(account, merge.merge_id, roles[account], moves_rows=False)
             if holder is not None:
@@ -112,82 +124,31 @@ class Undoing:
                     "Wait until that merge is done, or put it right first; then try again.",
                 )
 
-    def rules(self, merge: Merge) -> list[TableRule]:
-        """The tables of the merge that this cluster has, in the order of undoing: aggregates last."""
-        wanted = merge.request.tables or TABLES
-        return [rule for rule in reversed(RULES) if rule.table in wanted and self._tables.of(rule) is not None]
-
     def _digests(self, merge: Merge) -> dict[str, bytes]:
-        rules = self.rules(merge)
-        logs = (log for r in rules for log in (*self._merging.logs(merge, r), *self.logs(merge, r)))
-        return ends((*logs, *self._merging.deactivation.logs(merge)))
+        tables = self._tables
+        logs = (log for r in tables.rules(merge) for log in (*tables.logs(merge, r), *tables.undo_logs(merge, r)))
+        return ends((*logs, *self._deactivation.logs(merge)))
 
     def preview(self, merge: Merge, action: str, rule: TableRule) -> Iterator[tuple[str, Iterator[Change]]]:
         """(log name, changes) of what the action would do in one table; nothing is written."""
         asked = replace(merge, state=ACTIONS[action][0], operation=_named(merge, action))
-        for work in self._works(asked, rule, planned=True):
+        for work in self._tables.undo_works(TableJob(asked, rule), planned=True):
             yield work.log.table, (change for change, _ in work.plan())
 
-    def _underway(self, merge: Merge, rule: TableRule, account: str, planned: bool) -> Underway:
-        """What the undo or redo does, before it comes to a table, to those that the table's rows follow from."""
-        before = {look.table for look in rule.looks} & {other.table for other in self.rules(merge)}
-        changes = self._planned if planned else self._written
-        return Underway(account, {table: partial(changes, merge, rule_for(table)) for table in before}, planned)
-
-    def _planned(self, merge: Merge, rule: TableRule) -> Iterator[Change]:
-        """What an undo or redo would do to the target's rows of one table."""
-        yield from (change for change, _ in next(self._works(merge, rule, planned=True)).plan())
-
-    def _written(self, merge: Merge, rule: TableRule) -> Iterator[Change]:
-        """What an undo or redo has done to the target's rows of one table."""
-        schema = self._tables.of(rule)
-        if schema is not None:
-            log = Log(self._journal, merge.merge_id, f"{merge.operation}/{rule.table}", Codec(schema))
-            yield from in_key_order(log)
-
-    def table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> dict[str, Any]:
+    def table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> TableAnswer:
         """Brings one table's rows to what they are without the merge (or with it again), or goes on where it stopped."""
         merge, rule = self._journal.need(merge_id), rule_for(table)
         if merge.state not in ("undoing", "redoing"):
             return table_answer(merge, table, {}, f"the merge is {merge.state}: nothing is written")
-        if rule not in self.rules(merge):
+        if rule not in self._tables.rules(merge):
             return table_answer(merge, table, {}, "not among the tables of this merge, or not in this cluster")
         counts: dict[str, int] = {}
-        for work in self._works(merge, rule, progress):
+        for work in self._tables.undo_works(TableJob(merge, rule, self._guard(merge), progress or untold)):
             for name, number in work.run().items():
                 counts[name] = counts.get(name, 0) + number
         return table_answer(merge, table, counts, "" if counts else "the merge touched no row here")
 
-    def _works(
-        self, merge: Merge, rule: TableRule, progress: Progress | None = None, planned: bool = False
-    ) -> Iterator[Any]:
-        """The work on one table: the target's rows, then each source's that the merge had set inactive."""
-        redo, operation = merge.state == "redoing", merge.operation or "undo-1"
-        work = self._undo(merge, rule, past_of(self._merging, merge, rule, redo), f"{operation}/{rule.table}", progress)
-        work.underway = self._underway(merge, rule, work.account, planned)
-        yield work
-        for account in self._merging.deactivated(merge, rule):
-            if redo:
-                yield SourceRows(self._merging.work(merge, rule, progress, self._guard(merge)), account, operation)
-                continue
-            name = source_log(rule, account)
-            earlier = [f"{one}/{name}" for one in self._journal.operations(merge) if one != operation]
-            logs = [PastLog(merge.merge_id, log, brings=False) for log in (name, *earlier)]
-            past = Past(account, logs, frozenset(), of=frozenset({merge.merge_id}))
-            yield self._undo(merge, rule, past, f"{operation}/{name}", progress)
-
-    def logs(self, merge: Merge, rule: TableRule) -> Iterator[Log]:
-        """The logs of every undo and redo of this merge, oldest first."""
-        for operation in self._journal.operations(merge):
-            for log in self._merging.logs(merge, rule):
-                yield Log(self._journal, merge.merge_id, f"{operation}/{log.table}", log.codec)
-
-    def _undo(self, merge: Merge, rule: TableRule, past: Past, log: str, progress: Progress | None) -> TableUndo:
-        m = self._merging
-        guard = self._guard(merge)
-        return TableUndo(m.store, self._journal, self._settings, self._tables, rule, merge, past, log, guard, progress)
-
-    def _guard(self, merge: Merge) -> Callable[[], None]:
+    def _guard(self, merge: Merge) -> Guard:
         def guard() -> None:
             found = self._journal.need(merge.merge_id)
             if (found.state, found.operation) != (merge.state, merge.operation):
@@ -195,7 +156,7 @@ class Undoing:
                     "NOT_RUNNING", f"merge {merge.merge_id} became {found.state} meanwhile: this stops here",
                     "See its report.",
                 )  # fmt: skip
-            stop = self._merging.switch.stops(merge) if merge.state == "redoing" else None
+            stop = self._switch.stops(merge) if merge.state == "redoing" else None
             if stop is not None:
                 raise TransientError(
                     "STOPPED", f"the redo of merge {merge.merge_id} stops: {stop.note}", REMEDY_STOPPED
@@ -207,39 +168,39 @@ class Undoing:
         """The settles of a merge that stand: they are taken back with it."""
         return settles_of(Known(self._journal), merge)
 
-    def finish(self, merge_id: uuid.UUID, publish: bool = True) -> dict[str, Any]:
+    def finish(self, merge_id: uuid.UUID, publish: bool = True) -> UndoneAnswer:
         """Publishes the target's sync events once more and ends the undo (or redo); may be repeated.
 
         :raises MergeError: a table is not done yet.
         """
         merge = self._journal.need(merge_id)
         if merge.state not in ("undoing", "redoing"):
-            return {**self._answer(merge, f"the merge is {merge.state}: nothing to end", proceed=False), "sent": 0}
-        for rule in self.rules(merge):
-            for work in self._works(merge, rule):
-                last = work.log.last()
+            return {**undo_answer(merge, f"the merge is {merge.state}: nothing to end", proceed=False), "sent": 0}
+        for rule in self._tables.rules(merge):
+            for log in self._tables.operation_logs(merge, rule, merge.operation or ""):
+                last = log.last()
                 if last is None or last.kind != "end":
                     raise MergeError(
                         "TABLE_NOT_UNDONE", f"merge {merge_id}: {rule.table} is not done yet", "Clear its task."
                     )
         sent = 0
         if publish:
-            again, target = uuid.uuid5(merge_id, merge.operation or ""), merge.survivor or merge.request.target
-            places = self._merging.places.enrolments(merge, f"{merge.operation}/")
-            sent = self._merging.topics.publish(sync_events(again, target, places, self._settings, opened_ms(merge)))
+            again = uuid.uuid5(merge_id, merge.operation or "")
+            places = self._tables.skipped.enrolments(merge, f"{merge.operation}/")
+            sent = self._topics.publish(sync_events(again, merge.target, places, self._settings, opened_ms(merge)))
         guard, note = self._guard(merge), {}
         if merge.state == "redoing":
-            self._merging.deactivation.run(merge, guard, merge.operation or "")
-        elif left := self._merging.deactivation.take_back(merge, guard):
+            self._deactivation.run(merge, guard, merge.operation or "")
+        elif left := self._deactivation.take_back(merge, guard):
             note = {"note": f"{merge.note or ''}; {'; '.join(left)}".strip("; ")[:1000]}
         state = "undone" if merge.state == "undoing" else "completed"
         if state == "undone":
             for child in self.settles(merge):
                 self._end_with(child, merge)
-        settles = self._merging.first_settle(merge) if state == "completed" else {}
+        settles = first_settle(merge, self._settings) if state == "completed" else {}
         if not self._journal.move(merge, state, digests=self._digests(merge), **note, **settles):
             raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
-        return {**self._answer(self._journal.need(merge_id), "", proceed=True), "sent": sent}
+        return {**undo_answer(self._journal.need(merge_id), "", proceed=True), "sent": sent}
 
     def _end_with(self, child: Merge, merge: Merge) -> None:
         """A settle is undone with its parent, whose undo has already taken back what it brought."""
@@ -250,15 +211,8 @@ class Undoing:
         if not self._journal.move(child, "undone", digests=self._digests(child)):
             raise TransientError("BUSY", f"merge {child.merge_id} changes state just now", "Try again.")
 
-    @staticmethod
-    def _answer(merge: Merge, note: str, proceed: bool) -> dict[str, Any]:
-        return {
-            "merge_id": str(merge.merge_id), "state": merge.state, "operation": merge.operation, "note": note,
-            "proceed": proceed,
-        }  # fmt: skip
-
     # --- giving up, and more of the same --------------------------------------------------------------------------
-    def abandon(self, merge_id: uuid.UUID, reason: str) -> dict[str, Any]:
+    def abandon(self, merge_id: uuid.UUID, reason: str) -> UndoAnswer:
         """Gives a merge up without restoring: its rows stay, what arrived stays counted, its accounts are free.
 
         Needs nothing of what failed. Whoever is at work on it stops before its next entry.
@@ -268,7 +222,7 @@ class Undoing:
         """
         merge = self._journal.need(merge_id)
         if merge.state == "abandoned":
-            return self._answer(merge, "the merge is abandoned already", proceed=False)
+            return undo_answer(merge, "the merge is abandoned already", proceed=False)
         self.check(merge, "abandon")
         if merge.state in TAKING_BACK:
             return self._end_half_way(merge, reason)
@@ -281,23 +235,24 @@ class Undoing:
             words += self._give_up(merge)
         note = "; ".join(words)[:1000]
         self._move(merge, "abandoned", note=note, resume=None, digests=self._digests(merge))
-        return self._answer(self._journal.need(merge_id), note, proceed=False)
+        return undo_answer(self._journal.need(merge_id), note, proceed=False)
 
-    def _end_half_way(self, merge: Merge, reason: str) -> dict[str, Any]:
+    def _end_half_way(self, merge: Merge, reason: str) -> UndoAnswer:
         """Gives up an undo or redo: the merge counts as undone, what of it stays in rows is a merge of its own.
 
         Closing the logs stops whoever is at work on it. May be repeated.
         """
         words = [f"{TAKING_BACK[merge.state]} given up: {reason}"]
-        remains = open_remains(self._merging, merge)
+        remains = open_remains(self._journal, merge)
         stays = 0
-        for rule in self.rules(merge):
-            past = past_of(self._merging, merge, rule, merge.state == "redoing")
-            for number, work in enumerate(self._works(merge, rule)):
+        for rule in self._tables.undone_rules(merge):
+            job = TableJob(merge, rule, self._guard(merge))
+            for number, work in enumerate(self._tables.undo_works(job)):
                 if work.give_up() is None:
                     words.append(f"{rule.table} cannot be read: what its last entry says counts as done")
                 if number == 0:
-                    rows = Remains(work, past, remains)
+                    named = replace(job, merge=remains)
+                    rows = Remains(self._tables.resources, named, work.log, self._tables.past(merge, rule))
                     stays += sum(rows.run().values())
                     rows.log.close()
         words.append(
@@ -308,7 +263,7 @@ class Undoing:
         for child in self.settles(merge):
             self._end_with(child, merge)
         self._move(merge, "undone", note="; ".join(words)[:1000], digests=self._digests(merge))
-        return self._answer(self._journal.need(merge.merge_id), "; ".join(words), proceed=False)
+        return undo_answer(self._journal.need(merge.merge_id), "; ".join(words), proceed=False)
 
     def _move(self, merge: Merge, state: str, **columns: Any) -> None:
         if not self._journal.move(merge, state, **columns):
@@ -316,10 +271,9 @@ class Undoing:
 
     def _give_up(self, merge: Merge) -> Iterator[str]:
         """Closes the logs of a merge as they are; yields what people should know of it."""
-        for rule in self.rules(merge):
-            work = self._merging.work(merge, rule, guard=self._guard(merge))
-            for one in (work, *(SourceRows(work, account) for account in self._merging.deactivated(merge, rule))):
-                left = one.give_up()
+        for rule in self._tables.undone_rules(merge):
+            for work in self._tables.works(TableJob(merge, rule, self._guard(merge))):
+                left = work.give_up()
                 if left:
                     yield f"{left} rows of {rule.table} are not as its log says: that counts as not handed on"
                 elif left is None:
@@ -328,7 +282,7 @@ class Undoing:
                         "arrive, their totals are missing"
                     )
 
-    def repair(self, merge_id: uuid.UUID, by: str, reason: str) -> dict[str, Any]:
+    def repair(self, merge_id: uuid.UUID, by: str, reason: str) -> UndoAnswer:
         """Opens a merge of the same accounts that moves what came since; the poll starts it. One at a time.
 
         :raises InvalidRequest: the merge is not completed.
@@ -345,9 +299,9 @@ class Undoing:
             if (found := self._journal.get(new)) is None:
                 # Who was faster between this and the reading has asked for the same: its repair is the answer.
                 mine, found = self._journal.open(new, request, parent=merge_id), self._journal.need(new)
-                return self._answer(found, f"repair {number} of merge {merge_id}", proceed=mine)
+                return undo_answer(found, f"repair {number} of merge {merge_id}", proceed=mine)
             known = found
-        return self._answer(known, f"repair {number} of merge {merge_id} is under way", proceed=False)
+        return undo_answer(known, f"repair {number} of merge {merge_id} is under way", proceed=False)
 
 
 def _named(merge: Merge, action: str) -> str:

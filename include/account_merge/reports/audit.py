@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
-from account_merge.engine.table_undo import row_steps
-from account_merge.engine.verify import holds
+from account_merge.engine.merge_tables import MergeTables
+from account_merge.engine.steps import row_steps
+from account_merge.errors import InvalidRequest
 from account_merge.journal.expired import digest
 from account_merge.journal.log import LIST_ATTEMPTS, Log
-from account_merge.lifecycle.merging import Merging
-from account_merge.lifecycle.undoing import Undoing
+from account_merge.jsonable import jsonable
+from account_merge.lifecycle.deactivation import Deactivation
 from account_merge.model import Change, Key, Merge, Row
-from account_merge.reports.report import jsonable
+from account_merge.planning.lost_updates import holds
+from account_merge.reports.reader import ReportReader
 from account_merge.rules import RULES, TableRule
 from account_merge.states import CLOSED
 from account_merge.sunbird.schema import TableSchema
@@ -45,18 +51,26 @@ class Difference:
 class Audit:
     """Checks a merge against its log, and the log against itself."""
 
-    def __init__(self, merging: Merging, undoing: Undoing) -> None:
-        self._merging, self._undoing = merging, undoing
+    def __init__(self, tables: MergeTables, deactivation: Deactivation, reader: ReportReader) -> None:
+        self._tables, self._deactivation, self._reader = tables, deactivation, reader
+        resources = tables.resources
+        self._journal, self._store, self._schemas = resources.journal, resources.store, resources.tables
 
-    def differences(self, merge: Merge) -> Iterator[Difference]:
-        """Every difference of a merge, table by table. Rows are compared with the last that was written to them."""
-        for log in self._merging.deactivation.logs(merge):
+    def differences(self, merge_id: uuid.UUID, exported: Mapping[str, Any] | None = None) -> Iterator[Difference]:
+        """Every difference of a merge, table by table. Rows are compared with the last that was written to them.
+
+        :param exported: a report of the merge from earlier; what it says otherwise than the journal comes first.
+        """
+        merge = self._journal.need(merge_id)
+        if exported is not None:
+            yield from compared_with(exported, merge, self._reader)
+        for log in self._deactivation.logs(merge):
             yield from self._log(merge, log)
         for rule in RULES:
-            schema = self._merging.tables.of(rule)
+            schema = self._schemas.of(rule)
             if schema is None:
                 continue
-            logs = [*self._merging.logs(merge, rule), *self._undoing.logs(merge, rule)]
+            logs = [*self._tables.logs(merge, rule), *self._tables.undo_logs(merge, rule)]
             for log in logs:
                 yield from self._log(merge, log)
             prefix = f"{merge.operation}/" if merge.operation else ""
@@ -76,20 +90,20 @@ class Audit:
 
     def _expired(self, merge: Merge, log: Log) -> Iterator[Difference]:
         kept = merge.digests.get(f"kept/{log.table}")
-        if merge.expiry == "done" and kept != digest(self._merging.journal, merge.merge_id, log.table):
+        if merge.expiry == "done" and kept != digest(self._journal, merge.merge_id, log.table):
             yield Difference("log", log.table, None, "what is kept of it is not what the merge's row remembers")
             return
         words = "its images have expired" if merge.expiry == "done" else "its images are about to expire"
         yield Difference("expired", log.table, None, f"{words}: rows cannot be compared")
 
     def _rows(self, merge: Merge, rule: TableRule, schema: TableSchema, log: Log) -> Iterator[Difference]:
-        target = merge.survivor or merge.request.target
+        target = merge.target
         for batch in batched(row_steps(log, True, 0), 100):
             written = {key: [step.change for step in steps] for key, _, steps in batch}
             touched = {
                 key: done for key, done in written.items() if any(c.writes or c.create or c.delete for c in done)
             }
-            rows = self._merging.store.rows_by_key(schema, target, touched) if touched else {}
+            rows = self._store.rows_by_key(schema, target, touched) if touched else {}
             for key, done in touched.items():
                 for kind, words in _compared(rule, done, rows.get(key)):
                     yield Difference(kind, rule.table, _named(schema, key), words)
@@ -114,3 +128,67 @@ def _compared(rule: TableRule, done: Sequence[Change], row: Row | None) -> Itera
 
 def _named(schema: TableSchema, key: Key) -> dict[str, Any]:
     return dict(zip(schema.key, map(jsonable, key), strict=True))
+
+
+# --- exported reports ------------------------------------------------------------------------------------------------
+#: What of a merge never changes once it is completed.
+LASTING = ("merge_id", "source_accounts", "target_account", "survivor", "mid", "origin", "created_at")
+
+KEPT = {"table", "rows", "entries", "digest"}
+
+
+def read_report(path: str) -> Mapping[str, Any]:
+    """An exported report.
+
+    :raises InvalidRequest: the file is no such thing.
+    """
+    try:
+        found = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise InvalidRequest("BAD_FILE", f"{path}: {error}", "Give a file that `show MERGE_ID --json` wrote.") from None
+    tables = found.get("tables") if isinstance(found, dict) else None
+    if not isinstance(tables, list) or not all(isinstance(t, dict) and {*t} >= KEPT for t in tables):
+        raise InvalidRequest("BAD_FILE", f"{path}: is no exported report", "Write one with `show MERGE_ID --json`.")
+    return dict(found)
+
+
+def compared_with(exported: Mapping[str, Any], merge: Merge, reader: ReportReader) -> Iterator[Difference]:
+    """What an exported report says otherwise than the journal (kind `report`; `later` for what only went on since)."""
+    today = reader.report(merge.merge_id)
+    head = today.head()
+    for name in LASTING if merge.state != "erased" else ():
+        if exported.get(name) != head[name]:
+            yield Difference(
+                "report", "", None, f"{name} is {exported.get(name)!r} there, {head[name]!r} in the journal"
+            )
+    if exported.get("state") != head["state"]:
+        yield Difference("later", "", None, f"it was {exported.get('state')}, it is {head['state']}")
+    logs, tables = reader.logs(merge), {t.table: t for t in today.tables}
+    for then in exported["tables"]:
+        name = str(then["table"])
+        now = tables.pop(name, None)
+        if now is None:
+            yield Difference("report", name, None, "the journal has no such log of this merge")
+            continue
+        seen = int(then["entries"]) - 1
+        if then["digest"] != (logs[name][0].digest(seen).hex() if name in logs and seen >= 0 else ""):
+            yield Difference("report", name, None, "the log that the report was made from was another one")
+        if merge.expiry is None:
+            yield from _compared_rows(name, then["rows"], now.rows)
+        elif then["rows"]:
+            yield Difference("expired", name, None, "the images are gone: the report's rows cannot be compared")
+    for name, table in tables.items():
+        if table.entries:
+            yield Difference("later", name, None, "the log came after the report")
+
+
+def _compared_rows(table: str, then: list[dict[str, Any]], now: Iterable[dict[str, Any]]) -> Iterator[Difference]:
+    for number, (old, new) in enumerate(zip_longest(then, now)):
+        new = None if new is None else json.loads(json.dumps(new))
+        if old is None:
+            yield Difference("later", table, (new or {}).get("key"), "its row came after the report")
+        elif old != new:
+            names = sorted(n for n in {*old, *(new or {})} if new is None or old.get(n) != new.get(n))
+            key = old.get("key") if isinstance(old, dict) else None
+            words = "the journal has no such row" if new is None else f"{', '.join(names)} is otherwise in the journal"
+            yield Difference("report", table, key, f"row {number + 1} of the report: {words}")

@@ -1,55 +1,40 @@
-"""What pages and programs ask of the journal: a merge by a key of their own, lists, an account's and a merge's story."""
+"""What pages and programs ask of the journal: how things stand, lists, an account's and a merge's story."""
 
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from account_merge.errors import InvalidRequest, MergeError
-from account_merge.intake.inbox import Inbox
-from account_merge.journal.listing import Place, Wanted, newest, span
-from account_merge.lifecycle.requests import id_of_key
-from account_merge.lifecycle.undo_order import ACTIONS, AT_ONCE
+from account_merge.journal import Journal
+from account_merge.journal.daily import daily
+from account_merge.journal.listing import Place, newest, span
+from account_merge.lifecycle.pause_switch import Switch
 from account_merge.lifecycle.undoing import Undoing
-from account_merge.model import Merge, MergeRequest
-from account_merge.reports.looking import Looking
+from account_merge.model import Merge, MergeFilter, MergesByDay
+from account_merge.reports.reader import ReportReader
+from account_merge.reports.status import Status, status_of
+from account_merge.states import ACTIONS, AT_ONCE
 
 
-class Asking:
-    """Over the connections of the others; nothing but `ask` and `start` writes."""
+class Queries:
+    """Asks the journal; nothing is written."""
 
-    def __init__(self, looking: Looking, undoing: Undoing, inbox: Inbox) -> None:
-        self._looking, self._undoing, self._inbox = looking, undoing, inbox
-        self._journal = looking.journal
+    def __init__(self, journal: Journal, switch: Switch, undoing: Undoing, reader: ReportReader) -> None:
+        self._journal, self._switch, self._undoing, self._reader = journal, switch, undoing, reader
 
-    def ask(self, request: MergeRequest, user: str, key: str, state: str = "requested") -> Merge:
-        """Opens a merge once for each key of a user; a bad request leaves nothing behind.
+    def status(self) -> Status:
+        """Which switches are on, how many merges are in which state, and what waits for whom."""
+        return status_of(self._journal, self._switch)
 
-        :param state: `proposed` for one that a second person approves; its keys are apart.
-        :raises InvalidRequest: these accounts cannot be merged, or the key was used for another request.
-        """
-        merge_id = id_of_key(user, key if state == "requested" else f"{state} {key}")
-        known = self._journal.get(merge_id)
-        if known is None:
-            request = self._looking.check(request)
-            self._journal.open(merge_id, request, state=state)
-            known = self._journal.need(merge_id)
-        request = replace(request, choices=request.choices.hidden(self._journal.hidden))
-        if _asked(known.request) != _asked(request):
-            raise InvalidRequest(
-                "KEY_REUSED",
-                f"this idempotency key belongs to merge {merge_id}, which was asked for otherwise",
-                "Send the same request again, or another one with a key of its own.",
-            )
-        return known
+    def by_day(self, span: int = 14) -> MergesByDay:
+        """How many merges came on each of the last days, what became of them, and why some failed."""
+        return daily(self._journal, span)
 
-    def start(self, merge: Merge) -> dict[str, Any] | None:
-        """Moves a requested merge to started and answers the run to trigger; None leaves it to the poll."""
-        return self._inbox.start(merge)
-
-    def merges(self, wanted: Wanted, before: Place | None = None, limit: int = 50) -> tuple[list[Merge], Place | None]:
+    def merges(
+        self, wanted: MergeFilter, before: Place | None = None, limit: int = 50
+    ) -> tuple[list[Merge], Place | None]:
         """A page of merges, newest first, each confirmed by key; and the place that the next page begins before."""
         places = newest(self._journal, wanted, before, limit)
         merges = [merge for _, merge_id in places if (merge := self._journal.get(merge_id)) is not None]
@@ -91,7 +76,7 @@ class Asking:
     def timeline(self, merge: Merge) -> list[tuple[datetime, str, str]]:
         """(time, what, note) of all that is known to have happened to a merge, oldest first."""
         found = [(merge.created_at, "requested", f"by {merge.request.requested_by}" * bool(merge.request.requested_by))]
-        for name in self._looking.logs(merge):
+        for name in self._reader.logs(merge):
             times = span(self._journal, merge.merge_id, name)
             if times is not None:
                 found += [(times[0], "first entry", name), (times[1], "last entry", name)]
@@ -104,14 +89,6 @@ class Asking:
         # What happened in the same moment stays in the order above.
         known = [(at, what, note) for at, what, note in found if at is not None]
         return sorted(known, key=lambda moment: moment[0])
-
-
-def _asked(request: MergeRequest) -> tuple[Any, ...]:
-    """What makes two requests the same."""
-    return (
-        tuple(dict.fromkeys(request.sources)), request.target, request.tables, request.on_conflict, request.source_rows,
-        request.reason, request.deactivate_sources, request.choices,
-    )  # fmt: skip
 
 
 def place_of(text: str) -> Place | None:

@@ -6,9 +6,9 @@ from itertools import islice
 from typing import Any
 
 from account_merge.journal import Journal
+from account_merge.jsonable import jsonable
 from account_merge.lifecycle.pause_switch import Switch
 from account_merge.model import Merge
-from account_merge.reports.report import jsonable
 from account_merge.states import STATES
 
 #: A state is counted up to here: with more in it, the exact number is worth no longer a wait.
@@ -16,7 +16,10 @@ MOST = 100_000
 _SHOWN = 50
 
 
-def status_of(journal: Journal, switch: Switch) -> dict[str, Any]:
+Status = dict[str, Any]
+
+
+def status_of(journal: Journal, switch: Switch) -> Status:
     """A snapshot by index, unconfirmed: numbers may lag behind merges that move meanwhile."""
     stops = switch.on()
     counts = {state: sum(1 for _ in islice(journal.hints("state", state), MOST)) for state in STATES}

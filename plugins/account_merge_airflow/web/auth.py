@@ -25,7 +25,8 @@ from fastapi import Depends, Request
 from sqlalchemy.exc import NoResultFound
 from starlette.exceptions import HTTPException
 
-MERGE_DAG = "account_merge"
+from account_merge.states import MERGE_DAG
+
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Which DAG a changing request starts, by its path below the app; the first that fits counts.
 STARTED_BY = (

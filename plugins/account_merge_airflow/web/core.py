@@ -49,7 +49,7 @@ class Core:
             same = before is not None and before.settings == settings
             fresh = before.renewed() if before is not None and same else Service(settings)
             # What threads share is made here, once; the rest of a service is made on top of it.
-            _ = fresh.looking, fresh.undoing, fresh.inbox, fresh.switch
+            _ = fresh.previews, fresh.queries, fresh.undoing, fresh.inbox, fresh.switch
             if before is not None and not same:
                 if self._old is not None:
                     self._old.close()

@@ -22,6 +22,7 @@ from fastapi import APIRouter, Request, Response
 from account_merge.errors import InvalidRequest, MergeError, TransientError
 from account_merge.intake.by_user_name import Found, Wanted
 from account_merge.model import Merge
+from account_merge.states import MERGE_DAG
 from account_merge_airflow.web import auth
 from account_merge_airflow.web.core import CoreDep, in_thread
 from account_merge_airflow.web.edubrite_form import parameters
@@ -128,13 +129,13 @@ async def user_service(request: Request, core: CoreDep) -> Response:
         caller = await _caller(request)
         if caller is None:
             return respond("0174")
-        if not await in_thread(auth.allowed, caller, "POST", auth.MERGE_DAG):
+        if not await in_thread(auth.allowed, caller, "POST", MERGE_DAG):
             return respond("0005")
         given = await parameters(request)
         details = given.get("details", "").lower() == "true"
         wanted = _wanted(request, given, str(caller.get_name()))
         service = await in_thread(core.service)
-        found = await in_thread(service.by_name.open, wanted)
+        found = await in_thread(service.by_user_name.open, wanted)
         merge = await _ended(service, found.merge)
         shown = await in_thread(_details, service, merge, found, wanted) if details else None
         if _done(merge):
@@ -235,7 +236,7 @@ def _details(service: Any, merge: Merge, found: Found, wanted: Wanted) -> dict[s
     """What the old answer has no place for: the merge id, each account's result, and what was skipped."""
     names = {account: name for name, account in found.accounts.items()}
     skipped: dict[str, list[dict[str, str]]] = {}
-    for source, stands, (kind, *place) in service.merging.places.left(merge):
+    for source, stands, (kind, *place) in service.skipped.left(merge):
         why = {"keptFrom": names.get(stands, ""), "keptFromAccount": stands}
         skipped.setdefault(source, []).append({"kind": kind, "id": "/".join(map(str, place)), **why})
     main = merge.request.target

@@ -14,6 +14,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 from fastapi.responses import Response
 
+from account_merge.states import MERGE_DAG
 from account_merge_airflow.web import Receive, Scope, Send, auth, edubrite
 from account_merge_airflow.web.problems import Problem, answer, problem
 
@@ -78,7 +79,7 @@ class Guard:
         self._limiter = self._limiter or CapacityLimiter(self._threads)
         if not await to_thread.run_sync(auth.may, found.user, scope["method"], path, limiter=self._limiter):
             needed = "read" if scope["method"] in auth.SAFE else "start runs of"
-            dag = auth.MERGE_DAG if scope["method"] in auth.SAFE else auth.started_by(path)
+            dag = MERGE_DAG if scope["method"] in auth.SAFE else auth.started_by(path)
             what = problem(403, "NOT_ALLOWED", f"You may not {needed} the DAG {dag}.", "Ask Airflow's administrator.")
             return answer(what, scope), receive
         if scope["method"] in auth.SAFE or not found.by_cookie:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from account_merge.choices import COMBINE, SOURCE, TARGET
-from account_merge.reports.report import jsonable
+from account_merge.jsonable import jsonable
 from account_merge.rules import TABLES, TableRule, rule_for
 
 #: What is shown of one value at most; the API has it whole.

@@ -30,7 +30,7 @@ def own_world(own_environment, session):
     from account_merge.settings import Settings
 
     with Service(Settings.from_env(own_environment)) as service:
-        service.create_journal()
+        service.journal.create()
 
         def emptied():
             for table in ("merges", "accounts", "log"):
@@ -47,7 +47,7 @@ def shared_service(shared_environment):
     from account_merge.settings import Settings
 
     with Service(Settings.from_env(shared_environment)) as found:
-        found.create_journal()
+        found.journal.create()
         yield found
         # monkeypatch puts a method back as a value of the instance, which hides what later tests put into the class.
         kept = [

@@ -57,7 +57,7 @@ def left_at(service, session, keyspace, patch, merge_id, target, point, work="me
     with patch.context() as limited:
         limited.setattr(Store, "write", dying)
         with pytest.raises(Stops):
-            (service.merge_table if work == "merge_table" else service.undoing.table)(merge_id, CC)
+            (service.merging.merge_table if work == "merge_table" else service.undoing.table)(merge_id, CC)
 
 
 def seen(session, keyspace, target):
@@ -74,33 +74,33 @@ def refused(self, schema, account_id, changes, attempt=0):
 def test_each_unit_counts_once_wherever_a_merge_was_given_up(session, keyspace, service, pair, monkeypatch, point, can):
     source, target = pair
     own = seen(session, keyspace, target)
-    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
-    service.admit(merge_id)
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    service.admission.admit(merge_id)
     left_at(service, session, keyspace, monkeypatch, merge_id, target, point)
     with monkeypatch.context() as patch:
         if not can:
             patch.setattr(Store, "write", refused)
         assert service.undoing.abandon(merge_id, "not wanted")["state"] == "abandoned"
     assert service.journal.holder(source) is service.journal.holder(target) is None
-    again = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    again = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
     assert run_merge(service, again, publish=False)["state"] == "completed"
     wanted = {f"M{n:03d}": (3 if n < SHARED else 2, 2) for n in range(LESSONS)}
     assert seen(session, keyspace, target) == wanted
     for one in (again, merge_id):
-        assert service.undo(one, publish=False)["state"] == "undone"
+        assert service.undoing.run(one, publish=False)["state"] == "undone"
     assert seen(session, keyspace, target) == own
-    assert not [d for d in service.audit(merge_id) if d.fault]
+    assert not [d for d in service.audit.differences(merge_id) if d.fault]
 
 
 @pytest.mark.parametrize("point", ["logged", "half"])
 def test_a_report_names_the_rows_that_were_not_written(session, keyspace, service, pair, monkeypatch, point):
     source, target = pair
-    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
-    service.admit(merge_id)
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    service.admission.admit(merge_id)
     left_at(service, session, keyspace, monkeypatch, merge_id, target, point)
     monkeypatch.setattr(Store, "write", refused)
     service.undoing.abandon(merge_id, "not wanted")
-    (report,) = [t for t in service.report(merge_id).tables if t.table == CC]
+    (report,) = [t for t in service.reader.report(merge_id).tables if t.table == CC]
     left = [row for row in report.rows if row["what"] == "left"]
     assert len(left) == report.counts["left"] == (100 if point == "logged" else 50)
     assert all(row["missing"] for row in left)
@@ -112,13 +112,13 @@ def test_a_cell_that_nobody_can_outrank_keeps_no_account(session, keyspace, serv
     for name in ("M1", "M2"):
         put(session, keyspace, CC, lesson(source, name, viewcount=2, status=2))
     put(session, keyspace, CC, lesson(target, "M1", viewcount=1, status=1), TOP)
-    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
     state = run_merge(service, merge_id, publish=False)["state"] if _can(service, merge_id) else "running"
     if state != "completed":
         assert service.undoing.abandon(merge_id, "cannot be finished")["state"] == "abandoned"
     assert service.journal.holder(target) is None
     third = account()
-    free = service.open_merge(MergeRequest((source,), third, tables=(CC,)))
+    free = service.opening.open_merge(MergeRequest((source,), third, tables=(CC,)))
     assert run_merge(service, free, publish=False)["state"] in ("completed", "refused")
     views = sum(r["viewcount"] for user in (target, third) for r in rows(session, keyspace, CC, user))
     assert views in (3, 5), "M1 of the source is where it could be written, once"
@@ -126,8 +126,8 @@ def test_a_cell_that_nobody_can_outrank_keeps_no_account(session, keyspace, serv
 
 def _can(service, merge_id):
     try:
-        service.admit(merge_id)
-        service.merge_table(merge_id, CC)
+        service.admission.admit(merge_id)
+        service.merging.merge_table(merge_id, CC)
     except Exception:  # noqa: BLE001 - whatever it ends in, it must be possible to give it up
         return False
     return True
@@ -136,8 +136,8 @@ def _can(service, merge_id):
 def test_a_merge_that_runs_is_stopped_and_given_up(session, keyspace, service, pair):
     """Whoever is at work on it stops before the next entry: nothing is written after it was given up."""
     source, target = pair
-    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
-    service.admit(merge_id)
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    service.admission.admit(merge_id)
     told = []
 
     def given_up(done):
@@ -145,24 +145,24 @@ def test_a_merge_that_runs_is_stopped_and_given_up(session, keyspace, service, p
             told.append(service.undoing.abandon(merge_id, "wrong person")["state"])
 
     with pytest.raises(NeedsAttention, match="NOT_RUNNING"):
-        service.merge_table(merge_id, CC, given_up)
+        service.merging.merge_table(merge_id, CC, given_up)
     assert told == ["abandoned"]
     assert sum(views == 3 for views, _ in seen(session, keyspace, target).values()) == service.settings.entry_rows
-    again = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    again = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
     assert run_merge(service, again, publish=False)["state"] == "completed"
     assert {views for views, _ in seen(session, keyspace, target).values()} == {2, 3}
 
 
 def test_what_was_not_written_stays_uncounted_once_the_images_are_gone(session, keyspace, service, pair, monkeypatch):
     source, target = pair
-    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
-    service.admit(merge_id)
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    service.admission.admit(merge_id)
     left_at(service, session, keyspace, monkeypatch, merge_id, target, "half")
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write", refused)
         service.undoing.abandon(merge_id, "not wanted")
-    service.expiry.expire(service.journal.need(merge_id))
-    again = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    service.retention.expire(service.journal.need(merge_id))
+    again = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
     assert run_merge(service, again, publish=False)["state"] == "completed"
     assert seen(session, keyspace, target) == {f"M{n:03d}": (3 if n < SHARED else 2, 2) for n in range(LESSONS)}
 
@@ -175,10 +175,10 @@ def test_an_undo_or_redo_that_was_given_up_counts_what_is_there(
 ):
     source, target = pair
     own = seen(session, keyspace, target)
-    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
     if action == "redo":
-        service.undo(merge_id, publish=False)
+        service.undoing.run(merge_id, publish=False)
     service.undoing.begin(merge_id, action)
     left_at(service, session, keyspace, monkeypatch, merge_id, target, point, "undo")
     with monkeypatch.context() as patch:
@@ -188,13 +188,13 @@ def test_an_undo_or_redo_that_was_given_up_counts_what_is_there(
     assert service.journal.holder(source) is service.journal.holder(target) is None
     (remains,) = [m for m in service.journal.of_account(source) if m.parent == merge_id]
     assert (remains.state, str(remains.merge_id) in service.journal.need(merge_id).note) == ("abandoned", True)
-    again = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    again = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
     assert run_merge(service, again, publish=False)["state"] == "completed"
     assert seen(session, keyspace, target) == {f"M{n:03d}": (3 if n < SHARED else 2, 2) for n in range(LESSONS)}
     for one in (again, remains.merge_id):
-        assert service.undo(one, publish=False)["state"] == "undone"
+        assert service.undoing.run(one, publish=False)["state"] == "undone"
     assert seen(session, keyspace, target) == own
-    assert service.undo(merge_id, "redo", publish=False)["state"] == "completed"
+    assert service.undoing.run(merge_id, "redo", publish=False)["state"] == "completed"
     assert seen(session, keyspace, target) == {f"M{n:03d}": (3 if n < SHARED else 2, 2) for n in range(LESSONS)}
 
 
@@ -202,20 +202,20 @@ def test_an_undo_of_a_merge_that_was_never_whole_is_given_up(session, keyspace, 
     """What the merge had logged and not written is not in the rows that its undo did not reach either."""
     source, target = pair
     own = seen(session, keyspace, target)
-    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
-    service.admit(merge_id)
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    service.admission.admit(merge_id)
     left_at(service, session, keyspace, monkeypatch, merge_id, target, "half")
-    service.fail(merge_id, "manual__1", "the process was killed")
+    service.failures.fail(merge_id, "manual__1", "the process was killed")
     service.undoing.begin(merge_id, "undo")
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write", refused)
         with pytest.raises(NeedsAttention):
             service.undoing.table(merge_id, CC)
         assert service.undoing.abandon(merge_id, "it never ends")["state"] == "undone"
-    again = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    again = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
     assert run_merge(service, again, publish=False)["state"] == "completed"
     assert seen(session, keyspace, target) == {f"M{n:03d}": (3 if n < SHARED else 2, 2) for n in range(LESSONS)}
-    service.undo(again, publish=False)
+    service.undoing.run(again, publish=False)
     (remains,) = [m for m in service.journal.of_account(source) if m.parent == merge_id]
-    service.undo(remains.merge_id, publish=False)
+    service.undoing.run(remains.merge_id, publish=False)
     assert seen(session, keyspace, target) == own

@@ -110,11 +110,11 @@ class World:
 
     def _run(self, work):
         if work in ("undo", "redo"):
-            answer = self.service.undo(self.parent, work, publish=False)
+            answer = self.service.undoing.run(self.parent, work, publish=False)
             assert answer["state"] == ("undone" if work == "undo" else "completed"), answer
             return
         if work == "merge":
-            self.parent = self.parent or self.service.open_merge(
+            self.parent = self.parent or self.service.opening.open_merge(
                 MergeRequest((self.source,), self.target, tables=(self.platform.kind.table,))
             )
             merge_id = self.parent
@@ -134,7 +134,7 @@ class World:
         return [
             note
             for merge_id in journal.merges_into(self.target)
-            for table in self.service.report(merge_id).to_dict()["tables"]
+            for table in self.service.reader.report(merge_id).to_dict()["tables"]
             for row in table["rows"]
             for note in row["notes"]
             if note.startswith(f"{column}:")
@@ -145,7 +145,7 @@ class World:
 def test_nothing_is_lost_and_nothing_counts_twice(case, session, service, monkeypatch):
     kind = KINDS[case["kind"]]
     # The other tables would only be asked whether they are the merge's: a quarter of all requests.
-    monkeypatch.setattr("account_merge.cli.main.RULES", (rule_for(kind.table),))
+    monkeypatch.setattr("account_merge.lifecycle.merging.RULES", (rule_for(kind.table),))
     platform = Platform(session, service.settings.courses_keyspace, kind)
     world = World(service, platform, account(), account())
     world.begin(case["work"], session)

@@ -13,8 +13,7 @@ from cassandra import InvalidRequest as CassandraRefuses
 from account_merge.cli.main import run_merge
 from account_merge.errors import InvalidRequest
 from account_merge.journal.cas import Cas, now
-from account_merge.journal.listing import Wanted
-from account_merge.model import MergeRequest
+from account_merge.model import MergeFilter, MergeRequest
 from account_merge.reports.queries import place_of, text_of
 from account_merge.service import Service
 from tests.learners import account, lesson, put
@@ -33,13 +32,13 @@ def request(source=None, target=None, **more):
 
 def test_the_same_key_is_the_same_merge_and_another_request_is_refused(service):
     asked = request(reason="one person")
-    merge = service.asking.ask(asked, "ann", "k1")
-    assert service.asking.ask(asked, "ann", "k1").merge_id == merge.merge_id
-    assert service.asking.ask(asked, "bob", "k1").merge_id != merge.merge_id
-    assert service.asking.ask(asked, "ann", "k2").merge_id != merge.merge_id
+    merge = service.opening.open_once(asked, "ann", "k1")
+    assert service.opening.open_once(asked, "ann", "k1").merge_id == merge.merge_id
+    assert service.opening.open_once(asked, "bob", "k1").merge_id != merge.merge_id
+    assert service.opening.open_once(asked, "ann", "k2").merge_id != merge.merge_id
     for other in (request(), replace(asked, deactivate_sources=True)):
         with pytest.raises(InvalidRequest) as refused:
-            service.asking.ask(other, "ann", "k1")
+            service.opening.open_once(other, "ann", "k1")
         assert refused.value.code == "KEY_REUSED"
     assert len(service.journal.all()) == 3
 
@@ -47,33 +46,33 @@ def test_the_same_key_is_the_same_merge_and_another_request_is_refused(service):
 def test_a_bad_request_leaves_nothing_behind(service):
     one = account()
     with pytest.raises(InvalidRequest):
-        service.asking.ask(request(one, one), "ann", "k")
+        service.opening.open_once(request(one, one), "ann", "k")
     assert service.journal.all() == []
 
 
 def test_a_merge_is_started_once_and_what_is_not_triggered_is_found_by_the_poll(service):
-    merge = service.asking.ask(request(), "ann", "k")
-    run = service.asking.start(merge)
+    merge = service.opening.open_once(request(), "ann", "k")
+    run = service.opening.start(merge)
     assert run["trigger_run_id"] == f"merge__{merge.merge_id}__1"
-    assert service.asking.start(merge) is None  # read before it was started
-    assert service.asking.start(service.journal.need(merge.merge_id)) is None
-    assert service.choose_merges(lambda run_id: None) == []  # it may still be triggered
+    assert service.opening.start(merge) is None  # read before it was started
+    assert service.opening.start(service.journal.need(merge.merge_id)) is None
+    assert service.inbox.choose(lambda run_id: None) == []  # it may still be triggered
     service.journal.write(
         "UPDATE {ks}.merges SET updated_at = ? WHERE merge_id = ? IF EXISTS",
         [now() - timedelta(minutes=1), merge.merge_id],
     )
-    again = service.choose_merges(lambda run_id: None)
+    again = service.inbox.choose(lambda run_id: None)
     assert [chosen["trigger_run_id"] for chosen in again] == [f"merge__{merge.merge_id}__2"]
 
 
 def test_what_cannot_start_now_is_left_to_the_poll(service):
     target = account()
-    first = service.asking.ask(request(target=target), "ann", "first")
-    second = service.asking.ask(request(target=target), "ann", "second")
-    assert service.asking.start(second) is None
-    service.pause("", "ann", "a pause")
-    assert service.asking.start(first) is None
-    service.resume("", "ann")
+    first = service.opening.open_once(request(target=target), "ann", "first")
+    second = service.opening.open_once(request(target=target), "ann", "second")
+    assert service.opening.start(second) is None
+    service.switch.pause("", "ann", "a pause")
+    assert service.opening.start(first) is None
+    service.switch.resume("", "ann")
     assert [m.state for m in (service.journal.need(first.merge_id), service.journal.need(second.merge_id))] == [
         "requested", "requested",
     ]  # fmt: skip
@@ -86,7 +85,7 @@ def dated(service):
     def make(*days):
         ids = []
         for number in days:
-            merge_id = service.open_merge(request(origin="event" if number % 2 else "api"))
+            merge_id = service.opening.open_merge(request(origin="event" if number % 2 else "api"))
             moment = now() - timedelta(days=number)
             service.journal.write(
                 "UPDATE {ks}.merges SET created_at = ?, day = ? WHERE merge_id = ? IF EXISTS",
@@ -101,7 +100,7 @@ def dated(service):
 def listed(service, wanted, limit):
     found, place, pages = [], None, 0
     while True:
-        merges, place = service.asking.merges(wanted, place, limit)
+        merges, place = service.queries.merges(wanted, place, limit)
         found, pages = [*found, *(m.merge_id for m in merges)], pages + 1
         assert len(merges) <= limit
         if place is None:
@@ -112,16 +111,16 @@ def listed(service, wanted, limit):
 @pytest.mark.parametrize("limit", [1, 2, 3, 50])
 def test_merges_of_any_age_are_listed_newest_first_each_once(service, dated, limit):
     made = dated(0, 0, 1, 2, 5, 40, 300)
-    everything, pages = listed(service, Wanted(), limit)
+    everything, pages = listed(service, MergeFilter(), limit)
     assert everything[2:] == made[2:]
     assert set(everything) == set(made)
     assert pages <= len(made) // limit + 1
-    assert listed(service, Wanted(origin="event"), limit)[0] == [made[2], made[4]]
-    assert set(listed(service, Wanted(state="requested"), limit)[0]) == set(made)
-    assert listed(service, Wanted(state="completed"), limit)[0] == []
-    young = Wanted(since=now() - timedelta(days=3), until=now() - timedelta(hours=12))
+    assert listed(service, MergeFilter(origin="event"), limit)[0] == [made[2], made[4]]
+    assert set(listed(service, MergeFilter(state="requested"), limit)[0]) == set(made)
+    assert listed(service, MergeFilter(state="completed"), limit)[0] == []
+    young = MergeFilter(since=now() - timedelta(days=3), until=now() - timedelta(hours=12))
     assert listed(service, young, limit)[0] == made[2:4]
-    assert listed(service, Wanted(account=service.journal.need(made[5]).request.target), limit)[0] == [made[5]]
+    assert listed(service, MergeFilter(account=service.journal.need(made[5]).request.target), limit)[0] == [made[5]]
 
 
 def test_a_server_without_ranges_lists_the_same(service, dated, monkeypatch):
@@ -134,7 +133,7 @@ def test_a_server_without_ranges_lists_the_same(service, dated, monkeypatch):
         return stream(cas, cql, *args, **named)
 
     monkeypatch.setattr(Cas, "stream", refusing)
-    assert listed(service, Wanted(), 2)[0] == made
+    assert listed(service, MergeFilter(), 2)[0] == made
 
 
 @pytest.mark.parametrize("text", ["x", "2026-01-01", "_", "2026-01-01_x", f"{uuid.UUID(int=1)}_{uuid.UUID(int=2)}"])
@@ -148,19 +147,19 @@ def test_a_report_in_pages_is_the_whole_report(service, session):
     source, target = account(), account()
     for number in range(230):
         put(session, service.settings.courses_keyspace, CC, lesson(source, f"L{number:04d}", viewcount=1))
-    merge_id = service.open_merge(request(source, target))
+    merge_id = service.opening.open_merge(request(source, target))
     run_merge(service, merge_id, publish=False)
-    whole = next(list(t.rows) for t in service.report(merge_id).tables if t.table == CC)
+    whole = next(list(t.rows) for t in service.reader.report(merge_id).tables if t.table == CC)
     assert len(whole) == 230
     for limit in (7, 100, 229, 230, 500):
         found, place = [], (0, 0)
         while place is not None:
-            rows, place = service.looking.rows(merge_id, CC, place, limit)
+            rows, place = service.reader.rows(merge_id, CC, place, limit)
             found += rows
         assert found == whole, limit
-    assert service.looking.rows(merge_id, CC, (10_000, 5), 10) == ([], None)
+    assert service.reader.rows(merge_id, CC, (10_000, 5), 10) == ([], None)
     with pytest.raises(InvalidRequest):
-        service.looking.rows(merge_id, "nothing")
+        service.reader.rows(merge_id, "nothing")
 
 
 def test_a_search_in_a_report_finds_each_row_once_over_all_buckets(own_world, session, monkeypatch):
@@ -171,17 +170,17 @@ def test_a_search_in_a_report_finds_each_row_once_over_all_buckets(own_world, se
             put(session, service.settings.courses_keyspace, CC, lesson(source, f"L{number:04d}", viewcount=1))
         for number in range(0, 230, 23):
             put(session, service.settings.courses_keyspace, CC, lesson(target, f"L{number:04d}", viewcount=1))
-        merge_id = service.open_merge(request(source, target))
+        merge_id = service.opening.open_merge(request(source, target))
         run_merge(service, merge_id, publish=False)
-        report = next(t for t in service.report(merge_id).tables if t.table == CC)
+        report = next(t for t in service.reader.report(merge_id).tables if t.table == CC)
         whole = list(report.rows)
         assert (dict(report.counts), report.entries) == ({"created": 220, "changed": 10}, 231)
         for looked_through in (40, 1000):
-            monkeypatch.setattr("account_merge.reports.looking.SEARCHED", looked_through)
+            monkeypatch.setattr("account_merge.reports.reader.SEARCHED", looked_through)
             for what, key, limit in itertools.product(("", "changed", "folded"), ("", "L01", "no"), (30, 500)):
                 found, place, pages = [], (0, 0), 0
                 while place is not None:
-                    rows, place = service.looking.rows(merge_id, CC, place, limit, what, key)
+                    rows, place = service.reader.rows(merge_id, CC, place, limit, what, key)
                     assert len(rows) <= limit
                     found, pages = found + rows, pages + 1
                 fits = [r for r in whole if what in ("", r["what"]) and (not key or key in r["key"]["contentid"])]
@@ -192,18 +191,18 @@ def test_a_search_in_a_report_finds_each_row_once_over_all_buckets(own_world, se
 def test_a_merges_and_an_accounts_story(service, session):
     source, target = account(), account()
     put(session, service.settings.courses_keyspace, CC, lesson(source, viewcount=1))
-    merge_id = service.open_merge(request(source, target, requested_by="ann"))
+    merge_id = service.opening.open_merge(request(source, target, requested_by="ann"))
     run_merge(service, merge_id, publish=False)
     repair = service.undoing.repair(merge_id, "ann", "more came")
-    story = service.asking.timeline(service.journal.need(merge_id))
+    story = service.queries.timeline(service.journal.need(merge_id))
     assert [at for at, _, _ in story] == sorted(at for at, _, _ in story)
     assert {("requested", "by ann"), ("first entry", CC), ("repair", f"merge {repair['merge_id']}")} <= {
         s[1:] for s in story
     }
-    possible = service.asking.possible(service.journal.need(merge_id))
+    possible = service.queries.possible(service.journal.need(merge_id))
     assert (possible["undo"], possible["redo"].code) == (None, "CANNOT_REDO")
-    found = service.asking.account(source)
+    found = service.queries.account(source)
     assert (found["survivor"], found["gave"], found["merged_by"]) == (target, [str(merge_id)], str(merge_id))
     with pytest.raises(InvalidRequest) as unknown:
-        service.asking.account(account())
+        service.queries.account(account())
     assert unknown.value.code == "UNKNOWN_ACCOUNT"

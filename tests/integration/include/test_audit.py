@@ -10,7 +10,7 @@ import pytest
 from account_merge.cli.main import main, run_merge
 from account_merge.errors import InvalidRequest
 from account_merge.model import MergeRequest
-from account_merge.reports.exported import read
+from account_merge.reports.audit import read_report as read
 from tests.learners import BATCH, COURSE, account, enrolment, lesson, put
 
 CC, ENR = "user_content_consumption", "user_enrolments"
@@ -25,22 +25,22 @@ def merged(session, shared_service):
     put(session, keyspace, CC, lesson(target, "L000", viewcount=1))
     put(session, keyspace, ENR, enrolment(source, contentstatus={"L1": 2}, certificates=[{"identifier": "c"}]))
     put(session, keyspace, ENR, enrolment(target, contentstatus={"L2": 2}))
-    merge_id = shared_service.open_merge(MergeRequest((source,), target))
+    merge_id = shared_service.opening.open_merge(MergeRequest((source,), target))
     assert run_merge(shared_service, merge_id, publish=False)["state"] == "completed"
     return merge_id, target
 
 
 def kinds(service, merge_id):
-    return [(d.kind, d.table) for d in service.audit(merge_id)]
+    return [(d.kind, d.table) for d in service.audit.differences(merge_id)]
 
 
 def test_a_merge_is_as_its_log_says_also_when_it_is_undone(shared_service, merged):
     merge_id, _ = merged
     assert kinds(shared_service, merge_id) == []
     assert set(shared_service.journal.need(merge_id).digests) >= {CC, ENR}
-    shared_service.undo(merge_id, publish=False)
+    shared_service.undoing.run(merge_id, publish=False)
     assert kinds(shared_service, merge_id) == []
-    shared_service.undo(merge_id, "redo", publish=False)
+    shared_service.undoing.run(merge_id, "redo", publish=False)
     assert kinds(shared_service, merge_id) == []
 
 
@@ -80,7 +80,7 @@ def test_a_log_that_was_tampered_with_is_found(harm, session, shared_service, me
         last = max(r.seq for r in session.execute(
             f"SELECT seq FROM {log.replace(' AND seq = %s', '')}", [merge_id, CC]))  # fmt: skip
         session.execute(f"DELETE FROM {log}", [merge_id, CC, 1 if harm == "remove" else last])
-    found = [d for d in shared_service.audit(merge_id) if d.kind == "log"]
+    found = [d for d in shared_service.audit.differences(merge_id) if d.kind == "log"]
     assert found
     assert {d.table for d in found} == {CC}
 
@@ -102,7 +102,7 @@ def test_an_exported_report_is_checked_against_the_journal(
 
     report = json.loads(out.getvalue())
     assert check(report) == (0, [])
-    shared_service.undo(merge_id, publish=False)
+    shared_service.undoing.run(merge_id, publish=False)
     status, found = check(report)
     assert status == 0
     assert {kind for kind, _, _ in found} == {"later"}

@@ -35,7 +35,7 @@ def learners(service, session):
 
 
 def test_each_account_and_the_result_are_counted_by_course(service, learners):
-    balance = service.looking.balance(learners)
+    balance = service.previews.balance(learners)
     lines = balance.places["course", ("c", "b")]
     views, done = lines["views"], lines["lessons done"]
     assert (views.sources, views.target, views.result) == ({"old": 4}, 6, 10)
@@ -50,7 +50,7 @@ def test_what_stays_behind_is_counted_as_what_the_source_has(service, learners):
         ({"tables": ("user_enrolments",)}, "this table is left out"),
         ({"choices": Choices({"user_content_consumption": "target"})}, "the target's row stands by choice"),
     ):
-        balance = service.looking.balance(replace(learners, **more))
+        balance = service.previews.balance(replace(learners, **more))
         lines = balance.places["course", ("c", "b")]
         views, done = lines["views"], lines["lessons done"]
         assert (views.sources, views.target, views.result, views.should) == ({"old": 4}, 6, 6, 10)
@@ -62,8 +62,8 @@ def test_what_stays_behind_is_counted_as_what_the_source_has(service, learners):
 
 
 def test_a_total_is_compared_with_the_sum_and_what_was_handed_on_counts_once(service, learners):
-    assert run_merge(service, service.open_merge(learners), publish=False)["state"] == "completed"
-    skipped = service.looking.balance(replace(learners, choices=Choices({"user_content_consumption": "target"})))
+    assert run_merge(service, service.opening.open_merge(learners), publish=False)["state"] == "completed"
+    skipped = service.previews.balance(replace(learners, choices=Choices({"user_content_consumption": "target"})))
     views = skipped.places["course", ("c", "b")]["views"]
     assert (views.sources, views.target, views.should, views.result, views.short) == ({"old": 4}, 10, 10, 10, 0)
 
@@ -74,7 +74,7 @@ def test_the_command_says_the_same(service, learners, monkeypatch):
     out = io.StringIO()
     assert main([*call, "--json"], out) == 0
     found = json.loads(out.getvalue())
-    balance = service.looking.balance(replace(learners, tables=("user_enrolments",)))
+    balance = service.previews.balance(replace(learners, tables=("user_enrolments",)))
     assert found["balance"] == balance.to_dict()
     assert found["warnings"] == []
     out = io.StringIO()
@@ -87,12 +87,12 @@ def test_the_command_says_the_same(service, learners, monkeypatch):
 def test_more_rows_than_are_counted_are_said(service, learners, monkeypatch):
     monkeypatch.setattr("account_merge.reports.balance.MOST", 1)
     assert MOST > 1
-    assert not service.looking.balance(learners).complete
+    assert not service.previews.balance(learners).complete
 
 
 def test_merges_are_counted_by_day_state_and_reason(service, learners):
-    merge_id = service.open_merge(learners)
-    service.fail(merge_id, "by-hand", RuntimeError("no luck"))
+    merge_id = service.opening.open_merge(learners)
+    service.failures.fail(merge_id, "by-hand", RuntimeError("no luck"))
     found = daily(service.journal, 3)
     assert len(found.days) == 3
     today = list(found.days.values())[-1]

@@ -206,15 +206,15 @@ class History:
         request = self.request()
         where = (self.seed, turn, request)
         before = {name: counted(self.session, self.keyspace, name) for name in self.held}
-        balance = self.service.looking.balance(request)
+        balance = self.service.previews.balance(request)
         twins = MergeRequest(tuple(map(self.twin, self.sources)), self.twin(self.target))
         same = self.everything(self.target) == self.everything(self.twin(self.target))
         for asked in (request, twins):
-            merge_id = self.service.open_merge(asked)
+            merge_id = self.service.opening.open_merge(asked)
             answer = run_merge(self.service, merge_id, publish=False)
             assert answer["state"] == "completed", (answer["error"], where)
             if asked is request:
-                report = self.service.report(merge_id).to_dict()["tables"]
+                report = self.service.reader.report(merge_id).to_dict()["tables"]
         after = counted(self.session, self.keyspace, self.target)
         short = self.check(balance, before, after, where)
         assert short == bool(balance.lost), where
@@ -264,7 +264,7 @@ def test_what_cannot_be_found_is_named_and_nothing_is_claimed(own_world, session
     service = own_world()
     source, target = (uuid.uuid4().hex for _ in range(2))
     put(session, service.settings.courses_keyspace, CC, lesson(source, viewcount=1))
-    balance = service.looking.balance(MergeRequest((source,), target))
+    balance = service.previews.balance(MergeRequest((source,), target))
     assert not balance.lost
     assert not balance.behind
     assert not balance.nothing_lost

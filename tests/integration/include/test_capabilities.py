@@ -44,7 +44,7 @@ def test_a_server_without_write_times_of_collections_merges_alike(session, share
         older.__dict__["capabilities"] = Capabilities("4.0.1", collection_write_times=False, sai=False)
         columns = older.tables.schemas[ENR].columns
         assert (columns["contentstatus"].write_time, columns["status"].write_time) == ("", "WRITETIME")
-        merge_id = older.open_merge(MergeRequest((source,), target))
+        merge_id = older.opening.open_merge(MergeRequest((source,), target))
         assert run_merge(older, merge_id, publish=False)["state"] == "completed"
     assert rows(session, keyspace, CC, target)[0]["viewcount"] == 5
     enrolled = rows(session, keyspace, ENR, target)[0]
@@ -62,8 +62,8 @@ def test_the_journal_falls_back_to_secondary_indexes(session, settings, monkeypa
     monkeypatch.setattr(journal_module, "SAI", " USING 'no.such.index'")
     monkeypatch.setattr(journal_module.Journal, "_define", without_sai)
     with Service(settings) as service:
-        service.create_journal()
-        merge_id = service.open_merge(MergeRequest((account(),), account()))
+        service.journal.create()
+        merge_id = service.opening.open_merge(MergeRequest((account(),), account()))
         assert [m.merge_id for m in service.journal.find("state", "requested")] == [merge_id]
         source = service.journal.need(merge_id).request.sources[0]
         assert [m.merge_id for m in service.journal.find("accounts", source)] == [merge_id]

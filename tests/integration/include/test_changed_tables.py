@@ -19,7 +19,7 @@ KEY = "(userid), courseid, batchid, contentid"
 
 
 def merge(service, *accounts):
-    merge_id = service.open_merge(MergeRequest(accounts[:-1], accounts[-1], tables=(CC,)))
+    merge_id = service.opening.open_merge(MergeRequest(accounts[:-1], accounts[-1], tables=(CC,)))
     return merge_id, run_merge(service, merge_id, publish=False)
 
 
@@ -32,12 +32,12 @@ def test_static_columns_stay_and_are_named(session, shaped):
     keyspace, (source, target) = service.settings.courses_keyspace, (account(), account())
     put(session, keyspace, name, lesson(source, viewcount=3, badge="gold"))
     put(session, keyspace, name, lesson(target, viewcount=2))
-    planned = table_of(service.preview(MergeRequest((source,), target)))
+    planned = table_of(service.previews.preview(MergeRequest((source,), target)))
     merge_id, answer = merge(service, source, target)
     assert answer["state"] == "completed", answer
     found = rows(session, keyspace, name, target)
     assert [(row["viewcount"], row.get("badge")) for row in found] == [(5, None)]
-    assert "column badge is not moved: it is static" in table_of(service.report(merge_id))["note"]
+    assert "column badge is not moved: it is static" in table_of(service.reader.report(merge_id))["note"]
     assert "badge" not in str(planned["rows"])
     checks = {check.name: check for check in run_checks(service)}
     assert f'"{name}"' not in checks["finding rows"].detail  # no index would help there
@@ -80,7 +80,7 @@ def test_a_column_of_any_kind_moves_whole_and_is_undone(session, shaped, kind):
     merge_id, answer = merge(service, source, target)
     assert answer["state"] == "completed", answer
     assert [row["extra"] for row in rows(session, keyspace, name, target)] == [before[source][0]["extra"]] * 2
-    assert service.undo(merge_id, "undo", publish=False)["state"] == "undone"
+    assert service.undoing.run(merge_id, "undo", publish=False)["state"] == "undone"
     assert {user: rows(session, keyspace, name, user) for user in (source, target)} == before
 
 
@@ -91,7 +91,7 @@ def test_a_table_of_counters_is_refused_with_the_reason(session, with_settings, 
         f"PRIMARY KEY ({KEY}))", timeout=60
     )  # fmt: skip
     with pytest.raises(NeedsAttention) as refused:
-        with_settings(tables={CC: name}).preview(MergeRequest((account(),), account()))
+        with_settings(tables={CC: name}).previews.preview(MergeRequest((account(),), account()))
     assert refused.value.code == "NOT_A_TABLE"
     assert "viewcount" in refused.value.message
     session.execute(f"DROP TABLE {keyspace}.{name}", timeout=60)
@@ -112,7 +112,7 @@ def test_a_column_that_is_added_meanwhile_is_named_and_a_repair_moves_it(session
     monkeypatch.setattr(Store, "write", adding)
     merge_id, answer = merge(service, source, target)
     assert answer["state"] == "completed", answer
-    assert "column badge was added meanwhile" in table_of(service.report(merge_id))["note"]
+    assert "column badge was added meanwhile" in table_of(service.reader.report(merge_id))["note"]
     fresh = service.renewed()
     repair = uuid.UUID(fresh.undoing.repair(merge_id, "tester", "the new column")["merge_id"])
     assert run_merge(fresh, repair, publish=False)["state"] == "completed"
@@ -124,7 +124,9 @@ def test_a_column_that_is_dropped_meanwhile_has_its_own_error_and_the_next_attem
     keyspace, (source, target) = service.settings.courses_keyspace, (account(), account())
     put(session, keyspace, name, lesson(source, viewcount=3, badge="gold"))
     put(session, keyspace, name, lesson(target, viewcount=2))
-    assert service.preview(MergeRequest((source,), target)).to_dict()  # the statements are prepared, the tables known
+    assert service.previews.preview(
+        MergeRequest((source,), target)
+    ).to_dict()  # the statements are prepared, the tables known
     session.execute(f"ALTER TABLE {keyspace}.{name} DROP badge", timeout=60)
     merge_id, answer = merge(service, source, target)
     assert answer["error"]["code"] == "SCHEMA_CHANGED"
@@ -137,12 +139,12 @@ def test_a_table_that_is_dropped_meanwhile_has_its_own_error_and_the_next_attemp
     service, name = shaped(CC, KEY)
     keyspace, (source, target) = service.settings.courses_keyspace, (account(), account())
     put(session, keyspace, name, lesson(source, viewcount=3))
-    assert service.preview(MergeRequest((source,), target)).to_dict()
+    assert service.previews.preview(MergeRequest((source,), target)).to_dict()
     session.execute(f"DROP TABLE {keyspace}.{name}", timeout=60)
     merge_id, answer = merge(service, source, target)
     assert answer["error"]["code"] == "SCHEMA_CHANGED"
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
-    assert "has no such table" in service.merge_table(merge_id, CC)["note"]
+    assert "has no such table" in service.merging.merge_table(merge_id, CC)["note"]
 
 
 def picture(size, seed):
@@ -171,7 +173,7 @@ def test_a_row_with_pictures_is_merged_although_its_images_together_pass_the_ser
     assert answer["state"] == "completed", answer
     (row,) = rows(session, keyspace, name, target)
     assert (row["viewcount"], row["progress"], row["progressdetails"] == picture(4_000_000, 1)) == (2, 100, True)
-    assert service.undo(merge_id, "undo", publish=False)["state"] == "undone"
+    assert service.undoing.run(merge_id, "undo", publish=False)["state"] == "undone"
     assert rows(session, keyspace, name, target) == before
 
 

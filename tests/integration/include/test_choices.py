@@ -43,7 +43,7 @@ def test_chosen_rows_stand_and_are_taken_back_exactly(session, keyspace, service
     before, mine = everything(session, keyspace, source, target), lessons(session, keyspace, target)
     choices = Choices({ENR: SOURCE}, lesson_choice(SOURCE, "L1") | lesson_choice(TARGET, "L2", "L3"))
     request = MergeRequest((source,), target, choices=choices)
-    shown = {t["table"]: t["rows"] for t in service.preview(request).to_dict()["tables"]}
+    shown = {t["table"]: t["rows"] for t in service.previews.preview(request).to_dict()["tables"]}
     merge_id = merge(service, source, target, choices=choices)
     theirs, found = lessons(session, keyspace, source), lessons(session, keyspace, target)
     assert found["L1"] == theirs["L1"]
@@ -53,14 +53,14 @@ def test_chosen_rows_stand_and_are_taken_back_exactly(session, keyspace, service
     (wanted,) = (r for r in rows(session, keyspace, ENR, source) if r["courseid"] == COURSE)
     assert {k: enrolled[COURSE][k] for k in wanted} == wanted
     assert "bare" in enrolled  # only what both accounts have was to be chosen
-    report = service.report(merge_id).to_dict()
+    report = service.reader.report(merge_id).to_dict()
     done = {t["table"]: t["rows"] for t in report["tables"]}
     assert {r["key"]["contentid"]: r["choice"] for r in done[CC] if r["key"]["courseid"] == COURSE} == {
         "L1": "source", "L2": "target", "L3": "target",
     }  # fmt: skip
     for table, there in done.items():
         assert [(r["key"], r["after"]) for r in there] == [(r["key"], r["after"]) for r in shown[table]]
-    assert list(service.audit(merge_id)) == []
+    assert list(service.audit.differences(merge_id)) == []
     after = everything(session, keyspace, source, target)
     undo(service, merge_id)
     assert everything(session, keyspace, source, target) == before

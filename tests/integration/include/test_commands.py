@@ -65,10 +65,10 @@ def learners(session, service):
 
 def merged(session, service):
     source, target = learners(session, service)
-    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
-    service.admit(merge_id)
-    service.merge_table(merge_id, CC)
-    service.publish_sync(merge_id, publish=False)
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    service.admission.admit(merge_id)
+    service.merging.merge_table(merge_id, CC)
+    service.merging.publish_sync(merge_id, publish=False)
     return merge_id
 
 
@@ -113,8 +113,8 @@ def test_undo_and_redo_of_a_merge_that_made_a_row_end_well(session, service, cal
 
 def test_a_row_that_was_folded(session, service, call, monkeypatch):
     source, target = learners(session, service)
-    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
-    service.admit(merge_id)
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    service.admission.admit(merge_id)
     original, calls = Store.write, []
 
     def overtaken(self, *arguments, **named):
@@ -125,14 +125,14 @@ def test_a_row_that_was_folded(session, service, call, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write", overtaken)
-        service.merge_table(merge_id, CC)
+        service.merging.merge_table(merge_id, CC)
     assert "folded" in kinds(each_way(call, "show", merge_id, says=("(folded)",)))
 
 
 def test_a_row_that_was_left(session, service, call, monkeypatch):
     source, target = learners(session, service)
-    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
-    service.admit(merge_id)
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    service.admission.admit(merge_id)
 
     def refused(*_, **__):
         raise NeedsAttention("CASSANDRA_REFUSED", "Cassandra did not acknowledge a write", "Look at the table.")
@@ -140,7 +140,7 @@ def test_a_row_that_was_left(session, service, call, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write", refused)
         with pytest.raises(NeedsAttention):
-            service.merge_table(merge_id, CC)
+            service.merging.merge_table(merge_id, CC)
         status, text = call("abandon", merge_id, "--reason", "wrong person", "--json")
     assert (status, json.loads(text)["state"]) == (0, "abandoned")
     assert "left" in kinds(each_way(call, "show", merge_id, says=("(left)", "not written: the merge was given up")))
@@ -148,7 +148,7 @@ def test_a_row_that_was_left(session, service, call, monkeypatch):
 
 def test_rows_that_were_redacted(session, service, call):
     merge_id = merged(session, service)
-    service.expiry.expire(service.journal.need(merge_id))
+    service.retention.expire(service.journal.need(merge_id))
     text = each_way(call, "show", merge_id, says=("1 created", "expired"))
     assert kinds(text) == set()
     counts = {t["table"]: t["counts"] for t in json.loads(text)["tables"]}

@@ -65,15 +65,15 @@ def merges(shared_service, session):
         source, target = account(), account()
         for user in (source, target):
             put(session, keyspace, CC, lesson(user, viewcount=2))
-        merge_id = service.open_merge(MergeRequest((source,), target, requested_by="ann"))
+        merge_id = service.opening.open_merge(MergeRequest((source,), target, requested_by="ann"))
         if state in ("completed", "undone"):
             answer = run_merge(service, merge_id, publish=False)
             assert answer["state"] == "completed", answer
         if state == "undone":
-            service.undo(merge_id, publish=False)
+            service.undoing.run(merge_id, publish=False)
         if state == "failed":
-            service.admit(merge_id)
-            service.fail(merge_id, "", "no luck")
+            service.admission.admit(merge_id)
+            service.failures.fail(merge_id, "", "no luck")
         return service.journal.need(merge_id)
 
     return opened

@@ -90,14 +90,14 @@ class Learner:
     def _step(self, action):
         if action == "merge":
             request = MergeRequest((self.source.user,), self.target.user, tables=(CC, ENR))
-            self.merge_id = self.merge_id or self.service.open_merge(request)
+            self.merge_id = self.merge_id or self.service.opening.open_merge(request)
             return self._run(self.merge_id)
         if action == "settle":
             self.child = self.child or self.service.settling._open(self.service.journal.need(self.merge_id))
             self._run(self.child)
             self.child = None
             return None
-        return self.service.undo(self.merge_id, action, publish=False)
+        return self.service.undoing.run(self.merge_id, action, publish=False)
 
     def _run(self, merge_id):
         answer = run_merge(self.service, merge_id, publish=False)
@@ -109,7 +109,7 @@ class Learner:
         """Lesson -> what the reports leave open of its total, as the sum of the other readings' differences."""
         found: dict[str, list[str]] = {}
         for merge_id in self.service.journal.merges_into(self.target.user):
-            for table in self.service.report(merge_id).to_dict()["tables"]:
+            for table in self.service.reader.report(merge_id).to_dict()["tables"]:
                 for row in table["rows"] if table["table"].endswith(CC) else ():
                     names = [n for n in row["notes"] if re.match("viewcount: the platform wrote", n)]
                     found.setdefault(row["key"]["contentid"], []).extend(names)

@@ -67,9 +67,9 @@ def test_an_unknown_table_is_named_by_command_check_and_reports(service, environ
     check = {c.name: c for c in run_checks(service)}["coverage"]
     assert check.ok
     assert badges in check.detail
-    merge_id = service.open_merge(MergeRequest((account(),), account()))
+    merge_id = service.opening.open_merge(MergeRequest((account(),), account()))
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
-    assert service.report(merge_id).to_dict()["coverage"]["unknown"] == [badges]
+    assert service.reader.report(merge_id).to_dict()["coverage"]["unknown"] == [badges]
     status, text = run(monkeypatch, environment, "show", str(merge_id))
     assert f"no rule knows {badges}" in text.replace("\n", " ")
 
@@ -98,9 +98,9 @@ def test_where_the_site_wants_it_an_unknown_table_stops_merges_before_anything_i
     source, target = account(), account()
     put(session, keyspace, ENR, enrolment(source, status=1))
     with Service(settings.replace(unknown_tables="block")) as strict:
-        merge_id = strict.open_merge(MergeRequest((source,), target))
+        merge_id = strict.opening.open_merge(MergeRequest((source,), target))
         with pytest.raises(NeedsAttention, match="UNKNOWN_TABLES"):
-            strict.admit(merge_id)
+            strict.admission.admit(merge_id)
         merge = strict.journal.need(merge_id)
         assert (merge.state, merge.error_code, merge.failed_event) == ("failed", "UNKNOWN_TABLES", "due")
         assert "ACCOUNT_MERGE_IGNORED_TABLES" in merge.remedy
@@ -108,7 +108,7 @@ def test_where_the_site_wants_it_an_unknown_table_stops_merges_before_anything_i
         assert rows(session, keyspace, ENR, target) == []
         assert not {c.name: c.ok for c in run_checks(strict)}["coverage"]
         with pytest.raises(NeedsAttention):
-            strict.admit(merge_id)
+            strict.admission.admit(merge_id)
     known = settings.replace(unknown_tables="block", ignored_tables={"site_badges": "made again every night"})
     with Service(known) as strict:
         assert run_merge(strict, merge_id, publish=False)["state"] == "completed"
@@ -118,7 +118,7 @@ def test_where_the_site_wants_it_an_unknown_table_stops_merges_before_anything_i
 def test_a_merge_that_has_begun_is_finished(session, settings, service, keyspace, badges):
     source, target = account(), account()
     put(session, keyspace, ENR, enrolment(source, status=1))
-    merge_id = service.open_merge(MergeRequest((source,), target))
-    service.admit(merge_id)
+    merge_id = service.opening.open_merge(MergeRequest((source,), target))
+    service.admission.admit(merge_id)
     with Service(settings.replace(unknown_tables="block")) as strict:
         assert run_merge(strict, merge_id, publish=False)["state"] == "completed"

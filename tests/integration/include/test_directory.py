@@ -27,7 +27,7 @@ def keyspace(service):
 
 
 def merged(service, sources, target, **options):
-    merge_id = service.open_merge(MergeRequest(tuple(sources), target, **options))
+    merge_id = service.opening.open_merge(MergeRequest(tuple(sources), target, **options))
     answer = run_merge(service, merge_id, publish=False)
     assert answer["state"] == "completed", answer
     return merge_id
@@ -79,9 +79,9 @@ def test_a_merge_that_cannot_deactivate_writes_nothing(session, with_settings):
     service = with_settings(users_keyspace="nowhere")
     source, target = account(), account()
     put(session, service.settings.courses_keyspace, "user_enrolments", enrolment(source, progress=1))
-    merge_id = service.open_merge(MergeRequest((source,), target, deactivate_sources=True))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, deactivate_sources=True))
     with pytest.raises(NeedsAttention, match="NO_DIRECTORY"):
-        service.admit(merge_id)
+        service.admission.admit(merge_id)
     assert rows(session, service.settings.courses_keyspace, "user_enrolments", target) == []
 
 
@@ -107,9 +107,9 @@ def test_nobody_is_deactivated_when_that_was_not_asked_or_the_merge_is_not_done(
     before = user(session, keyspace, source)
     merged(service, (source,), target)
     assert user(session, keyspace, source) == before
-    merge_id = service.open_merge(MergeRequest((source,), target, deactivate_sources=True))
-    service.admit(merge_id)
-    service.merge_table(merge_id, "user_enrolments")
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, deactivate_sources=True))
+    service.admission.admit(merge_id)
+    service.merging.merge_table(merge_id, "user_enrolments")
     assert user(session, keyspace, source) == before
 
 
@@ -118,15 +118,15 @@ def test_an_undo_gives_the_account_and_its_names_back_and_a_redo_takes_them(sess
     before, led = user(session, keyspace, source), lookups(session, keyspace, source)
     merge_id = merged(service, (source,), target, deactivate_sources=True)
     after = user(session, keyspace, source)
-    service.undo(merge_id, publish=False)
+    service.undoing.run(merge_id, publish=False)
     assert user(session, keyspace, source) == before
     assert lookups(session, keyspace, source) == led
-    assert list(service.audit(merge_id)) == []
-    service.undo(merge_id, "redo", publish=False)
+    assert list(service.audit.differences(merge_id)) == []
+    service.undoing.run(merge_id, "redo", publish=False)
     again = user(session, keyspace, source)
     assert {**again, "updateddate": ""} == {**after, "updateddate": ""}
     assert lookups(session, keyspace, source) == []
-    service.undo(merge_id, publish=False)
+    service.undoing.run(merge_id, publish=False)
     assert user(session, keyspace, source) == before
     assert lookups(session, keyspace, source) == led
 
@@ -135,10 +135,10 @@ def test_an_undo_leaves_what_others_took_since_and_says_so(session, keyspace, se
     source, target = (person(session, keyspace, account(), email=f"{n}@z") for n in ("1", "2"))
     merge_id = merged(service, (source,), target, deactivate_sources=True)
     other = person(session, keyspace, account(), email="1@z")
-    service.undo(merge_id, publish=False)
+    service.undoing.run(merge_id, publish=False)
     assert ("email", "1@z") in lookups(session, keyspace, other)
     assert ("email", "1@z") not in lookups(session, keyspace, source)
-    assert "email" in service.report(merge_id).head()["note"]
+    assert "email" in service.reader.report(merge_id).head()["note"]
 
 
 def test_a_worker_that_comes_too_late_deactivates_nothing_after_the_undo(session, keyspace, service):
@@ -146,7 +146,7 @@ def test_a_worker_that_comes_too_late_deactivates_nothing_after_the_undo(session
     before, led = user(session, keyspace, source), lookups(session, keyspace, source)
     merge_id = merged(service, (source,), target, deactivate_sources=True)
     late = service.journal.need(merge_id)
-    service.undo(merge_id, publish=False)
+    service.undoing.run(merge_id, publish=False)
     with pytest.raises(NeedsAttention, match="NOT_RUNNING"):
         service.deactivation.run(late)
     with pytest.raises(NeedsAttention, match="closed meanwhile"):  # asked before, only its writes come now
@@ -168,7 +168,7 @@ def test_a_repair_deactivates_nobody_again(session, keyspace, service):
 def test_the_report_shows_the_deactivation_and_its_log_holds_only_what_is_written(session, keyspace, service):
     source, target = (person(session, keyspace, account(), email=f"{n}@v") for n in ("1", "2"))
     merge_id = merged(service, (source,), target, deactivate_sources=True)
-    shown = {table["table"]: table["rows"] for table in service.report(merge_id).to_dict()["tables"]}
+    shown = {table["table"]: table["rows"] for table in service.reader.report(merge_id).to_dict()["tables"]}
     (row,) = shown[f"user/{source}"]
     assert row["what"] == "changed"
     assert "firstname" not in row["before"]
@@ -182,9 +182,9 @@ def test_what_a_deactivation_remembers_is_erased_with_the_person(session, keyspa
     search.append(search.last()[0] + 1, {"found": [{"account_id": source}, {"account_id": another}]})
     merge_id = merged(service, [source], target, deactivate_sources=True)
     assert "asha@example.org" in journal_text(session, service)
-    service.erase(target, "the officer", "request 4713", dry_run=False)
+    service.erasure.erase(target, "the officer", "request 4713", dry_run=False)
     text = journal_text(session, service)
     for word in (source, target, "asha@example.org", "4711-0815", "erased-asha"):
         assert word not in text, word
     assert another in [f["account_id"] for entry in search.entries() for f in entry["found"]]
-    assert {d.kind for d in service.audit(merge_id)} <= {"expired"}
+    assert {d.kind for d in service.audit.differences(merge_id)} <= {"expired"}

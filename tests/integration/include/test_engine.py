@@ -10,6 +10,7 @@ import pytest
 
 from account_merge.cli.main import run_merge
 from account_merge.errors import InvalidRequest
+from account_merge.merge_ids import request_id
 from account_merge.model import MergeRequest
 from account_merge.rules import TABLES
 from account_merge.service import Service
@@ -28,13 +29,13 @@ def service(shared_service):
 @pytest.fixture
 def own_service(settings):
     with Service(settings) as found:
-        found.create_journal()
+        found.journal.create()
         yield found
 
 
 def merge(service, source, target, **options):
     sources = (source,) if isinstance(source, str) else tuple(source)
-    merge_id = service.open_merge(MergeRequest(sources, target, **options))
+    merge_id = service.opening.open_merge(MergeRequest(sources, target, **options))
     return run_merge(service, merge_id, publish=False)
 
 
@@ -91,7 +92,7 @@ def test_circle_is_refused_with_a_remedy_and_changes_nothing(session, keyspace, 
 def test_self_merge_is_refused(service):
     a = account()
     with pytest.raises(InvalidRequest, match="SAME_ACCOUNT"):
-        service.open_merge(MergeRequest((a,), a))
+        service.opening.open_merge(MergeRequest((a,), a))
 
 
 def test_source_that_lives_elsewhere_is_refused(session, keyspace, service):
@@ -103,10 +104,10 @@ def test_source_that_lives_elsewhere_is_refused(session, keyspace, service):
 def test_merge_waits_while_another_holds_its_account_and_goes_on_after(session, keyspace, service):
     a, b, c = account(), account(), account()
     put(session, keyspace, CC, lesson(a, viewcount=1))
-    first = service.open_merge(MergeRequest((a,), b))
-    service.admit(first)
-    second = service.open_merge(MergeRequest((b,), c))
-    answer = service.admit(second)
+    first = service.opening.open_merge(MergeRequest((a,), b))
+    service.admission.admit(first)
+    second = service.opening.open_merge(MergeRequest((b,), c))
+    answer = service.admission.admit(second)
     assert (answer["proceed"], answer["state"]) == (False, "waiting")
     assert str(first) in answer["note"]
     assert run_merge(service, first, publish=False)["state"] == "completed"
@@ -144,12 +145,12 @@ def test_preview_writes_nothing_and_shows_the_same_changes(session, keyspace, se
     source, target = account(), account()
     put(session, keyspace, CC, lesson(source, viewcount=3))
     put(session, keyspace, CC, lesson(target, viewcount=2))
-    planned = service.preview(MergeRequest((source,), target)).to_dict()
+    planned = service.previews.preview(MergeRequest((source,), target)).to_dict()
     assert views(session, keyspace, target) == [2]
     assert service.journal.account(source) is None
-    merge_id = service.open_merge(MergeRequest((source,), target))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target))
     run_merge(service, merge_id, publish=False)
-    done = service.report(merge_id).to_dict()
+    done = service.reader.report(merge_id).to_dict()
     for before, after in zip(planned["tables"], done["tables"], strict=True):
         assert [(r["key"], r["after"]) for r in before["rows"]] == [(r["key"], r["after"]) for r in after["rows"]]
 
@@ -158,17 +159,18 @@ def test_a_dry_run_ends_closed_and_writes_nothing_whatever_door_it_comes_by(sess
     source, target = account(), account()
     put(session, keyspace, CC, lesson(source, viewcount=3))
     request = MergeRequest((source,), target, dry_run=True, requested_by="one")
-    proposed = service.request_id("run", request.sources, request.target)
+    proposed = request_id("run", request.sources, request.target)
     service.proposals.propose(request, proposed)
     service.proposals.approve(proposed, "two")
-    for merge_id in (service.open_merge(request), proposed):
+    for merge_id in (service.opening.open_merge(request), proposed):
         answer = run_merge(service, merge_id, publish=False)
         assert (answer["state"], "dry run" in answer["note"], answer["error"]) == ("abandoned", True, None)
-        assert service.merge_table(merge_id, CC)["created"] == 0
+        assert service.merging.merge_table(merge_id, CC)["created"] == 0
     assert rows(session, keyspace, CC, target) == []
     assert service.journal.holder(source) is None
     assert (
-        run_merge(service, service.open_merge(MergeRequest((source,), target)), publish=False)["state"] == "completed"
+        run_merge(service, service.opening.open_merge(MergeRequest((source,), target)), publish=False)["state"]
+        == "completed"
     )
 
 
@@ -191,7 +193,7 @@ def test_deactivated_source_rows_are_inactive_and_the_target_s_are_as_they_were_
     assert (shown(source), shown(target)) == ([False], [state])
     merge(service, target, last, source_rows="deactivate")
     assert (shown(target), shown(last)) == ([False], [state])
-    service.undo(service.journal.find("accounts", last)[0].merge_id, publish=False)
+    service.undoing.run(service.journal.find("accounts", last)[0].merge_id, publish=False)
     assert (shown(target), shown(last)) == ([state], [])
 
 
@@ -207,15 +209,15 @@ def test_where_a_learner_was_last_comes_from_one_account_and_the_undo_gives_it_b
     merge_id = uuid.UUID(merge(service, source, target)["id"])
     row = rows(session, keyspace, ENR, target)[0]
     assert (row["lastreadcontentid"], row.get("lastreadcontentstatus")) == ("late", None)
-    table = next(t for t in service.report(merge_id).to_dict()["tables"] if t["table"] == ENR)
+    table = next(t for t in service.reader.report(merge_id).to_dict()["tables"] if t["table"] == ENR)
     assert [
         note
         for r in list(table["rows"])
         for note in r["notes"]
         if "completedon: the target has a time that cannot" in note
     ]
-    assert list(service.audit(merge_id)) == []
-    service.undo(merge_id, publish=False)
+    assert list(service.audit.differences(merge_id)) == []
+    service.undoing.run(merge_id, publish=False)
     assert rows(session, keyspace, ENR, target) == before
 
 
@@ -226,10 +228,10 @@ def test_unknown_column_moves_and_an_absent_table_is_said(session, own_service):
     source, target = account(), account()
     put(session, keyspace, ENR, enrolment(source, site_badge="gold", status=1))
     put(session, keyspace, ENR, enrolment(target, status=1))
-    merge_id = service.open_merge(MergeRequest((source,), target))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target))
     run_merge(service, merge_id, publish=False)
     assert rows(session, keyspace, ENR, target)[0]["site_badge"] == "gold"
-    notes = {t["table"]: t["note"] for t in service.report(merge_id).to_dict()["tables"]}
+    notes = {t["table"]: t["note"] for t in service.reader.report(merge_id).to_dict()["tables"]}
     assert "no such table" in notes[ASM]
 
 
@@ -263,9 +265,9 @@ def test_spark_schema_family_merges_alike(session, own_service):
 
 
 def test_nothing_to_merge_is_a_success_that_says_so(service):
-    merge_id = service.open_merge(MergeRequest((account(),), account()))
-    service.admit(merge_id)
-    answer = service.merge_table(merge_id, CC)
+    merge_id = service.opening.open_merge(MergeRequest((account(),), account()))
+    service.admission.admit(merge_id)
+    answer = service.merging.merge_table(merge_id, CC)
     assert "nothing to merge" in answer["note"]
 
 
@@ -273,13 +275,13 @@ def test_clearing_any_task_later_changes_nothing(session, keyspace, service):
     source, target = account(), account()
     put(session, keyspace, CC, lesson(source, viewcount=3))
     put(session, keyspace, ENR, enrolment(source, certificates=[{"identifier": "c1"}]))
-    merge_id = service.open_merge(MergeRequest((source,), target))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target))
     run_merge(service, merge_id, publish=False)
     put(session, keyspace, CC, lesson(target, viewcount=9))
     state = [rows(session, keyspace, t, target) for t in (CC, ENR)]
-    assert service.admit(merge_id)["proceed"]
+    assert service.admission.admit(merge_id)["proceed"]
     for table in TABLES:
-        service.merge_table(merge_id, table)
+        service.merging.merge_table(merge_id, table)
     assert [rows(session, keyspace, t, target) for t in (CC, ENR)] == state
 
 
@@ -315,9 +317,9 @@ def test_an_ambiguous_write_names_both_readings(session, keyspace, service, monk
     put(session, keyspace, CC, lesson(source, viewcount=1))
     put(session, keyspace, CC, lesson(target, viewcount=2))
     platform_writes_during(monkeypatch, "before", lambda: put(session, keyspace, CC, lesson(target, viewcount=5)))
-    merge_id = service.open_merge(MergeRequest((source,), target))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target))
     run_merge(service, merge_id, publish=False)
-    notes = [n for t in service.report(merge_id).to_dict()["tables"] for r in t["rows"] for n in r["notes"]]
+    notes = [n for t in service.reader.report(merge_id).to_dict()["tables"] for r in t["rows"] for n in r["notes"]]
     assert any("5" in n and "6" in n for n in notes), notes
 
 
@@ -334,16 +336,16 @@ def test_lists_are_not_doubled_by_a_second_writer(session, keyspace, service):
     source, target = account(), account()
     put(session, keyspace, ENR, enrolment(source, issued_certificates=[{"identifier": "c1"}, {"identifier": "c2"}]))
     put(session, keyspace, AGG, aggregate(source, agg_details=['{"attempt_id": "a1"}']))
-    merge_id = service.open_merge(MergeRequest((source,), target))
-    service.admit(merge_id)
+    merge_id = service.opening.open_merge(MergeRequest((source,), target))
+    service.admission.admit(merge_id)
 
     def both(table):
         with Service(service.settings) as one, Service(service.settings) as two, ThreadPoolExecutor(2) as pool:
-            return [f.result() for f in [pool.submit(s.merge_table, merge_id, table) for s in (one, two)]]
+            return [f.result() for f in [pool.submit(s.merging.merge_table, merge_id, table) for s in (one, two)]]
 
     for table in TABLES:
         both(table)
-    service.publish_sync(merge_id, publish=False)
+    service.merging.publish_sync(merge_id, publish=False)
     enrolled = session.execute(f"SELECT issued_certificates FROM {keyspace}.{ENR} WHERE userid=%s", [target]).one()
     assert [c["identifier"] for c in enrolled.issued_certificates] == ["c1", "c2"]
     assert rows(session, keyspace, AGG, target)[0]["agg_details"] == ['{"attempt_id": "a1"}']
@@ -377,6 +379,6 @@ def test_unit_rows_are_found_through_an_index(session, own_service):
 
 
 def test_merge_id_of_a_run_is_the_same_for_a_cleared_run(service):
-    one = service.request_id("manual__1", ["a", "b"], "c")
-    assert one == service.request_id("manual__1", ["b", "a"], "c")
+    one = request_id("manual__1", ["a", "b"], "c")
+    assert one == request_id("manual__1", ["b", "a"], "c")
     assert isinstance(one, uuid.UUID)

@@ -32,7 +32,7 @@ SAYS = [
 
 
 def skip(service, *accounts, tables=()):
-    merge_id = service.open_merge(MergeRequest(accounts[:-1], accounts[-1], on_conflict="skip", tables=tables))
+    merge_id = service.opening.open_merge(MergeRequest(accounts[:-1], accounts[-1], on_conflict="skip", tables=tables))
     answer = run_merge(service, merge_id, publish=False)
     assert answer["state"] == "completed", answer
 

@@ -26,7 +26,7 @@ def service(shared_service):
 def merged_by_event(service, source, target):
     raw, merge_id = event(source, target, mid=f"LP.{source}"), uuid.uuid4()
     request = MergeRequest((source,), target, TABLES, origin="event", mid=f"LP.{source}", raw=raw)
-    service.open_merge(request, merge_id)
+    service.opening.open_merge(request, merge_id)
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
     return merge_id
 
@@ -40,40 +40,40 @@ def test_nothing_of_a_person_is_left_and_nothing_is_counted_twice(session, keysp
     one = merged_by_event(service, a, b)
     two = merge(service, b, target, reason=f"{b} called", source_rows="deactivate", requested_by=b)
     undone = merge(service, stranger, target, source_rows="deactivate")  # by mistake: another person
-    service.undo(undone, publish=False)
+    service.undoing.run(undone, publish=False)
     refused = uuid.uuid4()
     service.journal.open(refused, MergeRequest((), "", origin="event", raw=event(a, "").replace(b"-", b"\\u002d")),
                          "t/0/1", "refused", InvalidRequest("EMPTY", "is empty", ""))  # fmt: skip
     service.journal.change(service.journal.need(refused), failed_event="sent")
     before = {user: views(session, keyspace, user) for user in (a, b, target)}
 
-    preview = service.erase(a, "operator", "", dry_run=True)
+    preview = service.erasure.erase(a, "operator", "", dry_run=True)
     assert set(preview["account_ids"]) == {a, b, target}
     assert set(preview["merges"]) == {str(m) for m in (one, two, undone, refused)}
     assert service.journal.need(one).state == "completed"
-    answer = service.erase(a, "the officer", "request 4711", dry_run=False)
+    answer = service.erasure.erase(a, "the officer", "request 4711", dry_run=False)
     assert len(answer["merges"]) == 4
 
     text = journal_text(session, service)
     for word in (a, b, target, a.replace("-", "\\u002d"), "Lesson-erased", f"cert-{a}", f"cert-{b}", f"LP.{a}",
                  "called"):  # fmt: skip
         assert word not in text, word
-    told = [item for item in service.erasing.history() if "4711" in item["note"]]
+    told = [item for item in service.erasure.history() if "4711" in item["note"]]
     assert [item["what"] for item in told] == ["begun", "erased"]
     assert "the officer erased 4 merges of 3 accounts" in told[1]["note"]
     for merge_id, former in ((one, "completed"), (two, "completed"), (undone, "undone"), (refused, "refused")):
         found = service.journal.need(merge_id)
         assert (found.state, found.former, found.expiry) == ("erased", former, "done")
-        assert {d.kind for d in service.audit(merge_id)} <= {"expired"}
-    assert service.report(one).to_dict()["source_accounts"][0].startswith(ERASED)
+        assert {d.kind for d in service.audit.differences(merge_id)} <= {"expired"}
+    assert service.reader.report(one).to_dict()["source_accounts"][0].startswith(ERASED)
     assert {m.merge_id for m in service.journal.of_account(a)} >= {one}
-    assert not service.erase(a, "the officer", "request 4711", dry_run=False)["merges"]
-    assert len(service.erasing.history()) == len({(i["at"], i["what"], i["note"]) for i in service.erasing.history()})
+    assert not service.erasure.erase(a, "the officer", "request 4711", dry_run=False)["merges"]
+    assert len(service.erasure.history()) == len({(i["at"], i["what"], i["note"]) for i in service.erasure.history()})
 
     # The learner's rows are as they were, and repeats know what was handed on.
     assert {user: views(session, keyspace, user) for user in (a, b, target)} == before
     # Into an account of which only the hash is known nothing can be merged; into that account itself, it can.
-    blocked = service.open_merge(MergeRequest((a,), b, TABLES))
+    blocked = service.opening.open_merge(MergeRequest((a,), b, TABLES))
     assert run_merge(service, blocked, publish=False)["error"]["code"] == "ERASED"
     service.journal.change(service.journal.need(blocked), failed_event="sent")
     assert service.journal.survivor(a, (target,)) == target
@@ -84,15 +84,15 @@ def test_nothing_of_a_person_is_left_and_nothing_is_counted_twice(session, keysp
     put(session, keyspace, CC, lesson(b, "Lesson-erased-3", viewcount=5))
     again = merge(service, b, target)
     assert views(session, keyspace, target) == before[target] | {"Lesson-erased-3": 6}
-    service.undo(again, publish=False)
+    service.undoing.run(again, publish=False)
     assert views(session, keyspace, target) == before[target]
     put(session, keyspace, CC, lesson(a, "Lesson-erased-1", viewcount=4))
     merge(service, a, target)
     assert views(session, keyspace, target)["Lesson-erased-1"] == 4
 
     # What came after the erasure is erased by the next one, from any of the accounts.
-    assert set(service.erase(target, "", "")["account_ids"]) >= {a, b, target}
-    service.erase(target, "the officer", "request 4712", dry_run=False)
+    assert set(service.erasure.erase(target, "", "")["account_ids"]) >= {a, b, target}
+    service.erasure.erase(target, "the officer", "request 4712", dry_run=False)
     text = journal_text(session, service)
     for word in (a, b, target, "Lesson-erased"):
         assert word not in text, word
@@ -104,16 +104,16 @@ def test_an_open_merge_is_put_right_first(session, keyspace, service):
     a, b, target = account(), account(), account()
     study(session, keyspace, a, ["L1"])
     merge_id = merge(service, a, target)
-    waits = service.open_merge(MergeRequest((b,), target, TABLES))
+    waits = service.opening.open_merge(MergeRequest((b,), target, TABLES))
     with pytest.raises(InvalidRequest, match="STILL_OPEN") as refused:
-        service.erase(a, "", "why", dry_run=False)
+        service.erasure.erase(a, "", "why", dry_run=False)
     assert str(waits) in refused.value.message
     assert "abandon" in refused.value.remedy
     assert service.journal.need(merge_id).expiry is None
     service.undoing.abandon(waits, "no")
     with pytest.raises(InvalidRequest, match="NO_REASON"):
-        service.erase(a, "", " ", dry_run=False)
-    service.erase(a, "", "why", dry_run=False)
+        service.erasure.erase(a, "", " ", dry_run=False)
+    service.erasure.erase(a, "", "why", dry_run=False)
     # It joined no accounts, since it never began; but it named one of them.
     assert (service.journal.need(waits).former, service.journal.plain(b)) == ("abandoned", False)
     text = journal_text(session, service)
@@ -131,20 +131,20 @@ def test_an_erasure_that_dies_at_any_request_is_finished_by_the_same_call(sessio
     a, *_ = learner()
     with monkeypatch.context() as patch:
         sent = dying(patch, 0, False)
-        service.erase(a, "operator", "counted", dry_run=False)
+        service.erasure.erase(a, "operator", "counted", dry_run=False)
         requests = len(sent)
     for number in (requests // 3, requests * 3 // 4, requests - 1):
         a, b, target = learner()
         with monkeypatch.context() as patch:
             dying(patch, number, after=number % 2 == 0)
             with pytest.raises(KeyboardInterrupt):
-                service.erase(a, "operator", f"dies {number} {a[:8]}", dry_run=False)
+                service.erasure.erase(a, "operator", f"dies {number} {a[:8]}", dry_run=False)
         assert service.journal.survivor(a, (b, target)) == target
-        service.erase(a, "operator", f"dies {number} {a[:8]}", dry_run=False)
+        service.erasure.erase(a, "operator", f"dies {number} {a[:8]}", dry_run=False)
         text = journal_text(session, service)
         for word in (a, b, target):
             assert word not in text, (number, word)
-        kinds = [i["what"] for i in service.erasing.history() if a[:8] in i["note"]]
+        kinds = [i["what"] for i in service.erasure.history() if a[:8] in i["note"]]
         assert kinds[-1] == "erased"
         merge(service, a, target, tables=(CC,))
         assert views(session, keyspace, target) == {f"Lesson-{a}": 3}
@@ -154,7 +154,7 @@ def test_a_merge_that_comes_while_an_account_is_erased_loses_nothing(session, ke
     source, target = account(), account()
     merge_id, other = merge(service, source, target), account()
     original, journal = type(service.journal).write, service.journal
-    later = service.open_merge(MergeRequest((target,), other, TABLES))
+    later = service.opening.open_merge(MergeRequest((target,), other, TABLES))
     ran = []
 
     def write(self, cql, values):

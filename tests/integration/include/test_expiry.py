@@ -28,7 +28,7 @@ def service(shared_service):
 
 
 def merge(service, source, target, **options):
-    merge_id = service.open_merge(MergeRequest((source,), target, **{"tables": TABLES} | options))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, **{"tables": TABLES} | options))
     answer = run_merge(service, merge_id, publish=False)
     assert answer["state"] == "completed", answer
     return merge_id
@@ -45,7 +45,7 @@ def old(session, service, *merge_ids, days=400):
 
 def expired(session, service, *merge_ids):
     old(session, service, *merge_ids)
-    counts = service.expire()
+    counts = service.retention.run()
     assert counts["expired"] >= len(merge_ids), counts
     assert {service.journal.need(merge_id).expiry for merge_id in merge_ids} == {"done"}
 
@@ -78,10 +78,10 @@ def test_after_its_retention_a_merge_keeps_counts_and_totals_and_no_row(session,
     study(session, keyspace, target, ["Lesson-two"], views=2)
     merge_id = merge(service, source, target, reason="she called: Anna Kumar", source_rows="deactivate")
     before = everything(session, keyspace, source, target)
-    counts = {t["table"]: t["counts"] for t in service.report(merge_id).to_dict()["tables"]}
-    assert service.expire()["expired"] == 0 or service.journal.need(merge_id).expiry is None  # it is young
+    counts = {t["table"]: t["counts"] for t in service.reader.report(merge_id).to_dict()["tables"]}
+    assert service.retention.run()["expired"] == 0 or service.journal.need(merge_id).expiry is None  # it is young
     old(session, service, merge_id)
-    assert service.expire(dry_run=True)["expired"] >= 1
+    assert service.retention.run(dry_run=True)["expired"] >= 1
     assert service.journal.need(merge_id).expiry is None
     expired(session, service, merge_id)
 
@@ -92,14 +92,14 @@ def test_after_its_retention_a_merge_keeps_counts_and_totals_and_no_row(session,
     text = journal_text(session, service, merge_id)
     for word in ("Lesson-one", "Lesson-two", COURSE, BATCH, f"cert-{source}", "completedCount", "score:q", "Anna"):
         assert word not in text, word
-    shown = service.report(merge_id).to_dict()
+    shown = service.reader.report(merge_id).to_dict()
     assert {t["table"]: t["counts"] for t in shown["tables"]} == counts
     assert all(not t["rows"] for t in shown["tables"])
     assert any("expired on" in t["note"] for t in shown["tables"])
-    assert {d.kind for d in service.audit(merge_id)} == {"expired"}
+    assert {d.kind for d in service.audit.differences(merge_id)} == {"expired"}
     for action in ("undo", "redo"):
         with pytest.raises(InvalidRequest, match="CANNOT_REDO" if action == "redo" else "EXPIRED"):
-            service.undo(merge_id, action, publish=False)
+            service.undoing.run(merge_id, action, publish=False)
 
     # A repeat with a greater total adds the difference; of what was deactivated nothing is lost.
     put(session, keyspace, CC, lesson(source, "Lesson-one", viewcount=5))
@@ -139,9 +139,9 @@ def test_a_younger_merge_is_undone_to_what_the_expired_one_left(session, keyspac
     two = merge(service, d, target)
     after = everything(session, keyspace, target)
     expired(session, service, one)
-    service.undo(two, publish=False)
+    service.undoing.run(two, publish=False)
     assert everything(session, keyspace, target) == between
-    service.undo(two, "redo", publish=False)
+    service.undoing.run(two, "redo", publish=False)
     assert everything(session, keyspace, target) == after
     merge(service, a, target)
     assert everything(session, keyspace, target) == after
@@ -157,11 +157,11 @@ def test_more_of_the_same_source_is_undone_and_redone_after_the_first_expired(se
     two, three = (merge(service, user, target, tables=(CC,)) for user in (source, other))
     expired(session, service, one)
     assert views(session, keyspace, target) == {"L1": 16}
-    service.undo(three, publish=False)
+    service.undoing.run(three, publish=False)
     assert views(session, keyspace, target) == {"L1": 6}
-    service.undo(two, publish=False)
+    service.undoing.run(two, publish=False)
     assert views(session, keyspace, target) == {"L1": 4}
-    service.undo(two, "redo", publish=False)
+    service.undoing.run(two, "redo", publish=False)
     assert views(session, keyspace, target) == {"L1": 6}
 
 
@@ -184,12 +184,12 @@ def test_the_lessons_that_an_expired_merge_brought_are_still_told_apart(session,
     (*_, wanted, _), (a, b, c, two) = chain(False), chain(True)
     assert completed(session, keyspace, c) == completed(session, keyspace, wanted) == 4.0
     put(session, keyspace, CC, lesson(a, "L1", viewcount=4))
-    late = service.open_merge(MergeRequest((a,), b, tables=TABLES))
+    late = service.opening.open_merge(MergeRequest((a,), b, tables=TABLES))
     assert run_merge(service, late, publish=False)["state"] == "completed"
     assert service.journal.need(late).survivor == c
     assert views(session, keyspace, c) == {"L1": 4, "L2": 3, "L3": 2, "L4": 1}
-    service.undo(late, publish=False)
-    service.undo(two, publish=False)
+    service.undoing.run(late, publish=False)
+    service.undoing.run(two, publish=False)
     assert views(session, keyspace, c) == {"L3": 1, "L4": 1}
     assert completed(session, keyspace, c) == 2.0
 
@@ -199,12 +199,12 @@ def test_what_a_younger_undo_replays_does_not_expire(session, keyspace, service)
     for user in (a, d, target):
         study(session, keyspace, user, ["L1"], views=2)
     one, two = (merge(service, user, target, tables=(CC,)) for user in (a, d))
-    service.undo(one, publish=False)
+    service.undoing.run(one, publish=False)
     old(session, service, two)
-    assert service.expire()["needed"] >= 1
+    assert service.retention.run()["needed"] >= 1
     assert service.journal.need(two).expiry is None
     old(session, service, one, two)
-    service.expire()
+    service.retention.run()
     assert {service.journal.need(one).expiry, service.journal.need(two).expiry} == {"done"}
 
 
@@ -215,14 +215,14 @@ def test_an_undo_has_its_time(session, keyspace, service):
     merge_id = merge(service, source, target, tables=(CC,))
     old(session, service, merge_id, days=91)
     with pytest.raises(InvalidRequest, match="UNDO_WINDOW_OVER") as refused:
-        service.undo(merge_id, publish=False)
+        service.undoing.run(merge_id, publish=False)
     assert "ACCOUNT_MERGE_UNDO_DAYS" in refused.value.remedy
     with Service(service.settings.replace(undo_days=100.0)) as patient:
-        patient.undo(merge_id, publish=False)
+        patient.undoing.run(merge_id, publish=False)
     assert everything(session, keyspace, target) == before
     old(session, service, merge_id, days=91)
     with pytest.raises(InvalidRequest, match="UNDO_WINDOW_OVER"):
-        service.undo(merge_id, "redo", publish=False)
+        service.undoing.run(merge_id, "redo", publish=False)
 
 
 @pytest.mark.parametrize("harm", ["kept", "remove", "cut", "images"])
@@ -242,7 +242,7 @@ def test_a_log_that_was_tampered_with_is_found_after_expiry_too(harm, session, k
         session.execute(f"UPDATE {log} SET payload = NULL {where}", [merge_id, CC, 1])
     else:
         session.execute(f"DELETE FROM {log} {where}", [merge_id, CC, 1 if harm == "remove" else 4])
-    faults = [d for d in service.audit(merge_id) if d.fault]
+    faults = [d for d in service.audit.differences(merge_id) if d.fault]
     assert {(d.kind, d.table) for d in faults} >= {("log", CC)}
 
 
@@ -279,7 +279,7 @@ def test_an_expiry_that_dies_at_any_request_ends_the_same(session, keyspace, ser
     def rest(source, merge_id):
         found = service.journal.need(merge_id)
         assert (found.expiry, found.request.raw) == ("done", None)
-        assert {d.kind for d in service.audit(merge_id)} == {"expired"}
+        assert {d.kind for d in service.audit.differences(merge_id)} == {"expired"}
         text = journal_text(session, service, merge_id)
         assert "L1" not in text
         assert COURSE not in text
@@ -288,7 +288,7 @@ def test_an_expiry_that_dies_at_any_request_ends_the_same(session, keyspace, ser
     source, _, merge_id = learner()
     with monkeypatch.context() as patch:
         sent = dying(patch, 0, False)
-        service.expiry.expire(service.journal.need(merge_id))
+        service.retention.expire(service.journal.need(merge_id))
         requests = len(sent)
     wanted = rest(source, merge_id)
     for number in range(2, requests + 1, max(1, requests // 3)):
@@ -296,13 +296,13 @@ def test_an_expiry_that_dies_at_any_request_ends_the_same(session, keyspace, ser
         with monkeypatch.context() as patch:
             dying(patch, number, after=number % 2 == 0)
             with pytest.raises(KeyboardInterrupt):
-                service.expiry.expire(service.journal.need(merge_id))
+                service.retention.expire(service.journal.need(merge_id))
         # Whatever is left then, a repeat counts nothing twice.
         merge(service, source, target, tables=(CC,))
         assert views(session, keyspace, target) == {"L1": 3, "L2": 3}
         with pytest.raises(InvalidRequest, match="EXPIRED|UNDO_WINDOW_OVER"):
-            service.undo(merge_id, publish=False)
-        service.expire()
+            service.undoing.run(merge_id, publish=False)
+        service.retention.run()
         assert rest(source, merge_id) == wanted
 
 
@@ -322,7 +322,7 @@ def test_images_that_go_while_a_merge_reads_them_are_counted_all_the_same(
         if not went:
             went.append(1)
             with Service(service.settings) as other:
-                other.expiry.expire(other.journal.need(merge_id))
+                other.retention.expire(other.journal.need(merge_id))
         return original(self, *arguments, **named)
 
     for number in range(25):
@@ -340,16 +340,16 @@ def test_a_refused_event_expires_and_is_not_replayed(session, keyspace, service)
     service.journal.open(merge_id, MergeRequest((), "", origin="event", raw=raw), "t/0/1", "refused",
                          InvalidRequest("SAME_ACCOUNT", "names same-id-twice", "none"))  # fmt: skip
     old(session, service, merge_id)
-    service.expire()
+    service.retention.run()
     assert service.journal.need(merge_id).expiry is None  # its failed event is owed
     assert service.journal.change(service.journal.need(merge_id), failed_event="sent")
     old(session, service, merge_id)
-    service.expire()
+    service.retention.run()
     assert service.journal.need(merge_id).expiry == "done"
     assert "same-id-twice" not in journal_text(session, service, merge_id)
     from account_merge.intake.failed_search import Search
 
-    answer = service.replay(Search.of(merge_ids=[merge_id]), "operator", dry_run=True)
+    answer = service.replays.replay(Search.of(merge_ids=[merge_id]), "operator", dry_run=True)
     assert [item["code"] for item in answer["items"]] == ["EXPIRED"]
 
 
@@ -375,16 +375,16 @@ def test_a_journal_of_the_first_version_gets_what_it_lacks(session, service):
     settings = service.settings.replace(journal_keyspace=f"t{uuid.uuid4().hex[:10]}_journal")
     try:
         with Service(settings) as first:
-            first.create_journal()
-            merge_id = first.open_merge(MergeRequest((account(),), account(), tables=(CC,)))
+            first.journal.create()
+            merge_id = first.opening.open_merge(MergeRequest((account(),), account(), tables=(CC,)))
         for table, column in (("log", "kept"), ("merges", "closed_at"), ("merges", "expiry"),
                               ("merges", "images_gone"), ("merges", "former")):  # fmt: skip
             session.execute(f"ALTER TABLE {settings.journal_keyspace}.{table} DROP {column}", timeout=60)
         with Service(settings) as older:
             with pytest.raises(NeedsAttention, match="NO_JOURNAL"):
                 older.journal.need(merge_id)
-            older.create_journal()
-            older.create_journal()
+            older.journal.create()
+            older.journal.create()
         with Service(settings.replace(undo_days=0.0, retention_days=0.0)) as later:
             assert run_merge(later, merge_id, publish=False)["state"] == "completed"
             assert later.expire()["expired"] == 1
@@ -397,8 +397,8 @@ def test_somebody_who_changes_the_merge_meanwhile_is_noticed(service, keyspace, 
     study(session, keyspace, source, ["L1"])
     merge_id = merge(service, source, target, tables=(CC,))
     seen = service.journal.need(merge_id)
-    service.undo(merge_id, publish=False)
+    service.undoing.run(merge_id, publish=False)
     with pytest.raises(TransientError, match="BUSY"):
-        service.expiry.expire(seen)
-    service.expiry.expire(service.journal.need(merge_id))
+        service.retention.expire(seen)
+    service.retention.expire(service.journal.need(merge_id))
     assert not service.journal.move(seen, "undoing")

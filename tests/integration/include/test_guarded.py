@@ -46,7 +46,7 @@ def guarded(guarded_stack):
     cluster, session = once_the_first_user_is_there(settings)
     provision.create_tables(session, keyspace="g_courses")
     with Service(settings) as service:
-        service.create_journal()
+        service.journal.create()
     yield settings
     cluster.shutdown()
 
@@ -98,7 +98,7 @@ def test_a_grant_that_is_missing_is_named_and_once_given_the_merge_goes_on(guard
     put(session, "g_courses", CC, lesson(source, viewcount=3))
     settings = merger(*ALL, f"MODIFY ON g_courses.{CC}")
     with Service(settings) as service:
-        merge_id = service.open_merge(MergeRequest((source,), target))
+        merge_id = service.opening.open_merge(MergeRequest((source,), target))
         answer = run_merge(service, merge_id, publish=False)
         assert (answer["state"], answer["error"]["code"]) == ("needs_attention", "NO_GRANT")
         assert f"MODIFY on table g_courses.{ENR}" in answer["error"]["message"]
@@ -116,7 +116,7 @@ def test_a_materialised_view_is_refused(guarded, session):
         "PRIMARY KEY (userid, courseid, batchid, contentid)", timeout=60
     )  # fmt: skip
     with Service(guarded.replace(tables={CC: "seen"})) as service, pytest.raises(NeedsAttention) as refused:
-        service.preview(MergeRequest((account(),), account()))
+        service.previews.preview(MergeRequest((account(),), account()))
     assert refused.value.code == "NOT_A_TABLE"
     assert "materialised view" in refused.value.message
     session.execute("DROP MATERIALIZED VIEW g_courses.seen", timeout=60)
@@ -125,7 +125,7 @@ def test_a_materialised_view_is_refused(guarded, session):
 @pytest.mark.parametrize("lacks", ["SELECT ON KEYSPACE g_courses", "SELECT ON KEYSPACE g_journal"])
 def test_reading_without_the_grant_is_told_so(merger, lacks):
     with Service(merger(*(grant for grant in ALL if grant != lacks))) as service:
-        reading = service.preview if "courses" in lacks else service.open_merge
+        reading = service.previews.preview if "courses" in lacks else service.opening.open_merge
         with pytest.raises(NeedsAttention) as refused:
             reading(MergeRequest((account(),), account()))
     assert refused.value.code == "NO_GRANT"

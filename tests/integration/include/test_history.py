@@ -23,7 +23,7 @@ def service(shared_service):
 
 
 def merge(service, source, target, **options):
-    merge_id = service.open_merge(MergeRequest((source,), target, **options))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, **options))
     answer = run_merge(service, merge_id, publish=False)
     assert answer["state"] == "completed", answer
     return merge_id
@@ -106,7 +106,7 @@ def test_a_deactivated_enrolment_counts_as_active_in_a_later_merge(session, keys
     put(session, keyspace, ENR, enrolment(source, active=False) | {"courseid": "left-by-the-learner"})
     merge_id = merge(service, source, target, source_rows="deactivate")
     assert [r["active"] for r in rows(session, keyspace, ENR, source)] == [False, False]
-    report = {t["table"]: t for t in service.report(merge_id).to_dict()["tables"]}
+    report = {t["table"]: t for t in service.reader.report(merge_id).to_dict()["tables"]}
     assert [(r["before"]["active"], r["after"]["active"]) for r in report[f"{ENR}/{source}"]["rows"]] == [(True, False)]
     # The target's rows are lost by another's mistake: whoever wants them back chooses the source's rows.
     session.execute(f"DELETE FROM {keyspace}.{ENR} WHERE userid = %s", [target])
@@ -124,7 +124,7 @@ def test_certificates_of_one_name_stay_both_and_are_remarked(session, keyspace, 
         put(session, keyspace, ENR, enrolment(user, issued_certificates=[{"identifier": user, "name": "Completion"}]))
     merge_id = merge(service, source, target)
     assert len(rows(session, keyspace, ENR, target)[0]["issued_certificates"]) == 2
-    notes = [n for t in service.report(merge_id).to_dict()["tables"] for r in t["rows"] for n in r["notes"]]
+    notes = [n for t in service.reader.report(merge_id).to_dict()["tables"] for r in t["rows"] for n in r["notes"]]
     assert [note for note in notes if "2 named 'Completion'" in note], notes
 
 
@@ -140,8 +140,8 @@ def test_a_merge_that_went_on_to_a_survivor_is_found_by_the_survivor(session, ke
 def test_the_failed_event_names_the_cause_that_a_task_met(session, keyspace, service, monkeypatch):
     source, target = account(), account()
     put(session, keyspace, CC, lesson(source, viewcount=3))
-    merge_id = service.open_merge(MergeRequest((source,), target))
-    service.admit(merge_id, "manual__1")
+    merge_id = service.opening.open_merge(MergeRequest((source,), target))
+    service.admission.admit(merge_id, "manual__1")
 
     def slow(self, *arguments, **named):
         raise TransientError("CASSANDRA_UNAVAILABLE", "Cassandra did not acknowledge a write", "Look at Cassandra.")
@@ -149,24 +149,24 @@ def test_the_failed_event_names_the_cause_that_a_task_met(session, keyspace, ser
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write", slow)
         with pytest.raises(TransientError):
-            service.merge_table(merge_id, CC)
-    assert service.report(merge_id).head()["error"]["code"] == "CASSANDRA_UNAVAILABLE"
-    assert service.report(merge_id).head()["state"] == "running"  # the task is tried again
-    service.fail(merge_id, "manual__1", "task_failure")
+            service.merging.merge_table(merge_id, CC)
+    assert service.reader.report(merge_id).head()["error"]["code"] == "CASSANDRA_UNAVAILABLE"
+    assert service.reader.report(merge_id).head()["state"] == "running"  # the task is tried again
+    service.failures.fail(merge_id, "manual__1", "task_failure")
     sent = [json.loads(m.value) for m in service.topics.read(service.settings.failed_topic)]
     mine = [event["failInfo"] for event in sent if event["failInfo"]["mergeId"] == str(merge_id)]
     assert [(i["code"], i["remedy"]) for i in mine] == [("CASSANDRA_UNAVAILABLE", "Look at Cassandra.")]
     # It goes on, and what is over is not told any more.
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
-    assert service.report(merge_id).head()["error"] is None
+    assert service.reader.report(merge_id).head()["error"] is None
 
 
 def test_other_rules_finish_what_is_logged_and_plan_nothing(session, keyspace, service, monkeypatch):
     source, target = account(), account()
     for number in range(300):
         put(session, keyspace, CC, lesson(source, f"L{number:03d}", viewcount=2))
-    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
-    service.admit(merge_id)
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    service.admission.admit(merge_id)
 
     def dies(self, *arguments, **named):
         raise RuntimeError("the process ends here, after the entry was logged")
@@ -174,13 +174,13 @@ def test_other_rules_finish_what_is_logged_and_plan_nothing(session, keyspace, s
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write", dies)
         with pytest.raises(RuntimeError):
-            service.merge_table(merge_id, CC)
-    assert service.report(merge_id).head()["error"]["code"] == "UNEXPECTED"
+            service.merging.merge_table(merge_id, CC)
+    assert service.reader.report(merge_id).head()["error"]["code"] == "UNEXPECTED"
     monkeypatch.setattr(merging, "rules_hash", lambda: "another")
     with pytest.raises(NeedsAttention, match="RULES_CHANGED"):
-        service.merge_table(merge_id, CC)
+        service.merging.merge_table(merge_id, CC)
     assert len(rows(session, keyspace, CC, target)) == service.settings.entry_rows
-    assert service.report(merge_id).head()["state"] == "needs_attention"
+    assert service.reader.report(merge_id).head()["state"] == "needs_attention"
     monkeypatch.undo()
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
     assert len(rows(session, keyspace, CC, target)) == 300

@@ -26,9 +26,9 @@ def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 with Service(Settings.from_env(os.environ)) as service:
     grown = []
     for source in (small, large):
-        merge_id = service.open_merge(MergeRequest((source,), target + source, tables=("user_content_consumption",)))
-        service.admit(merge_id)
-        answer = service.merge_table(merge_id, "user_content_consumption")
+        merge_id = service.opening.open_merge(MergeRequest((source,), target + source, tables=("user_content_consumption",)))
+        service.admission.admit(merge_id)
+        answer = service.merging.merge_table(merge_id, "user_content_consumption")
         grown.append(peak())
 print(json.dumps({"counts": answer, "peaks": grown}))
 """

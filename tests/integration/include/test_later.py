@@ -38,7 +38,7 @@ def run(service: Service, merge_id: uuid.UUID) -> uuid.UUID:
 
 
 def merge(service: Service, sources: tuple[str, ...], target: str, **options: Any) -> uuid.UUID:
-    return run(service, service.open_merge(MergeRequest(sources, target, **options)))
+    return run(service, service.opening.open_merge(MergeRequest(sources, target, **options)))
 
 
 def settle(service: Service, first: uuid.UUID) -> uuid.UUID:
@@ -103,7 +103,9 @@ def test_what_people_and_the_platform_decided_since_stands(again: Callable, sess
     decided = {table: rows(session, keyspace, table, b) for table in (ENR, CC, AGG, MEMBER, LIST)}
     second = again(service, first)
     assert {table: rows(session, keyspace, table, b) for table in decided} == decided
-    whys = [row["why"].get("", "") for table in service.report(second).to_dict()["tables"] for row in table["rows"]]
+    whys = [
+        row["why"].get("", "") for table in service.reader.report(second).to_dict()["tables"] for row in table["rows"]
+    ]
     assert sum("removed at the target" in why for why in whys) == 2
 
     # What the learner does at the old account comes, beside what was decided.
@@ -118,7 +120,7 @@ def test_what_people_and_the_platform_decided_since_stands(again: Callable, sess
     assert issued == {COURSE: ["cert-2", "cert-3"], "left": []}
     # Each of them is undone exactly.
     for merge_id in (third, second):
-        service.undo(merge_id, publish=False)
+        service.undoing.run(merge_id, publish=False)
     assert {table: rows(session, keyspace, table, b) for table in decided} == decided
 
 
@@ -172,8 +174,8 @@ def test_a_redo_arms_the_settles_again(session, keyspace, service):
     put(session, keyspace, CC, lesson(a, "L2", viewcount=7))
     settle(service, first)
     for _ in range(2):
-        service.undo(first, publish=False)
-        service.undo(first, "redo", publish=False)
+        service.undoing.run(first, publish=False)
+        service.undoing.run(first, "redo", publish=False)
         merge_row = service.journal.need(first)
         assert merge_row.settles == 0
         assert 3500 < (merge_row.settle_at - now()).total_seconds() <= 3600
@@ -192,7 +194,7 @@ def test_what_the_retired_job_had_moved_never_counts_twice(door, undone, session
     put(session, keyspace, ENR, enrolment(a, active=True, status=2))
     first = merge(service, (a,), b, seeded=True, dated=1_600_000_000_000)
     if undone:
-        service.undo(first, publish=False)
+        service.undoing.run(first, publish=False)
     put(session, keyspace, CC, lesson(a, viewcount=5))
     put(session, keyspace, CC, lesson(a, "L2", viewcount=2))
     seeded = {"seeded": True, "dated": 1_600_000_000_000} if door == "rescue" else {}
@@ -203,8 +205,8 @@ def test_what_the_retired_job_had_moved_never_counts_twice(door, undone, session
     assert [(row["active"], row["status"]) for row in rows(session, keyspace, ENR, b)] == [(False, 2)]
     onward = merge(service, (b,), c)
     assert sorted(row["viewcount"] for row in rows(session, keyspace, CC, c)) == [2, 6]
-    service.undo(onward, publish=False)
-    service.undo(second, publish=False)
+    service.undoing.run(onward, publish=False)
+    service.undoing.run(second, publish=False)
     assert {row["contentid"]: row["viewcount"] for row in rows(session, keyspace, CC, b)} == {"L1": 4}
 
 
@@ -214,9 +216,9 @@ def test_when_the_images_have_expired_the_preview_says_that_it_combines_anew(ses
     first = merge(service, (a,), b)
     put(session, keyspace, ENR, enrolment(b, active=False, status=1))
     request = MergeRequest((a,), b)
-    assert all("expired" not in table.note for table in service.preview(request).tables)
-    service.expiry.expire(service.journal.need(first))
-    notes = {table.table: table.note for table in service.preview(request).tables}
+    assert all("expired" not in table.note for table in service.previews.preview(request).tables)
+    service.retention.expire(service.journal.need(first))
+    notes = {table.table: table.note for table in service.previews.preview(request).tables}
     assert "have expired" in notes[ENR]
     assert "combined anew" in notes[ENR]
 
@@ -275,7 +277,7 @@ def a_seeded_merge_undone(session: Any, keyspace: str, service: Service) -> Any:
     a, b = account(), account()
     put(session, keyspace, CC, lesson(a, viewcount=3))
     put(session, keyspace, CC, lesson(b, viewcount=4))
-    service.undo(merge(service, (a,), b, seeded=True), publish=False)
+    service.undoing.run(merge(service, (a,), b, seeded=True), publish=False)
     merge(service, (a,), b)
     return rows(session, keyspace, CC, b)[0]["viewcount"]
 

@@ -54,11 +54,13 @@ def everything(session, keyspace, user):
 
 def merge(service, sources, target):
     request = MergeRequest(tuple(sources), target, on_conflict="skip")
-    planned = [(t["table"], row["key"]) for t in service.preview(request).to_dict()["tables"] for row in t["rows"]]
-    merge_id = service.open_merge(request)
+    planned = [
+        (t["table"], row["key"]) for t in service.previews.preview(request).to_dict()["tables"] for row in t["rows"]
+    ]
+    merge_id = service.opening.open_merge(request)
     answer = run_merge(service, merge_id, publish=False)
     assert answer["state"] == "completed", answer
-    done = [(t["table"], row["key"]) for t in service.report(merge_id).to_dict()["tables"] for row in t["rows"]]
+    done = [(t["table"], row["key"]) for t in service.reader.report(merge_id).to_dict()["tables"] for row in t["rows"]]
     assert done == planned
     return merge_id
 
@@ -74,10 +76,10 @@ def test_each_table_shows_the_first_listed_sources_rows_and_nothing_of_the_other
     merge_id = merge(service, (first, second), target)
     assert everything(session, keyspace, target) == alone
     assert everything(session, keyspace, second) == other
-    left = {(source, stands, place[0]) for source, stands, place in service.merging.places.left(
+    left = {(source, stands, place[0]) for source, stands, place in service.skipped.left(
         service.journal.need(merge_id))}  # fmt: skip
     assert left == {(second, first, kind) for kind in ("course", "group", "program", "event")}
-    service.undo(merge_id, publish=False)
+    service.undoing.run(merge_id, publish=False)
     assert not any(everything(session, keyspace, target).values())
 
 
@@ -91,7 +93,7 @@ def test_what_only_the_second_has_moves_and_what_the_target_has_stays(session, w
     found = {row["courseid"]: row["progress"] for row in rows(session, keyspace, ENR, target)}
     assert found == {COURSE: 7, "do_second": 5}
     assert {row["courseid"] for row in rows(session, keyspace, CC, target)} == {"do_second"}
-    left = list(service.merging.places.left(service.journal.need(merge_id)))
+    left = list(service.skipped.left(service.journal.need(merge_id)))
     assert left == [(one, target, ("course", COURSE, BATCH))]
 
 
@@ -111,8 +113,8 @@ def test_an_admission_that_died_between_the_two_entries_goes_on_with_the_places_
     one, two, target = account(), account(), account()
     study(session, keyspace, one, 3)
     study(session, keyspace, two, 5)
-    merge_id = service.open_merge(MergeRequest((two, one), target, on_conflict="skip"))
-    places, merge = service.merging.places, service.journal.need(merge_id)
+    merge_id = service.opening.open_merge(MergeRequest((two, one), target, on_conflict="skip"))
+    places, merge = service.skipped, service.journal.need(merge_id)
     places._log(merge).append(0, "skip", None, 0, [], {"places": 0})
     put(session, keyspace, ENR, enrolment(target, progress=9))  # after the first entry: it does not count any more
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"

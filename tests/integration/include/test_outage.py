@@ -59,13 +59,13 @@ def test_cassandra_that_restarts_in_the_middle_loses_nothing(fresh_stack, monkey
         original(self, *arguments, **named)
 
     with Service(settings) as service:
-        service.create_journal()
-        merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
-        service.admit(merge_id)
+        service.journal.create()
+        merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
+        service.admission.admit(merge_id)
         monkeypatch.setattr(Store, "write", failing)
         try:
             with pytest.raises(TransientError) as caught:
-                service.merge_table(merge_id, CC)
+                service.merging.merge_table(merge_id, CC)
         finally:
             os.kill(pid, signal.SIGCONT)
         assert caught.value.code == "CASSANDRA_UNAVAILABLE"
@@ -75,7 +75,7 @@ def test_cassandra_that_restarts_in_the_middle_loses_nothing(fresh_stack, monkey
         os.kill(pid, signal.SIGKILL)
         for service in (stays, Service(settings)):
             with pytest.raises(TransientError, match="CASSANDRA_UNAVAILABLE"):
-                service.admit(merge_id)
+                service.admission.admit(merge_id)
         time.sleep(10)  # the driver looks for a server that is away ever more rarely
         Stack(replace(own.config, ports={**own.config.ports, "cassandra": port})).up(["cassandra"])
         assert answers(stays, merge_id, seconds=45)
@@ -89,7 +89,7 @@ def test_broker_down_at_publish_fails_the_task_and_the_rerun_publishes(session, 
     source, target = account(), account()
     keyspace = environment["ACCOUNT_MERGE_COURSES_KEYSPACE"]
     put(session, keyspace, ENR, enrolment(source, status=1))
-    merge_id = service.open_merge(MergeRequest((source,), target))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target))
     away = service.settings.replace(kafka_bootstrap_servers="127.0.0.1:1", delivery_timeout_seconds=2)
     with Service(away) as without_kafka:
         answer = run_merge(without_kafka, merge_id, publish=True)
@@ -98,7 +98,7 @@ def test_broker_down_at_publish_fails_the_task_and_the_rerun_publishes(session, 
     assert run_merge(service, merge_id, publish=True)["state"] == "completed"
     sent = service.topics.read(service.settings.sync_topic)
     assert [target.encode() in (m.value or b"") for m in sent] == [True]
-    assert service.report_failures(lambda run: None) == {"sent": 1, "pending": 0}
+    assert service.failures.sweep(lambda run: None) == {"sent": 1, "pending": 0}
     failed = service.topics.read(service.settings.failed_topic)
     assert len(failed) == 1
     assert str(merge_id).encode() in (failed[0].value or b"")
@@ -118,15 +118,15 @@ def test_claim_takes_good_and_bad_events_once(session, environment, service):
     ]
     other = b'{"eid": "BE_JOB_REQUEST", "edata": {"action": "something-else"}}'
     service.topics.publish([(service.settings.merge_topic, None, r) for r in [*raw, other]])
-    assert service.look()["lag"] == 7
-    assert service.claim_events() == {"claimed": 1, "repeated": 1, "refused": 4, "ignored": 1}
-    assert service.look()["lag"] == 0
-    assert service.claim_events() == {"claimed": 0, "repeated": 0, "refused": 0, "ignored": 0}
-    chosen = service.choose_merges(lambda run: None)
+    assert service.inbox.look()["lag"] == 7
+    assert service.inbox.claim() == {"claimed": 1, "repeated": 1, "refused": 4, "ignored": 1}
+    assert service.inbox.look()["lag"] == 0
+    assert service.inbox.claim() == {"claimed": 0, "repeated": 0, "refused": 0, "ignored": 0}
+    chosen = service.inbox.choose(lambda run: None)
     assert [c["conf"]["source_accounts"] for c in chosen] == [[source]]
-    assert service.choose_merges(lambda run: "running") == []
-    assert service.report_failures(lambda run: None)["sent"] == 4
-    assert service.report_failures(lambda run: None)["sent"] == 0
+    assert service.inbox.choose(lambda run: "running") == []
+    assert service.failures.sweep(lambda run: None)["sent"] == 4
+    assert service.failures.sweep(lambda run: None)["sent"] == 0
     assert len(service.topics.read(service.settings.failed_topic)) == 4
 
 
@@ -135,10 +135,10 @@ def test_a_merge_whose_run_vanished_is_started_again(session, environment, servi
 
     from account_merge.lifecycle import liveness as alive
 
-    merge_id = service.open_merge(MergeRequest((account(),), account()))
-    first = service.choose_merges(lambda run: None)[0]["trigger_run_id"]
+    merge_id = service.opening.open_merge(MergeRequest((account(),), account()))
+    first = service.inbox.choose(lambda run: None)[0]["trigger_run_id"]
     assert first == f"merge__{merge_id}__1"
-    assert service.choose_merges(lambda run: None) == []
+    assert service.inbox.choose(lambda run: None) == []
     monkeypatch.setitem(alive.GRACE, "started", timedelta(0))
-    assert service.choose_merges(lambda run: "queued") == []
-    assert service.choose_merges(lambda run: None)[0]["trigger_run_id"] == f"merge__{merge_id}__2"
+    assert service.inbox.choose(lambda run: "queued") == []
+    assert service.inbox.choose(lambda run: None)[0]["trigger_run_id"] == f"merge__{merge_id}__2"

@@ -87,7 +87,7 @@ def read(careful, keyspace, table, user):
 
 
 def merge(service, source, target):
-    merge_id = service.open_merge(MergeRequest((source,), target))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target))
     return merge_id, run_merge(service, merge_id, publish=False)
 
 
@@ -124,10 +124,10 @@ def test_the_rest_merges_and_the_cell_is_named(name, side, careful, session, key
         put(session, keyspace, poison.table, KEY[poison.table](good, **{poison.column: poison.good}))
     before = {table: read(careful, keyspace, table, target) for table in KEY}
 
-    strict(service.preview(MergeRequest((source,), target)).to_dict())
+    strict(service.previews.preview(MergeRequest((source,), target)).to_dict())
     merge_id, answer = merge(service, source, target)
     assert answer["state"] == "completed", answer["error"]
-    report = strict(service.report(merge_id).to_dict())
+    report = strict(service.reader.report(merge_id).to_dict())
     assert any(note.startswith(poison.column) for note in notes_of(report, poison.table))
     assert [r["status"] for r in read(careful, keyspace, CC, target)] == [2]
     assert [r["status"] for r in read(careful, keyspace, ENR, target)] == [2]
@@ -140,9 +140,9 @@ def test_the_rest_merges_and_the_cell_is_named(name, side, careful, session, key
         expected["score:q"] = 4.0
     as_set = sorted(after, key=str) if isinstance(after, list) else after
     assert as_set == (sorted(expected, key=str) if isinstance(expected, list) else expected)
-    assert list(service.audit(merge_id)) == []
+    assert list(service.audit.differences(merge_id)) == []
 
-    service.undo(merge_id, by="t", reason="t", publish=False)
+    service.undoing.run(merge_id, by="t", reason="t", publish=False)
     assert {table: read(careful, keyspace, table, target) for table in KEY} == before
 
 
@@ -153,7 +153,7 @@ def test_a_row_that_moves_whole_leaves_the_cell_behind(careful, session, keyspac
     merge_id, answer = merge(service, source, target)
     assert answer["state"] == "completed"
     assert [(r["viewcount"], r.get("last_access_time")) for r in rows(session, keyspace, CC, target)] == [(3, None)]
-    assert any("last_access_time" in note for note in notes_of(service.report(merge_id).to_dict(), CC))
+    assert any("last_access_time" in note for note in notes_of(service.reader.report(merge_id).to_dict(), CC))
     assert read(careful, keyspace, CC, source)[0]["last_access_time"] == MICROSECONDS
 
 
@@ -166,15 +166,15 @@ def test_a_key_that_cannot_be_read_stays_and_is_named(side, careful, session, ke
         if side in (where, "both"):
             stored(careful, keyspace, CC, lesson(user, JAVA, viewcount=5))
             stored(careful, keyspace, ENR, enrolment(user, status=1) | {"courseid": JAVA})
-    strict(service.preview(MergeRequest((source,), target)).to_dict())
+    strict(service.previews.preview(MergeRequest((source,), target)).to_dict())
     before = read(careful, keyspace, CC, target)
     merge_id, answer = merge(service, source, target)
     assert answer["state"] == "completed", answer["error"]
     found = {r["contentid"]: r["viewcount"] for r in read(careful, keyspace, CC, target)}
     assert found == {"L1": 3, "z": 4} | ({} if side == "source" else {JAVA: 5})
-    notes = notes_of(strict(service.report(merge_id).to_dict()), CC)
+    notes = notes_of(strict(service.reader.report(merge_id).to_dict()), CC)
     assert any("key cannot be read" in note for note in notes) == (side != "target")
-    service.undo(merge_id, by="t", reason="t", publish=False)
+    service.undoing.run(merge_id, by="t", reason="t", publish=False)
     assert read(careful, keyspace, CC, target) == before
 
 
@@ -188,7 +188,7 @@ def test_neighbours_in_the_same_process_are_not_disturbed(careful, session, keys
             stored(careful, keyspace, CC, lesson(source, viewcount=1, last_access_time=LONG_AGO))
             stored(careful, keyspace, CC, lesson(target, "other", viewcount=1, progressdetails=JAVA))
             try:
-                strict(service.preview(MergeRequest((source,), target)).to_dict())
+                strict(service.previews.preview(MergeRequest((source,), target)).to_dict())
                 assert merge(service, source, target)[1]["state"] == "completed"
             except Exception as error:  # noqa: BLE001 - told below
                 failed.append(error)
@@ -217,6 +217,6 @@ def test_the_attempts_of_an_account_with_a_bad_time_in_a_question_merge(careful,
     assert answer["state"] == "completed", answer["error"]
     found = {r["attempt_id"]: r.get("total_score") for r in rows(session, keyspace, ASM, target)}
     assert found == {"1": 3.0, "2": None}
-    notes = notes_of(strict(service.report(merge_id).to_dict()), ASM)
+    notes = notes_of(strict(service.reader.report(merge_id).to_dict()), ASM)
     assert {note.split(" ")[0] for note in notes} == {"total_score", "last_attempted_on"}
     assert usable({"a": NAN}) is None

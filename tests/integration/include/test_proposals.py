@@ -69,7 +69,7 @@ def test_what_is_approved_by_another_person_is_done(session, keyspace, service, 
     assert (answer["state"], answer["proceed"]) == ("proposed", True)
     assert answer["tables"][CC] == {"created": 1, "changed": 1}
     assert holds_nothing(service, pair)
-    assert service.asking.start(service.journal.need(merge_id)) is None
+    assert service.opening.start(service.journal.need(merge_id)) is None
     assert run_merge(service, merge_id, publish=False)["state"] == "proposed"  # nothing else starts it
     assert views(session, keyspace, pair[1]) == {"L2": 1}
 
@@ -82,8 +82,8 @@ def test_what_is_approved_by_another_person_is_done(session, keyspace, service, 
     done = service.journal.need(merge_id)
     assert (done.plan, done.approved_by, done.note) == (None, "bob", "approved by bob: seen")
     assert plan_rows(session, service, merge_id) == []
-    assert service.report(merge_id).head()["approved_by"] == "bob"
-    service.undo(merge_id, publish=False)
+    assert service.reader.report(merge_id).head()["approved_by"] == "bob"
+    service.undoing.run(merge_id, publish=False)
     assert views(session, keyspace, pair[1]) == {"L2": 1}
 
 
@@ -125,7 +125,7 @@ def test_a_proposal_of_nobody_or_of_bad_accounts_leaves_nothing_behind(service, 
 
 def test_a_proposal_that_cannot_be_a_merge_any_more_is_rejected_when_it_is_proposed_anew(session, service, pair):
     merge_id, _ = propose(service, pair)
-    elsewhere = service.open_merge(request((pair[0], account())))
+    elsewhere = service.opening.open_merge(request((pair[0], account())))
     assert run_merge(service, elsewhere, publish=False)["state"] == "completed"
     assert refusal(service.proposals.approve, merge_id, "bob") == "ALREADY_MERGED"
     assert service.journal.need(merge_id).state == "proposed"
@@ -221,9 +221,9 @@ def test_rows_that_changed_after_the_approval_bring_it_back_to_a_person(session,
 def test_what_the_platform_writes_after_the_admission_is_combined_as_always(session, keyspace, service, pair):
     merge_id, _ = propose(service, pair)
     service.proposals.approve(merge_id, "bob")
-    assert service.admit(merge_id)["proceed"]
+    assert service.admission.admit(merge_id)["proceed"]
     put(session, keyspace, CC, lesson(pair[0], "L2", viewcount=9))
-    assert service.admit(merge_id)["proceed"]  # a cleared task looks at no plan any more
+    assert service.admission.admit(merge_id)["proceed"]  # a cleared task looks at no plan any more
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
     assert views(session, keyspace, pair[1])["L2"] == 10
 
@@ -234,7 +234,7 @@ def test_a_run_that_failed_before_the_admission_compares_as_well(session, keyspa
     service.journal.move(service.journal.need(merge_id), "started", attempt=1, run_ids=["r1"])
     service.failures.record(service.journal.need(merge_id), NeedsAttention("RUN_FAILED", "killed", "clear"), "failed")
     put(session, keyspace, CC, lesson(pair[0], "L2", viewcount=9))
-    assert service.admit(merge_id, "r1")["state"] == "proposed"
+    assert service.admission.admit(merge_id, "r1")["state"] == "proposed"
     assert holds_nothing(service, pair)
 
 
@@ -252,7 +252,7 @@ def test_rejected_and_expired_proposals_keep_nothing_of_the_plan(session, servic
         assert run_merge(service, merge_id, publish=False)["state"] in ("rejected", "expired")
     assert refusal(service.proposals.reject, expired, "ann") == "NOT_PROPOSED"
     old(session, service, rejected, expired)
-    assert service.expire()["expired"] >= 2
+    assert service.retention.run()["expired"] >= 2
     assert service.journal.need(rejected).note is None
 
 
@@ -271,18 +271,18 @@ def test_the_plan_keeps_nothing_of_a_learner_and_goes_with_an_erasure(session, k
     other, _ = propose(service, pair)
     assert not {p for *_, p in rows if p} & {p for *_, p in plan_rows(session, service, other) if p}
 
-    assert refusal(service.erase, source, "officer", "asked", dry_run=False) == "STILL_OPEN"
+    assert refusal(service.erasure.erase, source, "officer", "asked", dry_run=False) == "STILL_OPEN"
     for one in (merge_id, other):
         service.proposals.reject(one, source)
-    service.erase(source, "officer", "asked", dry_run=False)
+    service.erasure.erase(source, "officer", "asked", dry_run=False)
     assert source not in journal_text(session, service, merge_id, other)
     assert plan_rows(session, service, merge_id) == []
 
 
 def test_another_merge_is_not_held_up_by_a_proposal(service, pair):
     propose(service, pair)
-    other = service.open_merge(request(pair))
-    assert service.asking.start(service.journal.need(other)) is not None
+    other = service.opening.open_merge(request(pair))
+    assert service.opening.start(service.journal.need(other)) is not None
     assert run_merge(service, other, publish=False)["state"] == "completed"
 
 

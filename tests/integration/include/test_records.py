@@ -57,7 +57,7 @@ def programs(session, keyspace, user):
 
 
 def merge(service, source, target, **options):
-    merge_id = service.open_merge(MergeRequest((source,), target, **options))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, **options))
     answer = run_merge(service, merge_id, publish=False)
     assert answer["state"] == "completed", answer
     return merge_id, answer["counts"]
@@ -131,10 +131,10 @@ def test_the_order_of_the_two_tables_is_free(order, session, keyspace, shared_se
     join(session, keyspace, source, "g-1", "admin")
     join(session, keyspace, source, "g-2")
     join(session, keyspace, target, "g-2", status="inactive")
-    merge_id = shared_service.open_merge(MergeRequest((source,), target, tables=order))
-    shared_service.admit(merge_id)
+    merge_id = shared_service.opening.open_merge(MergeRequest((source,), target, tables=order))
+    shared_service.admission.admit(merge_id)
     for table in (*order, *order):
-        shared_service.merge_table(merge_id, table)
+        shared_service.merging.merge_table(merge_id, table)
     assert groups(session, keyspace, target) == {"g-1", "g-2"}
     assert {g: r["status"] for g, r in members(session, keyspace, target).items()} == dict.fromkeys(
         ("g-1", "g-2"), "active"
@@ -147,7 +147,7 @@ def test_inactive_memberships_are_found_with_leave_only_and_named_without(sessio
         join(session, keyspace, source, "g-left", status="inactive")
         merge_id, _ = merge(service, source, target)
         assert set(members(session, keyspace, target)) == found
-        assert ("inactive memberships" in notes(service.report(merge_id))[MEMBER]) == (not found)
+        assert ("inactive memberships" in notes(service.reader.report(merge_id))[MEMBER]) == (not found)
 
 
 def test_the_platform_s_group_limits_are_said_and_break_nothing(session, keyspace, shared_service):
@@ -159,9 +159,9 @@ def test_the_platform_s_group_limits_are_said_and_break_nothing(session, keyspac
     full = f"{source}-00"
     for _ in range(149):
         put(session, keyspace, MEMBER, {"groupid": full, "userid": account(), "status": "active"})
-    previewed = notes(shared_service.preview(MergeRequest((source,), target)))
+    previewed = notes(shared_service.previews.preview(MergeRequest((source,), target)))
     merge_id, _ = merge(shared_service, source, target)
-    told = notes(shared_service.report(merge_id))
+    told = notes(shared_service.reader.report(merge_id))
     for table, words in (
         (USER_GROUP, "51 groups of one account: the platform's limit is 50"),
         (MEMBER, f"151 active members of group {full}: the platform's limit is 150"),
@@ -198,7 +198,7 @@ def test_programs_are_united_and_consent_is_never_switched_on(session, keyspace,
         },
     }  # fmt: skip
     assert programs(session, keyspace, source)["p-source"]["pii_consent_required"] is True
-    shown = next(t for t in reaching.report(merge_id).to_dict()["tables"] if t["table"] == PROGRAM)
+    shown = next(t for t in reaching.reader.report(merge_id).to_dict()["tables"] if t["table"] == PROGRAM)
     assert shown["note"] == ""
     assert "never switched on" in str([row["why"] for row in shown["rows"]])
 
@@ -208,7 +208,7 @@ def test_programs_that_nothing_leads_to_are_named_with_the_remedy(session, keysp
     enrol(session, keyspace, source, "p-source")
     merge_id, _ = merge(shared_service, source, target)
     assert programs(session, keyspace, target) == {}
-    note = notes(shared_service.report(merge_id))[PROGRAM]
+    note = notes(shared_service.reader.report(merge_id))[PROGRAM]
     assert "not looked for: program enrolments" in note
     for way in (f"an index on {PROGRAM} (user_id)", "ACCOUNT_MERGE_PROGRAM_IDS", "ACCOUNT_MERGE_SCAN_TABLES"):
         assert way in note
@@ -287,7 +287,7 @@ def test_merging_again_changes_nothing(session, keyspace, scanning):
 def test_skip_leaves_the_groups_and_programs_that_the_target_had(session, keyspace, scanning):
     source, target = mixed(session, keyspace)
     request = MergeRequest((source,), target, on_conflict="skip")
-    planned = {t["table"]: t["rows"] for t in scanning.preview(request).to_dict()["tables"]}
+    planned = {t["table"]: t["rows"] for t in scanning.previews.preview(request).to_dict()["tables"]}
     merge(scanning, source, target, on_conflict="skip")
     listed, found, enrolled = history(session, keyspace, target)
     assert {g: (r["role"], r["status"]) for g, r in found.items()} == {
@@ -339,7 +339,7 @@ def test_a_cluster_without_groups_and_programs_merges_the_rest_and_says_so(sessi
     merge_id, _ = merge(service, source, target)
     assert len(rows(session, keyspace, ENR, target)) == 1
     assert groups(session, keyspace, target) is None
-    told = notes(service.report(merge_id))
+    told = notes(service.reader.report(merge_id))
     for table in (USER_GROUP, MEMBER, PROGRAM, EVENT):
         assert "no such table" in told[table]
 
@@ -421,12 +421,12 @@ def test_groups_programs_and_events_are_undone_too(session, keyspace, scanning):
     merge_id, _ = merge(scanning, source, target)
     after = everything()
     assert groups(session, keyspace, target) == {"g1", "g2", "g3"}
-    assert scanning.undo(merge_id, publish=False)["state"] == "undone"
+    assert scanning.undoing.run(merge_id, publish=False)["state"] == "undone"
     assert everything() == before
-    assert scanning.undo(merge_id, "redo", publish=False)["state"] == "completed"
+    assert scanning.undoing.run(merge_id, "redo", publish=False)["state"] == "completed"
     assert everything() == after
     # Life goes on: a group that the learner joined after the merge stays when it is undone.
     join(session, keyspace, target, "g4")
-    scanning.undo(merge_id, publish=False)
+    scanning.undoing.run(merge_id, publish=False)
     assert groups(session, keyspace, target) == {"g1", "g3", "g4"}
     assert set(members(session, keyspace, target)) == {"g1", "g3", "g4"}

@@ -21,7 +21,7 @@ def service(shared_service):
 def refused(service, merge_id):
     """The action was refused, before anything was written; returns what was said."""
     with pytest.raises(InvalidRequest, match="CANNOT_REDO") as info:
-        service.undo(merge_id, "redo", publish=False)
+        service.undoing.run(merge_id, "redo", publish=False)
     assert service.journal.need(merge_id).state == "undone"
     return str(info.value)
 
@@ -119,7 +119,7 @@ def test_the_report_says_in_which_account_a_chain_left_the_rows(way, session, ke
         merge(service, middle, last, choices=Choices({CC: "target"}))
     again = merge(service, source, middle)
     assert service.journal.need(again).survivor == last
-    notes = {t["table"]: t.get("note") or "" for t in service.report(again).to_dict()["tables"]}
+    notes = {t["table"]: t.get("note") or "" for t in service.reader.report(again).to_dict()["tables"]}
     assert middle in notes[CC]
     assert middle not in notes[ENR]
     # When that account's rows are merged, what it had been given comes with them, once.

@@ -28,7 +28,7 @@ def service(own_world):
 
 
 def replay(service, *merge_ids, dry_run=False, corrected=None, reason="the cause is repaired", **search):
-    answer = service.replay(Search.of(merge_ids=merge_ids, **search), "ops", reason, dry_run, corrected)
+    answer = service.replays.replay(Search.of(merge_ids=merge_ids, **search), "ops", reason, dry_run, corrected)
     assert answer["replayed"] + answer["left_alone"] == len(answer["items"])
     for item in answer["items"]:
         assert set(item) == {"merge_id", "before", "after", "code", "note"}
@@ -43,11 +43,11 @@ def one(service, merge_id, **options):
 
 def claim(service, *events):
     service.topics.publish([(service.settings.merge_topic, None, raw) for raw in events])
-    return service.claim_events()
+    return service.inbox.claim()
 
 
 def report(service, sent=1):
-    assert service.report_failures(lambda run: "success") == {"sent": sent, "pending": 0}
+    assert service.failures.sweep(lambda run: "success") == {"sent": sent, "pending": 0}
 
 
 def refused(service, *events):
@@ -62,17 +62,17 @@ def refused(service, *events):
 
 def failed(service, source=None, target=None):
     """A merge whose first run failed, its failed event out."""
-    merge_id = service.open_merge(MergeRequest((source or account(),), target or account()))
+    merge_id = service.opening.open_merge(MergeRequest((source or account(),), target or account()))
     run = next(
-        c["trigger_run_id"] for c in service.choose_merges(lambda run: "running") if c["merge_id"] == str(merge_id)
+        c["trigger_run_id"] for c in service.inbox.choose(lambda run: "running") if c["merge_id"] == str(merge_id)
     )
-    assert service.fail(merge_id, run, "killed")["failed_event"] == "sent"
+    assert service.failures.fail(merge_id, run, "killed")["failed_event"] == "sent"
     assert service.journal.need(merge_id).state == "failed"
     return merge_id
 
 
 def started(service):
-    return [c["trigger_run_id"] for c in service.choose_merges(lambda run: "running")]
+    return [c["trigger_run_id"] for c in service.inbox.choose(lambda run: "running")]
 
 
 def failed_ids(service):
@@ -119,7 +119,7 @@ def test_copies_of_one_event_are_replayed_once(service):
     refused(service, raw, raw, raw)
     assert sorted(item["code"] for item in replay(service)) == ["REOPENED", "REPLAYED_BEFORE", "REPLAYED_BEFORE"]
     assert len(started(service)) == 1
-    assert service.failed(Search()) == []
+    assert service.replays.find(Search()) == []
 
 
 def test_an_event_that_came_again_and_was_merged_is_not_replayed(service):
@@ -132,8 +132,8 @@ def test_an_event_that_came_again_and_was_merged_is_not_replayed(service):
 
 def test_a_merge_that_would_go_in_a_circle_stays_refused(service):
     a, b = account(), account()
-    run_merge(service, service.open_merge(MergeRequest((a,), b)), publish=False)
-    circle = service.open_merge(MergeRequest((b,), a))
+    run_merge(service, service.opening.open_merge(MergeRequest((a,), b)), publish=False)
+    circle = service.opening.open_merge(MergeRequest((b,), a))
     assert run_merge(service, circle, publish=False)["state"] == "refused"
     report(service)
     assert one(service, circle, dry_run=True) == ("INTO_ITSELF", "refused", "refused")
@@ -144,7 +144,7 @@ def test_a_reopened_event_that_is_refused_again_has_its_next_failed_event(servic
     a, b = account(), account()
     (merge,) = refused(service, event(b, a, "m1"))
     assert one(service, merge.merge_id)[0] == "REOPENED"
-    run_merge(service, service.open_merge(MergeRequest((a,), b)), publish=False)
+    run_merge(service, service.opening.open_merge(MergeRequest((a,), b)), publish=False)
     assert run_merge(service, merge.merge_id, publish=False)["state"] == "refused"
     report(service)
     assert [i for i in failed_ids(service) if str(merge.merge_id) in i] == [f"{merge.merge_id}.{n}" for n in (1, 2)]
@@ -160,10 +160,10 @@ def test_a_failed_merge_goes_on_in_its_next_run(session, keyspace, service):
     assert service.journal.need(merge_id) == before
     assert one(service, merge_id) == ("RESUMED", "failed", "failed")
     assert one(service, merge_id)[0] == "RESUMED_BEFORE"
-    assert service.look()["due"] == 1
+    assert service.inbox.look()["due"] == 1
     assert started(service) == [f"merge__{merge_id}__2"]
     assert one(service, merge_id)[0] == "RESUMED_BEFORE"
-    assert service.admit(merge_id, f"merge__{merge_id}__2")["proceed"]
+    assert service.admission.admit(merge_id, f"merge__{merge_id}__2")["proceed"]
     assert one(service, merge_id) == ("NOT_FAILED", "running", "running")
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
     assert rows(session, keyspace, CC, target)[0]["viewcount"] == 3
@@ -176,17 +176,17 @@ def test_each_failure_of_a_replayed_merge_has_its_event(service):
         assert one(service, merge_id)[0] == "RESUMED"
         (run,) = started(service)
         if number == 2:  # fails behind admission, then before it
-            service.admit(merge_id, run)
-        service.fail(merge_id, run, "killed again")
+            service.admission.admit(merge_id, run)
+        service.failures.fail(merge_id, run, "killed again")
     merge = service.journal.need(merge_id)
     assert (merge.state, merge.failed_number, merge.resume) == ("failed", 3, None)
     assert [i for i in failed_ids(service) if str(merge_id) in i] == [f"{merge_id}.{number}" for number in (1, 2, 3)]
 
 
 def test_what_needed_attention_goes_on_too(service):
-    merge_id = service.open_merge(MergeRequest((account(),), account()))
+    merge_id = service.opening.open_merge(MergeRequest((account(),), account()))
     (run,) = started(service)
-    service.admit(merge_id, run)
+    service.admission.admit(merge_id, run)
     error = NeedsAttention("KEEPS_CHANGING", "a value keeps winning", "look for the writer")
     service.failures.record(service.journal.need(merge_id), error, "needs_attention")
     report(service)
@@ -196,9 +196,9 @@ def test_what_needed_attention_goes_on_too(service):
 
 
 def test_of_tasks_that_fail_at_once_the_first_cause_is_recorded(service):
-    merge_id = service.open_merge(MergeRequest((account(),), account()))
+    merge_id = service.opening.open_merge(MergeRequest((account(),), account()))
     (run,) = started(service)
-    service.admit(merge_id, run)
+    service.admission.admit(merge_id, run)
     seen = service.journal.need(merge_id)
     # Somebody writes between a task's look and its record.
     assert service.journal.change(seen, attempt=seen.attempt + 1)
@@ -226,8 +226,8 @@ def test_a_merge_with_an_undeliverable_event_goes_on_and_owes_the_next_one(servi
     service.journal.change(service.journal.need(merge_id), failed_event="undeliverable")
     assert one(service, merge_id)[0] == "RESUMED"
     (run,) = started(service)
-    service.admit(merge_id, run)
-    assert service.fail(merge_id, run, "killed")["failed_event"] == "sent"
+    service.admission.admit(merge_id, run)
+    assert service.failures.fail(merge_id, run, "killed")["failed_event"] == "sent"
     assert service.journal.need(merge_id).failed_number == 2
 
 
@@ -256,7 +256,7 @@ def test_a_corrected_event_is_a_merge_of_its_own_and_the_refused_one_names_it(se
     assert rows(session, keyspace, CC, target)[0]["viewcount"] == 3
     for again in ({}, {"corrected": {str(bad.merge_id): right}}):
         assert one(service, bad.merge_id, **again)[0] == "REPLAYED_BEFORE"
-    assert service.failed(Search()) == []
+    assert service.replays.find(Search()) == []
 
 
 def test_a_corrected_event_without_a_mid_is_one_merge_however_often_it_is_given(service):
@@ -295,16 +295,16 @@ def test_only_a_refused_event_is_corrected(service):
 
 
 def test_what_did_not_fail_is_left_alone_and_says_why(service):
-    requested = service.open_merge(MergeRequest((account(),), account()))
-    running = service.open_merge(MergeRequest((account(),), account()))
-    service.admit(running)
-    waiting = service.open_merge(MergeRequest((account(),), service.journal.need(running).request.target))
-    service.admit(waiting)
-    stopped = service.open_merge(MergeRequest((account(),), account()))
-    service.admit(stopped)
-    service.pause("", "ops", "test")
-    service.merge_table(stopped, CC)
-    service.resume("", "ops")
+    requested = service.opening.open_merge(MergeRequest((account(),), account()))
+    running = service.opening.open_merge(MergeRequest((account(),), account()))
+    service.admission.admit(running)
+    waiting = service.opening.open_merge(MergeRequest((account(),), service.journal.need(running).request.target))
+    service.admission.admit(waiting)
+    stopped = service.opening.open_merge(MergeRequest((account(),), account()))
+    service.admission.admit(stopped)
+    service.switch.pause("", "ops", "test")
+    service.merging.merge_table(stopped, CC)
+    service.switch.resume("", "ops")
     nobody = uuid.uuid4()
     items = replay(service, requested, running, waiting, stopped, nobody, requested)
     assert [(i["code"], i["before"]) for i in items] == [
@@ -320,9 +320,9 @@ def test_failed_merges_of_one_account_go_on_one_after_another(service):
     assert [item["code"] for item in replay(service)] == ["RESUMED"] * 3
     for number, merge_id in enumerate(ids):
         assert started(service) == [f"merge__{merge_id}__2"], number
-        late = service.open_merge(MergeRequest((account(),), target)) if number == 2 else None
+        late = service.opening.open_merge(MergeRequest((account(),), target)) if number == 2 else None
         assert started(service) == []
-        assert service.admit(merge_id, f"merge__{merge_id}__2")["proceed"]
+        assert service.admission.admit(merge_id, f"merge__{merge_id}__2")["proceed"]
         assert run_merge(service, merge_id, publish=False)["state"] == "completed"
     assert started(service) == [f"merge__{late}__1"]
 
@@ -330,11 +330,11 @@ def test_failed_merges_of_one_account_go_on_one_after_another(service):
 def test_a_replayed_merge_waits_for_the_account_that_another_took_meanwhile(service):
     target = account()
     merge_id = failed(service, target=target)
-    other = service.open_merge(MergeRequest((account(),), target))
-    service.admit(other, "by-hand")
+    other = service.opening.open_merge(MergeRequest((account(),), target))
+    service.admission.admit(other, "by-hand")
     assert one(service, merge_id)[0] == "RESUMED"
     assert started(service) == []
-    service.fail(other, "by-hand", "killed")  # it keeps its accounts
+    service.failures.fail(other, "by-hand", "killed")  # it keeps its accounts
     assert started(service) == []
     assert run_merge(service, other, publish=False)["state"] == "completed"
     assert started(service) == [f"merge__{merge_id}__2"]
@@ -344,17 +344,17 @@ def test_the_end_of_an_older_run_does_not_fail_a_merge_that_goes_on(service):
     merge_id = failed(service)
     assert one(service, merge_id)[0] == "RESUMED"
     (run,) = started(service)
-    service.admit(merge_id, run)
-    service.fail(merge_id, f"merge__{merge_id}__1", "a task of the first run timed out")
+    service.admission.admit(merge_id, run)
+    service.failures.fail(merge_id, f"merge__{merge_id}__1", "a task of the first run timed out")
     assert service.journal.need(merge_id).state == "running"
     with pytest.raises(InvalidRequest, match="RUN_REPLACED"):  # cleared, it does not come between
-        service.admit(merge_id, f"merge__{merge_id}__1")
+        service.admission.admit(merge_id, f"merge__{merge_id}__1")
     # Once the newer one has failed, the older run is the one that counts again.
-    service.fail(merge_id, run, "killed")
-    service.admit(merge_id, f"merge__{merge_id}__1")
-    service.fail(merge_id, run, "its last task ended late")
+    service.failures.fail(merge_id, run, "killed")
+    service.admission.admit(merge_id, f"merge__{merge_id}__1")
+    service.failures.fail(merge_id, run, "its last task ended late")
     assert service.journal.need(merge_id).state == "running"
-    service.fail(merge_id, f"merge__{merge_id}__1", "killed")
+    service.failures.fail(merge_id, f"merge__{merge_id}__1", "killed")
     assert service.journal.need(merge_id).state == "failed"
 
 
@@ -365,7 +365,7 @@ def test_a_search_finds_by_code_account_and_time_oldest_first(service):
     ids = [service.journal.find("state", "refused")[0].merge_id, failed(service, source=source), failed(service)]
 
     def found(**search):
-        return [m.merge_id for m in service.failed(Search.of(**search))]
+        return [m.merge_id for m in service.replays.find(Search.of(**search))]
 
     assert found() == ids
     assert found(limit=2) == ids[:2]
@@ -459,8 +459,8 @@ def test_the_tenant_of_a_corrected_event_counts(service):
     (bad,) = service.journal.find("state", "refused")
     right = event(account(), account()).replace(b'"edata": {', b'"edata": {"rootOrgId": "org-1", ')
     assert parse(right, service.settings).tenant == "org-1"
-    service.pause("org-1", "ops", "test")
+    service.switch.pause("org-1", "ops", "test")
     replay(service, corrected={str(bad.merge_id): right.decode()})
     assert started(service) == []
-    service.resume("org-1", "ops")
+    service.switch.resume("org-1", "ops")
     assert len(started(service)) == 1

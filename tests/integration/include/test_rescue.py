@@ -19,6 +19,7 @@ import pytest
 
 from account_merge.cli.main import main, run_merge
 from account_merge.intake.failed_search import Search
+from account_merge.intake.rescue import RescueOptions
 from account_merge.journal.merges import Merges
 from account_merge.model import MergeRequest
 from account_merge.planning.seeding import WORDS
@@ -53,7 +54,9 @@ def event(source, target, ets=ASKED * 1000, mid=None):
 def rescue(service, *lines, dry_run=False, **options):
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
     told = []
-    answer = service.rescue(io.BytesIO(text.encode()), told=told.append, dry_run=dry_run, by="ops", **options)
+    answer = service.rescue.run(
+        io.BytesIO(text.encode()), told=told.append, options=RescueOptions(dry_run=dry_run, by="ops", **options)
+    )
     assert sum(answer["codes"].values()) >= len(told)
     return told, answer
 
@@ -155,9 +158,9 @@ def test_what_the_retired_job_lost_is_mended_and_its_totals_stay(session, keyspa
     assert len(rows(session, keyspace, ATT, target)) == 6
     assert {table: rows(session, keyspace, table, source) for table in untouched} == untouched
 
-    head = service.report(merge_id).head()
+    head = service.reader.report(merge_id).head()
     assert (head["seeded"], head["dated"], head["origin"]) == (True, "2022-03-01T00:00:00.000Z", "rescue")
-    assert list(service.audit(merge_id)) == []
+    assert list(service.audit.differences(merge_id)) == []
     mended = {table: rows(session, keyspace, table, target) for table in spoilt}
     # Once more is nothing, and what comes later to the source moves alone.
     assert (
@@ -168,10 +171,10 @@ def test_what_the_retired_job_lost_is_mended_and_its_totals_stay(session, keyspa
     assert run_merge(service, again, publish=False)["state"] == "completed"
     assert {table: rows(session, keyspace, table, target) for table in mended} == mended
 
-    assert service.undo(again, publish=False)["state"] == "undone"
-    assert service.undo(merge_id, publish=False)["state"] == "undone"
+    assert service.undoing.run(again, publish=False)["state"] == "undone"
+    assert service.undoing.run(merge_id, publish=False)["state"] == "undone"
     assert {table: rows(session, keyspace, table, target) for table in spoilt} == spoilt
-    service.undo(merge_id, "redo", publish=False)
+    service.undoing.run(merge_id, "redo", publish=False)
     assert {table: rows(session, keyspace, table, target) for table in mended} == mended
 
 
@@ -211,7 +214,7 @@ def test_the_mended_rows_are_those_of_a_merge_that_was_never_spoiled(seed, sessi
     old_job(session, keyspace, source, spoilt, DONE * 1_000_000)
     rescued(service, f"from,to,merged_at\n{source},{spoilt},2022-03-01T00:00:00Z")
     mended = {t: _shown(rows(session, keyspace, t, spoilt), source, spoilt) for t in (CC, ENR, AGG, ATT)}
-    merge_id = service.open_merge(MergeRequest((twin,), sound))
+    merge_id = service.opening.open_merge(MergeRequest((twin,), sound))
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
     assert mended == {t: _shown(rows(session, keyspace, t, sound), twin, sound) for t in mended}
 
@@ -223,7 +226,7 @@ def _shown(found, source, target):
 def merged_again(service, source, target, table):
     """A merge of one table that the retired job had done."""
     request = MergeRequest((source,), target, (table,), dated=ASKED * 1000, seeded=True)
-    merge_id = service.open_merge(request)
+    merge_id = service.opening.open_merge(request)
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
     return merge_id
 
@@ -242,7 +245,7 @@ def test_a_row_and_a_total_that_the_retired_job_never_moved_move_whole(session, 
     merge_id = merged_again(service, source, target, CC)
     found = {r["contentid"]: (r["viewcount"], r.get("completedcount")) for r in rows(session, keyspace, CC, target)}
     assert found == {"gone": (3, None), "half": (9, 2), "moved": (6, None)}
-    service.undo(merge_id, publish=False)
+    service.undoing.run(merge_id, publish=False)
     assert rows(session, keyspace, CC, target) == before
 
 
@@ -254,9 +257,9 @@ def test_who_left_a_course_after_the_merge_is_not_enrolled_again(session, keyspa
     merge_id = merged_again(service, source, target, ENR)
     active = lambda: {r["courseid"]: r["active"] for r in rows(session, keyspace, ENR, target)}  # noqa: E731
     assert active() == {"before": True, "after": False}
-    service.undo(merge_id, publish=False)
+    service.undoing.run(merge_id, publish=False)
     assert active() == {"before": False, "after": False}
-    service.undo(merge_id, "redo", publish=False)
+    service.undoing.run(merge_id, "redo", publish=False)
     assert active() == {"before": True, "after": False}
 
 
@@ -268,11 +271,11 @@ def test_both_readings_are_named_where_the_data_leaves_them_open(session, keyspa
     put(session, keyspace, ENR, enrolment(target, active=False), BEFORE * 1_000_000)
     (item,), _ = rescue(service, event(source, target), dry_run=True)
     assert item["counts"][CC] == {"same": 1, "ambiguous": 1}
-    report = service.preview(MergeRequest((source,), target, seeded=True)).to_dict()
+    report = service.previews.preview(MergeRequest((source,), target, seeded=True)).to_dict()
     notes = {t["table"]: [n for r in t["rows"] for n in r["notes"]] for t in report["tables"]}
     assert "off" in notes[ENR][0]
     merge_id = rescued(service, event(source, target))
-    found = [n for t in service.report(merge_id).to_dict()["tables"] for r in t["rows"] for n in r["notes"]]
+    found = [n for t in service.reader.report(merge_id).to_dict()["tables"] for r in t["rows"] for n in r["notes"]]
     assert len(found) == 1
     assert "up to 7 of source" in found[0]
     assert views_of(session, keyspace, target) == [3]
@@ -331,7 +334,7 @@ def test_an_event_of_today_is_never_taken_for_one_that_the_retired_job_did(unit,
     put(session, keyspace, CC, lesson(target, status=1, viewcount=4))
     raw = json.dumps(event(source, target, ets=7 if unit == "none" else int(time.time() * unit))).encode()
     service.topics.publish([(service.settings.merge_topic, None, raw)])
-    assert service.claim_events()["claimed"] == 1
+    assert service.inbox.claim()["claimed"] == 1
     merge = service.journal.find("accounts", source)[0]
     assert not merge.request.seeded
     assert abs(merge.request.dated - time.time() * 1000) < 600_000
@@ -346,7 +349,7 @@ def test_what_the_topic_brought_is_known_and_obeys_the_same_cutover(service):
     undated = {k: v for k, v in event(account(), account()).items() if k not in ("mid", "ets")}
     raw = [json.dumps(e).encode() for e in (old, late, undated)]
     service.topics.publish([(service.settings.merge_topic, None, value) for value in raw])
-    assert service.claim_events()["claimed"] == 3
+    assert service.inbox.claim()["claimed"] == 3
     found = [service.journal.find("accounts", e["edata"]["fromAccountId"])[0] for e in (old, late, undated)]
     # Without a time of its own the message's counts: it came today.
     assert [m.request.seeded for m in found] == [True, False, False]
@@ -365,11 +368,11 @@ def test_an_event_that_was_refused_obeys_the_cutover_when_it_is_opened(service):
     raw = json.dumps(event(account(), account())).encode()
     with Service(service.settings.replace(max_id_length=10)) as narrow:
         narrow.topics.publish([(narrow.settings.merge_topic, None, raw)])
-        assert narrow.claim_events()["refused"] == 1
-        narrow.report_failures(lambda run: "success")
+        assert narrow.inbox.claim()["refused"] == 1
+        narrow.failures.sweep(lambda run: "success")
     (refused,) = [m for m in service.journal.find("state", "refused") if m.request.raw == raw]
     assert refused.request.dated > CUTOVER.timestamp() * 1000  # the message's time: its own was not read
-    service.replay(Search.of(merge_ids=[refused.merge_id]), "ops", dry_run=False)
+    service.replays.replay(Search.of(merge_ids=[refused.merge_id]), "ops", dry_run=False)
     opened = service.journal.need(refused.merge_id)
     assert (opened.state, opened.request.dated, opened.request.seeded) == ("requested", ASKED * 1000, True)
 
@@ -466,7 +469,7 @@ def test_the_search_survives_a_kill_and_finds_each_stranded_account_once(
     merged, refused = users(**gone), users(**gone)
     for user in (merged, refused):
         put(session, keyspace, ENR, enrolment(user, status=1))
-    service.open_merge(MergeRequest((merged,), account()))
+    service.opening.open_merge(MergeRequest((merged,), account()))
     Merges.open(service.journal, uuid.uuid4(), MergeRequest((refused,), account()), state="refused")
     stranded.append(refused)
 
@@ -499,7 +502,7 @@ def test_the_search_survives_a_kill_and_finds_each_stranded_account_once(
         assert (state["scanned"], state["stranded"], state["done"]) == (36, len(stranded), True)
     # The end is the end; anew, it finds what is stranded by then.
     assert command("stranded")[1] == text
-    service.open_merge(MergeRequest((stranded[3],), account()))
+    service.opening.open_merge(MergeRequest((stranded[3],), account()))
     status, text = command("stranded", "--restart", "--pause", "0", "--json")
     assert status == 0
     assert {json.loads(line)["account_id"] for line in text.splitlines()} == set(stranded) - {stranded[3]}

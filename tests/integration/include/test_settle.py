@@ -22,12 +22,12 @@ CC, ENR = "user_content_consumption", "user_enrolments"
 def service(own_environment):
     """Settles are due a second after the merge, and a day after; nobody else's are."""
     with Service(Settings.from_env(own_environment).replace(settle_after_seconds=(1.0, 86400.0))) as found:
-        found.create_journal()
+        found.journal.create()
         yield found
 
 
 def merge(service, source, target):
-    merge_id = service.open_merge(MergeRequest((source,), target))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target))
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
     return merge_id
 
@@ -36,7 +36,7 @@ def settled(service, merge_id, seconds=30):
     """Settle until this merge's first one was opened, and return it."""
     child, deadline = uuid.uuid5(merge_id, "settle-1"), time.monotonic() + seconds
     while service.journal.get(child) is None:
-        service.settle()
+        service.settling.run()
         assert time.monotonic() < deadline, "no settle was due"
     return service.journal.need(child)
 
@@ -63,14 +63,14 @@ def test_what_came_late_is_moved_once_and_taken_back_with_the_merge(session, key
     assert merge_id not in {m.merge_id for m in service.settling.due(1000)}
     assert service.journal.need(child.merge_id).settle_at is None
 
-    shown = {row["key"]["contentid"]: row["after"] for table in service.preview_undo(merge_id).to_dict()["tables"]
+    shown = {row["key"]["contentid"]: row["after"] for table in service.previews.preview_undo(merge_id).to_dict()["tables"]
              for row in table["rows"] if table["table"].endswith(CC)}  # fmt: skip
     assert shown["L2"] is None
-    assert service.undo(merge_id, publish=False)["state"] == "undone"
+    assert service.undoing.run(merge_id, publish=False)["state"] == "undone"
     assert views(session, keyspace, target) == before
     assert service.journal.need(child.merge_id).state == "undone"
-    assert list(service.audit(merge_id)) == []
-    service.undo(merge_id, "redo", publish=False)
+    assert list(service.audit.differences(merge_id)) == []
+    service.undoing.run(merge_id, "redo", publish=False)
     assert views(session, keyspace, target) == [4]
     # What the settle had brought comes again by a repair, once.
     repair = uuid.UUID(service.undoing.repair(merge_id, "operator", "")["merge_id"])
@@ -100,10 +100,10 @@ def test_a_merge_that_was_undone_is_not_settled(chosen, session, keyspace, servi
     merge_id = merge(service, source, target)
     waits = uuid.uuid5(merge_id, "settle-1")
     service.journal.open(waits, MergeRequest((source,), target, origin="settle"), parent=merge_id)
-    service.undo(merge_id, publish=False)
+    service.undoing.run(merge_id, publish=False)
     if chosen:
-        assert str(waits) in {merge["merge_id"] for merge in service.choose_merges(lambda run: "running")}
-    answer = service.admit(waits)
+        assert str(waits) in {merge["merge_id"] for merge in service.inbox.choose(lambda run: "running")}
+    answer = service.admission.admit(waits)
     assert (answer["proceed"], answer["state"]) == (False, "abandoned")
     assert str(merge_id) in service.journal.need(waits).note
     assert merge_id not in {m.merge_id for m in service.settling.due(1000)}

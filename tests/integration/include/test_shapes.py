@@ -71,7 +71,7 @@ def views(session, service, name, user):
 
 
 def undo(service, merge_id):
-    assert service.undo(merge_id, "undo", publish=False)["state"] == "undone"
+    assert service.undoing.run(merge_id, "undo", publish=False)["state"] == "undone"
 
 
 @pytest.mark.parametrize(("key", "directions", "kind"), [s[1:] for s in SHAPES], ids=[s[0] for s in SHAPES])
@@ -90,7 +90,7 @@ def test_every_row_meets_its_own_whatever_the_order_of_the_table(session, shaped
             raise RuntimeError("the worker is gone")
         return write(self, *arguments, **named)
 
-    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
     monkeypatch.setattr(Store, "write", dying)
     with pytest.raises(RuntimeError, match="the worker is gone"):
         run_merge(service, merge_id, publish=False)
@@ -134,7 +134,7 @@ def test_an_order_that_detection_believes_is_found(session, shaped, monkeypatch,
     written(session, service, name, (source, target), random.Random(3), CONTENTS[kind])
     have = {user: views(session, service, name, user) for user in (source, target)}
     want = {k: have[source].get(k, 0) + have[target].get(k, 0) for k in {**have[source], **have[target]}}
-    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
     answer = run_merge(service, merge_id, publish=False)
     got = views(session, service, name, target)
     if checked:
@@ -158,7 +158,7 @@ def test_what_leads_to_other_tables_may_lie_in_any_order(session, shaped, key, d
             put(session, keyspace, name, {**enrolment(user, active=True), "courseid": course, "batchid": batch})
             row = {**aggregate(user, aggregates={"score:q": float(score)}), "activity_id": course}
             put(session, keyspace, AGG, {**row, "context_id": f"cb:{batch}"})
-    merge_id = service.open_merge(MergeRequest((source,), target, tables=(ENR, AGG)))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(ENR, AGG)))
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
     best = {
         (r["activity_id"], r["context_id"]): r["aggregates"]["score:q"] for r in rows(session, keyspace, AGG, target)
@@ -172,10 +172,10 @@ def test_more_rows_than_can_be_sorted_are_refused_before_anything_is_written(ses
     source, target = account(), account()
     have = written(session, service, name, (source, target), random.Random(1), CONTENTS["text"])
     # A merge that leaves the table out can be previewed; what could not be looked at is named.
-    balance = service.looking.balance(MergeRequest((source,), target, tables=(ENR,)))
+    balance = service.previews.balance(MergeRequest((source,), target, tables=(ENR,)))
     assert "leave the table out" in balance.not_looked_for[CC]
     assert not balance.nothing_lost
-    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
     answer = run_merge(service, merge_id, publish=False)
     assert (answer["state"], answer["error"]["code"]) == ("needs_attention", "UNKNOWN_KEY")
     assert "ACCOUNT_MERGE_TABLE_NAMES" in answer["error"]["remedy"]
@@ -195,6 +195,6 @@ def test_more_rows_than_can_be_sorted_are_refused_before_anything_is_written(ses
 def test_a_key_that_nobody_can_put_in_order_is_refused(shaped, types, says):
     service, _ = shaped(CC, key_of(*KEY), (), types)
     with pytest.raises(NeedsAttention, match=says) as refused:
-        service.preview(MergeRequest((account(),), account()))
+        service.previews.preview(MergeRequest((account(),), account()))
     assert refused.value.code == "UNKNOWN_KEY"
     assert refused.value.remedy

@@ -122,10 +122,10 @@ def is_right(session, keyspace, target, lessons=25):
 
 def steps(service, merge_id):
     """The merge's steps as the DAG takes them, each to be repeated until it succeeds."""
-    yield lambda: service.admit(merge_id)
+    yield lambda: service.admission.admit(merge_id)
     for table in (ENR, CC):
-        yield lambda table=table: service.merge_table(merge_id, table)
-    yield lambda: service.publish_sync(merge_id, publish=False)
+        yield lambda table=table: service.merging.merge_table(merge_id, table)
+    yield lambda: service.merging.publish_sync(merge_id, publish=False)
 
 
 def insist(step, seconds=90.0, before=lambda number: None):
@@ -152,7 +152,7 @@ def test_answers_that_are_slow_but_in_time_change_nothing(session, shared_enviro
         Proxy(settings.cassandra_port, answer=lambda: time.sleep(chance.uniform(0, 0.04)) is None) as proxy,
         Service(settings.replace(cassandra_port=proxy.port, entry_rows=5)) as service,
     ):
-        merge_id = service.open_merge(MergeRequest((source,), target, tables=(ENR, CC)))
+        merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(ENR, CC)))
         for step in steps(service, merge_id):
             step()
         assert service.journal.need(merge_id).state == "completed"
@@ -168,7 +168,7 @@ def test_every_write_whose_outcome_is_unknown_is_made_good_by_the_repeated_step(
     keyspace = shared_environment["ACCOUNT_MERGE_COURSES_KEYSPACE"]
     source, target = account(), account()
     seed(session, keyspace, source, target)
-    merge_id = shared_service.open_merge(MergeRequest((source,), target, tables=(ENR, CC)))
+    merge_id = shared_service.opening.open_merge(MergeRequest((source,), target, tables=(ENR, CC)))
     unknown, settings = Unknown(monkeypatch), shared_service.settings
     hooks = {"ask": unknown.lost} if how == "lost" else {"answer": unknown.late}
     with Proxy(settings.cassandra_port, **hooks) as proxy:
@@ -180,7 +180,7 @@ def test_every_write_whose_outcome_is_unknown_is_made_good_by_the_repeated_step(
     assert unknown.times >= 8
     assert shared_service.journal.need(merge_id).state == "completed"
     is_right(session, keyspace, target)
-    again = shared_service.open_merge(MergeRequest((source,), target, tables=(ENR, CC)))
+    again = shared_service.opening.open_merge(MergeRequest((source,), target, tables=(ENR, CC)))
     assert run_merge(shared_service, again, publish=False)["state"] == "completed"
     is_right(session, keyspace, target)
 
@@ -190,7 +190,7 @@ def test_every_write_whose_outcome_is_unknown_is_made_good_by_the_repeated_step(
 def test_whatever_is_asked_first_its_failure_is_transient(known, how, shared_service):
     """Connecting, looking at the tables, preparing a statement, asking: each has its own way through the driver."""
     silent, settings = threading.Event(), shared_service.settings
-    merge_id = shared_service.open_merge(MergeRequest((account(),), account()))
+    merge_id = shared_service.opening.open_merge(MergeRequest((account(),), account()))
     with contextlib.ExitStack() as stack:
         proxy = stack.enter_context(Proxy(settings.cassandra_port, ask=lambda: not silent.is_set()))
         slow = settings.replace(cassandra_port=proxy.port, cassandra_request_timeout_seconds=TIMEOUT)
@@ -237,8 +237,8 @@ def test_a_server_that_stands_still_again_and_again(fresh_stack):
                 done.wait(0.4)
 
         with Service(settings.replace(cassandra_request_timeout_seconds=10.0)) as patient:
-            patient.create_journal()
-            merge_id = patient.open_merge(MergeRequest((source,), target, tables=(ENR, CC)))
+            patient.journal.create()
+            merge_id = patient.opening.open_merge(MergeRequest((source,), target, tables=(ENR, CC)))
         with Service(settings) as service:
             assert service.tables
             standing = threading.Thread(target=pulses)

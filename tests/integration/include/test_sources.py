@@ -48,7 +48,7 @@ def learner(session, keyspace, done, units=("unit-1",), course=COURSE):
 
 
 def merge(service, source, target):
-    merge_id = service.open_merge(MergeRequest((source,), target))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target))
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
     return merge_id
 
@@ -67,7 +67,7 @@ def test_a_course_hierarchy_leads_to_the_rows_of_units(session, keyspace, with_s
     target = learner(session, keyspace, 1, ("unit-1",))
     merge_id = merge(service, source, target)
     assert counts(session, keyspace, target) == {COURSE: 3.0, "unit-1": 3.0, "unit-2": 3.0}
-    assert note_of(service.report(merge_id)) == ""
+    assert note_of(service.reader.report(merge_id)) == ""
 
 
 def test_units_of_a_course_that_the_hierarchy_lacks_are_named(session, keyspace, with_settings, hierarchy):
@@ -75,17 +75,17 @@ def test_units_of_a_course_that_the_hierarchy_lacks_are_named(session, keyspace,
     source, target = learner(session, keyspace, 3, course="do_unlisted"), account()
     merge_id = merge(service, source, target)
     assert counts(session, keyspace, target) == {"do_unlisted": 3.0}
-    assert "units (courses that units.json does not name: 1)" in note_of(service.report(merge_id))
+    assert "units (courses that units.json does not name: 1)" in note_of(service.reader.report(merge_id))
 
 
 def test_without_leave_units_stay_and_every_place_says_so(session, keyspace, shared_service):
     service = shared_service
     source, target = learner(session, keyspace, 3), account()
-    previewed = note_of(service.preview(MergeRequest((source,), target)))
-    merge_id = service.open_merge(MergeRequest((source,), target))
-    service.admit(merge_id)
-    answered = service.merge_table(merge_id, AGG)["note"]
-    reported = note_of(service.report(merge_id))
+    previewed = note_of(service.previews.preview(MergeRequest((source,), target)))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target))
+    service.admission.admit(merge_id)
+    answered = service.merging.merge_table(merge_id, AGG)["note"]
+    reported = note_of(service.reader.report(merge_id))
     checked = {c.name: c.detail for c in run_checks(service)}["finding rows"]
     assert counts(session, keyspace, target) == {COURSE: 3.0}
     for words in (previewed, answered, reported, checked):
@@ -98,7 +98,7 @@ def test_without_leave_units_stay_and_every_place_says_so(session, keyspace, sha
 def test_what_was_not_looked_for_is_told_later_as_it_was_then(session, keyspace, shared_service, with_settings):
     source, target = learner(session, keyspace, 3), account()
     merge_id = merge(shared_service, source, target)
-    assert "progress of units" in note_of(with_settings(scan_tables=(AGG,)).report(merge_id))
+    assert "progress of units" in note_of(with_settings(scan_tables=(AGG,)).reader.report(merge_id))
 
 
 def test_with_leave_a_scan_finds_the_rows_of_these_accounts_only(session, keyspace, with_settings):
@@ -108,7 +108,7 @@ def test_with_leave_a_scan_finds_the_rows_of_these_accounts_only(session, keyspa
     merge_id = merge(service, source, target)
     assert counts(session, keyspace, target) == {COURSE: 3.0, "unit-1": 3.0, "unit-9": 3.0}
     assert counts(session, keyspace, stranger) == {COURSE: 9.0, "unit-1": 9.0, "unit-8": 9.0}
-    assert note_of(service.report(merge_id)) == ""
+    assert note_of(service.reader.report(merge_id)) == ""
 
 
 def test_each_way_gives_the_same_rows_in_key_order(session, keyspace, shared_service, with_settings, hierarchy):
@@ -133,9 +133,9 @@ def test_a_hierarchy_that_cannot_be_read_stops_the_merge_with_a_remedy(
     if text is not None:
         path.write_text(text)
     service = with_settings(course_hierarchy=str(path))
-    merge_id = service.open_merge(MergeRequest((account(),), account()))
-    service.admit(merge_id)
+    merge_id = service.opening.open_merge(MergeRequest((account(),), account()))
+    service.admission.admit(merge_id)
     with pytest.raises(NeedsAttention, match="BAD_HIERARCHY.*ACCOUNT_MERGE_COURSE_HIERARCHY"):
-        service.merge_table(merge_id, AGG)
+        service.merging.merge_table(merge_id, AGG)
     assert service.journal.need(merge_id).state == "needs_attention"
     assert {c.name: c.ok for c in run_checks(service)}["finding rows"] is False

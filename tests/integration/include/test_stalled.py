@@ -9,8 +9,8 @@ import pytest
 
 from account_merge.errors import InvalidRequest
 from account_merge.journal import now
-from account_merge.lifecycle.liveness import LOST
 from account_merge.model import MergeRequest
+from account_merge.states import LOST
 from tests.learners import account, lesson, put
 
 CC = "user_content_consumption"
@@ -36,18 +36,18 @@ def under_way(session, service, state):
     """A merge whose newest run is `by-hand`, one lesson of it written, in that state."""
     source, target = account(), account()
     put(session, service.settings.courses_keyspace, CC, lesson(source, viewcount=3))
-    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
-    service.admit(merge_id, "by-hand")
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    service.admission.admit(merge_id, "by-hand")
     if state == "started":
         session.execute(
             f"UPDATE {service.settings.journal_keyspace}.merges SET state = 'started' WHERE merge_id = %s", [merge_id]
         )
         return merge_id
-    service.merge_table(merge_id, CC)
+    service.merging.merge_table(merge_id, CC)
     if state != "running":
-        service.publish_sync(merge_id, publish=False)
+        service.merging.publish_sync(merge_id, publish=False)
         if state == "redoing":
-            service.undo(merge_id, publish=False)
+            service.undoing.run(merge_id, publish=False)
         service.undoing.begin(merge_id, "redo" if state == "redoing" else "undo")
         service.undoing.attend(merge_id, "by-hand")
         service.undoing.table(merge_id, CC)
@@ -56,7 +56,7 @@ def under_way(session, service, state):
 
 
 def runs(service, answer):
-    return [(c["dag_id"], c["trigger_run_id"], c.get("reset_dag_run", False)) for c in service.choose_merges(answer)]
+    return [(c["dag_id"], c["trigger_run_id"], c.get("reset_dag_run", False)) for c in service.inbox.choose(answer)]
 
 
 RUN = {"started": "merge", "running": "merge", "undoing": "undo", "redoing": "redo"}
@@ -69,7 +69,7 @@ def test_a_lost_run_is_replaced_after_some_minutes_and_ended(session, service, s
     aged(session, service, merge_id, patience - 60)
     assert runs(service, lambda run: LOST) == []
     aged(session, service, merge_id, patience + 60)
-    assert service.look()["due"] == 1
+    assert service.inbox.look()["due"] == 1
     attempt = service.journal.need(merge_id).attempt + 1
     dag, new = (
         "account_merge" if RUN[state] == "merge" else "account_merge_undo",
@@ -80,7 +80,9 @@ def test_a_lost_run_is_replaced_after_some_minutes_and_ended(session, service, s
     assert (merge.state, merge.run_ids[-1]) == (state, new)
     assert "by-hand" in (merge.note or "")
     with pytest.raises(InvalidRequest, match="RUN_REPLACED"):
-        service.admit(merge_id, "by-hand") if RUN[state] == "merge" else service.undoing.attend(merge_id, "by-hand")
+        service.admission.admit(merge_id, "by-hand") if RUN[state] == "merge" else service.undoing.attend(
+            merge_id, "by-hand"
+        )
     assert runs(service, lambda run: LOST) == []  # the new one has its time
 
 
@@ -114,8 +116,8 @@ def test_an_undo_whose_run_failed_or_is_gone_is_tried_again_ever_more_rarely(ses
 
 def test_a_command_at_work_is_no_run_that_is_gone(session, service):
     source, target = account(), account()
-    merge_id = service.open_merge(MergeRequest((source,), target))
-    service.admit(merge_id, f"cli__{merge_id}")
+    merge_id = service.opening.open_merge(MergeRequest((source,), target))
+    service.admission.admit(merge_id, f"cli__{merge_id}")
     aged(session, service, merge_id, service.settings.stalled_after_seconds - 60)
     assert runs(service, lambda run: None) == []
     aged(session, service, merge_id, service.settings.stalled_after_seconds + 60)
@@ -124,7 +126,7 @@ def test_a_command_at_work_is_no_run_that_is_gone(session, service):
 
 def test_a_settle_that_its_worker_left_gets_a_run(session, service):
     source, target = account(), account()
-    parent = service.open_merge(MergeRequest((source,), target))
+    parent = service.opening.open_merge(MergeRequest((source,), target))
     child = uuid.uuid4()
     service.journal.open(child, MergeRequest((source,), target, origin="settle"), parent=parent)
     service.journal.move(service.journal.need(parent), "abandoned")

@@ -39,7 +39,7 @@ def pair():
 
 def merge(service, pair, *tables):
     """Merges, and shows the answer when it did not come to its end."""
-    merge_id = service.open_merge(MergeRequest((pair[0],), pair[1], tables=tables))
+    merge_id = service.opening.open_merge(MergeRequest((pair[0],), pair[1], tables=tables))
     answer = run_merge(service, merge_id, publish=False)
     assert answer["state"] == "completed", answer
     return merge_id
@@ -90,14 +90,14 @@ def test_two_attempts_of_one_entry_leave_one_copy_and_a_learner_s_later_list(
 ):
     put(session, keyspace, ENR, enrolment(pair[0], issued_certificates=[ONE]))
     put(session, keyspace, ENR, enrolment(pair[1], issued_certificates=[TWO]))
-    merge_id = service.open_merge(MergeRequest((pair[0],), pair[1], tables=(ENR,)))
-    service.admit(merge_id)
+    merge_id = service.opening.open_merge(MergeRequest((pair[0],), pair[1], tables=(ENR,)))
+    service.admission.admit(merge_id)
     there, go = at_the_gate(monkeypatch)
 
     def work(name):
         threading.current_thread().name = name
         with Service(service.settings) as own:
-            return own.merge_table(merge_id, ENR)
+            return own.merging.merge_table(merge_id, ENR)
 
     with ThreadPoolExecutor(2) as pool:
         done = {}
@@ -134,15 +134,15 @@ def test_a_repeated_entry_does_not_write_a_list_that_is_right(
 ):
     put(session, keyspace, ENR, enrolment(pair[0], issued_certificates=[ONE, TWO], status=1))
     put(session, keyspace, AGG, aggregate(pair[0], agg_details=['{"attempt_id": "a1"}', '{"attempt_id": "a2"}']))
-    merge_id = service.open_merge(MergeRequest((pair[0],), pair[1], tables=(table,)))
-    service.admit(merge_id)
+    merge_id = service.opening.open_merge(MergeRequest((pair[0],), pair[1], tables=(table,)))
+    service.admission.admit(merge_id)
     with monkeypatch.context() as patched:
         crash_after_the_first_writes(patched)
         with pytest.raises(TransientError):
-            service.merge_table(merge_id, table)
+            service.merging.merge_table(merge_id, table)
     before = cell(session, keyspace, table, f"WRITETIME({column})", pair[1])
     assert len(before) == 2
-    service.merge_table(merge_id, table)
+    service.merging.merge_table(merge_id, table)
     assert cell(session, keyspace, table, f"WRITETIME({column})", pair[1]) == before
     assert len(cell(session, keyspace, table, column, pair[1])) == 2
 
@@ -451,14 +451,14 @@ def test_our_cells_are_dated_by_the_lower_clock_less_the_margin(ahead, session, 
 def test_clocks_too_far_apart_write_nothing(ahead, session, keyspace, service, pair, monkeypatch):
     put(session, keyspace, CC, lesson(pair[0], viewcount=3))
     put(session, keyspace, ENR, enrolment(pair[0], status=1))
-    merge_id = service.open_merge(MergeRequest((pair[0],), pair[1]))
-    assert service.admit(merge_id)["proceed"]
+    merge_id = service.opening.open_merge(MergeRequest((pair[0],), pair[1]))
+    assert service.admission.admit(merge_id)["proceed"]
     real = time.time
     with monkeypatch.context() as clock:
         clock.setattr(time, "time", lambda: real() + ahead)
         for table in (CC, ENR):
             with pytest.raises(TransientError) as caught:
-                service.merge_table(merge_id, table)
+                service.merging.merge_table(merge_id, table)
             assert caught.value.code == "CLOCK_SKEW"
             assert "NTP" in caught.value.remedy
     for table in (CC, ENR):

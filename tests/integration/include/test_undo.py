@@ -28,14 +28,14 @@ def service(shared_service):
 
 def merge(service, source, target, **options):
     sources = (source,) if isinstance(source, str) else tuple(source)
-    merge_id = service.open_merge(MergeRequest(sources, target, **options))
+    merge_id = service.opening.open_merge(MergeRequest(sources, target, **options))
     answer = run_merge(service, merge_id, publish=False)
     assert answer["state"] == "completed", answer
     return merge_id
 
 
 def undo(service, merge_id, action="undo"):
-    answer = service.undo(merge_id, action, publish=False)
+    answer = service.undoing.run(merge_id, action, publish=False)
     assert answer["state"] == ("undone" if action == "undo" else "completed"), answer
 
 
@@ -106,11 +106,13 @@ def test_a_preview_of_undo_writes_nothing_and_shows_the_same(session, keyspace, 
     source, target = pair(session, keyspace)
     merge_id = merge(service, source, target)
     after = everything(session, keyspace, source, target)
-    shown = {t["table"]: t["rows"] for t in service.preview_undo(merge_id).to_dict()["tables"]}
+    shown = {t["table"]: t["rows"] for t in service.previews.preview_undo(merge_id).to_dict()["tables"]}
     assert everything(session, keyspace, source, target) == after
     assert service.journal.need(merge_id).state == "completed"
     undo(service, merge_id)
-    done = {t["table"]: t["rows"] for t in service.report(merge_id).to_dict()["tables"] if t["table"][:5] == "undo-"}
+    done = {
+        t["table"]: t["rows"] for t in service.reader.report(merge_id).to_dict()["tables"] if t["table"][:5] == "undo-"
+    }
     assert set(done) == set(shown)
     for table, found in done.items():
         assert [(r["key"], r["before"], r["after"]) for r in found] == [
@@ -140,7 +142,7 @@ def test_life_went_on_and_stays(session, keyspace, service):
     assert (enrolled["progress"], enrolled["lastreadcontentid"]) == (3, "L5")
     assert enrolled["issued_certificates"] == [{"identifier": "c2", "name": "Completion"}]
     assert rows(session, keyspace, AGG, target)[0]["aggregates"]["completedCount"] == 3.0
-    report = {t["table"]: t for t in service.report(merge_id).to_dict()["tables"]}
+    report = {t["table"]: t for t in service.reader.report(merge_id).to_dict()["tables"]}
     notes = [n for r in report[f"undo-1/{CC}"]["rows"] for n in r["notes"]]
     assert [n for n in notes if "viewcount" in n], notes
 
@@ -182,7 +184,7 @@ def test_a_chain_is_undone_from_its_end(session, keyspace, service):
     before = everything(session, keyspace, a, b, c)
     one, two = merge(service, a, b), merge(service, b, c)
     with pytest.raises(InvalidRequest, match="UNDO_FIRST") as refused:
-        service.undo(one, publish=False)
+        service.undoing.run(one, publish=False)
     assert str(two) in refused.value.remedy
     undo(service, two)
     undo(service, one)
@@ -198,14 +200,14 @@ def test_a_merge_that_another_one_came_by_is_undone_after_it(session, keyspace, 
     by_way = merge(service, a, b)  # b lives in c
     assert service.journal.need(by_way).survivor == c
     with pytest.raises(InvalidRequest, match="UNDO_FIRST") as refused:
-        service.undo(onward, publish=False)
+        service.undoing.run(onward, publish=False)
     assert str(by_way) in refused.value.remedy
     undo(service, by_way)
     undo(service, onward)
     assert everything(session, keyspace, a, b, c) == before
     # It went to another account than its target is now.
     with pytest.raises(InvalidRequest, match="CANNOT_REDO"):
-        service.undo(by_way, "redo", publish=False)
+        service.undoing.run(by_way, "redo", publish=False)
 
 
 def test_more_of_the_same_source_is_undone_first(session, keyspace, service):
@@ -215,7 +217,7 @@ def test_more_of_the_same_source_is_undone_first(session, keyspace, service):
     put(session, keyspace, CC, lesson(source, "L1", viewcount=8))
     two = merge(service, source, target)
     with pytest.raises(InvalidRequest, match="UNDO_FIRST"):
-        service.undo(one, publish=False)
+        service.undoing.run(one, publish=False)
     undo(service, two)
     undo(service, one)
     assert everything(session, keyspace, target) == before
@@ -228,7 +230,7 @@ def test_a_merge_that_stopped_half_way_is_undone_and_its_stalled_writer_changes_
     for number in range(250):
         put(session, keyspace, CC, lesson(source, f"M{number:03d}", viewcount=2))
     before = everything(session, keyspace, source, target)
-    merge_id = service.open_merge(MergeRequest((source,), target))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target))
     original, stalled = Store.write, []
 
     def stalls(self, schema, account_id, changes, attempt=0):
@@ -240,28 +242,28 @@ def test_a_merge_that_stopped_half_way_is_undone_and_its_stalled_writer_changes_
             return
         original(self, schema, account_id, changes, attempt)
 
-    service.admit(merge_id)
+    service.admission.admit(merge_id)
     for table in (AGG, ENR, ASM):
-        service.merge_table(merge_id, table)
+        service.merging.merge_table(merge_id, table)
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write", stalls)
         with pytest.raises(RuntimeError):
-            service.merge_table(merge_id, CC)
+            service.merging.merge_table(merge_id, CC)
     assert stalled
-    service.fail(merge_id, "manual__1", "the process was stopped")
+    service.failures.fail(merge_id, "manual__1", "the process was stopped")
     undo(service, merge_id)
     assert everything(session, keyspace, source, target) == before
     # The stalled writer wakes: its values are older than the undo's.
     original(service.store, *stalled[0])
     assert everything(session, keyspace, source, target) == before
     with pytest.raises(InvalidRequest, match="CANNOT_REDO"):
-        service.undo(merge_id, "redo", publish=False)
+        service.undoing.run(merge_id, "redo", publish=False)
 
 
 def test_a_worker_that_wakes_after_the_undo_cannot_append(session, keyspace, service, monkeypatch):
     source, target = pair(session, keyspace)
-    merge_id = service.open_merge(MergeRequest((source,), target))
-    service.admit(merge_id)
+    merge_id = service.opening.open_merge(MergeRequest((source,), target))
+    service.admission.admit(merge_id)
     original, undone = Store.write, []
 
     def sleeps(self, schema, account_id, changes, attempt=0):
@@ -269,14 +271,14 @@ def test_a_worker_that_wakes_after_the_undo_cannot_append(session, keyspace, ser
             undone.append(1)
             with Service(service.settings) as other, monkeypatch.context() as patch:
                 patch.setattr(Store, "write", original)
-                other.fail(merge_id, "manual__1", "it does not answer")
-                other.undo(merge_id, publish=False)
+                other.failures.fail(merge_id, "manual__1", "it does not answer")
+                other.undoing.run(merge_id, publish=False)
                 undone.append(everything(session, keyspace, target))
         original(self, schema, account_id, changes, attempt)
 
     monkeypatch.setattr(Store, "write", sleeps)
     with pytest.raises(NeedsAttention, match="NOT_RUNNING"):
-        service.merge_table(merge_id, ENR)
+        service.merging.merge_table(merge_id, ENR)
     assert everything(session, keyspace, target) == undone[1]
     assert service.journal.need(merge_id).state == "undone"
 
@@ -296,7 +298,7 @@ def test_an_undo_that_was_stopped_goes_on(session, keyspace, service, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write", dies)
         with pytest.raises(RuntimeError):
-            service.undo(merge_id, publish=False)
+            service.undoing.run(merge_id, publish=False)
     assert service.journal.need(merge_id).state == "undoing"
     assert service.journal.holder(target).merge_id == merge_id
     undo(service, merge_id)
@@ -314,14 +316,14 @@ def test_an_undo_that_slept_through_an_undo_and_a_redo_takes_nobody_s_name(sessi
         if not slept:
             slept.append(state)
             with Service(service.settings) as other:
-                other.undo(merge_id, publish=False)
-                other.undo(merge_id, "redo", publish=False)
+                other.undoing.run(merge_id, publish=False)
+                other.undoing.run(merge_id, "redo", publish=False)
         return original(self, merge, state, **columns)
 
     with monkeypatch.context() as patch:
         patch.setattr(Merges, "move", sleeps)
         with pytest.raises(TransientError, match="BUSY"):
-            service.undo(merge_id, publish=False)
+            service.undoing.run(merge_id, publish=False)
     assert slept == ["undoing"]
     assert service.journal.need(merge_id).state == "completed"
     assert everything(session, keyspace, source, target) == after
@@ -365,8 +367,8 @@ def test_deactivated_rows_are_active_again(session, keyspace, service):
 def test_a_writer_that_wakes_after_the_undo_deactivates_nothing(session, keyspace, service, monkeypatch):
     source, target = pair(session, keyspace)
     before = rows(session, keyspace, ENR, source)
-    merge_id = service.open_merge(MergeRequest((source,), target, source_rows="deactivate"))
-    service.admit(merge_id)
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, source_rows="deactivate"))
+    service.admission.admit(merge_id)
     original, stalled = Store.write, []
 
     def sleeps(self, schema, account_id, changes, attempt=0):
@@ -378,8 +380,8 @@ def test_a_writer_that_wakes_after_the_undo_deactivates_nothing(session, keyspac
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write", sleeps)
         with pytest.raises(RuntimeError):
-            service.merge_table(merge_id, ENR)
-    service.fail(merge_id, "manual__1", "the process was stopped")
+            service.merging.merge_table(merge_id, ENR)
+    service.failures.fail(merge_id, "manual__1", "the process was stopped")
     undo(service, merge_id)
     assert [change.writes["active"].value for change in stalled[0][2]] == [False] * len(stalled[0][2])
     original(service.store, *stalled[0])
@@ -390,10 +392,10 @@ def test_another_merge_that_holds_an_account_is_named(session, keyspace, service
     source, target, other = account(), account(), account()
     study(session, keyspace, source, ["L1"])
     merge_id = merge(service, source, target)
-    open_one = service.open_merge(MergeRequest((other,), target))
-    service.admit(open_one)
+    open_one = service.opening.open_merge(MergeRequest((other,), target))
+    service.admission.admit(open_one)
     with pytest.raises(InvalidRequest, match="ACCOUNT_HELD") as refused:
-        service.undo(merge_id, publish=False)
+        service.undoing.run(merge_id, publish=False)
     assert str(open_one) in refused.value.message
     assert service.journal.need(merge_id).state == "completed"
 
@@ -402,8 +404,8 @@ def test_an_abandoned_merge_keeps_what_it_wrote_and_counts_it(session, keyspace,
     source, target = account(), account()
     for number in range(250):
         put(session, keyspace, CC, lesson(source, f"M{number:03d}", viewcount=2))
-    merge_id = service.open_merge(MergeRequest((source,), target, tables=(CC,)))
-    service.admit(merge_id)
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    service.admission.admit(merge_id)
     original, calls = Store.write, []
 
     def dies(self, *arguments, **named):
@@ -415,7 +417,7 @@ def test_an_abandoned_merge_keeps_what_it_wrote_and_counts_it(session, keyspace,
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write", dies)
         with pytest.raises(RuntimeError):
-            service.merge_table(merge_id, CC)
+            service.merging.merge_table(merge_id, CC)
     assert service.undoing.abandon(merge_id, "not wanted")["state"] == "abandoned"
     assert len(rows(session, keyspace, CC, target)) == 2 * service.settings.entry_rows
     assert service.journal.holder(target) is None

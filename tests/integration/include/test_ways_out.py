@@ -8,6 +8,7 @@ import io
 import pytest
 
 from account_merge.cli.main import main, run_merge
+from account_merge.merge_ids import request_id
 from account_merge.model import MergeRequest
 from account_merge.states import CLOSED, STATES
 from account_merge.sunbird.store import Store
@@ -73,21 +74,21 @@ def reached(session, service, state, cause, source, target):
     """A merge in that state, stopped by the cause as far as that can be."""
     request = MergeRequest((source,), target, tables=(CC, AGG), requested_by="one")
     if state == "proposed":
-        merge_id = service.request_id("run", request.sources, request.target)
+        merge_id = request_id("run", request.sources, request.target)
         service.proposals.propose(request, merge_id)
         cause(source, target)
         return merge_id
-    merge_id = service.open_merge(request)
+    merge_id = service.opening.open_merge(request)
     if state in BACK:
         assert run_merge(service, merge_id, publish=False)["state"] == "completed"
         if state == "redoing":
-            service.undo(merge_id, publish=False)
+            service.undoing.run(merge_id, publish=False)
         service.undoing.begin(merge_id, BACK[state])
     elif state != "requested":
-        service.admit(merge_id)
+        service.admission.admit(merge_id)
     cause(source, target)
     for table in (AGG, CC) if state != "requested" else ():
-        work = service.undoing.table if state in BACK else service.merge_table
+        work = service.undoing.table if state in BACK else service.merging.merge_table
         attempt(lambda work=work, table=table: work(merge_id, table))
     if state not in ("requested", *BACK):
         session.execute(
@@ -109,5 +110,5 @@ def test_one_command_ends_it_and_frees_its_accounts(session, service, own_enviro
     assert service.journal.need(merge_id).state in CLOSED
     assert service.journal.holder(source) is service.journal.holder(target) is None
     for account_id in (source, target):
-        free = service.open_merge(MergeRequest((account_id,), third, tables=("user_group",)))
+        free = service.opening.open_merge(MergeRequest((account_id,), third, tables=("user_group",)))
         assert run_merge(service, free, publish=False)["state"] == "completed"

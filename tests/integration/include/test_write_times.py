@@ -23,7 +23,7 @@ def service(shared_service):
 
 
 def merge(service, source, target):
-    merge_id = service.open_merge(MergeRequest((source,), target))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target))
     answer = run_merge(service, merge_id, publish=False)
     assert answer["state"] == "completed", answer["error"]
     return merge_id
@@ -34,7 +34,7 @@ def now():
 
 
 def notes_of(service, merge_id):
-    return [n for t in service.report(merge_id).to_dict()["tables"] for row in t["rows"] for n in row["notes"]]
+    return [n for t in service.reader.report(merge_id).to_dict()["tables"] for row in t["rows"] for n in row["notes"]]
 
 
 def statuses(session, keyspace, user):
@@ -60,7 +60,7 @@ def test_one_element_ahead_binds_no_other(undo, value, session, keyspace, servic
     assert statuses(session, keyspace, target) == {"mine": 1, "ahead": 1, "new": 1}
     assert any("contentstatus['ahead']" in note for note in notes_of(service, merge_id)) == (value == 0)
     if undo:
-        service.undo(merge_id, by="t", reason="t", publish=False)
+        service.undoing.run(merge_id, by="t", reason="t", publish=False)
         assert statuses(session, keyspace, target) == {"mine": 1, "ahead": value}
     for element in ("mine", "new"):
         put_element(session, keyspace, target, element, 2)
@@ -91,7 +91,7 @@ def test_one_cell_ahead_binds_no_other_cell_and_no_other_row(undo, session, keys
     ahead = [note for note in notes_of(service, merge_id) if "hours ahead of the clock" in note]
     assert {note.split(":")[0] for note in ahead} == {"progress"}
     if undo:
-        service.undo(merge_id, by="t", reason="t", publish=False)
+        service.undoing.run(merge_id, by="t", reason="t", publish=False)
     time.sleep(SOON)
     put(session, keyspace, CC, lesson(target, "L1", status=2, viewcount=40))
     put(session, keyspace, CC, lesson(target, "L2", progress=100, status=2, viewcount=40))
@@ -106,7 +106,7 @@ def test_a_row_that_the_undo_deletes_may_come_again(session, keyspace, service):
     merge_id = merge(service, source, target)
     put_element(session, keyspace, target, "a", 1, now() + DAY)
     put(session, keyspace, ENR, enrolment(target, progress=3), timestamp=now() + DAY)
-    service.undo(merge_id, by="t", reason="t", publish=False)
+    service.undoing.run(merge_id, by="t", reason="t", publish=False)
     time.sleep(SOON)
     put(session, keyspace, ENR, enrolment(target, status=2, contentstatus={"b": 2}))
     (row,) = rows(session, keyspace, ENR, target)
@@ -117,9 +117,9 @@ def test_no_write_wins_against_the_last_time(session, keyspace, service):
     source, target = account(), account()
     put(session, keyspace, CC, lesson(source, progress=80))
     put(session, keyspace, CC, lesson(target, progress=20), timestamp=2**63 - 1)
-    preview = service.preview(MergeRequest((source,), target)).to_dict()
+    preview = service.previews.preview(MergeRequest((source,), target)).to_dict()
     assert "no write can win" in str(preview["tables"])
-    merge_id = service.open_merge(MergeRequest((source,), target))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target))
     began = time.monotonic()
     answer = run_merge(service, merge_id, publish=False)
     assert (answer["state"], answer["error"]["code"]) == ("needs_attention", "NO_WRITE_WINS")
@@ -171,7 +171,7 @@ def test_what_expires_at_the_target_and_stays_at_the_source_stays(theirs, sessio
     put_for(session, keyspace, target, 5000, progress=50)
     merge_id = merge(service, source, target)
     assert tuple(left(session, keyspace, target, "progress")) == (max(theirs, 50), None)
-    service.undo(merge_id, by="t", reason="t", publish=False)
+    service.undoing.run(merge_id, by="t", reason="t", publish=False)
     value, seconds = left(session, keyspace, target, "progress")
     assert value == 50
     assert 4000 < seconds <= 5000
@@ -187,7 +187,7 @@ def test_of_two_ends_the_later_stands(value, mine, theirs, session, keyspace, se
     found, seconds = left(session, keyspace, target, "progress")
     assert found == value
     assert 8000 < seconds <= 9000
-    service.undo(merge_id, by="t", reason="t", publish=False)
+    service.undoing.run(merge_id, by="t", reason="t", publish=False)
     found, seconds = left(session, keyspace, target, "progress")
     assert found == 50
     assert mine - 1000 < seconds <= mine
@@ -202,7 +202,7 @@ def test_a_row_that_moves_takes_its_end_along(session, keyspace, service):
     assert value == 50
     assert 4000 < seconds <= 5000
     assert left(session, keyspace, target, "status")[1] is None
-    service.undo(merge_id, by="t", reason="t", publish=False)
+    service.undoing.run(merge_id, by="t", reason="t", publish=False)
     assert rows(session, keyspace, CC, target) == []
 
 
@@ -223,8 +223,8 @@ def test_what_has_expired_meanwhile_is_no_difference(session, keyspace, service)
     deadline = time.monotonic() + 30
     while left(session, keyspace, target, "progress")[0] is not None and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert [d.words for d in service.audit(merge_id) if d.fault] == []
-    service.undo(merge_id, by="t", reason="t", publish=False)
+    assert [d.words for d in service.audit.differences(merge_id) if d.fault] == []
+    service.undoing.run(merge_id, by="t", reason="t", publish=False)
     (row,) = rows(session, keyspace, CC, target)
     assert (row["status"], row.get("progress")) == (1, None)
 
@@ -248,7 +248,7 @@ def test_a_total_beyond_its_type_stands_at_its_end_and_counts_no_view_twice(sess
     again = merge(service, source, target)  # five more views at the source
     assert views(target) == {"L1": most, "L2": 1}
     for one in (again, merge_id):
-        service.undo(one, by="t", reason="t", publish=False)
+        service.undoing.run(one, by="t", reason="t", publish=False)
     assert views(target) == {"L1": 100}
     merge(service, source, other)
     assert views(other) == {"L1": most, "L2": 1}

@@ -59,7 +59,7 @@ def server(
         env = environment_in(own, home) | environment_of_server
         settings, port, log = Settings.from_env(env), free_port(), home / "server.log"
         with Service(settings) as service, log.open("wb") as out:
-            service.create_journal()
+            service.journal.create()
             process = subprocess.Popen([sys.executable, str(SERVER), str(port)], env=env, stdout=out, stderr=out)
             found = Server(f"http://127.0.0.1:{port}", log, service, settings.courses_keyspace, settings.users_keyspace)
             try:

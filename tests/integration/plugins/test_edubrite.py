@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from account_merge.cli.main import run_merge
-from account_merge.lifecycle.requests import names_id
+from account_merge.merge_ids import names_id
 from tests.learners import COURSE, enrolment, lesson, put, rows
 from tests.old_client import SITE, OldClient, strict
 from tests.people import lookups, person, user
@@ -187,8 +187,8 @@ def test_a_merge_that_stops_deactivates_nobody_and_the_answer_is_generic(server,
     call.start()
     while service.journal.get(merge_id) is None:
         call.join(0.1)
-    service.admit(merge_id)
-    service.fail(merge_id, "", "the run failed")
+    service.admission.admit(merge_id)
+    service.failures.fail(merge_id, "", "the run failed")
     call.join(60)
     assert (strict(answers[0]).status, strict(answers[0]).code) == (403, GENERIC)
     golden("generic", answers[0])
@@ -200,7 +200,7 @@ def test_a_merge_that_stops_deactivates_nobody_and_the_answer_is_generic(server,
 def test_after_an_undo_the_same_call_is_a_new_merge(server, session, client, people, poll):
     study(session, server, people.ids[people.one], 2)
     assert strict(client.merge(people.admin, people.main, people.one)).code == MERGED
-    server.service.undo(names_id(people.main, [people.one], False, 0), publish=False)
+    server.service.undoing.run(names_id(people.main, [people.one], False, 0), publish=False)
     assert enrolled(session, server, people.ids[people.main]) == {}
     assert strict(client.merge(people.admin, people.main, people.one)).code == MERGED
     assert enrolled(session, server, people.ids[people.main]) == {COURSE: 2}

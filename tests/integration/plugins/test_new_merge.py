@@ -98,7 +98,7 @@ def test_a_user_without_rows_and_rows_without_a_user_are_told_apart(robot, serve
 
 # --- the pair's past and present -----------------------------------------------------------------------------------------
 def test_a_pair_that_was_merged_is_told_by_the_merge_that_did_it(robot, server, pair):
-    merge_id = server.service.open_merge(MergeRequest((pair[0],), pair[1]))
+    merge_id = server.service.opening.open_merge(MergeRequest((pair[0],), pair[1]))
     run(server, str(merge_id))
     repair = server.service.undoing.repair(merge_id, "ann", "more came")
     run(server, repair["merge_id"])
@@ -114,9 +114,9 @@ def test_a_pair_that_was_merged_is_told_by_the_merge_that_did_it(robot, server, 
 
 def test_an_account_that_another_merge_holds_is_told_with_that_merges_state(robot, server, session, pair):
     service = server.service
-    other = service.open_merge(MergeRequest((account(),), pair[1]))
-    service.admit(other)
-    service.fail(other, "", "no luck")
+    other = service.opening.open_merge(MergeRequest((account(),), pair[1]))
+    service.admission.admit(other)
+    service.failures.fail(other, "", "no luck")
     (told,) = previewed(robot, *pair)[0]["warnings"]
     assert (told["code"], told["account"], told["merge_id"]) == ("ACCOUNT_HELD", pair[1], str(other))
     assert "which is failed" in told["words"]
@@ -128,7 +128,7 @@ def test_an_account_that_another_merge_holds_is_told_with_that_merges_state(robo
 def test_a_target_that_was_merged_away_is_told_with_where_the_rows_go(robot, server, session, pair):
     source, target = pair
     survivor = person(session, server.users, "u" + uuid.uuid4().hex[:10])
-    merge_id = server.service.open_merge(MergeRequest((target,), survivor))
+    merge_id = server.service.opening.open_merge(MergeRequest((target,), survivor))
     run(server, str(merge_id))
     (told,) = previewed(robot, source, target)[0]["warnings"]
     assert (told["code"], told["account"], told["merge_id"]) == ("MERGED_AWAY", target, str(merge_id))
@@ -153,10 +153,10 @@ def test_no_table_is_not_every_table(robot, pair):
 
 @pytest.mark.parametrize("action", ["undo", "redo"])
 def test_an_undo_says_whether_it_is_only_looked_at(robot, server, pair, action):
-    merge_id = server.service.open_merge(MergeRequest((pair[0],), pair[1]))
+    merge_id = server.service.opening.open_merge(MergeRequest((pair[0],), pair[1]))
     run(server, str(merge_id))
     if action == "redo":
-        server.service.undo(merge_id, publish=False)
+        server.service.undoing.run(merge_id, publish=False)
     state = server.service.journal.need(merge_id).state
     for body in ({}, {"reason": "two persons"}, {"dry_run": None}):
         refused(robot.post(f"/api/v1/merges/{merge_id}/{action}", json=body), "DRY_RUN_MISSING")

@@ -45,7 +45,7 @@ class Scene:
         assert self.merge.state == case.split(" ")[0], self.merge
 
     def into_requested(self):
-        return self.service.open_merge(self.request)
+        return self.service.opening.open_merge(self.request)
 
     def into_proposed(self):
         merge_id = uuid.uuid4()
@@ -65,30 +65,30 @@ class Scene:
     def into_refused(self):
         merge_id = uuid.uuid4()
         with contextlib.suppress(InvalidRequest):
-            self.service.open_merge(MergeRequest((self.source,), self.source), merge_id)
+            self.service.opening.open_merge(MergeRequest((self.source,), self.source), merge_id)
         return merge_id
 
     def into_started(self):
         merge_id = self.into_requested()
-        assert self.service.asking.start(self.service.journal.need(merge_id))
+        assert self.service.opening.start(self.service.journal.need(merge_id))
         return merge_id
 
     def into_waiting(self):
-        other = self.service.open_merge(MergeRequest((account(),), self.target))
-        self.service.admit(other)
+        other = self.service.opening.open_merge(MergeRequest((account(),), self.target))
+        self.service.admission.admit(other)
         merge_id = self.into_requested()
-        self.service.admit(merge_id)
+        self.service.admission.admit(merge_id)
         return merge_id
 
     def into_running(self):
         merge_id = self.into_requested()
-        self.service.admit(merge_id)
-        self.service.merge_table(merge_id, FIRST)
+        self.service.admission.admit(merge_id)
+        self.service.merging.merge_table(merge_id, FIRST)
         return merge_id
 
     def into_failed(self):
         merge_id = self.into_running()
-        self.service.fail(merge_id, "", "no luck")
+        self.service.failures.fail(merge_id, "", "no luck")
         return merge_id
 
     def into_needs_attention(self):
@@ -99,9 +99,9 @@ class Scene:
 
     def into_paused(self):
         merge_id = self.into_running()
-        self.service.pause("", "ann", "maintenance")
-        self.service.merge_table(merge_id, TABLES[1])
-        self.service.resume("", "ann")
+        self.service.switch.pause("", "ann", "maintenance")
+        self.service.merging.merge_table(merge_id, TABLES[1])
+        self.service.switch.resume("", "ann")
         return merge_id
 
     def into_completed(self):
@@ -114,12 +114,12 @@ class Scene:
         put(self.session, self.server.keyspace, "user_content_consumption", lesson(self.source, "L9", viewcount=1))
         moment = self.service.journal.need(merge_id)
         assert self.service.journal.change(moment, settle_at=moment.closed_at, settle_day=moment.closed_at.date())
-        assert self.service.settle()["settled"] == 1
+        assert self.service.settling.run()["settled"] == 1
         return merge_id
 
     def into_completed_by_a_redo(self):
         merge_id = self.into_undone()
-        self.service.undo(merge_id, "redo", publish=False)
+        self.service.undoing.run(merge_id, "redo", publish=False)
         return merge_id
 
     def into_abandoned(self):
@@ -134,7 +134,7 @@ class Scene:
 
     def into_undone(self):
         merge_id = self.into_completed()
-        self.service.undo(merge_id, publish=False)
+        self.service.undoing.run(merge_id, publish=False)
         return merge_id
 
     def into_redoing(self):
@@ -144,7 +144,7 @@ class Scene:
 
     def into_erased(self):
         merge_id = self.into_completed()
-        self.service.erase(self.source, "officer", "case 1", dry_run=False)
+        self.service.erasure.erase(self.source, "officer", "case 1", dry_run=False)
         return merge_id
 
     # --- what the journal's own rows say --------------------------------------------------------------------------

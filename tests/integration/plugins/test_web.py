@@ -86,7 +86,7 @@ def test_source_accounts_are_deactivated_when_that_is_asked_and_the_undo_gives_t
     run(server, merge_id)
     after = user(session, server.users, source)
     assert (after["status"], after["isdeleted"]) == (0, True)
-    server.service.undo(uuid.UUID(merge_id), publish=False)
+    server.service.undoing.run(uuid.UUID(merge_id), publish=False)
     assert user(session, server.users, source) == before
 
 
@@ -126,7 +126,7 @@ def refused(server):
     def claim(*raws):
         service = server.service
         service.topics.publish([(service.settings.merge_topic, None, raw) for raw in raws])
-        service.claim_events()
+        service.inbox.claim()
         found = {merge.request.raw: merge for merge in service.journal.find("state", "refused")}
         return [found[raw] for raw in raws]
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from account_merge.choices import COMBINE, MOST, SOURCE, TARGET, Choices, row_name
 from account_merge.errors import InvalidRequest
-from account_merge.lifecycle.requests import check_request, options_of
+from account_merge.journal.options import options_of
+from account_merge.lifecycle.requests import check_request
 from account_merge.model import Change, MergeRequest, Row, Values, Write
 from account_merge.planning.combining import merge_values
 from account_merge.planning.merge_join import plan, plan_row

@@ -34,7 +34,6 @@ BAD = [
     ("ACCOUNT_MERGE_IGNORED_TABLES", '["site_badges"]'),
     ("ACCOUNT_MERGE_IGNORED_TABLES", '{"site_badges": " "}'),
     ("ACCOUNT_MERGE_JOURNAL_KEYSPACE", "sunbird_groups"),
-    ("ACCOUNT_MERGE_SCAN_TABLES", "user_activity_agg, users"),
     ("ACCOUNT_MERGE_JOURNAL_REPLICATION", '{"replication_factor": 3}'),
     ("ACCOUNT_MERGE_JOURNAL_REPLICATION", '{"class": "Simple\' }"}'),
     ("ACCOUNT_MERGE_CLOCK_MARGIN_SECONDS", "two"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import date, timedelta
 
-from account_merge.journal.daily import Days
+from account_merge.model import MergesByDay
 from account_merge_airflow.web import shown
 from account_merge_airflow.web.html import TEMPLATES
 from account_merge_airflow.web.pages import plots
@@ -66,7 +66,7 @@ def test_hostile_values_are_escaped_in_rows():
 
 def test_bars_are_stacked_to_the_highest_day():
     day = date(2026, 3, 1)
-    found = Days(
+    found = MergesByDay(
         {day: Counter(completed=3, failed=1), day + timedelta(days=1): Counter(undone=2)}, Counter(RUN_FAILED=1)
     )
     drawn = plots.days(found)
@@ -78,4 +78,4 @@ def test_bars_are_stacked_to_the_highest_day():
 
 
 def test_no_merge_at_all_is_no_division_by_zero():
-    assert plots.days(Days({date(2026, 3, 1): Counter()}))["most"] == 0
+    assert plots.days(MergesByDay({date(2026, 3, 1): Counter()}))["most"] == 0

@@ -8,8 +8,8 @@ import uuid
 from fastapi import Request, Response
 
 from account_merge.intake.failed_search import Search
-from account_merge.lifecycle.undo_order import ACTIONS
 from account_merge.service import Service
+from account_merge.states import ACTIONS
 from account_merge_airflow.web.airflow_api import AirflowDep
 from account_merge_airflow.web.api import common, inputs, models
 from account_merge_airflow.web.auth import CallerDep
@@ -31,7 +31,7 @@ def run_id_of(action: str, merge_id: uuid.UUID | str, user: str, key: str | None
 def checked(service: Service, merge_id: uuid.UUID, action: str, rows: int) -> models.Checked:
     """What an action would do, by table and row; nothing is written."""
     if action in ACTIONS:
-        tables = common.previewed(service.preview_undo(merge_id, action), rows)
+        tables = common.previewed(service.previews.preview_undo(merge_id, action), rows)
     else:
         service.undoing.check(service.journal.need(merge_id), action)
         tables = []
@@ -46,7 +46,7 @@ def retry(
     """Opens a failed merge or a refused event again: it goes on where it stopped."""
     service = core.service()
     service.journal.need(merge_id)
-    item = service.replay(Search(merge_ids=(merge_id,)), caller.name, body.reason, dry_run=True)
+    item = service.replays.replay(Search(merge_ids=(merge_id,)), caller.name, body.reason, dry_run=True)
     if item["left_alone"]:
         raise Refusal(409, item["items"][0]["code"], item["items"][0]["note"], "Look at the merge's status.")
     if body.dry_run:

@@ -10,10 +10,9 @@ from urllib.parse import quote
 from fastapi import APIRouter, Header, Request, Response
 
 from account_merge.errors import InvalidRequest
-from account_merge.lifecycle.liveness import BY_COMMAND
-from account_merge.lifecycle.undo_order import ACTIONS
 from account_merge.model import Merge
 from account_merge.reports.report import Report
+from account_merge.states import ACTIONS, BY_COMMAND
 from account_merge_airflow.web import LazyApp
 from account_merge_airflow.web.api.models import Accepted, PreviewTable, Row, RunOut
 from account_merge_airflow.web.core import Route

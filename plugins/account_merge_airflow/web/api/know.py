@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Path
 
-from account_merge.reports.report import jsonable
+from account_merge.jsonable import jsonable
 from account_merge.rules import LEFT_ALONE, RULES
 from account_merge_airflow.web.api import common, inputs, models
 from account_merge_airflow.web.core import CoreDep
@@ -17,7 +17,7 @@ router = common.router("knowledge")
 @router.get("/accounts/{account_id:path}", summary="An account's story", responses=common.NOT_FOUND | common.CONFLICT)
 def account(account_id: Annotated[inputs.Text, Path(max_length=1024)], core: CoreDep) -> models.AccountOut:
     """All that ever happened to an account: what it gave and received, who holds it, where its history lives."""
-    found = core.service().asking.account(account_id)
+    found = core.service().queries.account(account_id)
     return models.AccountOut.model_validate(
         found | {"merges": [models.MergeOut.of(merge) for merge in found["merges"]]}
     )

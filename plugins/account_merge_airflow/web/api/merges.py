@@ -11,12 +11,11 @@ from fastapi import Query, Request, Response
 
 from account_merge.errors import InvalidRequest, MergeError
 from account_merge.intake.failed_search import Search
-from account_merge.journal.listing import Wanted
-from account_merge.lifecycle.requests import choices_of
-from account_merge.model import Merge, MergeRequest
+from account_merge.intake.opening import choices_of
+from account_merge.jsonable import jsonable
+from account_merge.model import Merge, MergeFilter, MergeRequest
 from account_merge.reports.queries import place_of as merge_place
 from account_merge.reports.queries import text_of
-from account_merge.reports.report import jsonable
 from account_merge.rules import TABLES
 from account_merge.service import Service
 from account_merge_airflow.web.airflow_api import AirflowApi, AirflowDep
@@ -57,12 +56,12 @@ def preview(body: inputs.PreviewIn, core: CoreDep, caller: CallerDep, rows: Rows
     `warnings` with `serious` true mean that an id is probably wrong: ask a person before you merge.
     """
     service, asked = core.service(), request_of(body, caller)
-    report = service.preview(asked)
+    report = service.previews.preview(asked)
     merge = models.MergeOut.model_validate(report.head())
-    balance = service.looking.balance(asked)
+    balance = service.previews.balance(asked)
     return models.PreviewOut(
         merge=merge, tables=common.previewed(report, rows), balance=models.BalanceOut.model_validate(balance.to_dict()),
-        warnings=[models.Warned.model_validate(n.to_dict()) for n in service.looking.notices(asked, balance)],
+        warnings=[models.Warned.model_validate(n.to_dict()) for n in service.previews.notices(asked, balance)],
     )  # fmt: skip
 
 
@@ -76,13 +75,13 @@ def create(
     A merge that cannot start now (another one has an account, merging is stopped, Airflow fails) is started by the poll.
     """
     service = core.service()
-    merge = service.asking.ask(request_of(body, caller, body.reason), str(caller.user.get_id()), key)
+    merge = service.opening.open_once(request_of(body, caller, body.reason), str(caller.user.get_id()), key)
     return common.accepted(response, start(merge, service, airflow, request))
 
 
 def start(merge: Merge, service: Service, airflow: AirflowApi, request: Request) -> models.Accepted:
     """Start a requested merge's run, if nothing is in its way; the journal has it whatever happens here."""
-    run = service.asking.start(merge)
+    run = service.opening.start(merge)
     if run is not None:
         try:
             airflow.trigger("account_merge", run["trigger_run_id"], run["conf"])
@@ -116,8 +115,8 @@ def search(
     if merge_id is not None:
         found = service.journal.get(merge_id)
         return models.MergesOut(merges=[models.MergeOut.of(found)] if found else [], next=None)
-    wanted = Wanted(account, state or "", origin, times.since, times.until)
-    merges, following = service.asking.merges(wanted, merge_place(cursor), limit)
+    wanted = MergeFilter(account, state or "", origin, times.since, times.until)
+    merges, following = service.queries.merges(wanted, merge_place(cursor), limit)
     return models.MergesOut(merges=[models.MergeOut.of(m) for m in merges], next=text_of(following))
 
 
@@ -129,8 +128,8 @@ def status(merge_id: uuid.UUID, core: CoreDep, request: Request) -> models.Merge
     return models.MergeStatus(
         merge=models.MergeOut.of(merge),
         timeline=[models.Moment(at=str(jsonable(at)), what=what, note=note)
-                  for at, what, note in service.asking.timeline(merge)],
-        actions={action: _possible(error) for action, error in service.asking.possible(merge).items()},
+                  for at, what, note in service.queries.timeline(merge)],
+        actions={action: _possible(error) for action, error in service.queries.possible(merge).items()},
         runs=common.runs_of(request, merge),
         approval=common.run_out(request, "account_merge_approve", merge.approval_run) if merge.approval_run else None,
     )  # fmt: skip
@@ -145,7 +144,7 @@ def _possible(error: MergeError | None) -> models.Possible:
 @router.get("/merges/{merge_id}/report", summary="What a merge did", responses=common.NOT_FOUND)
 def report(merge_id: uuid.UUID, core: CoreDep, request: Request) -> models.ReportOut:
     """Counts by table, of the merge and of its undos, and where each table's rows are."""
-    found = core.service().report(merge_id)
+    found = core.service().reader.report(merge_id)
 
     def table(part: Any) -> models.TableOut:
         path = f"/merges/{merge_id}/tables/{quote(part.table, safe='')}/rows"
@@ -165,5 +164,5 @@ def rows(
     merge_id: uuid.UUID, table: inputs.Text, core: CoreDep, cursor: Cursor = "0.0", limit: Limit = 100
 ) -> models.RowsOut:
     """Rows of one table of the report, in key order, page by page."""
-    found, following = core.service().looking.rows(merge_id, table, common.place_of(cursor or "0.0"), limit)
+    found, following = core.service().reader.rows(merge_id, table, common.place_of(cursor or "0.0"), limit)
     return models.RowsOut(rows=common.rows_out(found), next=f"{following[0]}.{following[1]}" if following else None)

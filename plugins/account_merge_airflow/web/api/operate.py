@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
 
+from account_merge.errors import need_reason
 from account_merge.intake.failed_search import KINDS, MOST, Search
-from account_merge.lifecycle.pause_switch import need_reason
 from account_merge_airflow.web.airflow_api import OUR_DAGS, AirflowDep
 from account_merge_airflow.web.api import common, inputs, models
 from account_merge_airflow.web.api.actions import run_id_of
@@ -29,7 +29,7 @@ def failed(
 ) -> list[models.MergeOut]:
     """Failed merges, refused events and failed events that could not be published, oldest first."""
     wanted = Search.of(kinds=states or KINDS, codes=codes, account=account, since=since, until=until, limit=limit)
-    return [models.MergeOut.of(merge) for merge in core.service().failed(wanted)]
+    return [models.MergeOut.of(merge) for merge in core.service().replays.find(wanted)]
 
 
 @router.post(
@@ -43,7 +43,9 @@ def replay(
     """Starts a run that opens failed merges and refused events again; `dry_run` (the default) says what it would do."""
     asked = body.model_dump(mode="json", exclude={"dry_run", "reason", "corrected"})
     kinds = asked.pop("states")
-    found = core.service().replay(Search.of(kinds=kinds, **asked), caller.name, body.reason, True, body.corrected)
+    found = core.service().replays.replay(
+        Search.of(kinds=kinds, **asked), caller.name, body.reason, True, body.corrected
+    )
     if body.dry_run:
         response.status_code = 200
         return models.Replayed.model_validate(found)
@@ -76,7 +78,7 @@ def turn(
 @router.get("/status", summary="How things stand")
 def status(core: CoreDep) -> models.StatusOut:
     """Which switches are on, how many merges are in which state, and what waits for whom."""
-    return models.StatusOut.model_validate(core.service().status())
+    return models.StatusOut.model_validate(core.service().queries.status())
 
 
 @router.get("/runs/{dag_id}/{run_id:path}", summary="A run's state", responses=common.NOT_FOUND)

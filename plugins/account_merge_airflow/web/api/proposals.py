@@ -28,7 +28,7 @@ def propose(
     Whoever asks cannot approve. Airflow's conf gets the accounts only, the journal has the rest.
     """
     asked = request_of(body, caller, body.reason)
-    merge = core.service().asking.ask(asked, str(caller.user.get_id()), key, state="proposed")
+    merge = core.service().opening.open_once(asked, str(caller.user.get_id()), key, state="proposed")
     return _started(request, response, airflow, merge, f"approve__{merge.merge_id}", body.answer_within_days)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import Request, Response
 
+from account_merge.intake.rescue import RescueOptions
 from account_merge_airflow.web.api import common, inputs, models
 from account_merge_airflow.web.auth import CallerDep
 from account_merge_airflow.web.core import CoreDep
@@ -26,9 +27,9 @@ def upload(
 ) -> models.UploadOut:
     """Opens a merge for each good line; a bad one stops no other, and the same lines again are the same merges."""
     answers: list[Mapping[str, Any]] = []
-    done = core.service().rescue(
-        io.BytesIO(body.lines.encode()), body.format, answers.append, dry_run=body.dry_run, seeded=body.seeded,
-        by=caller.name, reason=body.reason, previews=PREVIEWS,
+    done = core.service().rescue.run(
+        io.BytesIO(body.lines.encode()), body.format, answers.append,
+        RescueOptions(body.dry_run, body.seeded, caller.name, body.reason, PREVIEWS),
     )  # fmt: skip
     if body.dry_run:
         response.status_code = 200

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import Request
 
-from account_merge.reports.report import jsonable
+from account_merge.jsonable import jsonable
 from account_merge.rules import LEFT_ALONE, RULES, TableRule
 from account_merge_airflow.web.core import CoreDep
 from account_merge_airflow.web.html import page

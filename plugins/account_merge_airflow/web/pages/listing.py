@@ -9,8 +9,7 @@ from urllib.parse import urlencode
 from fastapi import Query, Request
 
 from account_merge.intake.failed_search import Search
-from account_merge.journal.daily import daily
-from account_merge.journal.listing import Wanted
+from account_merge.model import MergeFilter
 from account_merge.reports.queries import place_of, text_of
 from account_merge.service import Service
 from account_merge.states import CLOSED, STATES
@@ -67,8 +66,8 @@ def _found(service: Service, asked: dict[str, str], cursor: str) -> tuple[list[A
     origin = "" if asked["origin"] == ALL else asked["origin"]
     # Settles follow each merge by the clock: in a list of everything they would be most of it.
     but = "" if asked["q"] or asked["origin"] else "settle"
-    wanted = Wanted(asked["q"], asked["state"], origin, times.since, times.until, but)
-    found, following = service.asking.merges(wanted, place_of(cursor), PAGE)
+    wanted = MergeFilter(asked["q"], asked["state"], origin, times.since, times.until, but)
+    found, following = service.queries.merges(wanted, place_of(cursor), PAGE)
     return found, text_of(following)
 
 
@@ -76,7 +75,7 @@ def _found(service: Service, asked: dict[str, str], cursor: str) -> tuple[list[A
 def overview(request: Request, core: CoreDep) -> str:
     """Counts by state, plots, what waits and which switches are on: loaded behind the list, which never waits for it."""
     service = core.service()
-    status, days = service.status(), daily(service.journal)
+    status, days = service.queries.status(), service.queries.by_day()
     return page(
         request.scope, "parts/overview.html", status=status, days=plots.days(days), complete=days.complete,
         reasons=plots.reasons(days), closed=CLOSED,

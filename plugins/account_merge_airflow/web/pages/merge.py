@@ -12,11 +12,11 @@ from fastapi.responses import HTMLResponse
 
 from account_merge.errors import MergeError
 from account_merge.intake.failed_search import KINDS, Search
-from account_merge.lifecycle.liveness import BY_COMMAND
+from account_merge.merge_ids import request_id
 from account_merge.model import Merge
 from account_merge.reports.report import Report, TableReport
 from account_merge.service import Service
-from account_merge.states import CLOSED
+from account_merge.states import BY_COMMAND, CLOSED
 from account_merge_airflow.web.airflow_api import AirflowDep
 from account_merge_airflow.web.api.common import place_of, run_out, runs_of
 from account_merge_airflow.web.api.inputs import Text
@@ -45,9 +45,9 @@ def merge(request: Request, merge_id: uuid.UUID, core: CoreDep, caller: CallerDe
 
 
 def _page(request: Request, service: Service, merge_id: uuid.UUID, caller: Caller, in_run: bool = False) -> str:
-    report = service.report(merge_id)
+    report = service.reader.report(merge_id)
     found, parts = report.merge, _parts(report)
-    moments = service.asking.timeline(found)
+    moments = service.queries.timeline(found)
     return page(
         request.scope, "merge.html", tab="", merge=found, head=report.head(), coverage=report.coverage, in_run=in_run,
         parts=parts, ambiguous=sum(t.counts.get("ambiguous", 0) for t in report.tables), whats=WHATS,
@@ -128,7 +128,7 @@ def _why_not(service: Service, found: Merge, action: str) -> str:
     if action == "retry":
         if found.state not in KINDS:
             return f"a merge that is {found.state.replace('_', ' ')} is not retried"
-        answer = service.replay(Search(merge_ids=(found.merge_id,)), "", "", dry_run=True)
+        answer = service.replays.replay(Search(merge_ids=(found.merge_id,)), "", "", dry_run=True)
         return str(answer["items"][0]["note"]) if answer["left_alone"] else ""
     try:
         service.undoing.check(found, action)
@@ -148,7 +148,7 @@ def rows(
     key: Annotated[Text, Query(max_length=200)] = "",
 ) -> HTMLResponse:
     """Some rows of one table, as the bodies of its diff; the header `x-next` names the place of the next."""
-    found, following = core.service().looking.rows(merge_id, table, place_of(cursor), PAGE, what, key.strip())
+    found, following = core.service().reader.rows(merge_id, table, place_of(cursor), PAGE, what, key.strip())
     html = page(request.scope, "parts/rows.html", rows=diff(found, table))
     headers = {"x-next": f"{following[0]}.{following[1]}"} if following else {}
     return HTMLResponse(html, headers=headers | {"x-rows": str(len(found))})
@@ -174,7 +174,7 @@ def _merge_of(service: Service, airflow: Any, dag_id: str, run_id: str) -> uuid.
         if conf.get("merge_id"):
             return uuid.UUID(str(conf["merge_id"]).strip())
         if conf.get("source_accounts") and conf.get("target_account"):
-            return service.request_id(run_id, tuple(conf["source_accounts"]), str(conf["target_account"]))
+            return request_id(run_id, tuple(conf["source_accounts"]), str(conf["target_account"]))
     except (Refusal, ValueError):
         return None
     return None
@@ -184,7 +184,7 @@ def _merge_of(service: Service, airflow: Any, dag_id: str, run_id: str) -> uuid.
 def account(request: Request, core: CoreDep, id: Annotated[Text, Query(min_length=1, max_length=1024)]) -> str:
     """Everything that ever happened to an account."""
     service = core.service()
-    found = service.asking.account(id)
+    found = service.queries.account(id)
     merges = sorted(found["merges"], key=lambda m: (str(m.created_at), str(m.merge_id)), reverse=True)
     away = service.journal.get(uuid.UUID(found["merged_by"])) if found["merged_by"] else None
     holder = service.journal.get(uuid.UUID(found["held_by"])) if found["held_by"] else None

@@ -44,15 +44,15 @@ def preview(body: PreviewIn, request: Request, core: CoreDep, caller: CallerDep)
     """The preview as a part of the form's page: the balance first, then every table's rows."""
     service = core.service()
     asked = request_of(body, caller)
-    report = service.preview(asked)
+    report = service.previews.preview(asked)
     tables = previewed(report, ROWS)
     found = [{"table": t.table, "note": t.note, "counts": t.counts, "complete": t.complete,
               "rows": [_choosable(row, t.table, asked.choices) for row in diff([r.model_dump() for r in t.rows], t.table)]}
              for t in tables]  # fmt: skip
-    balance = service.looking.balance(asked)
+    balance = service.previews.balance(asked)
     return page(
         request.scope, "parts/preview.html", merge=report.merge, report=report, balance=balance, shown=_shown(balance),
-        places=len(balance.places), notices=service.looking.notices(asked, balance),
+        places=len(balance.places), notices=service.previews.notices(asked, balance),
         tables=[t for t in found if t["counts"]], idle=[t for t in found if not t["counts"]],
         writes=_writes(found), choices=CHOICES, chosen=asked.choices.tables,
     )  # fmt: skip

@@ -39,7 +39,7 @@ def failed(
         kinds=asked["states"], codes=codes.replace(",", " ").split(), account=account.strip(), since=since, until=until,
         limit=LIMIT,
     )  # fmt: skip
-    merges = core.service().failed(wanted)
+    merges = core.service().replays.find(wanted)
     return page(
         request.scope, "failed.html", tab="/failed", merges=merges, asked=asked, kinds=KINDS, limit=LIMIT,
         by_code=Counter(m.error_code or m.failed_event for m in merges).most_common(),

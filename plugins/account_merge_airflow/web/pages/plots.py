@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from account_merge.journal.daily import Days
+from account_merge.model import MergesByDay
 
 #: Which colour a state has in a plot, in the order in which they are stacked.
 GROUPS = (
@@ -16,7 +16,7 @@ GROUPS = (
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 600, 170, 40, 20, 8
 
 
-def days(found: Days) -> dict[str, Any]:
+def days(found: MergesByDay) -> dict[str, Any]:
     """Stacked bars: one a day."""
     stacks = []
     for day, states in found.days.items():
@@ -38,6 +38,6 @@ def days(found: Days) -> dict[str, Any]:
             "top": TOP, "groups": [name for name, _ in GROUPS]}  # fmt: skip
 
 
-def reasons(found: Days, shown: int = 8) -> list[tuple[str, int]]:
+def reasons(found: MergesByDay, shown: int = 8) -> list[tuple[str, int]]:
     """The commonest error codes with their merges."""
     return found.reasons.most_common(shown)

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from account_merge.engine.verify import unseen
 from account_merge.model import Change, Row, Write
-from account_merge.planning.lost_updates import mend, overwritten
+from account_merge.planning.lost_updates import mend, overwritten, unseen
 from account_merge.planning.merge_join import Mend
 from account_merge.planning.rebuild import Step
 from account_merge.rules import rule_for

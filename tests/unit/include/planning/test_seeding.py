@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from account_merge.errors import InvalidRequest
-from account_merge.lifecycle.requests import options_of, request_of
+from account_merge.journal.options import options_of
+from account_merge.lifecycle.requests import request_of
 from account_merge.model import Row
 from account_merge.planning.combining import merge_values
 from account_merge.planning.merge_join import plan, plan_row

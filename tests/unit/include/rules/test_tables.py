@@ -12,12 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from account_merge import rules as rules_module
 from account_merge.model import Row, Values
 from account_merge.planning.combining import merge_values
 from account_merge.planning.merge_join import plan_row
 from account_merge.planning.rebuild import Step, without
-from account_merge.rules import RULES, TABLES, Example, Place, TableRule, rule_for, rules_hash
+from account_merge.rules import RULES, TABLES, Example, Place, TableRule, rule_for, rules_hash, tables
 from account_merge.rules.derivations import (
     Evidence,
     Side,
@@ -546,8 +545,8 @@ def test_the_hash_changes_with_a_rule_s_meaning_only() -> None:
 )
 def test_a_rule_that_cannot_work_fails_at_import(rule: TableRule, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        rules_module._check((rule,))
-    rules_module._check((TableRule("t", "u", ("k",), "why", {"c": maximum}, K),))
+        tables._check((rule,))
+    tables._check((TableRule("t", "u", ("k",), "why", {"c": maximum}, K),))
 
 
 def test_an_undo_keeps_the_best_attempt_that_stays_and_counts_those() -> None:

@@ -1,0 +1,57 @@
+"""What the work on one table needs: the connections, and which table of which merge it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from account_merge.journal import Journal
+from account_merge.model import Merge
+from account_merge.rules import TableRule
+from account_merge.settings import Settings
+from account_merge.sunbird.row_finder import Sources
+from account_merge.sunbird.schema import Tables
+from account_merge.sunbird.store import Store
+
+#: Is told how many rows of a table are done.
+Progress = Callable[[int], None]
+#: Raises when nothing may be written any more.
+Guard = Callable[[], None]
+
+
+def unguarded() -> None:
+    """The guard of work that only plans."""
+
+
+def untold(done: int) -> None:
+    """The progress that nobody follows."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Open connections, and how this cluster has the tables of the rules.
+
+    :param tables: those that the work is about; the account's own table is not one of the rules'.
+    """
+
+    settings: Settings
+    store: Store
+    tables: Tables
+    journal: Journal
+
+    def finder(self, accounts: Sequence[str]) -> Sources:
+        """Return what finds the rows of these accounts."""
+        return Sources(self.store, self.tables, self.settings, accounts)
+
+
+@dataclass(frozen=True)
+class TableJob:
+    """One table of one merge, and whether it may still be written.
+
+    :param guard: called before each entry.
+    """
+
+    merge: Merge
+    rule: TableRule
+    guard: Guard = unguarded
+    progress: Progress = untold

@@ -1,0 +1,45 @@
+"""What was done to each row, read from the logs in order: what an undo replays, and what a repair looks at."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from itertools import groupby
+
+from account_merge.cursor import ascending
+from account_merge.engine.history import Past
+from account_merge.errors import TransientError
+from account_merge.journal import Cas
+from account_merge.journal.encoding import Codec
+from account_merge.journal.log import Log
+from account_merge.model import Key
+from account_merge.planning.rebuild import Step
+
+
+def steps_of(cas: Cas, codec: Codec, past: Past) -> Iterator[tuple[Key, list[Step]]]:
+    """All that was done to each row, in order; rows in key order."""
+    logs = [Log(cas, one.merge, one.name, codec) for one in past.logs]
+    streams = [
+        ascending(row_steps(log, one.brings, position), f"rows of {one.name} in the log")
+        for position, (log, one) in enumerate(zip(logs, past.logs, strict=True))
+    ]
+    for key, group in groupby(heapq.merge(*streams, key=lambda item: item[:2]), key=lambda item: item[0]):
+        yield key, [step for _, _, done in group for step in done]
+
+
+def row_steps(log: Log, brings: bool, position: int) -> Iterator[tuple[Key, int, list[Step]]]:
+    """(key, position, steps) of each row in a log, in key order: a fold stands behind the entry that it mends."""
+    run: dict[Key, list[Step]] = {}
+    for entry in log.entries():
+        if entry.kept is not None:
+            raise TransientError(
+                "EXPIRED_MEANWHILE", f"the images of merge {log.merge_id} have just expired", "The task is tried again."
+            )
+        if entry.kind == "changes":
+            yield from ((key, position, run[key]) for key in sorted(run))
+            run = {}
+        for change in entry.changes:
+            brought = log.merge_id if brings else None
+            step = Step(brought, change, entry.kind == "fold", entry.seconds, log.merge_id)
+            run.setdefault(change.key, []).append(step)
+    yield from ((key, position, run[key]) for key in sorted(run))

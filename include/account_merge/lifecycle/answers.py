@@ -1,0 +1,78 @@
+"""What the steps of a merge answer: ids, counts and notes, never a learner's values. Tasks hand them on as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypedDict
+
+from account_merge.model import Merge
+
+
+class MergeAnswer(TypedDict):
+    """What a step of a whole merge answers; `proceed` is whether its run goes on."""
+
+    merge_id: str
+    state: str
+    note: str
+    proceed: bool
+
+
+class PublishAnswer(MergeAnswer):
+    """The same of the last step.
+
+    `sent` counts the sync events that were acknowledged.
+    """
+
+    sent: int
+
+
+class UndoAnswer(MergeAnswer):
+    """What a step of an undo, redo, abandonment or repair answers; `operation` names the undo or redo."""
+
+    operation: str | None
+
+
+class UndoneAnswer(UndoAnswer):
+    """The same of the last step of an undo or redo."""
+
+    sent: int
+
+
+class TableAnswer(TypedDict):
+    """What the work on one table answers: rows by what happened to them."""
+
+    merge_id: str
+    table: str
+    state: str
+    note: str
+    proceed: bool
+    created: int
+    changed: int
+    deleted: int
+    same: int
+    folded: int
+    ambiguous: int
+
+
+def merge_answer(merge: Merge, proceed: bool, note: str = "") -> MergeAnswer:
+    """Return the answer of a step of a whole merge; without a note, the merge's own."""
+    return {"merge_id": str(merge.merge_id), "state": merge.state, "note": note or merge.note or "", "proceed": proceed}
+
+
+def undo_answer(merge: Merge, note: str, proceed: bool) -> UndoAnswer:
+    """Return the answer of a step of an undo, redo, abandonment or repair."""
+    return {
+        "merge_id": str(merge.merge_id), "state": merge.state, "operation": merge.operation, "note": note,
+        "proceed": proceed,
+    }  # fmt: skip
+
+
+def table_answer(
+    merge: Merge, table: str, counts: Mapping[str, int], note: str, proceed: bool = True
+) -> TableAnswer:  # fmt: skip
+    """Return the answer of the work on one table."""
+    return {
+        "merge_id": str(merge.merge_id), "table": table, "state": merge.state, "note": note, "proceed": proceed,
+        "created": counts.get("created", 0), "changed": counts.get("changed", 0), "deleted": counts.get("deleted", 0),
+        "same": counts.get("same", 0), "folded": counts.get("folded", 0), "ambiguous": counts.get("ambiguous", 0),
+    }  # fmt: skip
