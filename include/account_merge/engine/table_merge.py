@@ -19,7 +19,7 @@ from account_merge.journal.expired import Kept
 from account_merge.journal.log import Ledger, Log
 from account_merge.model import Change, Entry, HandedOn, Key, Row, Values, Write
 from account_merge.planning.lost_updates import mend, mending
-from account_merge.planning.merge_join import Mend, Mends, Shown, plan
+from account_merge.planning.merge_join import Mend, Mends, Shown, TableFacts, plan
 from account_merge.rules import TableRule
 
 
@@ -120,20 +120,22 @@ class TableMerge(TableWork):
             self.account,
             {account: behind(self._source_rows(account), account) for account in self.sources},
             behind(self.found.rows(self._rule, self.account)),
-            self._given(),
-            self._shown(),
-            self.found.stays(self._rule, self._view.kept),
-            choose=self._merge.request.choices.of(self._rule.table, self._journal.hidden),
-            seeding=self._history.seeding,
-            mends=self._mends(),
-            handed_on=self._handed_on,
+            TableFacts(
+                self._given(),
+                self._shown(),
+                self.found.stays(self._rule, self._view.kept),
+                self._mends(),
+                self._handed_on,
+                self._history.seeding,
+                self._merge.request.choices.of(self._rule.table, self._journal.hidden),
+            ),
         )
         return ((self._codec.fitted(change), base) for change, base in planned)
 
     def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
         """Folds in what the platform wrote since."""
         evidence = self._shown().at
-        folds, base = refold(self._store, self._schema, self._rule, self.account, entry, sent, self._settings, evidence)
+        folds, base = refold(self._resources, self._schema, self._rule, self.account, entry, sent, evidence)
         return [self._codec.fitted(fold) for fold in folds], base
 
 

@@ -26,7 +26,7 @@ from account_merge.journal.log import LIST_ATTEMPTS, Ledger, Log
 from account_merge.model import Change, Entry, Key, Row, Values, Write
 from account_merge.planning.lifetimes import Side, restored
 from account_merge.planning.lost_updates import holds, late, unseen
-from account_merge.planning.rebuild import Step, change_to, derived_again, without
+from account_merge.planning.rebuild import Standing, Step, change_to, derived_again, without
 from account_merge.planning.write_times import above, ahead
 from account_merge.rules import TableRule, rule_for
 from account_merge.rules.derivations import Evidence
@@ -124,7 +124,8 @@ class TableUndo(TableWork):
             handed = self._with_expired(_given(given.at(key)), key, expired)
             # A row that the merge did not touch, and that follows from rows that it did, the platform wrote since.
             since = next((n for n, step in enumerate(steps) if step.merge in self._past.of), -1)
-            to = without(self._rule, steps, now, self.account, standing, handed, shown, blind | unheard, since)
+            counted = Standing(standing, handed, shown, blind | unheard, since)
+            to = without(self._rule, steps, now, self.account, counted)
 
             def at(column: str) -> int:
                 ours = max(_newest(step.change, column, base) for step in steps)

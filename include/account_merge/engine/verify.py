@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from account_merge.choices import SOURCE
+from account_merge.engine.resources import Resources
 from account_merge.journal.log import LIST_ATTEMPTS
 from account_merge.model import Change, Entry, Row, Write
-from account_merge.planning.combining import folding
+from account_merge.planning.combining import Facts, folding
 from account_merge.planning.lifetimes import alive, lasting
 from account_merge.planning.lost_updates import holds, unseen
 from account_merge.planning.merge_join import EvidenceFor, plan_row
@@ -19,7 +20,6 @@ from account_merge.planning.write_times import above
 from account_merge.rules import TableRule
 from account_merge.settings import Settings
 from account_merge.sunbird.schema import TableSchema
-from account_merge.sunbird.store import Store
 
 
 def floor_of(changes: Iterable[Change]) -> dict[str, Write]:
@@ -35,7 +35,7 @@ def floor_of(changes: Iterable[Change]) -> dict[str, Write]:
 
 
 def refold(
-    store: Store, schema: TableSchema, rule: TableRule, target: str, entry: Entry, sent: float, settings: Settings,
+    resources: Resources, schema: TableSchema, rule: TableRule, target: str, entry: Entry, sent: float,
     evidence_for: EvidenceFor,
 ) -> tuple[list[Change], int]:  # fmt: skip
     """The changes that bring rows written since back to nothing lost, and their base (µs); empty when all is well.
@@ -46,6 +46,7 @@ def refold(
     wrote = [c for c in entry.changes if c.writes or c.create]
     if not wrote:
         return [], 0
+    store, settings = resources.store, resources.settings
     rows = store.rows_by_key(schema, target, [c.key for c in wrote])
     base = max(next(iter(rows.values())).base if rows else store.base(), entry.base + LIST_ATTEMPTS)
     folds = []
@@ -60,7 +61,8 @@ def refold(
         living = alive(change, time.time())
         sources = {account: one.values for account, one in living.items()}
         earlier = Earlier.of(rule, change)
-        again = plan_row(by, change.key, sources, row, target, base, given, evidence, notes, instead, earlier)
+        facts = Facts(given, evidence, earlier, notes=notes, instead=instead)
+        again = plan_row(by, change.key, sources, row, target, base, facts)
         again = above(lasting(again, living, row, base), row, base, floor_of([change]))
         if again.writes or again.create or notes:
             folds.append(replace(_keeping_ledger(again, change), unseen=blind, choice=change.choice))

@@ -17,7 +17,7 @@ from account_merge.lifecycle.pause_switch import Paused
 from account_merge.model import Merge
 from account_merge.settings import Settings
 from account_merge.states import RESUMABLE
-from account_merge.sunbird.events import failed_event
+from account_merge.sunbird.events import FailInfo, failed_event
 from account_merge.sunbird.kafka import Topics
 
 log = logging.getLogger(__name__)
@@ -164,16 +164,15 @@ class Failures:
                 },
             }
             raw = json.dumps(event).encode()
-        return failed_event(
-            raw,
-            failed_id=self._id(merge),
-            code=merge.error_code or "RUN_FAILED",
-            error=merge.error or "the run failed",
-            remedy=merge.remedy or "",
-            merge_id=merge.merge_id,
-            settings=self._settings,
+        failure = FailInfo(
+            self._id(merge),
+            merge.error_code or "RUN_FAILED",
+            merge.error or "the run failed",
+            merge.remedy or "",
+            merge.merge_id,
             data_error=True if merge.state == "refused" else None,
         )
+        return failed_event(raw, failure, self._settings)
 
     def _is_there(self, merge: Merge) -> bool:
         since = {int(p): o for p, o in merge.failed_offsets.items()}

@@ -6,7 +6,7 @@ Names no table and knows no server; who plans a merge, folds in what came later 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from account_merge.choices import COMBINE, SOURCE, TARGET
 from account_merge.model import Values
@@ -22,37 +22,48 @@ Handed = dict[str, dict[str, tuple[int, int]]]
 FIRST = Earlier()
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What is known of one row beside the rows themselves.
+
+    :param given: what each source has handed on before.
+    :param evidence: what rows of other tables show.
+    :param earlier: what earlier merges of these sources mean for the row. The retired job added up totals and never
+        deleted a source's row: of a source that it had merged, what it shows is in each total that the target has. A row
+        or a total that the target lacks was not moved, and moves whole.
+    :param choice: whose row stands. Of a source's row that stands every value does, totals too; what only the target has
+        stays. A row of the target that stays hands nothing on.
+    :param notes: what a person should know of it already.
+    :param instead: columns of the target that count otherwise than they show.
+    """
+
+    given: Given = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=dict)
+    earlier: Earlier = FIRST
+    choice: str = COMBINE
+    notes: tuple[str, ...] = ()
+    instead: Values | None = None
+
+
 def merge_values(
-    rule: TableRule,
-    sources: Mapping[str, Values],
-    target: Values | None,
-    target_account: str,
-    given: Given,
-    evidence: Evidence,
-    earlier: Earlier = FIRST,
-    choice: str = COMBINE,
+    rule: TableRule, sources: Mapping[str, Values], target: Values | None, target_account: str, facts: Facts
 ) -> tuple[Values, Handed]:
     """The target's values after the merge, and what each source has handed on then.
 
     Totals add only what lies beyond `given`; every other column is the same however often it is done. Of a source whose
     row an earlier merge had brought, only what is new since then comes.
 
-    :param earlier: what earlier merges of these sources mean for the row. The retired job added up totals and never
-        deleted a source's row: of a source that it had merged, what it shows is in each total that the target has. A row
-        or a total that the target lacks was not moved, and moves whole.
-    :param choice: whose row stands. Of a source's row that stands every value does, totals too; what only the target has
-        stays. A row of the target that stays hands nothing on.
-
     A value that cannot be used (NaN, or one that cannot be read) wins against nothing and stays where it is: who reads the
     target shall not stumble over it as well.
     """
+    given, evidence, earlier, choice = facts.given, facts.evidence, facts.earlier, facts.choice
     if choice == TARGET:
         return dict(target or {}), _seeded(rule, sources, target, given, earlier)
     rows = (*sources.values(), *earlier.known.values(), target or {})
     if not all(sound(value) for values in rows for value in values.values()):
         good = {account: usable_row(values) for account, values in sources.items()}
         held = None if target is None else usable_row(target)
-        found, hands = merge_values(rule, good, held, target_account, given, evidence, earlier.usable(), choice)
+        found, hands = merge_values(rule, good, held, target_account, replace(facts, earlier=earlier.usable()))
         return found | {c: rejoined(found.get(c), v) for c, v in (target or {}).items() if not sound(v)}, hands
     if choice == SOURCE:
         return _sources_values(rule, sources, target, given)

@@ -15,7 +15,7 @@ from typing import Any
 from account_merge.cursor import Cursor
 from account_merge.model import Change, Key, Row, Values, Write, put
 from account_merge.planning.merge_join import Mend, Mends
-from account_merge.planning.rebuild import Given, Step, replay
+from account_merge.planning.rebuild import Given, Standing, Step, replay
 from account_merge.rules import TableRule
 from account_merge.rules.strategies import Strategy
 from account_merge.settings import Settings
@@ -181,7 +181,7 @@ def mend(
     blind, notes = late(rule, steps, row, settings)
     short = [replace(step, change=_totals(rule, step.change)) for step in steps]
     lean, now = replace(rule, derive=()), {c: v for c, v in row.values.items() if rule.strategy(c).ledger}
-    done = replay(lean, short, now, account, standing, first, lambda merge: {}, blind)
+    done = replay(lean, short, now, account, Standing(standing, first, lambda merge: {}, blind))
     given = {
         source: less
         for source, totals in most.items()

@@ -11,7 +11,7 @@ from typing import Any
 from account_merge.choices import COMBINE, SOURCE, TARGET
 from account_merge.cursor import ascending, rising
 from account_merge.model import Change, HandedOn, Key, Row, Values, Write
-from account_merge.planning.combining import FIRST, Given, merge_values
+from account_merge.planning.combining import Facts, Given, merge_values
 from account_merge.planning.lifetimes import lasting
 from account_merge.planning.news import Earlier
 from account_merge.planning.seeding import Seeding
@@ -100,22 +100,15 @@ def plan_row(
     target: Row | None,
     target_account: str,
     base: int,
-    given: Given,
-    evidence: Evidence,
-    notes: tuple[str, ...] = (),
-    instead: Values | None = None,
-    earlier: Earlier = FIRST,
-    choice: str = COMBINE,
+    facts: Facts,
 ) -> Change:
-    """The change of one row. A cell whose write time is at or above `base` gets its write time + 1, so that it wins.
-
-    :param instead: columns of the target that count otherwise than they show.
-    """
+    """The change of one row. A cell whose write time is at or above `base` gets its write time + 1, so that it wins."""
+    earlier, choice, instead = facts.earlier, facts.choice, facts.instead
     before = target.values if target else None
     if not sound(key):
         return Change(key, dict(sources), before, {}, 0, {}, {}, (UNREADABLE_KEY,), choice=TARGET)
     counts = {**(before or {}), **instead} if instead else before
-    merged, handed = merge_values(rule, sources, counts, target_account, given, evidence, earlier, choice)
+    merged, handed = merge_values(rule, sources, counts, target_account, facts)
     again = {} if choice == SOURCE else {a: image for a, image in earlier.known.items() if a in sources}
     writes, why = {}, {}
     led: dict[str, str] = {}
@@ -151,10 +144,44 @@ def plan_row(
         why[""] = "removed at the target after it had been merged: it stays so"
     seeded = {account: totals for account, totals in earlier.seeded.items() if account in sources}
     change = Change(
-        key, dict(sources), before, writes, create, why, handed, (*notes, *remarks), choice=choice, known=again,
+        key, dict(sources), before, writes, create, why, handed, (*facts.notes, *remarks), choice=choice, known=again,
         seeded=seeded,
     )  # fmt: skip
     return above(change, target, base)
+
+
+def _nothing_stays(key: Key) -> bool:
+    return False
+
+
+def _nothing_to_mend(key: Key, held: Row | None) -> Mend:
+    return Mend()
+
+
+def _combine(key: Key) -> str:
+    return COMBINE
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """What is known of a table's rows beside the rows themselves; each function is asked in key order.
+
+    :param given: (key, source account, what its row has handed on) of earlier merges, sorted by key.
+    :param shown: what rows of other tables show.
+    :param skip: keys whose rows stay as the target has them.
+    :param mends: what the platform wrote over earlier merges' totals.
+    :param handed_on: what of `given` is not in that stream: (source account, key) -> column -> highest value.
+    :param seeding: the retired job has merged these accounts before.
+    :param choose: whose row stands.
+    """
+
+    given: Iterable[tuple[Key, str, HandedOn]] = ()
+    shown: Shown = NOTHING_SHOWN
+    skip: Callable[[Key], bool] = _nothing_stays
+    mends: Mends = _nothing_to_mend
+    handed_on: Callable[[str, Key], Mapping[str, int]] = nothing
+    seeding: Seeding | None = None
+    choose: Callable[[Key], str] = _combine
 
 
 def plan(
@@ -162,42 +189,30 @@ def plan(
     target_account: str,
     sources: Mapping[str, Iterable[Row]],
     target: Iterable[Row],
-    given: Iterable[tuple[Key, str, HandedOn]],
-    shown: Shown = NOTHING_SHOWN,
-    skip: Callable[[Key], bool] = lambda key: False,
-    mends: Mends = lambda key, held: Mend(),
-    handed_on: Callable[[str, Key], Mapping[str, int]] = nothing,
-    seeding: Seeding | None = None,
-    choose: Callable[[Key], str] = lambda key: COMBINE,
+    facts: TableFacts,
 ) -> Iterator[tuple[Change, int]]:
     """One change for each key that a source has, or counts for, in key order, with the base clock that its reads allow (µs).
 
     All streams must be sorted by key, which is checked; memory is one row a stream.
-
-    :param given: (key, source account, what its row has handed on) of earlier merges, sorted by key.
-    :param skip: keys whose rows stay as the target has them.
-    :param mends: asked in key order, what the platform wrote over earlier merges' totals.
-    :param handed_on: what of `given` is not in that stream: (source account, key) -> column -> highest value.
-    :param seeding: the retired job has merged these accounts before.
-    :param choose: whose row stands.
     """
+    shown, seeding = facts.shown, facts.seeding
     streams = [_tagged(rule, rows, 0, account) for account, rows in sorted(sources.items())]
     streams.append(_tagged(rule, target, 1, target_account))
-    totals = ascending(given, f"totals of {rule.table} in the log")
+    totals = ascending(facts.given, f"totals of {rule.table} in the log")
     streams.append((key, 2, account, values) for key, account, values in totals)
     merged = heapq.merge(*streams, key=lambda item: item[0])
     for key, group in groupby(merged, key=lambda item: item[0]):
         mine, held, ledger, known = _gathered(group)
-        if not (mine or held) or skip(key):
+        if not (mine or held) or facts.skip(key):
             continue
         beside = shown.beside(key) - mine.keys()
         if not mine and not beside:
             continue
         for account in mine:
-            _raise(ledger.setdefault(account, {}), handed_on(account, key))
+            _raise(ledger.setdefault(account, {}), facts.handed_on(account, key))
         base = min(row.base for row in (*mine.values(), *([held] if held else [])))
         values = {account: row.values for account, row in mine.items()} | {account: Values() for account in beside}
-        mend = mends(key, held)
+        mend = facts.mends(key, held)
         handed = {account: {**ledger.get(account, {}), **mend.given.get(account, {})} for account in mine}
         notes = (
             *mend.notes,
@@ -207,10 +222,8 @@ def plan(
         )
         known = {a: {c: v for c, v in image.items() if c not in mend.overwritten} for a, image in known.items()}
         earlier = Earlier(known, seeding.seeded, seeding.stays(rule, held)) if seeding else Earlier(known)
-        change = plan_row(
-            rule, key, values, held, target_account, base, handed, shown.at(key), notes, mend.values, earlier,
-            choose(key),
-        )  # fmt: skip
+        known_of = Facts(handed, shown.at(key), earlier, facts.choose(key), notes, mend.values)
+        change = plan_row(rule, key, values, held, target_account, base, known_of)
         # A source that has not changed since gives no cell of the target another end either.
         fresh = {account: row for account, row in mine.items() if known.get(account) != row.values}
         yield lasting(replace(change, unseen=mend.unseen), fresh, held, base), base

@@ -14,7 +14,7 @@ from typing import Any
 
 from account_merge.choices import COMBINE, SOURCE, TARGET
 from account_merge.model import Change, Key, Values, Write
-from account_merge.planning.combining import folding, merge_values, put_derived
+from account_merge.planning.combining import Facts, folding, merge_values, put_derived
 from account_merge.planning.news import Earlier
 from account_merge.rules import TableRule
 from account_merge.rules.derivations import Evidence, Side
@@ -74,16 +74,26 @@ class Replayed:
     lost: frozenset[str]
 
 
+@dataclass(frozen=True)
+class Standing:
+    """What counts when a row is replayed.
+
+    :param stands: whether a merge counts in the end.
+    :param given: what each source account handed on by standing merges into other accounts.
+    :param unseen: columns of the row as it is that were written without having seen the last step.
+    :param since: the step from which on the platform's writes show that a number which is right for what there is will be
+        right for what there is afterwards; -1 when what the row was before all steps shows it, too.
+    """
+
+    stands: Callable[[uuid.UUID], bool]
+    given: Mapping[str, Mapping[str, int]]
+    evidence: EvidenceOf
+    unseen: frozenset[str] = frozenset()
+    since: int = 0
+
+
 def without(
-    rule: TableRule,
-    steps: Sequence[Step],
-    now: Values | None,
-    account: str,
-    standing: Callable[[uuid.UUID], bool],
-    given: Mapping[str, Mapping[str, int]],
-    evidence: EvidenceOf,
-    unseen: frozenset[str] = frozenset(),
-    since: int = 0,
+    rule: TableRule, steps: Sequence[Step], now: Values | None, account: str, standing: Standing
 ) -> Values | None:
     """What the row is when only the standing merges count; None when there is no row then.
 
@@ -92,30 +102,19 @@ def without(
 
     :param steps: all that was done to the row, in order; at least one.
     :param now: the row as it is, None when it is gone.
-    :param given: what each source account handed on by standing merges into other accounts.
-    :param unseen: columns of `now` that were written without having seen the last step.
-    :param since: the step from which on the platform's writes show that a number which is right for what there is will be
-        right for what there is afterwards; -1 when what the row was before all steps shows it, too.
     """
-    return replay(rule, steps, now, account, standing, given, evidence, unseen, since).row
+    return replay(rule, steps, now, account, standing).row
 
 
 def replay(
-    rule: TableRule,
-    steps: Sequence[Step],
-    now: Values | None,
-    account: str,
-    standing: Callable[[uuid.UUID], bool],
-    given: Mapping[str, Mapping[str, int]],
-    evidence: EvidenceOf,
-    unseen: frozenset[str] = frozenset(),
-    since: int = 0,
-) -> Replayed:
+    rule: TableRule, steps: Sequence[Step], now: Values | None, account: str, standing: Standing
+) -> Replayed:  # fmt: skip
     """Replays a row; the parameters are those of `without`."""
+    evidence = standing.evidence
     row = left = steps[0].change.before
-    handed: Given = {source: dict(totals) for source, totals in given.items()}
+    handed: Given = {source: dict(totals) for source, totals in standing.given.items()}
     lasts: dict[str, _Last] = {}
-    written = set(row or ()) if since < 0 else set[str]()
+    written = set(row or ()) if standing.since < 0 else set[str]()
 
     def go_on(found: Values | None, blind: frozenset[str]) -> frozenset[str]:
         nonlocal row
@@ -130,15 +129,15 @@ def replay(
     for number, step in enumerate(steps):
         if number:
             go_on(step.change.before, step.change.unseen)
-            written |= _differing(left, step.change.before) if number > since else set()
+            written |= _differing(left, step.change.before) if number > standing.since else set()
         replayed, left, new = row, step.change.after, Given()
         brings = step.change.choice != TARGET and bool(step.change.sources)
-        if step.merge is not None and standing(step.merge) and brings:
+        if step.merge is not None and standing.stands(step.merge) and brings:
             known = {s: handed.get(s, {}) for s in step.change.sources}
             by, choice = (folding(rule, step.change.choice), COMBINE) if step.fold else (rule, step.change.choice)
             sources, earlier = step.change.sources, Earlier.of(rule, step.change)
             shown = evidence(step.merge)
-            brought, handing = merge_values(by, sources, row, account, known, shown, earlier, choice)
+            brought, handing = merge_values(by, sources, row, account, Facts(known, shown, earlier, choice))
             # A row that was removed stays so.
             empty = row is None and not any(brought.values()) and (rule.needs_values or bool(earlier.known))
             row = None if empty else brought
@@ -152,7 +151,7 @@ def replay(
                     mine = handed.setdefault(source, {})
                     mine[column] = max(before, mine.get(column, 0))
         lasts |= _written(rule, step.change, replayed, new)
-    lost = go_on(now, unseen)
+    lost = go_on(now, standing.unseen)
     # The platform may have written before steps that follow the merge: its number went on from what these left.
     row = _again(rule, account, row, now, written, evidence)
     return Replayed(row, handed, lost & lasts.keys())

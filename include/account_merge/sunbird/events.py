@@ -235,21 +235,33 @@ def _sync(
     })  # fmt: skip
 
 
-def failed_event(
-    raw: bytes | None, *, failed_id: str, code: str, error: str, remedy: str, merge_id: uuid.UUID | str | None,
-    settings: Settings, data_error: bool | None = None,
-) -> bytes:  # fmt: skip
-    """Build the failed event: the original's keys as they are, beside them who failed and why.
+@dataclass(frozen=True)
+class FailInfo:
+    """What a failed event says of a failure.
 
-    Bytes that are no JSON object travel in `failInfo.raw` or `rawBase64`, more than `RAW_LIMIT` only as their hash.
-
+    :param failed_id: of this failure; a later one of the same merge has another.
     :param data_error: the request is at fault (`DATA_ERROR`), not the machinery (`PROCESSING_ERROR`); unknown means
         that the code decides: those of `VALIDITY` are data errors.
     """
-    at_fault = code in _ROWS if data_error is None else data_error
+
+    failed_id: str
+    code: str
+    error: str
+    remedy: str
+    merge_id: uuid.UUID | str | None
+    data_error: bool | None = None
+
+
+def failed_event(raw: bytes | None, failure: FailInfo, settings: Settings) -> bytes:
+    """Build the failed event: the original's keys as they are, beside them who failed and why.
+
+    Bytes that are no JSON object travel in `failInfo.raw` or `rawBase64`, more than `RAW_LIMIT` only as their hash.
+    """
+    at_fault = failure.code in _ROWS if failure.data_error is None else failure.data_error
     info: dict[str, Any] = {
-        "errorCode": "DATA_ERROR" if at_fault else "PROCESSING_ERROR", "error": error[:4000], "code": code,
-        "remedy": remedy[:2000], "mergeId": str(merge_id) if merge_id else None, "failedId": failed_id,
+        "errorCode": "DATA_ERROR" if at_fault else "PROCESSING_ERROR", "error": failure.error[:4000],
+        "code": failure.code, "remedy": failure.remedy[:2000],
+        "mergeId": str(failure.merge_id) if failure.merge_id else None, "failedId": failure.failed_id,
         "env": settings.env,
     }  # fmt: skip
     raw = raw or b""

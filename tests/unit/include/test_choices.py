@@ -14,9 +14,9 @@ from account_merge.errors import InvalidRequest
 from account_merge.journal.options import options_of
 from account_merge.lifecycle.requests import check_request
 from account_merge.model import Change, MergeRequest, Row, Values, Write
-from account_merge.planning.combining import merge_values
-from account_merge.planning.merge_join import plan, plan_row
-from account_merge.planning.rebuild import Step, without
+from account_merge.planning.combining import Facts, merge_values
+from account_merge.planning.merge_join import TableFacts, plan, plan_row
+from account_merge.planning.rebuild import Standing, Step, without
 from account_merge.rules import RULES, TABLES, rule_for
 from account_merge.settings import Settings
 from tests.unit.include.rules.test_tables import rows_of
@@ -29,11 +29,11 @@ ONE, TWO = uuid.UUID(int=1), uuid.UUID(int=2)
 
 def merged(rule: Any, target: Values | None, source: Values, choice: str = COMBINE, handed: Any = None) -> Change:
     row = None if target is None else Row((), dict(target))
-    return plan_row(rule, (), {"s": source}, row, "t", 1, handed or {}, {}, choice=choice)
+    return plan_row(rule, (), {"s": source}, row, "t", 1, Facts(handed or {}, choice=choice))
 
 
 def replayed(rule: Any, steps: list[Step], now: Values | None, *gone: uuid.UUID, **more: Any) -> Values | None:
-    return without(rule, steps, now, "t", lambda merge: merge not in gone, {}, lambda merge: {}, **more)
+    return without(rule, steps, now, "t", Standing(lambda merge: merge not in gone, {}, lambda merge: {}, **more))
 
 
 @each_rule
@@ -87,8 +87,8 @@ def test_beside_another_merge_a_chosen_one_is_taken_back_as_if_it_had_never_been
 def test_consent_is_no_choice_either() -> None:
     rule = rule_for("program_enrollment")
     (column,) = (c for c, strategy in rule.columns.items() if strategy.name == "consent")
-    assert merge_values(rule, {"s": {column: True}}, {column: False}, "t", {}, {}, choice=SOURCE)[0] == {column: False}
-    assert merge_values(rule, {"s": {column: True}}, {column: True}, "t", {}, {}, choice=SOURCE)[0] == {column: True}
+    assert merge_values(rule, {"s": {column: True}}, {column: False}, "t", Facts(choice=SOURCE))[0] == {column: False}
+    assert merge_values(rule, {"s": {column: True}}, {column: True}, "t", Facts(choice=SOURCE))[0] == {column: True}
 
 
 @pytest.mark.parametrize(("source", "target"), [(9, 5), (3, 5)])
@@ -110,8 +110,9 @@ def test_a_total_that_the_platform_wrote_unseen_goes_on_from_the_chosen_one(sour
 
 
 def test_what_was_handed_on_before_is_not_added_by_a_choice() -> None:
-    found, handed = merge_values(CC, {"s": {"viewcount": 7}}, {"viewcount": 9}, "t", {"s": {"viewcount": 4}}, {},
-                                 choice=SOURCE)  # fmt: skip
+    found, handed = merge_values(
+        CC, {"s": {"viewcount": 7}}, {"viewcount": 9}, "t", Facts({"s": {"viewcount": 4}}, choice=SOURCE)
+    )
     assert (found, handed) == ({"viewcount": 7}, {"s": {"viewcount": (4, 7)}})
 
 
@@ -119,7 +120,7 @@ def test_a_row_s_choice_goes_before_its_table_s() -> None:
     rows = [Row(("c", "b", name), {"status": 2}) for name in ("x", "y")]
     held = [Row(("c", "b", name), {"status": 1}) for name in ("x", "y")]
     choices = Choices({CC.table: TARGET}, {row_name(CC.table, ("c", "b", "y")): SOURCE})
-    found = list(plan(CC, "t", {"s": rows}, held, [], choose=choices.of(CC.table, str)))
+    found = list(plan(CC, "t", {"s": rows}, held, TableFacts(choose=choices.of(CC.table, str))))
     assert [(change.choice, (change.after or {})["status"]) for change, _ in found] == [(TARGET, 1), (SOURCE, 2)]
 
 

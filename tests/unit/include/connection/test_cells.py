@@ -16,6 +16,7 @@ from account_merge.connection.cells import fitted, read, write
 from account_merge.errors import NeedsAttention
 from account_merge.journal.encoding import Codec
 from account_merge.model import Change, Row, Write, put
+from account_merge.planning.combining import Facts
 from account_merge.planning.merge_join import UNREADABLE_KEY, plan_row
 from account_merge.reports.report import row_of
 from account_merge.rules import rule_for
@@ -81,7 +82,7 @@ def test_a_change_of_any_cells_is_planned_logged_and_shown(name: str, data: st.D
     rule, codec = rule_for("user_content_consumption"), Codec(schema_of(name))
 
     key = (read(TYPES["text"][0], data.draw(SCALARS["text"][1])),)
-    change = plan_row(rule, key, {"a": source}, Row(key, target, {}, 5), "b", 5, {}, {})
+    change = plan_row(rule, key, {"a": source}, Row(key, target, {}, 5), "b", 5, Facts())
     back = codec.unchange(codec.change(change))
     assert (back.key, back.sources, back.before, back.writes) == (
         change.key, change.sources, change.before, change.writes,

@@ -10,7 +10,7 @@ from account_merge.journal.cas import ERASED, Cas
 from account_merge.journal.encoding import payload, peek
 from account_merge.journal.expired import Kept, before_hash, brought_hash, given_hash, pack
 from account_merge.model import HandedOn, Values
-from account_merge.planning.merge_join import plan
+from account_merge.planning.merge_join import TableFacts, plan
 from tests.unit.include.planning.test_merge_join import CONSUMPTION, stream
 
 
@@ -88,8 +88,15 @@ def test_a_merge_adds_only_what_no_log_says_was_handed_on() -> None:
         given = [(key, "s", HandedOn({"viewcount": stream_says}))] if stream_says else []
         handed = {("s", key): {"viewcount": expired_say}}
         rows = {"s": stream(source)}
-        found = list(plan(CONSUMPTION, "t", rows, stream({key: {"viewcount": 1}}), given,
-                          handed_on=lambda account, k: handed.get((account, k), {})))  # fmt: skip
+        found = list(
+            plan(
+                CONSUMPTION,
+                "t",
+                rows,
+                stream({key: {"viewcount": 1}}),
+                TableFacts(given, handed_on=lambda account, k: handed.get((account, k), {})),
+            )
+        )
         return int((found[0][0].after or {})["viewcount"])
 
     assert views(0, 0) == 10

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from account_merge.model import Change, HandedOn, Key, Row, Values
-from account_merge.planning.combining import merge_values
-from account_merge.planning.merge_join import Shown, plan, plan_row, written_part
+from account_merge.planning.combining import Facts, merge_values
+from account_merge.planning.merge_join import Shown, TableFacts, plan, plan_row, written_part
 from account_merge.rules import RULES, rule_for
 from account_merge.rules.derivations import Evidence
 from account_merge.settings import Settings
@@ -37,7 +37,13 @@ def stream(table: Table, written: int = 0, base: int = BASE) -> list[Row]:
 
 def planned(sources: dict[str, Table], target: Table, given_totals: Any = (), **more: Any) -> list[tuple[Change, int]]:
     return list(
-        plan(CONSUMPTION, "t", {a: stream(t) for a, t in sources.items()}, stream(target), given_totals, **more)
+        plan(
+            CONSUMPTION,
+            "t",
+            {a: stream(t) for a, t in sources.items()},
+            stream(target),
+            TableFacts(given_totals, **more),
+        )
     )
 
 
@@ -77,7 +83,7 @@ def test_applied_changes_give_the_merged_rows_and_leave_the_others(one: Table, t
     after = applied(target, [change for change, _ in planned({"s1": one, "s2": two}, target)])
     for key in {*one, *two, *target}:
         sources = {a: t[key] for a, t in (("s1", one), ("s2", two)) if key in t}
-        wanted = merge_values(CONSUMPTION, sources, target.get(key), "t", {}, {})[0] if sources else target[key]
+        wanted = merge_values(CONSUMPTION, sources, target.get(key), "t", Facts())[0] if sources else target[key]
         assert after[key] == wanted
 
 
@@ -112,16 +118,16 @@ def test_a_row_of_places_exists_only_with_one() -> None:
     groups = rule_for("user_group")
     nothing = {"memberships": {"s": set()}}
     rows = {"s": [Row((), {"groupid": {"g"}}, {}, 70)]}
-    ((change, _),) = plan(groups, "t", rows, [], [], Shown(lambda key: nothing))
+    ((change, _),) = plan(groups, "t", rows, [], TableFacts(shown=Shown(lambda key: nothing)))
     assert (change.create, change.writes) == (0, {})
-    ((change, _),) = plan(groups, "t", rows, [], [], Shown(lambda key: {"memberships": {"s": {"g"}}}))
+    ((change, _),) = plan(groups, "t", rows, [], TableFacts(shown=Shown(lambda key: {"memberships": {"s": {"g"}}})))
     assert (change.create, change.writes["groupid"].value) == (70, {"g"})
 
 
 def test_a_value_that_does_not_move_as_it_is_says_why() -> None:
     program = rule_for("program_enrollment")
     rows = {"s": [Row(("p",), {"pii_consent_required": True, "user_type": "teacher"}, {}, 70)]}
-    ((change, _),) = plan(program, "t", rows, [], [])
+    ((change, _),) = plan(program, "t", rows, [], TableFacts())
     assert change.writes["pii_consent_required"].value is False
     assert "never switched on" in change.why["pii_consent_required"]
     assert "moves whole" in change.why["user_type"]
@@ -130,7 +136,7 @@ def test_a_value_that_does_not_move_as_it_is_says_why() -> None:
 def test_the_base_is_the_lowest_clock_of_the_rows_at_hand() -> None:
     key = ("a", "1", "x")
     rows = {"s1": [Row(key, {"status": 2}, {}, 70)], "s2": [Row(key, {"status": 1}, {}, 90)]}
-    ((change, base),) = plan(CONSUMPTION, "t", rows, [Row(key, {"status": 0}, {"status": 5}, 80)], [])
+    ((change, base),) = plan(CONSUMPTION, "t", rows, [Row(key, {"status": 0}, {"status": 5}, 80)], TableFacts())
     assert base == 70
     assert change.writes["status"].timestamp == 70
 
@@ -138,14 +144,14 @@ def test_the_base_is_the_lowest_clock_of_the_rows_at_hand() -> None:
 @pytest.mark.parametrize(("written", "timestamp"), [(0, 100), (99, 100), (100, 101), (5000, 5001)])
 def test_a_write_always_wins_over_the_cell_that_was_read(written: int, timestamp: int) -> None:
     row = Row(("a", "1", "x"), {"status": 1}, {"status": written}, 100)
-    change = plan_row(CONSUMPTION, row.key, {"s": {"status": 2}}, row, "t", 100, {}, {})
+    change = plan_row(CONSUMPTION, row.key, {"s": {"status": 2}}, row, "t", 100, Facts())
     assert change.writes["status"].timestamp == timestamp
 
 
 def test_only_cells_that_differ_are_written_and_say_why() -> None:
     row = Row(("a", "1", "x"), {"status": 2, "viewcount": 1, "progress": 9}, {}, 100)
     source = {"status": 1, "viewcount": 2, "progress": 9}
-    change = plan_row(CONSUMPTION, row.key, {"s": source}, row, "t", 100, {}, {}, ("a note",))
+    change = plan_row(CONSUMPTION, row.key, {"s": source}, row, "t", 100, Facts(notes=("a note",)))
     assert {c: w.value for c, w in change.writes.items()} == {"viewcount": 3}
     assert change.why == {"viewcount": CONSUMPTION.strategy("viewcount").why}
     assert change.notes == ("a note",)
@@ -153,7 +159,7 @@ def test_only_cells_that_differ_are_written_and_say_why() -> None:
 
 def test_of_a_map_only_the_keys_that_differ_are_written() -> None:
     row = Row(("c", "1"), {"contentstatus": {"a": 2, "b": 1}}, {}, 100)
-    change = plan_row(ENROLMENTS, row.key, {"s": {"contentstatus": {"b": 2, "a": 1, "c": 0}}}, row, "t", 100, {}, {})
+    change = plan_row(ENROLMENTS, row.key, {"s": {"contentstatus": {"b": 2, "a": 1, "c": 0}}}, row, "t", 100, Facts())
     assert change.writes["contentstatus"].value == {"b": 2, "c": 0}
 
 
@@ -225,8 +231,7 @@ def test_each_case_of_one_event_is_planned_right(case: dict[str, Any], table: st
         event.target,
         {source: stream(held.get(source, {})) for source in event.sources},
         stream(held.get(event.target, {})),
-        [],
-        Shown(lambda key: finished(case, rule.place(key))),
+        TableFacts(shown=Shown(lambda key: finished(case, rule.place(key)))),
     )
     after = applied(held.get(event.target, {}), [change for change, _ in changes])
     free = {f["column"] for f in (*case["free_columns"], *CASES["always_free"]) if f["table"] == table}

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from account_merge.model import Row, Values
-from account_merge.planning.combining import merge_values
+from account_merge.planning.combining import Facts, merge_values
 from account_merge.planning.merge_join import plan_row
 from account_merge.planning.news import Earlier
-from account_merge.planning.rebuild import Step, without
+from account_merge.planning.rebuild import Standing, Step, without
 from account_merge.rules import RULES, TABLES, rule_for
 from tests.unit.include.rules.test_tables import rows_of
 
@@ -27,7 +27,7 @@ def again(rule: Any, base: Values, now: Values, target: Values | None, given_bef
     held = None if target is None else Row((), target)
     totals = {c: v for c, v in base.items() if rule.strategy(c).ledger}
     return plan_row(
-        rule, (), {"s": now}, held, "t", 1, given_before or {"s": totals}, {}, earlier=Earlier({"s": base})
+        rule, (), {"s": now}, held, "t", 1, Facts(given_before or {"s": totals}, earlier=Earlier({"s": base}))
     ).after
 
 
@@ -51,9 +51,9 @@ def test_where_nobody_decided_otherwise_it_is_the_merge_of_the_whole_row(rule: A
         grown = {
             c: max(v, base[c]) if rule.strategy(c).ledger and c in base else v for c, v in {**base, **more}.items()
         }
-        first, handed = merge_values(rule, {"s": base}, target, "t", {}, {})
+        first, handed = merge_values(rule, {"s": base}, target, "t", Facts())
         totals = {"s": {c: after for c, (_, after) in handed.get("s", {}).items()}}
-        whole, _ = merge_values(rule, {"s": grown}, first, "t", totals, {})
+        whole, _ = merge_values(rule, {"s": grown}, first, "t", Facts(totals))
         found = again(rule, base, grown, first, totals)
         assert {k: _plain(v) for k, v in (found or {}).items()} == {k: _plain(v) for k, v in whole.items()}
 
@@ -70,14 +70,17 @@ def test_a_replay_of_both_merges_is_what_they_left_and_of_neither_what_was_befor
     @given(rows_of(rule), rows_of(rule), st.none() | rows_of(rule))
     def check(base: Values, now: Values, target: Values | None) -> None:
         held = None if target is None else Row((), target)
-        one = plan_row(rule, (), {"s": base}, held, "t", 1, {}, {})
+        one = plan_row(rule, (), {"s": base}, held, "t", 1, Facts())
         totals = {"s": {c: after for c, (_, after) in one.given.get("s", {}).items()}}
         left = None if one.after is None else Row((), one.after)
-        two = plan_row(rule, (), {"s": now}, left, "t", 1, totals, {}, earlier=Earlier({"s": base}))
+        two = plan_row(rule, (), {"s": now}, left, "t", 1, Facts(totals, earlier=Earlier({"s": base})))
         steps = [Step("one", one), Step("two", two)]
-        assert without(rule, steps, two.after, "t", lambda merge: True, {}, lambda merge: {}) == two.after
-        assert without(rule, steps, two.after, "t", lambda merge: merge == "one", {}, lambda merge: {}) == one.after
-        assert without(rule, steps, two.after, "t", lambda merge: False, {}, lambda merge: {}) == target
+        assert without(rule, steps, two.after, "t", Standing(lambda merge: True, {}, lambda merge: {})) == two.after
+        assert (
+            without(rule, steps, two.after, "t", Standing(lambda merge: merge == "one", {}, lambda merge: {}))
+            == one.after
+        )
+        assert without(rule, steps, two.after, "t", Standing(lambda merge: False, {}, lambda merge: {})) == target
 
     check()
 
@@ -133,7 +136,7 @@ def test_a_row_that_was_removed_is_not_made_again(rule: Any) -> None:
     @given(rows_of(rule))
     def check(source: Values) -> None:
         totals = {"s": {c: v for c, v in source.items() if rule.strategy(c).ledger}}
-        change = plan_row(rule, (), {"s": source}, None, "t", 1, totals, {}, earlier=Earlier({"s": source}))
+        change = plan_row(rule, (), {"s": source}, None, "t", 1, Facts(totals, earlier=Earlier({"s": source})))
         assert (change.create, change.writes, change.after) == (0, {}, None)
         assert "removed at the target" in change.why[""]
 
@@ -142,9 +145,14 @@ def test_a_row_that_was_removed_is_not_made_again(rule: Any) -> None:
 
 def test_of_a_removed_row_only_what_is_new_comes() -> None:
     change = plan_row(
-        CC, (), {"s": {"viewcount": 6, "status": 2}}, None, "t", 1, {"s": {"viewcount": 4}}, {},
-        earlier=Earlier({"s": {"viewcount": 4, "status": 2}}),
-    )  # fmt: skip
+        CC,
+        (),
+        {"s": {"viewcount": 6, "status": 2}},
+        None,
+        "t",
+        1,
+        Facts({"s": {"viewcount": 4}}, earlier=Earlier({"s": {"viewcount": 4, "status": 2}})),
+    )
     assert change.after == {"viewcount": 2}
     assert change.given == {"s": {"viewcount": (4, 6)}}
 
@@ -152,16 +160,17 @@ def test_of_a_removed_row_only_what_is_new_comes() -> None:
 def test_a_source_that_no_merge_knew_comes_whole_beside_one_that_is_known() -> None:
     sources = {"s": {"active": True, "progress": 1}, "u": {"active": True, "progress": 2}}
     held = Row((), {"active": False, "progress": 1})
-    change = plan_row(ENR, (), sources, held, "t", 1, {}, {}, earlier=Earlier({"s": sources["s"]}))
+    change = plan_row(ENR, (), sources, held, "t", 1, Facts(earlier=Earlier({"s": sources["s"]})))
     assert change.after == {"active": True, "progress": 2}
-    alone = plan_row(ENR, (), sources, held, "t", 1, {}, {}, earlier=Earlier(sources))
+    alone = plan_row(ENR, (), sources, held, "t", 1, Facts(earlier=Earlier(sources)))
     assert alone.after == held.values
 
 
 def test_a_fold_decides_as_the_change_that_it_mends_did() -> None:
     base, now = {"active": True, "progress": 1}, {"active": True, "progress": 4}
-    change = plan_row(ENR, (), {"s": now}, Row((), {"active": False, "progress": 1}), "t", 1, {}, {},
-                      earlier=Earlier({"s": base}))  # fmt: skip
+    change = plan_row(
+        ENR, (), {"s": now}, Row((), {"active": False, "progress": 1}), "t", 1, Facts(earlier=Earlier({"s": base}))
+    )
     assert Earlier.of(ENR, change) == Earlier({"s": base})
     seeded = replace(change, seeded={"s": True})
     assert Earlier.of(ENR, seeded).stays == {"s": frozenset({"active"})}

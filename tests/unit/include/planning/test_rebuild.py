@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from account_merge.model import Change, Row, Values
+from account_merge.planning.combining import Facts
 from account_merge.planning.merge_join import plan_row
-from account_merge.planning.rebuild import Step, change_to, without
+from account_merge.planning.rebuild import Standing, Step, change_to, without
 from account_merge.rules import RULES, TABLES, rule_for
 from tests.unit.include.rules.test_tables import rows_of
 
@@ -26,11 +27,11 @@ ONE, TWO = uuid.UUID(int=1), uuid.UUID(int=2)
 def merged(rule: Any, target: Values | None, sources: dict[str, Values], handed: Any = None) -> Change:
     """The change of one merge of these rows."""
     row = None if target is None else Row((), dict(target))
-    return plan_row(rule, (), sources, row, "t", 1, handed or {}, {})
+    return plan_row(rule, (), sources, row, "t", 1, Facts(handed or {}))
 
 
 def rewound(rule: Any, steps: list[Step], now: Values | None, *gone: uuid.UUID, **more: Any) -> Values | None:
-    return without(rule, steps, now, "t", lambda merge: merge not in gone, {}, lambda merge: {}, **more)
+    return without(rule, steps, now, "t", Standing(lambda merge: merge not in gone, {}, lambda merge: {}, **more))
 
 
 def undone(change: Change, now: Values | None, to: Values | None) -> Step:

@@ -12,10 +12,10 @@ from account_merge.errors import InvalidRequest
 from account_merge.journal.options import options_of
 from account_merge.lifecycle.requests import request_of
 from account_merge.model import Row
-from account_merge.planning.combining import merge_values
-from account_merge.planning.merge_join import plan, plan_row
+from account_merge.planning.combining import Facts, merge_values
+from account_merge.planning.merge_join import TableFacts, plan, plan_row
 from account_merge.planning.news import Earlier
-from account_merge.planning.rebuild import Step, without
+from account_merge.planning.rebuild import Standing, Step, without
 from account_merge.planning.seeding import Seeding
 from account_merge.rules import rule_for
 from account_merge.rules.derivations import Side, scores_of_attempts, union_count
@@ -33,8 +33,8 @@ SEEDED = Earlier(seeded={"s": True})
 @given(COUNTS, COUNTS, st.dictionaries(st.sampled_from(["viewcount", "completedcount"]), st.integers(0, 9)))
 def test_a_total_that_both_have_stays_and_everything_else_is_as_ever(source, target, ledger):
     """What a ledger knows is counted by it: what the source has beyond that came after the retired job."""
-    found, handed = merge_values(LESSONS, {"s": source}, target, "t", {"s": ledger}, {}, SEEDED)
-    plain, _ = merge_values(LESSONS, {"s": source}, target, "t", {"s": ledger}, {})
+    found, handed = merge_values(LESSONS, {"s": source}, target, "t", Facts({"s": ledger}, earlier=SEEDED))
+    plain, _ = merge_values(LESSONS, {"s": source}, target, "t", Facts({"s": ledger}))
     for column in ("viewcount", "completedcount"):
         stays = column in target and column not in ledger
         assert found.get(column) == (target[column] if stays else plain.get(column))
@@ -47,11 +47,11 @@ def test_a_total_that_both_have_stays_and_everything_else_is_as_ever(source, tar
 
 @given(COUNTS, COUNTS)
 def test_what_comes_later_moves_by_its_difference(source, target):
-    once, handed = merge_values(LESSONS, {"s": source}, target, "t", {}, {}, SEEDED)
+    once, handed = merge_values(LESSONS, {"s": source}, target, "t", Facts(earlier=SEEDED))
     given_then = {"s": {column: after for column, (_, after) in handed.get("s", {}).items()}}
-    assert merge_values(LESSONS, {"s": source}, once, "t", given_then, {})[0] == once
+    assert merge_values(LESSONS, {"s": source}, once, "t", Facts(given_then))[0] == once
     later = {column: value + 3 for column, value in source.items()}
-    more, _ = merge_values(LESSONS, {"s": later}, once, "t", given_then, {})
+    more, _ = merge_values(LESSONS, {"s": later}, once, "t", Facts(given_then))
     for column in {"viewcount", "completedcount"} & set(source):
         assert more[column] == once[column] + 3
 
@@ -59,27 +59,27 @@ def test_what_comes_later_moves_by_its_difference(source, target):
 @given(COUNTS, st.one_of(st.none(), COUNTS))
 def test_undo_and_redo_of_a_seeded_merge_are_exact(source, target):
     row = None if target is None else Row(KEY, target, dict.fromkeys(target, 5), 100)
-    change = plan_row(LESSONS, KEY, {"s": source}, row, "t", 100, {}, {}, earlier=SEEDED)
+    change = plan_row(LESSONS, KEY, {"s": source}, row, "t", 100, Facts(earlier=SEEDED))
     steps = [Step("m", change)]
-    assert without(LESSONS, steps, change.after, "t", lambda m: False, {}, lambda m: {}) == target
-    assert without(LESSONS, steps, change.after, "t", lambda m: True, {}, lambda m: {}) == change.after
+    assert without(LESSONS, steps, change.after, "t", Standing(lambda m: False, {}, lambda m: {})) == target
+    assert without(LESSONS, steps, change.after, "t", Standing(lambda m: True, {}, lambda m: {})) == change.after
 
 
 def test_a_row_that_only_the_source_has_moves_whole():
-    found, handed = merge_values(LESSONS, {"s": {"viewcount": 4}}, None, "t", {}, {}, SEEDED)
+    found, handed = merge_values(LESSONS, {"s": {"viewcount": 4}}, None, "t", Facts(earlier=SEEDED))
     assert (found, handed) == ({"viewcount": 4}, {"s": {"viewcount": (0, 4)}})
 
 
 @pytest.mark.parametrize(("written", "since", "active"), [(10, 20, True), (30, 20, False), (10, 0, False)])
 def test_a_switch_that_was_turned_after_the_merge_stays(written, since, active):
     target = Row(("c", "b"), {"active": False}, {"active": written}, 100)
-    args = (ENROLMENTS, ("c", "b"), {"s": {"active": True}}, target, "t", 100, {}, {})
+    args = (ENROLMENTS, ("c", "b"), {"s": {"active": True}}, target, "t", 100)
     seeding = Seeding({"s": since})
-    change = plan_row(*args, earlier=Earlier({}, seeding.seeded, seeding.stays(ENROLMENTS, target)))
+    change = plan_row(*args, Facts(earlier=Earlier({}, seeding.seeded, seeding.stays(ENROLMENTS, target))))
     assert change.after == {"active": active}
-    assert plan_row(*args).after == {"active": True}
+    assert plan_row(*args, Facts()).after == {"active": True}
     steps = [Step("m", change)]
-    assert without(ENROLMENTS, steps, change.after, "t", lambda m: True, {}, lambda m: {}) == change.after
+    assert without(ENROLMENTS, steps, change.after, "t", Standing(lambda m: True, {}, lambda m: {})) == change.after
 
 
 @pytest.mark.parametrize(("value", "held", "written", "since", "words"), [
@@ -88,7 +88,7 @@ def test_a_switch_that_was_turned_after_the_merge_stays(written, since, active):
 ])  # fmt: skip
 def test_both_readings_are_named_where_the_data_leaves_them_open(value, held, written, since, words):
     source, target = Row(KEY, {"viewcount": value}, {"viewcount": written}, 100), Row(KEY, {"viewcount": held}, {}, 100)
-    ((change, _),) = plan(LESSONS, "t", {"s": [source]}, [target], [], seeding=Seeding({"s": since}))
+    ((change, _),) = plan(LESSONS, "t", {"s": [source]}, [target], TableFacts(seeding=Seeding({"s": since})))
     assert change.writes == {}
     assert len(change.notes) == bool(words)
     assert not words or (words in change.notes[0] and f"up to {value} of source account s" in change.notes[0])

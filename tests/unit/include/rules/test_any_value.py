@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from account_merge.model import Row, Values
-from account_merge.planning.combining import merge_values
+from account_merge.planning.combining import Facts, merge_values
 from account_merge.planning.merge_join import plan_row
-from account_merge.planning.rebuild import Step, without
+from account_merge.planning.rebuild import Standing, Step, without
 from account_merge.rules import RULES, TABLES, TableRule
 from account_merge.rules.comparing import number, size, time
 from account_merge.rules.moments import believable, instant
@@ -143,15 +143,17 @@ EVIDENCE = st.fixed_dictionaries(
 def test_any_rows_merge_again_undo_and_are_spoken_of(rule: TableRule, data: st.DataObject) -> None:
     sources = {name: data.draw(rows_of_anything(rule)) for name in data.draw(st.sampled_from([["s1"], ["s1", "s2"]]))}
     target, evidence = data.draw(st.none() | rows_of_anything(rule)), data.draw(EVIDENCE)
-    once, handed = merge_values(rule, sources, target, "t", {}, evidence)
+    once, handed = merge_values(rule, sources, target, "t", Facts({}, evidence))
     turned = dict(reversed(sources.items()))
-    assert canonical_row(merge_values(rule, turned, target, "t", {}, evidence)[0]) == canonical_row(once)
-    twice, _ = merge_values(rule, sources, once, "t", totals(handed), evidence)
+    assert canonical_row(merge_values(rule, turned, target, "t", Facts({}, evidence))[0]) == canonical_row(once)
+    twice, _ = merge_values(rule, sources, once, "t", Facts(totals(handed), evidence))
     assert canonical_row(twice) == canonical_row(once)
     row = None if target is None else Row((), target)
-    change = plan_row(rule, ("k",) * len(rule.key), sources, row, "t", 1, {}, evidence)
+    change = plan_row(rule, ("k",) * len(rule.key), sources, row, "t", 1, Facts({}, evidence))
     assert all(words for words in change.notes)
-    back = without(rule, [Step(uuid.uuid4(), change)], change.after, "t", lambda merge: False, {}, lambda merge: {})
+    back = without(
+        rule, [Step(uuid.uuid4(), change)], change.after, "t", Standing(lambda merge: False, {}, lambda merge: {})
+    )
     assert canonical_row(back) == canonical_row(target)
 
 

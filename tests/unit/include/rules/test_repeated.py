@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from account_merge.model import Change, Row, Values
-from account_merge.planning.combining import merge_values
+from account_merge.planning.combining import Facts, merge_values
 from account_merge.planning.merge_join import plan_row
 from account_merge.rules import TableRule
 from tests.unit.include.rules.test_tables import EVIDENCE, each_rule, rows_of, totals
@@ -41,10 +41,10 @@ def test_applying_n_times_equals_once(rule: TableRule, data: st.DataObject) -> N
     for again in data.draw(st.lists(st.booleans(), min_size=1, max_size=4)):
         if not again or not changes:
             held = None if row is None else Row(key, row, dict.fromkeys(row, 7))
-            changes.append(plan_row(rule, key, sources, held, "t", 5, already, evidence))
+            changes.append(plan_row(rule, key, sources, held, "t", 5, Facts(already, evidence)))
             already = totals(changes[-1].given)
         row = put_in(row, data.draw(st.sampled_from(changes)))
-    once, handed = merge_values(rule, sources, target, "t", {}, evidence)
+    once, handed = merge_values(rule, sources, target, "t", Facts({}, evidence))
     assert row == once
     assert already == totals(handed)
     assert not any(change.writes or change.create for change in changes[1:])
@@ -75,7 +75,7 @@ def test_merges_that_come_again_in_any_order_end_as_when_each_is_done_once(
     def in_turn(names: list[str]) -> Values | None:
         row, already, evidence = target, dict[str, dict[str, int]](), shown
         for name in names:
-            row, handed = merge_values(rule, {name: rows[name]}, row, "t", already, evidence)
+            row, handed = merge_values(rule, {name: rows[name]}, row, "t", Facts(already, evidence))
             already, evidence = already | totals(handed), after_merge(evidence, name)
         return row
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from account_merge.model import Row, Values
-from account_merge.planning.combining import merge_values
+from account_merge.planning.combining import Facts, merge_values
 from account_merge.planning.merge_join import plan_row
-from account_merge.planning.rebuild import Step, without
+from account_merge.planning.rebuild import Standing, Step, without
 from account_merge.rules import RULES, TABLES, Example, Place, TableRule, rule_for, rules_hash, tables
 from account_merge.rules.derivations import (
     Evidence,
@@ -40,7 +40,7 @@ each_rule = pytest.mark.parametrize("rule", RULES, ids=TABLES)
 @pytest.mark.parametrize(("rule", "example"), EXAMPLES, ids=[f"{r.table}-{n}" for n, (r, _) in enumerate(EXAMPLES)])
 def test_each_example_of_the_rules_holds(rule: TableRule, example: Example) -> None:
     target = None if example.target is None else dict(example.target)
-    merged, _ = merge_values(rule, {"s": dict(example.source)}, target, "t", {}, {})
+    merged, _ = merge_values(rule, {"s": dict(example.source)}, target, "t", Facts())
     assert merged == dict(example.merged)
 
 
@@ -86,8 +86,8 @@ def test_each_rule_s_table_is_known_from_a_ddl() -> None:
 def test_a_column_that_nobody_knows_keeps_the_target_s_value_and_fills_a_gap() -> None:
     for rule in RULES:
         assert rule.strategy("invented").name == "keep_target_fill_gaps"
-    assert merge_values(RULES[0], {"s": {"invented": 1}}, {"invented": 2}, "t", {}, {})[0] == {"invented": 2}
-    assert merge_values(RULES[0], {"s": {"invented": 1}}, {}, "t", {}, {})[0] == {"invented": 1}
+    assert merge_values(RULES[0], {"s": {"invented": 1}}, {"invented": 2}, "t", Facts())[0] == {"invented": 2}
+    assert merge_values(RULES[0], {"s": {"invented": 1}}, {}, "t", Facts())[0] == {"invented": 1}
 
 
 # --- any two rows -------------------------------------------------------------------------------------------------
@@ -175,9 +175,9 @@ def totals(handed: Mapping[str, Mapping[str, tuple[int, int]]]) -> dict[str, dic
 def test_merging_a_row_again_changes_nothing(rule: TableRule, data: st.DataObject) -> None:
     sources = {name: data.draw(rows_of(rule)) for name in data.draw(st.sampled_from([["s1"], ["s1", "s2"]]))}
     target, evidence = data.draw(st.none() | rows_of(rule)), data.draw(EVIDENCE)
-    once, handed = merge_values(rule, sources, target, "t", {}, evidence)
+    once, handed = merge_values(rule, sources, target, "t", Facts({}, evidence))
     given_then = totals(handed)
-    twice, again = merge_values(rule, sources, once, "t", given_then, evidence)
+    twice, again = merge_values(rule, sources, once, "t", Facts(given_then, evidence))
     assert twice == once
     assert totals(again) == given_then
 
@@ -188,11 +188,11 @@ def test_merging_a_row_again_changes_nothing(rule: TableRule, data: st.DataObjec
 def test_the_order_of_several_sources_is_free(rule: TableRule, data: st.DataObject) -> None:
     one, two, target = (data.draw(rows_of(rule)) for _ in range(3))
     evidence = data.draw(EVIDENCE)
-    forward = merge_values(rule, {"s1": one, "s2": two}, target, "t", {}, evidence)
-    assert merge_values(rule, {"s2": two, "s1": one}, target, "t", {}, evidence) == forward
+    forward = merge_values(rule, {"s1": one, "s2": two}, target, "t", Facts({}, evidence))
+    assert merge_values(rule, {"s2": two, "s1": one}, target, "t", Facts({}, evidence)) == forward
     # Names of accounts decide only what neither order nor content does.
-    renamed = merge_values(rule, {"s1": two, "s2": one}, target, "t", {}, {})[0]
-    plain = merge_values(rule, {"s1": one, "s2": two}, target, "t", {}, {})[0]
+    renamed = merge_values(rule, {"s1": two, "s2": one}, target, "t", Facts())[0]
+    plain = merge_values(rule, {"s1": one, "s2": two}, target, "t", Facts())[0]
     for column in {*renamed, *plain}:
         if rule.strategy(column).commutative:
             assert renamed.get(column) == plain.get(column), column
@@ -203,7 +203,7 @@ def test_the_order_of_several_sources_is_free(rule: TableRule, data: st.DataObje
 @given(data=st.data())
 def test_nothing_earned_is_lost(rule: TableRule, data: st.DataObject) -> None:
     sides = [data.draw(rows_of(rule)) for _ in range(3)]
-    merged, _ = merge_values(rule, {"s1": sides[0], "s2": sides[1]}, sides[2], "t", {}, data.draw(EVIDENCE))
+    merged, _ = merge_values(rule, {"s1": sides[0], "s2": sides[1]}, sides[2], "t", Facts({}, data.draw(EVIDENCE)))
     everything = {column for side in sides for column in side}
     emptied = {"lastreadcontentid", "lastreadcontentstatus", "lrc_progressdetails"}  # they come from one row together
     assert everything - set(merged) <= {c for c in everything if rule.strategy(c).gap(1) is None} | emptied
@@ -232,7 +232,7 @@ def test_nothing_earned_is_lost(rule: TableRule, data: st.DataObject) -> None:
 @given(data=st.data())
 def test_a_row_that_only_the_source_has_moves_whole(rule: TableRule, data: st.DataObject) -> None:
     row = data.draw(rows_of(rule))
-    merged, _ = merge_values(rule, {"s1": row}, None, "t", {}, {})
+    merged, _ = merge_values(rule, {"s1": row}, None, "t", Facts())
     derived = {column for d in rule.derive for column in d.columns}
     assert set(merged) == set(row)
     derived |= {"pii_consent_required"}  # never switched on
@@ -258,7 +258,7 @@ def test_a_total_adds_only_what_was_not_given_yet(
 ) -> None:
     before = {} if target is None else {"viewcount": target}
     ledger = {} if already is None else {"s": {"viewcount": already}}
-    merged, found = merge_values(CONSUMPTION, {"s": {"viewcount": source}}, before, "t", ledger, {})
+    merged, found = merge_values(CONSUMPTION, {"s": {"viewcount": source}}, before, "t", Facts(ledger))
     assert merged["viewcount"] == after
     assert found["s"]["viewcount"] == handed
 
@@ -314,11 +314,11 @@ def test_an_unknown_column_comes_with_the_row_that_gave_what_the_rule_knows() ->
         rule, companion = rule_for(table), "lastreadcontentid"
         source = {lead: DAYS[5], companion: "late", "new_column": "its own", "other": 1}
         target = {lead: DAYS[1], companion: "early", "new_column": "stale", "third": 2}
-        found = merge_values(rule, {"s": source}, target, "t", {}, {})[0]
+        found = merge_values(rule, {"s": source}, target, "t", Facts())[0]
         assert found == {**source, "third": 2}
-        back = merge_values(rule, {"s": target}, source, "t", {}, {})[0]
+        back = merge_values(rule, {"s": target}, source, "t", Facts())[0]
         assert back == {**source, "third": 2}
-        why = plan_row(rule, ("k",) * len(rule.key), {"s": source}, Row((), target), "t", 1, {}, {}).why
+        why = plan_row(rule, ("k",) * len(rule.key), {"s": source}, Row((), target), "t", 1, Facts()).why
         assert why["new_column"].startswith("no rule knows this column: it comes with the greatest")
         assert why["other"].startswith("no rule knows this column")
 
@@ -327,10 +327,12 @@ def test_what_the_leading_row_lacks_is_emptied_at_the_target_and_comes_back_by_t
     rule = rule_for("user_enrolments")
     source = {"lastcontentaccesstime": DAYS[5], "lastreadcontentid": "late"}
     target = {"lastcontentaccesstime": DAYS[1], "lastreadcontentid": "early", "lrc_progressdetails": "of early"}
-    change = plan_row(rule, ("c", "b"), {"s": source}, Row((), target), "t", 1, {}, {})
+    change = plan_row(rule, ("c", "b"), {"s": source}, Row((), target), "t", 1, Facts())
     assert change.writes["lrc_progressdetails"].value is None
     assert change.after == source
-    undone = without(rule, [Step(uuid.uuid4(), change)], change.after, "t", lambda merge: False, {}, lambda merge: {})
+    undone = without(
+        rule, [Step(uuid.uuid4(), change)], change.after, "t", Standing(lambda merge: False, {}, lambda merge: {})
+    )
     assert undone == target
 
 
@@ -464,27 +466,29 @@ def test_an_active_membership_stands_with_its_own_role(
     source: tuple[str, str], target: tuple[str | None, str], merged: tuple[str | None, str]
 ) -> None:
     rows = [{c: v for c, v in zip(("role", "status"), row, strict=True) if v} for row in (source, target)]
-    found, _ = merge_values(MEMBER, {"s": rows[0]}, rows[1], "t", {}, {})
+    found, _ = merge_values(MEMBER, {"s": rows[0]}, rows[1], "t", Facts())
     assert (found.get("role"), found["status"]) == merged
 
 
 def test_who_removed_somebody_goes_with_the_membership_that_stands() -> None:
     ended = {"status": "inactive", "removedby": "r", "removedon": DAYS[2]}
     active = {"status": "active"}
-    assert merge_values(MEMBER, {"s": ended}, active, "t", {}, {})[0] == active
-    assert merge_values(MEMBER, {"s": active}, ended, "t", {}, {})[0] == active  # nobody removed the one that stands
-    assert merge_values(MEMBER, {"s": ended, "s2": active}, None, "t", {}, {})[0] == active
+    assert merge_values(MEMBER, {"s": ended}, active, "t", Facts())[0] == active
+    assert merge_values(MEMBER, {"s": active}, ended, "t", Facts())[0] == active  # nobody removed the one that stands
+    assert merge_values(MEMBER, {"s": ended, "s2": active}, None, "t", Facts())[0] == active
     later = {"status": "inactive", "removedby": "x", "removedon": DAYS[5]}
-    assert merge_values(MEMBER, {"s": later}, ended, "t", {}, {})[0] == later
-    assert merge_values(MEMBER, {"s": ended}, later, "t", {}, {})[0] == later
+    assert merge_values(MEMBER, {"s": later}, ended, "t", Facts())[0] == later
+    assert merge_values(MEMBER, {"s": ended}, later, "t", Facts())[0] == later
 
 
 def test_the_groups_of_an_account_are_those_with_an_active_membership() -> None:
     evidence = {"memberships": {"s": {"g1", "g4"}, "t": {"g2"}}}
-    found, _ = merge_values(GROUPS, {"s": {"groupid": {"g1", "g3"}}}, {"groupid": {"g2", "g5"}}, "t", {}, evidence)
+    found, _ = merge_values(
+        GROUPS, {"s": {"groupid": {"g1", "g3"}}}, {"groupid": {"g2", "g5"}}, "t", Facts({}, evidence)
+    )
     assert found == {"groupid": {"g1", "g2", "g4", "g5"}}
     kept = evidence | {"kept": {"places": frozenset({("g1",)})}}
-    found, _ = merge_values(GROUPS, {"s": {"groupid": {"g1", "g4"}}}, {"groupid": {"g2"}}, "t", {}, kept)
+    found, _ = merge_values(GROUPS, {"s": {"groupid": {"g1", "g4"}}}, {"groupid": {"g2"}}, "t", Facts({}, kept))
     assert found == {"groupid": {"g2", "g4"}}
 
 
@@ -493,7 +497,7 @@ def test_the_groups_of_an_account_are_those_with_an_active_membership() -> None:
 @pytest.mark.parametrize("exists", [True, False])
 def test_consent_is_never_switched_on(source: bool | None, target: bool | None, exists: bool) -> None:
     rows = [{} if value is None else {"pii_consent_required": value} for value in (source, target)]
-    found, _ = merge_values(PROGRAM, {"s": rows[0]}, rows[1] if exists else None, "t", {}, {})
+    found, _ = merge_values(PROGRAM, {"s": rows[0]}, rows[1] if exists else None, "t", Facts())
     assert bool(found.get("pii_consent_required")) == bool(exists and target)
 
 

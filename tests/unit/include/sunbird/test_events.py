@@ -18,6 +18,7 @@ from account_merge.sunbird.events import (
     ACCEPTED,
     RAW_LIMIT,
     VALIDITY,
+    FailInfo,
     MergeEvent,
     Position,
     Validity,
@@ -39,8 +40,7 @@ def event(**edata: Any) -> bytes:
 
 
 def failed(raw: bytes | None, code: str = "STORE_AWAY", **more: Any) -> dict[str, Any]:
-    made = failed_event(raw, failed_id="id-1", code=code, error="what happened", remedy="what to do", merge_id=MERGE,
-                        settings=SETTINGS, **more)  # fmt: skip
+    made = failed_event(raw, FailInfo("id-1", code, "what happened", "what to do", MERGE, **more), SETTINGS)
     assert len(made) < 900_000
     return dict(json.loads(made))
 
