@@ -29,7 +29,7 @@ INSERT = "(userid, courseid, batchid, contentid, status, progress, viewcount) VA
 
 
 def fill(session: Any, statement: Any, user: str, rows: int) -> None:
-    """Puts `rows` lessons of one account."""
+    """Put `rows` lessons of one account."""
     values = ((user, f"c{n // 50:06d}", "b", f"l{n:07d}", 2, 100, 3) for n in range(rows))
     execute_concurrent_with_args(session, statement, values, concurrency=64, results_generator=False)
 

@@ -56,7 +56,7 @@ def changes(rows: int) -> Iterator[Change]:
 
 
 def merged(service: Service, rows: int) -> uuid.UUID:
-    """A completed merge with so many rows in its log."""
+    """Return a completed merge with so many rows in its log."""
     merge_id = service.opening.open_merge(
         MergeRequest((f"source-{rows}",), f"target-{rows}", tables=(TABLE,), origin="ui")
     )
@@ -104,7 +104,7 @@ def measure(client: httpx.Client, merge_id: uuid.UUID) -> dict[str, float]:
 
 
 def main(sizes: list[int]) -> None:
-    """Prints a line for each thing a person does: milliseconds by size, and the ratio of the last to the first."""
+    """Print a line for each thing a person does: milliseconds by size, and the ratio of the last to the first."""
     name = f"bench_{uuid.uuid4().hex[:8]}"
     own = dict(os.environ) | {
         "ACCOUNT_MERGE_COURSES_KEYSPACE": name,

@@ -42,7 +42,7 @@ from account_merge_airflow.runs import go_on, merge_id_of, open_or_confirm, requ
 def account_merge() -> None:
     @task(task_display_name="Admit the merge", execution_timeout=timedelta(minutes=10))
     def admit() -> dict[str, Any]:
-        """Opens the merge when a person asked for it, takes the leases of all its accounts or of none."""
+        """Open the merge when a person asked for it, takes the leases of all its accounts or of none."""
         context = get_current_context()
         if request_of(context).dry_run:
             return {"merge_id": None, "state": "preview", "note": "dry_run: nothing is opened.", "proceed": True}
@@ -59,7 +59,7 @@ def account_merge() -> None:
 
     @task(task_display_name="Publish sync events", execution_timeout=timedelta(minutes=30))
     def publish_sync_events() -> dict[str, Any]:
-        """Publishes one sync event per enrolment, delivery checked, and completes the merge."""
+        """Publish one sync event per enrolment, delivery checked, and completes the merge."""
         context = get_current_context()
         if request_of(context).dry_run:
             return {"merge_id": None, "sent": 0, "state": "preview", "note": "dry_run: nothing is published."}

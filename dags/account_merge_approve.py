@@ -49,7 +49,7 @@ def account_merge_approve() -> None:
 
     @task(task_display_name="Decide", execution_timeout=timedelta(hours=6))
     def decide() -> dict[str, Any]:
-        """Does what was answered: approve, reject, or expire when nobody answered; the poll starts what is approved."""
+        """Do what was answered: approve, reject, or expire when nobody answered; the poll starts what is approved."""
         with open_service() as service:
             return decide_proposal(get_current_context(), service)
 

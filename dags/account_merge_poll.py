@@ -59,20 +59,20 @@ def account_merge_poll() -> None:
 
     @task(task_display_name="Claim events", execution_timeout=timedelta(minutes=5))
     def claim_events() -> dict[str, int]:
-        """Writes each event into the journal, then commits its offset."""
+        """Write each event into the journal, then commits its offset."""
         with open_service() as service:
             return service.inbox.claim()
 
     @task(task_display_name="Choose merges", trigger_rule="all_done", execution_timeout=timedelta(minutes=3))
     def choose_merges() -> list[dict[str, Any]]:
-        """Lists the merges that can start, oldest first. Runs also without new events: merges may be free again."""
+        """List the merges that can start, oldest first. Runs also without new events: merges may be free again."""
         context = get_current_context()
         with open_service() as service:
             return [trigger_arguments(merge) for merge in service.inbox.choose(lambda run: life_of(context, run))]
 
     @task(task_display_name="Report failures", trigger_rule="all_done", execution_timeout=timedelta(minutes=3))
     def report_failures() -> dict[str, int]:
-        """Publishes each failed event that the callback of its run could not publish."""
+        """Publish each failed event that the callback of its run could not publish."""
         context = get_current_context()
         with open_service() as service:
             return service.failures.sweep(lambda run: run_state(context, run))

@@ -63,7 +63,7 @@ PARAMS = {
 def account_merge_replay() -> None:
     @task(task_display_name="Replay failed events", execution_timeout=timedelta(minutes=30))
     def replay_events() -> dict[str, Any]:
-        """Opens again what is named or found; answers for each merge what was done, or why it was left alone."""
+        """Open again what is named or found; answers for each merge what was done, or why it was left alone."""
         context = get_current_context()
         with open_service() as service:
             return replay_of(context["params"], service, person_of(context))

@@ -41,7 +41,7 @@ from account_merge_airflow.policies import TASK_ARGS
 def account_merge_settle() -> None:
     @task(task_display_name="Settle what is due", execution_timeout=timedelta(minutes=15))
     def settle_merges() -> dict[str, int]:
-        """Opens and does the settles that are due; answers how many had something to move."""
+        """Open and does the settles that are due; answers how many had something to move."""
         with open_service() as service:
             return service.settling.run()
 

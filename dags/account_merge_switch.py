@@ -45,7 +45,7 @@ PARAMS = {
 def account_merge_switch() -> None:
     @task(task_display_name="Turn the switch", execution_timeout=timedelta(minutes=5))
     def turn_switch() -> dict[str, Any]:
-        """Writes the switch into the journal; answers which switches are on afterwards."""
+        """Write the switch into the journal; answers which switches are on afterwards."""
         from account_merge.errors import need_reason
 
         context = get_current_context()

@@ -49,7 +49,7 @@ PARAMS = {
 def account_merge_undo() -> None:
     @task(task_display_name="Begin", execution_timeout=timedelta(minutes=10))
     def begin() -> dict[str, Any]:
-        """Takes the accounts and closes the merge's logs; abandon and repair are done here and end the run."""
+        """Take the accounts and closes the merge's logs; abandon and repair are done here and end the run."""
         with open_service() as service:
             return begin_undo(get_current_context(), service)
 
@@ -62,7 +62,7 @@ def account_merge_undo() -> None:
 
     @task(task_display_name="End", execution_timeout=timedelta(minutes=30))
     def end() -> dict[str, Any]:
-        """Publishes the target's sync events once more and ends the undo."""
+        """Publish the target's sync events once more and ends the undo."""
         params = get_current_context()["params"]
         with open_service() as service:
             if params["dry_run"]:

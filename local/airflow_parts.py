@@ -46,7 +46,7 @@ SETTINGS = {
 
 
 def core_settings(ports: dict[str, int]) -> dict[str, str]:
-    """The core's own variables, for Airflow's components and for any client of this stack."""
+    """Return the core's own variables, for Airflow's components and for any client of this stack."""
     return {
         "ACCOUNT_MERGE_ENV": "dev",
         "KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{ports['kafka']}",
@@ -67,7 +67,7 @@ def connections(ports: dict[str, int]) -> dict[str, dict[str, Any]]:
 
 
 def environment(config: Config, ports: dict[str, int]) -> dict[str, str]:
-    """The whole environment of Airflow's components in this stack."""
+    """Return the whole environment of Airflow's components in this stack."""
     home, secret = config.home / "airflow", keys.load(config.home)
     url = f"http://{LOOPBACK}:{ports['airflow']}"
     own = {

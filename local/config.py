@@ -60,7 +60,7 @@ class Config:
         return Path(tempfile.gettempdir()) / name
 
     def port(self, name: str) -> int:
-        """The port to listen on, free at this moment; a port that is taken is an error that names its variable."""
+        """Return the port to listen on, free at this moment; a port that is taken is an error that names its variable."""
         wanted = self.ports[name]
         if wanted == 0:
             return free_port()
@@ -86,7 +86,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A free port below the range that the kernel hands out to clients, so that nobody takes it in the meantime."""
+    """Return a free port below the range that the kernel hands out to clients, so that nobody takes it in the meantime."""
     for _ in range(1000):
         port = random.randint(15000, 32000)  # noqa: S311 - a port, not a secret
         if is_free(port):

@@ -14,13 +14,13 @@ USERS = "sunbird"
 
 
 def users(keyspace: str = USERS) -> list[str]:
-    """The statements that make the platform's accounts, in a keyspace of their own."""
+    """Return the statements that make the platform's accounts, in a keyspace of their own."""
     text = (HERE / "schema-users.cql").read_text()
     return [re.sub(rf"\b{USERS}\b", keyspace, part) for part in split(text)]
 
 
 def statements(family: str = "cassandra", keyspace: str = "") -> list[str]:
-    """The statements of one schema family, in order, each without its semicolon.
+    """Return the statements of one schema family, in order, each without its semicolon.
 
     :param keyspace: one for all tables, instead of the platform's own three.
     """
@@ -28,7 +28,7 @@ def statements(family: str = "cassandra", keyspace: str = "") -> list[str]:
 
 
 def split(text: str, keyspace: str = "") -> list[str]:
-    """The statements of a CQL script."""
+    """Return the statements of a CQL script."""
     text = re.sub(r"--[^\n]*", "", text)
     if keyspace:
         text = re.sub(rf"\b({'|'.join(PLATFORM_KEYSPACES)})\b", keyspace, text)

@@ -103,7 +103,7 @@ class Demo:
             time.sleep(1)
 
     def wait(self, mid: str) -> dict[str, Any]:
-        """The merge of this event, once it has ended."""
+        """Return the merge of this event, once it has ended."""
         end, shown = time.monotonic() + SECONDS, ""
         with self.console.status("waiting for the poll to take the event") as status:
             while time.monotonic() < end:
@@ -120,7 +120,7 @@ class Demo:
         raise StackError(f"The merge was not done within {SECONDS} s (last: {shown or 'not taken'}). See: make logs")
 
     def failed_event(self, mid: str, since: int) -> dict[str, Any]:
-        """The failed event of the bad one, read back from Kafka."""
+        """Return the failed event of the bad one, read back from Kafka."""
         end = time.monotonic() + SECONDS
         with self.console.status("waiting for the failed event"):
             while time.monotonic() < end:
@@ -168,7 +168,7 @@ class Demo:
 
 
 def run(stack: Stack, console: Console) -> int:
-    """The whole demo; 0 when the merge was completed."""
+    """Return the whole demo; 0 when the merge was completed."""
     begin = time.monotonic()
     stack.up()
     demo = Demo(stack, console)
@@ -197,7 +197,7 @@ def run(stack: Stack, console: Console) -> int:
 
 
 def main() -> int:
-    """The command line: no arguments, the settings are the stack's."""
+    """Return the command line: no arguments, the settings are the stack's."""
     width = shutil.get_terminal_size((150, 40)).columns
     os.environ.setdefault("COLUMNS", str(max(width, 100)))
     console = Console()

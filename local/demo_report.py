@@ -36,7 +36,7 @@ def changed_rows(report: Mapping[str, Any]) -> int:
 
 
 def print_report(console: Console, report: Mapping[str, Any]) -> None:
-    """The head of the merge, then a table per merged table."""
+    """Print the head of the merge, then a table for each merged table."""
     accounts = ", ".join(report["source_accounts"])
     console.print(f"\n[bold]merge {report['merge_id']}: {escape(report['state'])}[/]", highlight=False)
     console.print(f"  {escape(accounts)} → {escape(report['survivor'] or report['target_account'])}", highlight=False)
@@ -94,13 +94,13 @@ def _lines(row: Mapping[str, Any]) -> list[tuple[str, str, str, str, str, str]]:
 
 
 def _one(sources: list[Mapping[str, Any]], column: str) -> Any:
-    """The sources' value of a column; a list when several have one."""
+    """Return the sources' value of a column; a list when several have one."""
     values = [source.get(column) for source in sources if source.get(column) is not None]
     return values[0] if len(values) == 1 else values or None
 
 
 def _differing(before: Any, after: Any) -> set[str] | None:
-    """The keys of a map that the merge changed; None for other values."""
+    """Return the keys of a map that the merge changed; None for other values."""
     if not isinstance(after, Mapping):
         return None
     old = before if isinstance(before, Mapping) else {}

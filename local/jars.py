@@ -41,7 +41,7 @@ def folder(config: Config, server: str) -> Path:
 
 
 def fetch(config: Config, server: str) -> Path:
-    """The folder of the server's jars, fetched if it is not there yet."""
+    """Return the folder of the server's jars, fetched if it is not there yet."""
     lib = folder(config, server)
     if lib.exists():
         return lib

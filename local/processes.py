@@ -94,14 +94,14 @@ def launch(
 
 
 def user_group(user: int) -> int:
-    """The main group of a user id."""
+    """Return the main group of a user id."""
     import pwd
 
     return pwd.getpwuid(user).pw_gid
 
 
 def tail(entry: Entry, lines: int = 25) -> str:
-    """The last lines of a server's log."""
+    """Return the last lines of a server's log."""
     try:
         text = Path(entry["log"]).read_text(errors="replace")
     except FileNotFoundError:
@@ -156,7 +156,7 @@ def _kill_group(entry: Entry) -> None:
 
 
 def session_members(session: int) -> list[int]:
-    """The live processes of one session."""
+    """Return the live processes of one session."""
     found = []
     for process in Path("/proc").iterdir():
         if not process.name.isdigit():

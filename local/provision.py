@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def cassandra_session(hosts: Iterable[str], port: int) -> Iterator[Session]:
-    """A session of our own, for DDL and sample rows."""
+    """Open a session of our own, for DDL and sample rows."""
     from cassandra.cluster import Cluster
 
     patience = {"connect_timeout": 30, "control_connection_timeout": 30}  # the server has only just begun to answer
@@ -41,7 +41,7 @@ def create_tables(session: Session, family: str = "cassandra", keyspace: str = "
 
 
 def keyspace_settings(keyspace: str) -> dict[str, str]:
-    """The variables that tell the product of one keyspace for all of the platform's tables."""
+    """Return the variables that tell the product of one keyspace for all of the platform's tables."""
     return {f"ACCOUNT_MERGE_{role}_KEYSPACE": keyspace for role in ("COURSES", "GROUPS", "PROGRAMS")}
 
 
@@ -66,7 +66,7 @@ def create_journal(env: dict[str, str]) -> None:
 
 
 def topics(env: dict[str, str]) -> list[str]:
-    """The names of all topics that the product reads or writes under these settings."""
+    """Return the names of all topics that the product reads or writes under these settings."""
     sys.path.insert(0, str(PROJECT / "include"))
     from account_merge.settings import Settings
 
@@ -86,7 +86,7 @@ def provision(env: dict[str, str]) -> None:
 
 
 def write_passwords(env: dict[str, str]) -> None:
-    """The file of Airflow's simple auth manager, from AIRFLOW_ADMIN_PASSWORD and the like of each user."""
+    """Write the file of Airflow's simple auth manager, from AIRFLOW_ADMIN_PASSWORD and the like of each user."""
     path = Path(env["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
     keys.write_private(path, json.dumps({user: env[f"AIRFLOW_{user.upper()}_PASSWORD"] for user in keys.USERS}))
 

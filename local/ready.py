@@ -36,7 +36,7 @@ def cassandra(entry: Entry) -> bool:
 
 
 def postgres(entry: Entry) -> bool:
-    """A whole start-up message, answered by an authentication request ('E' would be: still starting)."""
+    """Return a whole start-up message, answered by an authentication request ('E' would be: still starting)."""
     body = struct.pack(">i", 196608) + b"user\0postgres\0database\0postgres\0\0"
     return _ask(entry["port"], struct.pack(">i", len(body) + 4) + body, 1) == b"R"
 
@@ -46,7 +46,7 @@ COMPONENTS = {"scheduler": "scheduler", "dag-processor": "dag_processor", "trigg
 
 
 def health(port: int) -> dict[str, Any]:
-    """What Airflow's api-server says about all its components."""
+    """Return what Airflow's api-server says about all its components."""
     url = f"http://{LOOPBACK}:{port}/api/v2/monitor/health"
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
@@ -57,12 +57,12 @@ def health(port: int) -> dict[str, Any]:
 
 
 def api_server(entry: Entry) -> bool:
-    """The health page answers and the metadata database is healthy."""
+    """Return the health page answers and the metadata database is healthy."""
     return bool(health(entry["port"])["metadatabase"]["status"] == "healthy")
 
 
 def component(name: str, entry: Entry) -> bool:
-    """The api-server calls the component healthy by a heartbeat that is younger than its process."""
+    """Return the api-server calls the component healthy by a heartbeat that is younger than its process."""
     key = COMPONENTS[name]
     found = health(entry["port"])[key]
     beat = found.get(f"latest_{key}_heartbeat")

@@ -38,7 +38,7 @@ def _at(text: str) -> datetime:
 
 
 def _text(moment: datetime) -> str:
-    """The platform's older form of the same time."""
+    """Return the platform's older form of the same time."""
     return moment.strftime("%Y-%m-%d %H:%M:%S:000+0000")
 
 
@@ -113,7 +113,7 @@ def _program(user: str, program: tuple[str, str, str], consent: bool, user_type:
 
 
 def _memberships() -> dict[str, list[dict[str, Any]]]:
-    """Groups and programs: one of each kind both accounts have, another only the old one."""
+    """Group and programs: one of each kind both accounts have, another only the old one."""
     return {
         "sunbird_groups.user_group": [
             {"userid": SOURCE, "groupid": {TEACHERS, READERS}},
@@ -133,7 +133,7 @@ def _memberships() -> dict[str, list[dict[str, Any]]]:
 
 
 def _user(user: str, name: str, status: int) -> dict[str, Any]:
-    """An account as the user service leaves it; the old one is switched off before the merge event goes out."""
+    """Return an account as the user service leaves it; the old one is switched off before the merge event goes out."""
     return {
         "id": user, "userid": user, "firstname": "Asha", "username": name, "status": status, "isdeleted": status == 0,
     }  # fmt: skip

@@ -35,7 +35,7 @@ def _render(config: Config, server: str, name: str, **values: object) -> Path:
 
 
 def _java_options(server: str) -> list[str]:
-    """The server's JVM options; an argument file would need the same lines, but not survive a blank in a path."""
+    """Return the server's JVM options; an argument file would need the same lines, but not survive a blank in a path."""
     return [line for line in (HERE / server / "jvm.options").read_text().splitlines() if line and line[0] != "#"]
 
 
@@ -99,7 +99,7 @@ def postgres(config: Config, port: int) -> Entry:
 
 
 def _lend(binaries: Path, side: Path) -> Path:
-    """A copy of the wheel's server outside of a private folder; its libraries keep their place beside it."""
+    """Return a copy of the wheel's server outside of a private folder; its libraries keep their place beside it."""
     package = binaries.parents[1]
     if not (side / package.name).exists():
         libraries = package.with_name(f"{package.name}.libs")

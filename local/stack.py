@@ -38,7 +38,7 @@ class Stack:
         self.say = say
 
     def ports(self) -> dict[str, int]:
-        """The ports of what runs."""
+        """Return the ports of what runs."""
         running = {name: entry for name, entry in self.state.load().items() if alive(entry)}
         found = {name: running[name]["port"] for name in SERVERS if name in running}
         if any(name in running for name in AIRFLOW):
@@ -109,7 +109,7 @@ class Stack:
         self._provisioned().touch()
 
     def _provisioned(self) -> Path:
-        """The note that topics, tables and journal were created; an `up` that broke off before has left none."""
+        """Return the note that topics, tables and journal were created; an `up` that broke off before has left none."""
         return self.config.home / "provisioned"
 
     def _await(self, name: str, seconds: float) -> None:
@@ -118,7 +118,7 @@ class Stack:
         self.say(f"{name}: ready on {LOOPBACK}:{entry['port']}")
 
     def core_settings(self) -> dict[str, str]:
-        """The core's variables that point to this stack's servers."""
+        """Return the core's variables that point to this stack's servers."""
         return airflow_parts.core_settings(self.ports())
 
     def down(self, names: Iterable[str] = ALL) -> None:
@@ -199,7 +199,7 @@ def show_environment(stack: Stack) -> int:
 
 
 def main(argv: list[str]) -> int:
-    """The command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(prog="python -m local.stack", description=__doc__.split("\n\n")[0])
     parser.add_argument("command", choices=("up", "down", "status", "logs", "env", "clean"))
     parser.add_argument("names", nargs="*", metavar="server", help=f"of: {', '.join(ALL)} (default: all)")

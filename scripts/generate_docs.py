@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "include"))
 
 from account_merge.rules import LEFT_ALONE, RULES  # noqa: E402
 from account_merge.settings import KINDS, SETTINGS, Setting  # noqa: E402
-from account_merge.sunbird.events import ACCEPTED, VALIDITY  # noqa: E402
+from account_merge.sunbird.events import ACCEPTED, EVENT_RULES  # noqa: E402
 
 NOTICE = "<!-- Written by scripts/generate_docs.py: run `make docs` instead of editing. -->"
 
@@ -69,10 +69,10 @@ def _bytes(raw: bytes) -> str:
 
 
 def events_page() -> str:
-    """What is accepted, and each way to be refused."""
+    """Return what is accepted, and each way to be refused."""
     accepted = [f"* {what}:\n\n  ```json\n  {raw.decode()}\n  ```" for what, raw in ACCEPTED]
     rows = ([_code(row.code), _cell(row.what), "<br>".join(map(_bytes, row.examples)), _cell(row.remedy)]
-            for row in VALIDITY)  # fmt: skip
+            for row in EVENT_RULES)  # fmt: skip
     return _page(
         "Merge events",
         "A message on the merge topic asks to merge `edata.fromAccountId` (the source account) into "
@@ -94,7 +94,7 @@ def _plain(value: Any) -> Any:
 
 
 def rules_page() -> str:
-    """What becomes of each column of each table, with the worked examples that the tests go through."""
+    """Return what becomes of each column of each table, with the worked examples that the tests go through."""
     blocks = []
     for rule in RULES:
         then = {name: "".join(f"; then: {d.why}" for d in rule.derive if name in d.columns) for name in rule.columns}
@@ -104,7 +104,7 @@ def rules_page() -> str:
         examples = ([_row(e.source), _row(e.target), _row(e.merged)] for e in rule.examples)
         blocks += [
             [f"## {rule.table}", "", rule.why],
-            *([[f"Where the target's rows stay (`skip`): {rule.decides.why}."]] if rule.decides else []),
+            *([[f"Where the target's rows stay (`skip`): {rule.decides_skip.why}."]] if rule.decides_skip else []),
             _table(["column", "strategy", "why"], columns),
             ["Examples:", "", *_table(["source account", "target account", "target after the merge"], examples)],
         ]

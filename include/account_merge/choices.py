@@ -17,7 +17,7 @@ Hide = Callable[[str], str]
 
 
 def row_name(table: str, key: Key) -> str:
-    """What a choice calls a row: the table and its key without the account."""
+    """Return what a choice calls a row: the table and its key without the account."""
     return json.dumps([table, *(str(part) for part in key)], ensure_ascii=False)
 
 
@@ -33,7 +33,7 @@ class Choices:
     rows: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, table: str, hide: Hide) -> Callable[[Key], str]:
-        """The choice for each key of a table.
+        """Return the choice for each key of a table.
 
         :param hide: makes of a row's name what the journal keeps of it.
         """
@@ -48,7 +48,7 @@ class Choices:
         return choice
 
     def hidden(self, hide: Hide) -> Choices:
-        """The same without the rows' names: a key tells what a learner studied."""
+        """Return the same without the rows' names: a key tells what a learner studied."""
         return Choices(self.tables, {hide(name) if name.startswith("[") else name: c for name, c in self.rows.items()})
 
     def later(self) -> Choices:
@@ -66,6 +66,6 @@ class Choices:
 
     @classmethod
     def of_text(cls, text: str) -> Choices:
-        """The reverse of `to_text`."""
+        """Return the reverse of `to_text`."""
         found = json.loads(text) if text else {}
         return cls(found.get("tables", {}), found.get("rows", {}))

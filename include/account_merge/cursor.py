@@ -56,7 +56,7 @@ class Cursor(Generic[T]):
         self._next = next(self._stream, None)
 
     def at(self, key: Any) -> list[T]:
-        """The values of exactly this key, in order; what lies before it is passed over for good."""
+        """Return the values of exactly this key, in order; what lies before it is passed over for good."""
         while self._next is not None and self._next[0] < key:
             self._next = next(self._stream, None)
         found = []

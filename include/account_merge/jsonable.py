@@ -15,7 +15,7 @@ _LONG = 4096  # bits of a number
 
 
 def jsonable(value: Any) -> Any:
-    """A column's value in JSON's types; times as ISO 8601 in UTC.
+    """Return a column's value in JSON's types; times as ISO 8601 in UTC.
 
     JSON has no NaN and no infinity, and readers take them for null: they are the texts "NaN", "Infinity", "-Infinity".
     """

@@ -13,12 +13,12 @@ _KEYS = uuid.UUID("0d4c7c58-4b0e-5a55-8c1f-7d9c0e7f3b62")
 
 
 def request_id(run_id: str, sources: Iterable[str], target: str) -> uuid.UUID:
-    """The merge id of a run that a person triggered: the same for the same run, however often it is cleared."""
+    """Return the merge id of a run that a person triggered: the same for the same run, however often it is cleared."""
     return uuid.uuid5(_NAMESPACE, "\n".join([run_id, *sorted(sources), target]))
 
 
 def names_id(main: str, others: Iterable[str], deactivate: bool, number: int) -> uuid.UUID:
-    """The merge id of what an administrator asks for by user names: the same for the same names in the same order.
+    """Return the merge id of what an administrator asks for by user names: the same for the same names in the same order.
 
     :param number: how often the same was asked for anew: after an undo, or when a name belongs to another account.
     """
@@ -26,5 +26,5 @@ def names_id(main: str, others: Iterable[str], deactivate: bool, number: int) ->
 
 
 def id_of_key(user: str, key: str) -> uuid.UUID:
-    """The merge id of a user's request with an idempotency key: a repeated call is the same merge."""
+    """Return the merge id of a user's request with an idempotency key: a repeated call is the same merge."""
     return uuid.uuid5(_KEYS, json.dumps([user, key]))

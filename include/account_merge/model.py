@@ -109,7 +109,7 @@ class Change:
 
 
 def put(old: Any, write: Write) -> Any:
-    """A column's value once a write is applied; an empty collection is None, as Cassandra has it."""
+    """Return a column's value once a write is applied; an empty collection is None, as Cassandra has it."""
     if isinstance(write.value, Mapping) or isinstance(old, Mapping) and write.remove:
         kept = {k: v for k, v in (old or {}).items() if k not in write.remove}
         return {**kept, **(write.value or {})} or None
@@ -131,7 +131,7 @@ class HandedOn(NamedTuple):
     at: float = 0.0
 
 
-class Head(NamedTuple):
+class ChangeHeader(NamedTuple):
     """What of a change tells whether it is looked for, its values not decoded; the fields are those of the change."""
 
     key: Key
@@ -141,8 +141,8 @@ class Head(NamedTuple):
     notes: Sequence[str]
 
 
-def what(kind: str, change: Change | Head) -> str:
-    """What happened to a row, in the word that counts and reports have for it."""
+def what(kind: str, change: Change | ChangeHeader) -> str:
+    """Return what happened to a row, in the word that counts and reports have for it."""
     if kind == "fold":
         return "folded"
     if kind == "closed":
@@ -273,7 +273,7 @@ class Merge:
 
     @classmethod
     def unopened(cls, merge_id: uuid.UUID, request: MergeRequest, state: str) -> Merge:
-        """A merge that no journal knows: a preview, or one that is looked at before it is opened."""
+        """Return a merge that no journal knows: a preview, or one that is looked at before it is opened."""
         return cls(
             merge_id, state, 0, request, None, None, None, None, None, None, "none", 1, None, {}, (), None, None, None, None
         )  # fmt: skip
@@ -284,7 +284,7 @@ class Merge:
         return self.survivor or self.request.target
 
     @property
-    def outcome(self) -> str:
+    def effective_state(self) -> str:
         """The state; of an erased merge the one it had: what it did to rows and totals stays as it was."""
         return self.former or self.state
 

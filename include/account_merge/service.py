@@ -14,8 +14,8 @@ from typing import Any, Self
 from account_merge.connection.driver_errors import DRIVER_ERRORS, driver_error
 from account_merge.engine.merge_tables import MergeTables
 from account_merge.engine.resources import Resources
-from account_merge.engine.skipped import Places
-from account_merge.intake.by_user_name import ByName
+from account_merge.engine.skipped import SkippedScopes
+from account_merge.intake.by_user_name import AdministratorMerges
 from account_merge.intake.inbox import Inbox
 from account_merge.intake.opening import Opening
 from account_merge.intake.proposals import Proposals
@@ -24,19 +24,19 @@ from account_merge.intake.rescue import Rescue
 from account_merge.intake.stranded import Stranded
 from account_merge.journal import Journal
 from account_merge.lifecycle.admission import Admission
-from account_merge.lifecycle.approved_plan import Plans
+from account_merge.lifecycle.approved_plan import ApprovedPlan
 from account_merge.lifecycle.deactivation import ACCOUNT, Deactivation
-from account_merge.lifecycle.erasure import Erasing
+from account_merge.lifecycle.erasure import Erasure
 from account_merge.lifecycle.failures import Failures
 from account_merge.lifecycle.merging import Merging
-from account_merge.lifecycle.pause_switch import Switch
-from account_merge.lifecycle.retention import Expiry
+from account_merge.lifecycle.pause_switch import PauseSwitch
+from account_merge.lifecycle.retention import Retention
 from account_merge.lifecycle.settling import Settling
 from account_merge.lifecycle.undo_order import UndoOrder
 from account_merge.lifecycle.undoing import Undoing
 from account_merge.model import Merge
 from account_merge.reports.audit import Audit
-from account_merge.reports.preflight import Beforehand
+from account_merge.reports.preflight import Preflight
 from account_merge.reports.previews import Previews
 from account_merge.reports.queries import Queries
 from account_merge.reports.reader import ReportReader
@@ -70,14 +70,14 @@ class Service:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections; the service may not be used afterwards."""
+        """Close the connections; the service may not be used afterwards."""
         if "_connection" in self.__dict__:
             self._connection[0].shutdown()
         if "topics" in self.__dict__:
             self.topics.close()
 
     def renewed(self) -> Self:
-        """The same parts on the same open connection, which look at the cluster's tables anew; closing one closes both."""
+        """Return the same parts on the same open connection, which look at the cluster's tables anew; closing one closes both."""
         fresh = type(self)(self.settings)
         fresh.__dict__["_connection"] = self._connection
         return fresh
@@ -149,9 +149,9 @@ class Service:
         return Resources(self.settings, self.store, self.tables, self.journal)
 
     @cached_property
-    def skipped(self) -> Places:
+    def skipped(self) -> SkippedScopes:
         """Which places of a merge stay as they are."""
-        return Places(self._resources)
+        return SkippedScopes(self._resources)
 
     @cached_property
     def _merge_tables(self) -> MergeTables:
@@ -164,13 +164,13 @@ class Service:
         return Failures(self.journal, self.topics, self.settings)
 
     @cached_property
-    def switch(self) -> Switch:
+    def switch(self) -> PauseSwitch:
         """The kill switch."""
-        return Switch(self.journal)
+        return PauseSwitch(self.journal)
 
     @cached_property
-    def _plans(self) -> Plans:
-        return Plans(self._merge_tables)
+    def _plans(self) -> ApprovedPlan:
+        return ApprovedPlan(self._merge_tables)
 
     @cached_property
     def admission(self) -> Admission:
@@ -209,14 +209,14 @@ class Service:
         return Settling(self.journal, self.settings, self.merging)
 
     @cached_property
-    def retention(self) -> Expiry:
+    def retention(self) -> Retention:
         """Redacts images after the retention period."""
-        return Expiry(self._resources, self._plans, self.deactivation)
+        return Retention(self._resources, self._plans, self.deactivation)
 
     @cached_property
-    def erasure(self) -> Erasing:
+    def erasure(self) -> Erasure:
         """Erases a person on request."""
-        return Erasing(self.journal, self.retention, self.deactivation)
+        return Erasure(self.journal, self.retention, self.deactivation)
 
     # --- how merges come in -----------------------------------------------------------------------------------------
     @cached_property
@@ -245,9 +245,9 @@ class Service:
         return Rescue(self.journal, self.previews.preview_table, self.settings)
 
     @cached_property
-    def by_user_name(self) -> ByName:
+    def by_user_name(self) -> AdministratorMerges:
         """Merges that an administrator asks for by user names."""
-        return ByName(self.journal, self.directory, self.settings)
+        return AdministratorMerges(self.journal, self.directory, self.settings)
 
     @cached_property
     def stranded(self) -> Stranded:
@@ -258,7 +258,7 @@ class Service:
     @cached_property
     def previews(self) -> Previews:
         """What a merge or an undo would do."""
-        preflight = Beforehand(self.journal, self.directory)
+        preflight = Preflight(self.journal, self.directory)
         return Previews(self._merge_tables, self.undoing, lambda: self.coverage().summary(), preflight)
 
     @cached_property

@@ -394,7 +394,7 @@ class Settings:
 
 
 def bad_setting(field: str, value: Any, problem: str) -> InvalidRequest:
-    """The error of a setting that can be read and does not fit the others, or what the program knows."""
+    """Return the error of a setting that can be read and does not fit the others, or what the program knows."""
     return _bad(next(row for row in SETTINGS if row.field == field), value, problem)
 
 

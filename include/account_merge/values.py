@@ -85,7 +85,7 @@ class FrozenMap(dict[Any, Any]):
 
 
 def plain(value: Any) -> Any:
-    """The driver's value as the core holds it: dict, list, set; NaN equal to itself; a time to the millisecond."""
+    """Return the driver's value as the core holds it: dict, list, set; NaN equal to itself; a time to the millisecond."""
     if type(value) in _PLAIN:
         return value
     if isinstance(value, float):
@@ -106,12 +106,12 @@ def plain(value: Any) -> Any:
 
 
 def _tuple(like: tuple[Any, ...], items: Iterator[Any]) -> tuple[Any, ...]:
-    """The same kind of tuple: a user-defined type is one with names."""
+    """Return the same kind of tuple: a user-defined type is one with names."""
     return type(like)(*items) if hasattr(like, "_asdict") else tuple(items)
 
 
 def hashable(value: Any) -> Any:
-    """A value that can be the key of a dict: collections in it become immutable."""
+    """Return a value that can be the key of a dict: collections in it become immutable."""
     value = plain(value)
     if isinstance(value, Mapping):
         return FrozenMap({k: hashable(v) for k, v in value.items()})
@@ -125,7 +125,7 @@ def hashable(value: Any) -> Any:
 
 
 def key_part(value: Any) -> Any:
-    """A part of a key as the core holds it."""
+    """Return a part of a key as the core holds it."""
     return EMPTY if value is None else hashable(value)
 
 
@@ -143,7 +143,7 @@ def sound(value: Any) -> bool:
 
 
 def usable(value: Any) -> Any:
-    """What of a value can be used: of a collection its sound elements, else the value, or None."""
+    """Return what of a value can be used: of a collection its sound elements, else the value, or None."""
     if sound(value):
         return value
     if isinstance(value, Mapping):
@@ -154,13 +154,13 @@ def usable(value: Any) -> Any:
 
 
 def usable_row(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A row without what cannot be used."""
+    """Return a row without what cannot be used."""
     kept = ((column, usable(value)) for column, value in values.items())
     return {column: value for column, value in kept if value is not None}
 
 
 def rejoined(merged: Any, whole: Any) -> Any:
-    """A merged value with what could not be used of `whole`, which stays where it was."""
+    """Return a merged value with what could not be used of `whole`, which stays where it was."""
     if sound(whole):
         return merged
     if merged == usable(whole):

@@ -126,9 +126,9 @@ def decide_proposal(context: Context, service: Service) -> dict[str, Any]:
 
 def replay_of(params: Mapping[str, Any], service: Service, person: str) -> dict[str, Any]:
     """Replay what a run's params name or find; the log has a line for each merge."""
-    from account_merge.intake.failed_search import Search
+    from account_merge.intake.failed_search import FailedMergeFilter
 
-    search = Search.of(
+    search = FailedMergeFilter.of(
         merge_ids=[merge_id.strip() for merge_id in params["merge_ids"] or ()], kinds=params["states"],
         codes=params["codes"], account=params["account"], since=params["since"], until=params["until"],
         limit=params["limit"],

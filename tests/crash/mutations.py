@@ -84,7 +84,7 @@ def one_timestamp() -> None:
 
 def no_lease() -> None:
     Accounts.acquire = lambda *arguments, **named: None  # type: ignore[method-assign]
-    leases.held = lambda *arguments: True
+    leases.holds_all = lambda *arguments: True
 
 
 def no_closed_entry() -> None:

@@ -10,7 +10,7 @@ from airflow_client import wait_for
 from platform_world import Learner
 from steps import running
 
-from account_merge.intake.failed_search import Search
+from account_merge.intake.failed_search import FailedMergeFilter
 from account_merge.rules import rules_hash
 
 LESSONS = 10_000  # enough that the task runs for a second or two
@@ -65,7 +65,7 @@ def test_what_failed_is_replayed_to_completion(world, airflow, poll, in_state, c
         in_state(world.merge_id(event), "completed")
         assert world.views(target.account, source.course) == world.views(source.account, source.course)
     airflow.succeeded(MERGE, f"merge__{failed_id}__2")
-    again = core.replays.replay(Search.of(merge_ids=[failed_id, refused_id]), "ops", dry_run=False)
+    again = core.replays.replay(FailedMergeFilter.of(merge_ids=[failed_id, refused_id]), "ops", dry_run=False)
     assert [item["code"] for item in again["items"]] == ["NOT_FAILED", "REPLAYED_BEFORE"]
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from account_merge.engine.evidence import Looks, View
+from account_merge.engine.evidence import EvidenceReader, View
 from account_merge.engine.table_undo import TableUndo
-from account_merge.sunbird.row_finder import Sources
+from account_merge.sunbird.row_finder import RowFinder
 from tests.histories.model import Asked
 from tests.histories.world import TABLES, World
 
@@ -20,7 +20,7 @@ def rows_through_places(patch):
 
     def planning(self, after=None):
         past, replay, base = self._past, self._replay(), self._store.base()
-        found = Sources(self._store, self._tables, self._settings, (*sorted(past.sources), past.account))
+        found = RowFinder(self._store, self._tables, self._settings, (*sorted(past.sources), past.account))
         rows = {row.key: row for row in found.rows(self._rule, self.account)}
         for key, steps in self._steps():
             if after is None or key > after:
@@ -43,7 +43,7 @@ def kept_out_is_forgotten(patch):
 
 def lessons_count_with_an_aggregate_row_only(patch):
     """A source that has none in the place is not in the log of the aggregates."""
-    patch.setattr(Looks, "beside", lambda self, view, key: frozenset())
+    patch.setattr(EvidenceReader, "beside", lambda self, view, key: frozenset())
 
 
 def a_target_with_nothing(world):

@@ -435,7 +435,7 @@ def _seen(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
     rule = rule_for(table)
     if table == LIST:
         return {"places": sorted(row["groupid"])}
-    place = str(row[rule.belongs.columns[0]])
+    place = str(row[rule.scope.columns[0]])
     if table == CC:
         return {"place": place, "name": row["contentid"], "viewcount": row.get("viewcount", 0),
                 "done": row.get("status") == 2}  # fmt: skip

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from account_merge.errors import InvalidRequest, MergeError
-from account_merge.intake.failed_search import Search
+from account_merge.intake.failed_search import FailedMergeFilter
 from account_merge.model import Merge
 from account_merge.service import Service
 from tests.torture.checker import FINAL
@@ -48,7 +48,7 @@ class Operator:
         """One round."""
         with self._world.core() as core:
             answer = core.replays.replay(
-                Search(kinds=("failed", "needs_attention"), limit=1000), "operator", dry_run=False
+                FailedMergeFilter(kinds=("failed", "needs_attention"), limit=1000), "operator", dry_run=False
             )
             for item in answer["items"]:
                 if item["code"] in ("RESUMED", "REOPENED"):

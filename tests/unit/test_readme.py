@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 OPERATING = (ROOT / "docs" / "operating.md").read_text()
 DECISIONS = sorted((ROOT / "docs" / "adr").glob("*.md"))
-PAGES = [ROOT / "README.md", ROOT / "docs" / "operating.md", *DECISIONS]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "operating.md", *DECISIONS]
 COMMANDS = next(action.choices for action in parser()._actions if action.choices and action.dest == "command")
 PROSE = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
 
@@ -129,7 +129,7 @@ def test_the_pages_name_every_dag() -> None:
 
 def test_the_layout_names_every_folder() -> None:
     section = README.split("## Layout")[1]
-    listed = {row.split("/")[0] for row in re.findall(r"^\| `([\w/]+)` \|", section, re.MULTILINE)}
+    listed = {row.split("/")[0] for row in re.findall(r"^\| `([\w/]+)/` \|", section, re.MULTILINE)}
     kept = {p.name for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith((".", "__"))}
     assert listed == kept
 

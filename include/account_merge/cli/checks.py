@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from account_merge.errors import MergeError
 from account_merge.rules import RULES
-from account_merge.sunbird.row_finder import Sources
+from account_merge.sunbird.row_finder import RowFinder
 
 if TYPE_CHECKING:
     from account_merge.service import Service
@@ -27,7 +27,7 @@ class Check:
 
 def run_checks(service: Service) -> list[Check]:
     """Every check, each by a real request; one that fails does not stop the others."""
-    looks: tuple[tuple[str, Callable[[Service], Check]], ...] = (
+    lookups: tuple[tuple[str, Callable[[Service], Check]], ...] = (
         ("Cassandra", _cassandra),
         ("capabilities", _capabilities),
         ("journal", _journal),
@@ -37,7 +37,7 @@ def run_checks(service: Service) -> list[Check]:
         ("Kafka", _kafka),
     )
     found = []
-    for name, look in looks:
+    for name, look in lookups:
         try:
             found.append(look(service))
         except MergeError as error:
@@ -46,7 +46,7 @@ def run_checks(service: Service) -> list[Check]:
 
 
 def _cassandra(service: Service) -> Check:
-    service.store.base()
+    service.store.safe_timestamp()
     return Check(
         "Cassandra", True, f"answers at {', '.join(service.settings.cassandra_contact_points)}; the clocks agree"
     )
@@ -85,7 +85,7 @@ def _tables(service: Service) -> Check:
 
 
 def _sources(service: Service) -> Check:
-    found = Sources(service.store, service.tables, service.settings, ())
+    found = RowFinder(service.store, service.tables, service.settings, ())
     notes, offers = [], []
     for rule in RULES:
         schema = service.tables.of(rule)

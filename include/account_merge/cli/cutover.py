@@ -18,7 +18,7 @@ from account_merge.service import Service
 
 
 def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
-    """The commands and their options."""
+    """Add the commands and their options."""
     made = command(
         "rescue", "preview the merges that a file names (CSV, merge events, the user service's log); --go opens"
     )
@@ -57,7 +57,7 @@ def _rescue(service: Service, arguments: argparse.Namespace, out: IO[str]) -> in
 
 
 def summary(answer: dict[str, Any]) -> str:
-    """The numbers of a rescue in words."""
+    """Return the numbers of a rescue in words."""
     codes = ", ".join(f"{number} {code}" for code, number in answer["codes"].items()) or "no line names a merge"
     rows = ", ".join(f"{number} rows {kind}" for kind, number in answer["rows"].items())
     bad = f"; {answer['bad']} lines need mending" if answer["bad"] else ""

@@ -44,7 +44,7 @@ from account_merge.sunbird.events import Position, merge_id_for, parse
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands and their options."""
+    """Return the commands and their options."""
     top = argparse.ArgumentParser(
         prog="account_merge", description="Merge a learner's accounts: nothing lost, nothing counted twice."
     )
@@ -112,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None, out: IO[str] | None = None) -> int:
-    """Runs one command; answers its exit status."""
+    """Run one command; answers its exit status."""
     out = out or sys.stdout
     arguments = parser().parse_args(argv)
     try:

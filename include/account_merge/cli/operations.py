@@ -12,13 +12,13 @@ from typing import IO, Any
 
 from account_merge.cli.output import print_failed, print_replay, print_report, print_status
 from account_merge.errors import InvalidRequest, NeedsAttention
-from account_merge.intake.failed_search import KINDS, MOST, Search
+from account_merge.intake.failed_search import KINDS, MOST, FailedMergeFilter
 from account_merge.service import Service
 from account_merge.states import ACTIONS
 
 
 def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
-    """The commands and their options."""
+    """Add the commands and their options."""
     for name, words in (
         ("pause", "stop all merging, or that of one tenant, before the next rows are written"),
         ("resume", "let merges go on that pause stopped"),
@@ -109,9 +109,9 @@ def _status(service: Service, arguments: argparse.Namespace, out: IO[str]) -> in
     return 0
 
 
-def _search(arguments: argparse.Namespace) -> Search:
+def _search(arguments: argparse.Namespace) -> FailedMergeFilter:
     kinds = arguments.state or (KINDS if arguments.command == "failed" else None)
-    return Search.of(
+    return FailedMergeFilter.of(
         merge_ids=getattr(arguments, "merge_id", ()), kinds=kinds, codes=arguments.code, account=arguments.account,
         since=arguments.since, until=arguments.until, limit=arguments.limit,
     )  # fmt: skip
@@ -134,7 +134,7 @@ def _corrected(name: str) -> dict[str, Any]:
 
 
 def replayed(service: Service, arguments: argparse.Namespace, dry_run: bool) -> dict[str, Any]:
-    """What a replay of what the command names does, or would do.
+    """Return what a replay of what the command names does, or would do.
 
     :raises InvalidRequest: it names nothing, or a file that cannot be read.
     """

@@ -34,7 +34,7 @@ def _text(value: Any) -> str:
 
 
 def print_report(report: Report, as_json: bool, out: IO[str]) -> None:
-    """A merge: its head, then a table per merged table with target before, source, after and why."""
+    """Print a merge: its head, then for each merged table the target before, the source, the target after and why."""
     if as_json:
         print(json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False), file=out)
         return
@@ -69,7 +69,7 @@ def print_report(report: Report, as_json: bool, out: IO[str]) -> None:
 
 
 def print_preview(report: Report, balance: Balance, notices: Sequence[Notice], as_json: bool, out: IO[str]) -> None:
-    """What a merge would do, what is known of its accounts, and what stays behind."""
+    """Print what a merge would do, what is known of its accounts, and what stays behind."""
     if as_json:
         found = {"warnings": [notice.to_dict() for notice in notices], "balance": balance.to_dict()}
         print(json.dumps(report.to_dict() | found, ensure_ascii=False), file=out)
@@ -152,7 +152,7 @@ def print_coverage(coverage: Coverage, as_json: bool, out: IO[str]) -> None:
 
 
 def print_list(merges: Sequence[Merge], as_json: bool, out: IO[str]) -> None:
-    """Merges, one a line."""
+    """Merge, one a line."""
     if as_json:
         for merge in merges:
             print(json.dumps(Report(merge, ()).head()), file=out)
@@ -167,7 +167,7 @@ def print_list(merges: Sequence[Merge], as_json: bool, out: IO[str]) -> None:
 
 
 def print_check(checks: Sequence[Any], as_json: bool, out: IO[str]) -> None:
-    """Checks with their remedy where they failed."""
+    """Check with their remedy where they failed."""
     if as_json:
         found = [{"name": c.name, "ok": c.ok, "detail": c.detail, "remedy": c.remedy} for c in checks]
         print(json.dumps(found), file=out)
@@ -204,7 +204,7 @@ def print_status(status: dict[str, Any], as_json: bool, out: IO[str]) -> None:
 
 
 def print_failed(merges: Sequence[Merge], as_json: bool, out: IO[str]) -> None:
-    """What a person has to look at, with the remedy."""
+    """Print what a person has to look at, with the remedy."""
     if as_json:
         print_list(merges, True, out)
         return
@@ -223,7 +223,7 @@ def print_failed(merges: Sequence[Merge], as_json: bool, out: IO[str]) -> None:
 
 
 def print_replay(answer: dict[str, Any], as_json: bool, out: IO[str]) -> None:
-    """What became of each item."""
+    """Print what became of each item."""
     if as_json:
         print(json.dumps(answer), file=out)
         return
@@ -252,7 +252,7 @@ def print_rescued(item: dict[str, Any], as_json: bool, out: IO[str]) -> None:
 
 
 def print_differences(found: Sequence[Any], as_json: bool, out: IO[str]) -> None:
-    """What of a merge is not as its log says; what was written later is no fault."""
+    """Print where a merge is not as its log says; what was written later is not a fault."""
     if as_json:
         print(json.dumps([{"kind": d.kind, "table": d.table, "key": d.key, "words": d.words} for d in found]), file=out)
         return

@@ -56,7 +56,7 @@ class Handler(ProtocolHandler):  # type: ignore[misc]
 
 
 def bind(statement: PreparedStatement, values: Sequence[Any]) -> BoundStatement:
-    """A statement with its values; an unreadable value goes back as its bytes.
+    """Return a statement with its values; an unreadable value goes back as its bytes.
 
     :raises ValueError: a value is none of its column's type.
     """
@@ -71,7 +71,7 @@ def bind(statement: PreparedStatement, values: Sequence[Any]) -> BoundStatement:
 
 
 def read(cql_type: Any, data: bytes | None, protocol: int = PROTOCOL) -> Any:
-    """A value from its bytes, as the core holds it; never raises."""
+    """Return a value from its bytes, as the core holds it; never raises."""
     if data is None:
         return None
     try:
@@ -84,7 +84,7 @@ def read(cql_type: Any, data: bytes | None, protocol: int = PROTOCOL) -> Any:
 
 
 def _parted(cql_type: Any, data: bytes) -> Any:
-    """A collection, tuple or user-defined type part by part."""
+    """Return a collection, tuple or user-defined type part by part."""
     cql_type = _thawed(cql_type)
     kinds = cql_type.subtypes
     if issubclass(cql_type, MapType):
@@ -102,7 +102,7 @@ def _parted(cql_type: Any, data: bytes) -> Any:
 
 
 def _thawed(cql_type: Any) -> Any:
-    """The type itself, where a type's text says that it is frozen."""
+    """Return the type itself, where a type's text says that it is frozen."""
     return cql_type.subtypes[0] if issubclass(cql_type, FrozenType) else cql_type
 
 
@@ -126,7 +126,7 @@ def _unreadable(cql_type: Any, data: bytes) -> Unreadable:
 
 
 def write(cql_type: Any, value: Any, protocol: int = PROTOCOL) -> bytes:
-    """The bytes of a value.
+    """Return the bytes of a value.
 
     :raises ValueError: the type cannot hold it; the message tells no value.
     """
@@ -158,7 +158,7 @@ def _piece(data: bytes | None) -> bytes:
 
 
 def fitted(cql_type: Any, value: Any) -> Any:
-    """The value, or the nearest that its type can hold; the same object where it fits."""
+    """Return the value, or the nearest that its type can hold; the same object where it fits."""
     cql_type = _thawed(cql_type)
     kinds = cql_type.subtypes
     if value is None or isinstance(value, Unreadable):

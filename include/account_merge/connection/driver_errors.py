@@ -64,7 +64,7 @@ def driver_error(doing: str, error: BaseException, settings: Settings) -> MergeE
 
 
 def _said(error: BaseException) -> str:
-    """The server's own message; empty where the server said nothing."""
+    """Return the server's own message; empty where the server said nothing."""
     text = str(getattr(error, "message", None) or error) if isinstance(error, ErrorMessage | DriverException) else ""
     found = re.search(r'message="(.*)"', text, re.S)
     return found.group(1) if found else text if isinstance(error, ErrorMessage) else ""
@@ -93,7 +93,7 @@ def _unavailable(doing: str, error: BaseException, settings: Settings) -> Transi
 
 
 def schema_changed(doing: str, why: str) -> TransientError:
-    """A keyspace, table or column is gone. Transient: the next attempt looks at the cluster's tables anew."""
+    """Return a keyspace, table or column is gone. Transient: the next attempt looks at the cluster's tables anew."""
     return TransientError(
         "SCHEMA_CHANGED",
         f"Cassandra did not {doing}: {why}",
@@ -122,7 +122,7 @@ def _no_grant(doing: str, said: str) -> NeedsAttention:
 
 
 def too_large(doing: str, why: str) -> NeedsAttention:
-    """A request that this server's limits do not allow."""
+    """Return a request that this server's limits do not allow."""
     return NeedsAttention(
         "TOO_LARGE",
         f"Cassandra did not {doing}: {why}",

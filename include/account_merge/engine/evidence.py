@@ -13,19 +13,19 @@ from functools import partial
 from typing import Any
 
 from account_merge.cursor import Cursor, ascending
-from account_merge.journal import Cas
+from account_merge.journal import JournalSession
 from account_merge.journal.encoding import Codec
-from account_merge.journal.expired import Kept
+from account_merge.journal.expired import RedactedFacts
 from account_merge.journal.log import Log
 from account_merge.model import Change, Key, Values
 from account_merge.planning.merge_join import Shown
-from account_merge.rules import Look, TableRule, rule_for
+from account_merge.rules import Lookup, TableRule, rule_for
 from account_merge.rules.derivations import Evidence
-from account_merge.sunbird.row_finder import Sources
+from account_merge.sunbird.row_finder import RowFinder
 from account_merge.sunbird.schema import Tables, TableSchema
 from account_merge.values import usable
 
-Place = tuple[Any, ...]
+ScopeValues = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ class View:
 
     sources: tuple[str, ...]
     target: str
-    kept: frozenset[Place] = frozenset()
-    yielded: Mapping[str, frozenset[Place]] = field(default_factory=dict)
+    kept: frozenset[ScopeValues] = frozenset()
+    yielded: Mapping[str, frozenset[ScopeValues]] = field(default_factory=dict)
     seeded: frozenset[str] = frozenset()
     merge: uuid.UUID | None = None
     logged: frozenset[str] = frozenset()
 
-    def counts(self, account: str, place: Place | None) -> bool:
+    def counts(self, account: str, scope: ScopeValues | None) -> bool:
         """Whether what an account shows in a place counts: it is of this merge and does not yield there."""
-        return account in (*self.sources, self.target) and place not in self.yielded.get(account, ())
+        return account in (*self.sources, self.target) and scope not in self.yielded.get(account, ())
 
 
 @dataclass(frozen=True)
@@ -66,20 +66,22 @@ class Underway:
     changes: Mapping[str, Callable[[], Iterable[Change]]] = field(default_factory=dict)
     planned: bool = False
 
-    def of(self, look: Look, other: TableRule, whole: bool) -> Iterator[tuple[Place, tuple[set[Any], set[Any]]]]:
+    def of(
+        self, look: Lookup, other: TableRule, whole: bool
+    ) -> Iterator[tuple[ScopeValues, tuple[set[Any], set[Any]]]]:
         """(place, (what a look saw of a row, what it sees then)) of each change.
 
         :param whole: the look is at all places at once.
         """
         for change in self.changes[other.table]():
             sights = (shown_by(look, other, change.key, values) for values in (change.before, change.after))
-            yield () if whole else other.place(change.key), (next(sights), next(sights))
+            yield () if whole else other.scope_of(change.key), (next(sights), next(sights))
 
 
 NOTHING_UNDERWAY = Underway()
 
 
-class Looks:
+class EvidenceReader:
     """Evidence for one sweep over a table: keys must come in ascending order; the last place's answers are kept.
 
     What each account shows is looked up once for a place, whichever merges ask for it.
@@ -91,41 +93,41 @@ class Looks:
 
     def __init__(
         self,
-        found: Sources,
-        cas: Cas,
+        found: RowFinder,
+        cas: JournalSession,
         tables: Tables,
         rule: TableRule,
         merges_into: Mapping[str, Iterable[uuid.UUID]],
         underway: Underway = NOTHING_UNDERWAY,
     ) -> None:
         self._found, self._cas, self._rule, self._merges_into = found, cas, rule, merges_into
-        others = ((look, rule_for(look.table)) for look in rule.looks)
+        others = ((look, rule_for(look.table)) for look in rule.lookups)
         self._looks = [(look, other, schema) for look, other in others if (schema := tables.of(other)) is not None]
-        self._place: Place | None = None
+        self._scope: ScopeValues | None = None
         self._shown: dict[tuple[str, str], tuple[frozenset[Any], frozenset[Any]]] = {}
         self._turned: dict[tuple[str, str], _Turned] = {}
         self._showed: dict[tuple[str, uuid.UUID], dict[str, frozenset[Any]]] = {}
         self._streams: dict[tuple[str, str], Cursor[Any]] = {}
         self._underway = underway
         self._changes = {
-            look.name: Cursor(underway.of(look, other, rule.collects), f"changed rows of {other.table}")
+            look.name: Cursor(underway.of(look, other, rule.holds_scopes), f"changed rows of {other.table}")
             for look, other, _ in self._looks
             if other.table in underway.changes
         }
-        self._expired = Kept(cas)
+        self._expired = RedactedFacts(cas)
 
     def of(self, view: View) -> Shown:
-        """What one merge sees."""
+        """Return what one merge sees."""
         return Shown(partial(self.at, view), partial(self.beside, view))
 
     def at(self, view: View, key: Key) -> Evidence:
-        """The evidence for the row with this key: `<look>`, `<look>: brought` and, of that, what has not expired,
+        """Return the evidence for the row with this key: `<look>`, `<look>: brought` and, of that, what has not expired,
         `<look>: lately`; each account -> values. For an undo or redo `<look>: before` and `<look>: after` it, of the account
         whose rows it changes."""
         if not self._looks:
             return {}
-        place, found = self._go_to(key), dict[str, Mapping[str, Any]]()
-        accounts = [account for account in self._merges_into if view.counts(account, place)]
+        scope, found = self._go_to(key), dict[str, Mapping[str, Any]]()
+        accounts = [account for account in self._merges_into if view.counts(account, scope)]
         for look, other, schema in self._looks:
             images = self._images(view.merge, look, other, schema) if view.merge and look.table in view.logged else None
             found[look.name] = {
@@ -134,7 +136,7 @@ class Looks:
                 else images.get(account, frozenset())
                 for account in accounts
             }
-            if place is not None and look.where is not None:
+            if scope is not None and look.where is not None:
                 turned = {account: self._turns(look, other, schema, account) for account in self._merges_into}
                 found[look.name] = {a: values | turned[a].taken for a, values in found[look.name].items()}
                 found[f"{look.name}: brought"] = {a: one.brought for a, one in turned.items()}
@@ -148,36 +150,36 @@ class Looks:
         }  # fmt: skip
 
     def beside(self, view: View, key: Key) -> frozenset[str]:
-        """The sources that have rows in the tables looked at, in this key's place: they count also without a row here."""
+        """Return the sources that have rows in the tables looked at, in this key's place: they count also without a row here."""
         if not self._looks:
             return frozenset()
-        place = self._go_to(key)
+        scope = self._go_to(key)
         return frozenset(
             account
             for account in view.sources
-            if view.counts(account, place)
+            if view.counts(account, scope)
             and any(
-                self._found.touches(other, account, place) and self._seen(look, account)
+                self._found.touches(other, account, scope) and self._seen(look, account)
                 for look, other, _ in self._looks
             )
         )
 
-    def _go_to(self, key: Key) -> Place | None:
-        place = None if self._rule.collects else self._rule.place(key)
-        if place != self._place:
-            self._place, self._shown, self._turned, self._showed = place, {}, {}, {}
-        return place
+    def _go_to(self, key: Key) -> ScopeValues | None:
+        scope = None if self._rule.holds_scopes else self._rule.scope_of(key)
+        if scope != self._scope:
+            self._scope, self._shown, self._turned, self._showed = scope, {}, {}, {}
+        return scope
 
-    def _seen(self, look: Look, account: str) -> frozenset[Any]:
+    def _seen(self, look: Lookup, account: str) -> frozenset[Any]:
         return self._sights(look, account)[1]
 
-    def _sights(self, look: Look, account: str) -> tuple[frozenset[Any], frozenset[Any]]:
-        """What an account showed in the place at hand before the undo or redo that looks, and what it shows."""
+    def _sights(self, look: Lookup, account: str) -> tuple[frozenset[Any], frozenset[Any]]:
+        """Return what an account showed in the place at hand before the undo or redo that looks, and what it shows."""
         at = (look.name, account)
         if at not in self._shown:
-            before = after = frozenset(self._found.look(look, account, self._place))
+            before = after = frozenset(self._found.look(look, account, self._scope))
             ours = account == self._underway.account and look.name in self._changes
-            changes = self._changes[look.name].at(self._place or ()) if ours else []
+            changes = self._changes[look.name].at(self._scope or ()) if ours else []
             if self._underway.planned:
                 for old, new in changes:
                     after = (after - old) | new
@@ -188,22 +190,22 @@ class Looks:
         return self._shown[at]
 
     def _images(
-        self, merge: uuid.UUID, look: Look, other: TableRule, schema: TableSchema
+        self, merge: uuid.UUID, look: Lookup, other: TableRule, schema: TableSchema
     ) -> dict[str, frozenset[Any]]:  # fmt: skip
         """Source account -> what it showed in the place at hand when a merge was done, by that merge's log."""
         if (look.name, merge) not in self._showed:
             at, words = (look.name, str(merge)), f"rows of {other.table} in the log"
             if at not in self._streams:
                 log = Log(self._cas, merge, other.table, Codec(schema))
-                self._streams[at] = Cursor(images_of(log, look, other, self._rule.collects), words)
+                self._streams[at] = Cursor(images_of(log, look, other, self._rule.holds_scopes), words)
             found: dict[str, frozenset[Any]] = {}
-            for account, values in self._streams[at].at(self._place or ()):
+            for account, values in self._streams[at].at(self._scope or ()):
                 found[account] = found.get(account, frozenset()) | values
             self._showed[look.name, merge] = found
         return self._showed[look.name, merge]
 
-    def _turns(self, look: Look, other: TableRule, schema: TableSchema, account: str) -> _Turned:
-        """What merges made of an account's rows in the place at hand."""
+    def _turns(self, look: Lookup, other: TableRule, schema: TableSchema, account: str) -> _Turned:
+        """Return what merges made of an account's rows in the place at hand."""
         at = (look.name, account)
         if at not in self._turned:
             if at not in self._streams:
@@ -211,20 +213,20 @@ class Looks:
                 words = f"rows of {other.table} in the log"
                 made = (ascending(turned(log, look, other, self._expired), words) for log in logs)
                 self._streams[at] = Cursor(heapq.merge(*made, key=lambda item: item[0]), words)
-            found = self._streams[at].at(self._place)
+            found = self._streams[at].at(self._scope)
             lately = frozenset(value for value, matches in found if matches)
             taken = frozenset(value for value, matches in found if not matches)
             told = self._told(look, account)
             self._turned[at] = _Turned(lately | told, lately, taken)
         return self._turned[at]
 
-    def _told(self, look: Look, account: str) -> frozenset[Any]:
+    def _told(self, look: Lookup, account: str) -> frozenset[Any]:
         """Those of the shown values that expired logs know as brought."""
         where = look.where
         if where is None or not self._expired:
             return frozenset()
         shown = self._seen(look, account)
-        return frozenset(v for v in shown if self._expired.brought(look.table, where, account, self._place, v))
+        return frozenset(v for v in shown if self._expired.brought(look.table, where, account, self._scope, v))
 
 
 @dataclass(frozen=True)
@@ -240,8 +242,8 @@ class _Turned:
     taken: frozenset[Any]
 
 
-def shown_by(look: Look, other: TableRule, key: Key, values: Values | None) -> set[Any]:
-    """What a look collects of one row; nothing where there is none, or where it does not match the look's `where`."""
+def shown_by(look: Lookup, other: TableRule, key: Key, values: Values | None) -> set[Any]:
+    """Return what a look collects of one row; nothing where there is none, or where it does not match the look's `where`."""
     if values is None or (look.where and values.get(look.where[0]) != look.where[1]):
         return set()
     known = {**dict(zip(other.key, key, strict=True)), **values}
@@ -250,8 +252,8 @@ def shown_by(look: Look, other: TableRule, key: Key, values: Values | None) -> s
 
 
 def images_of(
-    log: Log, look: Look, other: TableRule, whole: bool
-) -> Iterator[tuple[Place, tuple[str, set[Any]]]]:  # fmt: skip
+    log: Log, look: Lookup, other: TableRule, whole: bool
+) -> Iterator[tuple[ScopeValues, tuple[str, set[Any]]]]:  # fmt: skip
     """(place, (source account, what a look saw of its row)) of each row that a merge found.
 
     :param whole: the look is at all places at once.
@@ -259,11 +261,11 @@ def images_of(
     for entry in log.entries():
         for change in entry.changes if entry.kind == "changes" else ():
             for account, values in change.sources.items():
-                yield () if whole else other.place(change.key), (account, shown_by(look, other, change.key, values))
+                yield () if whole else other.scope_of(change.key), (account, shown_by(look, other, change.key, values))
 
 
 def in_key_order(log: Log) -> Iterator[Change]:
-    """The changes of a log; a row that was folded in comes once more behind its first change."""
+    """Yield the changes of a log; a row that was folded in comes once more behind its first change."""
     run: list[Change] = []
     for entry in log.entries():
         if entry.kind == "changes":  # a fold goes back to rows of the entry that it mends
@@ -273,13 +275,15 @@ def in_key_order(log: Log) -> Iterator[Change]:
     yield from sorted(run, key=lambda change: change.key)
 
 
-def turned(log: Log, look: Look, other: TableRule, kept: Kept) -> Iterator[tuple[Place, tuple[Any, bool]]]:
+def turned(
+    log: Log, look: Lookup, other: TableRule, kept: RedactedFacts
+) -> Iterator[tuple[ScopeValues, tuple[Any, bool]]]:
     """(place, (collected value, whether it matches now)) of each row that this log made match, or not match, the look's
     `where`; by place.
 
     :param kept: takes in what expired entries tell.
     """
-    run: list[tuple[Place, tuple[Any, bool]]] = []
+    run: list[tuple[ScopeValues, tuple[Any, bool]]] = []
     for entry in log.entries() if look.where else ():
         if entry.kept is not None:
             kept.add(entry.kept)
@@ -290,7 +294,7 @@ def turned(log: Log, look: Look, other: TableRule, kept: Kept) -> Iterator[tuple
     yield from sorted(run, key=lambda item: item[0])
 
 
-def turned_by(change: Change, look: Look, other: TableRule) -> Iterator[tuple[Place, tuple[Any, bool]]]:
+def turned_by(change: Change, look: Lookup, other: TableRule) -> Iterator[tuple[ScopeValues, tuple[Any, bool]]]:
     """(place, (collected value, whether it matches now)) when this change made its row match the look's `where`, or not."""
     if look.where is None:
         return
@@ -300,4 +304,4 @@ def turned_by(change: Change, look: Look, other: TableRule) -> Iterator[tuple[Pl
     if write is not None and before != (write.value == value):
         values = dict(zip(other.key, change.key, strict=True))
         named = tuple(values.get(c) for c in look.collect)
-        yield other.place(change.key), (named[0] if len(named) == 1 else named, not before)
+        yield other.scope_of(change.key), (named[0] if len(named) == 1 else named, not before)

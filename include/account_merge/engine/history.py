@@ -13,7 +13,7 @@ from functools import cache
 
 from account_merge.choices import TARGET
 from account_merge.engine.evidence import View
-from account_merge.engine.skipped import Places
+from account_merge.engine.skipped import SkippedScopes
 from account_merge.journal import Journal
 from account_merge.journal.accounts import merges_among
 from account_merge.model import Merge
@@ -32,7 +32,7 @@ class Known:
         self._gave: Callable[[str], frozenset[uuid.UUID]] = cache(journal.gave)
 
     def need(self, merge_id: uuid.UUID) -> Merge:
-        """A merge that must exist."""
+        """Return a merge that must exist."""
         return self.merge(merge_id) or self._journal.need(merge_id)
 
     def gave(self, sources: Iterable[str]) -> dict[uuid.UUID, Merge]:
@@ -45,12 +45,12 @@ class Known:
         return [m for i in merges_among(self.received(account)) if (m := self.merge(i)) is not None]
 
     def standing(self, account: str) -> frozenset[uuid.UUID]:
-        """The merges into an account that were not undone."""
-        return frozenset(m.merge_id for m in self.merges_into(account) if m.outcome != "undone")
+        """Return the merges into an account that were not undone."""
+        return frozenset(m.merge_id for m in self.merges_into(account) if m.effective_state != "undone")
 
 
 @dataclass(frozen=True)
-class PastLog:
+class HistoryLog:
     """One log of the past.
 
     :param brings: it is the merge's own log: its entries bring the sources' rows.
@@ -62,7 +62,7 @@ class PastLog:
 
 
 @dataclass(frozen=True)
-class Past:
+class AccountHistory:
     """All that was ever done to an account's rows, in order, and what of it counts.
 
     :param account: whose rows are replayed.
@@ -78,7 +78,7 @@ class Past:
     """
 
     account: str
-    logs: Sequence[PastLog]
+    logs: Sequence[HistoryLog]
     standing: frozenset[uuid.UUID]
     elsewhere: frozenset[uuid.UUID] = frozenset()
     withdrawn: frozenset[uuid.UUID] = frozenset()
@@ -94,7 +94,7 @@ class Past:
 
 
 @dataclass(frozen=True)
-class History:
+class Provenance:
     """The merges, undone ones left out, whose logs tell where the accounts' rows come from.
 
     :param merges_from: merges that a source account of this merge was a source of.
@@ -114,18 +114,18 @@ class History:
     withdrawn: frozenset[uuid.UUID] = frozenset()
     merges_into: Mapping[str, frozenset[uuid.UUID]] = field(default_factory=dict)
     seeding: Seeding | None = None
-    past: Past | None = None
+    past: AccountHistory | None = None
 
 
-def history_of(journal: Journal, places: Places, merge: Merge, rule: TableRule) -> History:
-    """What the work on one table of a merge has to know of earlier merges of its accounts."""
+def provenance_of(journal: Journal, skipped: SkippedScopes, merge: Merge, rule: TableRule) -> Provenance:
+    """Return what the work on one table of a merge has to know of earlier merges of its accounts."""
     known, sources, target = Known(journal), merge.request.sources, merge.target
     into = {account: known.standing(account) for account in (*sources, target)}
     into[target] |= {merge.merge_id}
     gave = known.gave(sources)
-    standing = {i: m for i, m in gave.items() if m.outcome != "undone" and i != merge.merge_id}
+    standing = {i: m for i, m in gave.items() if m.effective_state != "undone" and i != merge.merge_id}
     here = frozenset(i for i, m in standing.items() if _lives_in(known, m, target))
-    return History(
+    return Provenance(
         frozenset(standing) | (frozenset({merge.merge_id}) & frozenset(gave)),
         here,
         frozenset(i for i in here if standing[i].expiry and rule.table in (standing[i].request.tables or TABLES)),
@@ -134,10 +134,10 @@ def history_of(journal: Journal, places: Places, merge: Merge, rule: TableRule) 
             for i, m in standing.items()
             if i in here and _brings(m, rule.table) and not _reaches(known, m, target, rule.table)
         ),
-        frozenset(i for i, m in gave.items() if m.outcome == "undone" and m.request.seeded),
+        frozenset(i for i, m in gave.items() if m.effective_state == "undone" and m.request.seeded),
         into,
         _seeding(known, merge, rule),
-        _past(places, known, merge, rule, redo=False) if frozenset(standing) & into[target] else None,
+        _past(skipped, known, merge, rule, redo=False) if frozenset(standing) & into[target] else None,
     )
 
 
@@ -156,7 +156,9 @@ def _reaches(known: Known, merge: Merge, target: str, table: str) -> bool:
         wrote_to = one.target
         if wrote_to == target:
             return True
-        onward = (m for m in known.gave((wrote_to,)).values() if m.outcome == "completed" and m.merge_id not in seen)
+        onward = (
+            m for m in known.gave((wrote_to,)).values() if m.effective_state == "completed" and m.merge_id not in seen
+        )
         todo += [m for m in onward if _brings(m, table)]
     return False
 
@@ -189,10 +191,12 @@ def _seeding(known: Known, merge: Merge, rule: TableRule) -> Seeding | None:
 
 
 def settles_of(known: Known, merge: Merge) -> list[Merge]:
-    """The settles of a merge that stand in the same target."""
+    """Return the settles of a merge that stand in the same target."""
     standing = ("completed", "abandoned", "undoing")
     found = known.merges_into(merge.target)
-    return [m for m in found if (m.parent, m.request.origin) == (merge.merge_id, "settle") and m.outcome in standing]
+    return [
+        m for m in found if (m.parent, m.request.origin) == (merge.merge_id, "settle") and m.effective_state in standing
+    ]
 
 
 def unexpired(known: Known, target: str) -> list[tuple[str, Merge]]:
@@ -205,46 +209,50 @@ def unexpired(known: Known, target: str) -> list[tuple[str, Merge]]:
     return found[max((i + 1 for i, (_, m) in enumerate(found) if m.expiry), default=0) :]
 
 
-def past_of(journal: Journal, places: Places, merge: Merge, rule: TableRule, redo: bool) -> Past:
-    """The past of a merge's target in one table: without the merge and its settles, or (`redo`) with it.
+def account_history_of(
+    journal: Journal, skipped: SkippedScopes, merge: Merge, rule: TableRule, redo: bool
+) -> AccountHistory:
+    """Return the past of a merge's target in one table: without the merge and its settles, or (`redo`) with it.
 
     What has expired, and all that the target received before it, belongs to what the rows were before.
     """
-    return _past(places, Known(journal), merge, rule, redo)
+    return _past(skipped, Known(journal), merge, rule, redo)
 
 
-def _past(places: Places, known: Known, merge: Merge, rule: TableRule, redo: bool) -> Past:
+def _past(skipped: SkippedScopes, known: Known, merge: Merge, rule: TableRule, redo: bool) -> AccountHistory:
     target = merge.target
     logs, merges = [], {}
     for operation, one in unexpired(known, target):
         log = f"{operation}/{rule.table}" if operation else rule.table
-        logs.append(PastLog(one.merge_id, log, brings=not operation))
+        logs.append(HistoryLog(one.merge_id, log, brings=not operation))
         merges[one.merge_id] = one
     gone = {merge.merge_id, *(settle.merge_id for settle in settles_of(known, merge))}
-    standing = {i for i, m in merges.items() if m.outcome != "undone"} - gone
+    standing = {i for i, m in merges.items() if m.effective_state != "undone"} - gone
     standing |= {merge.merge_id} if redo else set()
     sources = frozenset(s for i in standing for s in merges[i].request.sources)
     gave = known.gave(sources)
     into = {account: known.standing(account) for account in (*sources, target)}
     into[target] |= {merge.merge_id}
-    elsewhere = frozenset(i for i, m in gave.items() if m.outcome != "undone" and i not in merges)
-    withdrawn = frozenset(i for i, m in gave.items() if m.outcome == "undone" and m.request.seeded and i not in merges)
-    views = {i: _replayed(places, known, m, rule) for i, m in merges.items()}
-    return Past(
+    elsewhere = frozenset(i for i, m in gave.items() if m.effective_state != "undone" and i not in merges)
+    withdrawn = frozenset(
+        i for i, m in gave.items() if m.effective_state == "undone" and m.request.seeded and i not in merges
+    )
+    views = {i: _replayed(skipped, known, m, rule) for i, m in merges.items()}
+    return AccountHistory(
         target, logs, frozenset(standing), elsewhere, withdrawn, sources, into, frozenset(gone), views
     )  # fmt: skip
 
 
-def _replayed(places: Places, known: Known, merge: Merge, rule: TableRule) -> View:
-    """What a merge of the past saw of other tables' rows."""
-    if not rule.looks:
+def _replayed(skipped: SkippedScopes, known: Known, merge: Merge, rule: TableRule) -> View:
+    """Return what a merge of the past saw of other tables' rows."""
+    if not rule.lookups:
         return View(merge.request.sources, merge.target)
-    view = view_of(places, merge, rule, _seeding(known, merge, rule))
+    view = view_of(skipped, merge, rule, _seeding(known, merge, rule))
     return replace(view, merge=merge.merge_id, logged=frozenset(merge.request.tables or TABLES))
 
 
-def view_of(places: Places, merge: Merge, rule: TableRule, seeding: Seeding | None) -> View:
-    """What a merge may see of other tables' rows when it merges one table, and which places stay."""
+def view_of(skipped: SkippedScopes, merge: Merge, rule: TableRule, seeding: Seeding | None) -> View:
+    """Return what a merge may see of other tables' rows when it merges one table, and which places stay."""
     seeded = frozenset(seeding.since if seeding else ())
     target, sources = merge.target, tuple(sorted(merge.request.sources))
-    return View(sources, target, places.kept(merge, rule), places.yielded(merge, rule), seeded)
+    return View(sources, target, skipped.kept(merge, rule), skipped.from_other_source(merge, rule), seeded)

@@ -36,12 +36,12 @@ def _rows(rule: TableRule, limit: Limit, schema: TableSchema, store: Store, targ
     column, wanted = limit.where or (schema.user.logical, target)
     if limit.where and _after(change, column) != wanted:
         return 0
-    rows = store.values(schema, (schema.user.logical, column), rule.belongs.bind(rule.place(change.key)))
+    rows = store.values(schema, (schema.user.logical, column), rule.scope.bind(rule.scope_of(change.key)))
     return len({target, *(user for user, value in rows if limit.where is None or value == wanted)})
 
 
 def larger_than_an_entry(refused: NeedsAttention, log: Log, changes: Sequence[Change]) -> NeedsAttention:
-    """The error of rows whose images pass what the servers take in one request; none of them was written.
+    """Return the error of rows whose images pass what the servers take in one request; none of them was written.
 
     It names no key, since it is logged: a preview lists the rows in the same order.
     """

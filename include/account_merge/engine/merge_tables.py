@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from account_merge.engine.evidence import Underway, in_key_order
-from account_merge.engine.history import Past, PastLog, history_of, past_of, view_of
+from account_merge.engine.history import AccountHistory, HistoryLog, account_history_of, provenance_of, view_of
 from account_merge.engine.resources import Resources, TableJob
-from account_merge.engine.skipped import Places
+from account_merge.engine.skipped import SkippedScopes
 from account_merge.engine.table_merge import SourceRows, TableMerge, source_log
 from account_merge.engine.table_undo import TableUndo
 from account_merge.engine.table_work import TableWork
@@ -27,7 +27,7 @@ def asked_for(merge: Merge, rule: TableRule) -> bool:
 
 
 def set_inactive(merge: Merge, rule: TableRule) -> tuple[str, ...]:
-    """The source accounts whose rows of this table a merge sets inactive."""
+    """Return the source accounts whose rows of this table a merge sets inactive."""
     asked = merge.request.source_rows == "deactivate" and rule.deactivated
     return tuple(sorted(merge.request.sources)) if asked else ()
 
@@ -38,23 +38,23 @@ class MergeTables:
     :param skipped: the places that stay as they are.
     """
 
-    def __init__(self, resources: Resources, skipped: Places) -> None:
+    def __init__(self, resources: Resources, skipped: SkippedScopes) -> None:
         self.resources, self.skipped = resources, skipped
         self._journal, self._tables = resources.journal, resources.tables
 
     def rules(self, merge: Merge) -> list[TableRule]:
-        """The tables of a merge that this cluster has, in the order of merging."""
+        """Return the tables of a merge that this cluster has, in the order of merging."""
         return [rule for rule in RULES if asked_for(merge, rule) and self._tables.of(rule) is not None]
 
     # --- merging ----------------------------------------------------------------------------------------------------
     def merging(self, job: TableJob) -> TableMerge:
-        """The work on the target's rows of one table."""
-        history = history_of(self._journal, self.skipped, job.merge, job.rule)
+        """Return the work on the target's rows of one table."""
+        history = provenance_of(self._journal, self.skipped, job.merge, job.rule)
         view = view_of(self.skipped, job.merge, job.rule, history.seeding)
         return TableMerge(self.resources, job, history, view)
 
     def setting_inactive(self, job: TableJob, operation: str = "") -> list[SourceRows]:
-        """The work on the sources' rows of one table, where the merge sets them inactive.
+        """Return the work on the sources' rows of one table, where the merge sets them inactive.
 
         :param operation: the redo that it belongs to.
         """
@@ -66,17 +66,17 @@ class MergeTables:
         return [self.merging(job), *self.setting_inactive(job)]
 
     def logs(self, merge: Merge, rule: TableRule) -> list[Log]:
-        """The logs of one table of a merge: the target's rows, then each source's that was set inactive."""
+        """Return the logs of one table of a merge: the target's rows, then each source's that was set inactive."""
         names = [rule.table, *(source_log(rule, account) for account in set_inactive(merge, rule))]
         return [] if self._tables.of(rule) is None else [self._log(merge, rule, name) for name in names]
 
     # --- undo and redo ------------------------------------------------------------------------------------------------
     def undone_rules(self, merge: Merge) -> list[TableRule]:
-        """The same as `rules` in the order of undoing: what follows from other tables comes last."""
+        """Return the same as `rules` in the order of undoing: what follows from other tables comes last."""
         return self.rules(merge)[::-1]
 
     def undo_works(self, job: TableJob, planned: bool = False) -> Iterator[TableWork]:
-        """The work of the undo or redo that a merge is in: the target's rows, then those that it had set inactive.
+        """Yield the work of the undo or redo that a merge is in: the target's rows, then those that it had set inactive.
 
         :param planned: it only plans: what it does to other tables before this one is not written.
         """
@@ -89,27 +89,27 @@ class MergeTables:
         for account in set_inactive(merge, rule):
             name = source_log(rule, account)
             earlier = [f"{one}/{name}" for one in self._journal.operations(merge) if one != operation]
-            logs = [PastLog(merge.merge_id, log, brings=False) for log in (name, *earlier)]
-            past = Past(account, logs, frozenset(), of=frozenset({merge.merge_id}))
+            logs = [HistoryLog(merge.merge_id, log, brings=False) for log in (name, *earlier)]
+            past = AccountHistory(account, logs, frozenset(), of=frozenset({merge.merge_id}))
             yield TableUndo(self.resources, job, past, f"{operation}/{name}")
 
-    def past(self, merge: Merge, rule: TableRule) -> Past:
+    def past(self, merge: Merge, rule: TableRule) -> AccountHistory:
         """All that was done to the target's rows of one table, as the undo or redo that a merge is in sees it."""
-        return past_of(self._journal, self.skipped, merge, rule, merge.state == "redoing")
+        return account_history_of(self._journal, self.skipped, merge, rule, merge.state == "redoing")
 
     def undo_logs(self, merge: Merge, rule: TableRule) -> Iterator[Log]:
-        """The logs of every undo and redo of one table of a merge, oldest first."""
+        """Yield the logs of every undo and redo of one table of a merge, oldest first."""
         for operation in self._journal.operations(merge):
             yield from self.operation_logs(merge, rule, operation)
 
     def operation_logs(self, merge: Merge, rule: TableRule, operation: str) -> list[Log]:
-        """The logs of one undo or redo of one table: the target's rows, then each source's that was set inactive."""
+        """Return the logs of one undo or redo of one table: the target's rows, then each source's that was set inactive."""
         return [self._log(merge, rule, f"{operation}/{log.table}") for log in self.logs(merge, rule)]
 
     def _undo(self, job: TableJob, operation: str, redo: bool, planned: bool) -> TableUndo:
-        past = past_of(self._journal, self.skipped, job.merge, job.rule, redo)
+        past = account_history_of(self._journal, self.skipped, job.merge, job.rule, redo)
         work = TableUndo(self.resources, job, past, f"{operation}/{job.rule.table}")
-        before = {look.table for look in job.rule.looks} & {rule.table for rule in self.rules(job.merge)}
+        before = {look.table for look in job.rule.lookups} & {rule.table for rule in self.rules(job.merge)}
         changes = self._planned if planned else self._written
         work.underway = Underway(
             past.account, {table: partial(changes, job.merge, rule_for(table)) for table in before}, planned
@@ -117,11 +117,11 @@ class MergeTables:
         return work
 
     def _planned(self, merge: Merge, rule: TableRule) -> Iterator[Change]:
-        """What an undo or redo would do to the target's rows of one table."""
+        """Yield what an undo or redo would do to the target's rows of one table."""
         yield from (change for change, _ in next(self.undo_works(TableJob(merge, rule), planned=True)).plan())
 
     def _written(self, merge: Merge, rule: TableRule) -> Iterator[Change]:
-        """What an undo or redo has done to the target's rows of one table."""
+        """Yield what an undo or redo has done to the target's rows of one table."""
         yield from in_key_order(self._log(merge, rule, f"{merge.operation}/{rule.table}"))
 
     def _log(self, merge: Merge, rule: TableRule, name: str) -> Log:

@@ -9,7 +9,7 @@ from account_merge.journal import Journal
 from account_merge.model import Merge
 from account_merge.rules import TableRule
 from account_merge.settings import Settings
-from account_merge.sunbird.row_finder import Sources
+from account_merge.sunbird.row_finder import RowFinder
 from account_merge.sunbird.schema import Tables
 from account_merge.sunbird.store import Store
 
@@ -20,11 +20,11 @@ Guard = Callable[[], None]
 
 
 def unguarded() -> None:
-    """The guard of work that only plans."""
+    """Guard work that only plans: nothing is refused."""
 
 
 def untold(done: int) -> None:
-    """The progress that nobody follows."""
+    """Take the progress of work that nobody follows."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Resources:
     tables: Tables
     journal: Journal
 
-    def finder(self, accounts: Sequence[str]) -> Sources:
+    def finder(self, accounts: Sequence[str]) -> RowFinder:
         """Return what finds the rows of these accounts."""
-        return Sources(self.store, self.tables, self.settings, accounts)
+        return RowFinder(self.store, self.tables, self.settings, accounts)
 
 
 @dataclass(frozen=True)

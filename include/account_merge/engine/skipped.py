@@ -15,10 +15,10 @@ from account_merge.model import Merge, Row
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
 from account_merge.values import sound
 
-Place = tuple[Any, ...]
+ScopeValues = tuple[Any, ...]
 
 
-class Places:
+class SkippedScopes:
     """Looks at the rows that a merge's accounts have."""
 
     def __init__(self, resources: Resources) -> None:
@@ -37,9 +37,9 @@ class Places:
             return
         family = self._family(merge)
         if last is None:
-            places = [msgspec.msgpack.encode(place) for place in self._stay(merge, family)]
-            log.append(0, "skip", None, 0, places, {"places": len(places)})
-        stay = frozenset(tuple(msgspec.msgpack.decode(place)) for place in log.payload(0))
+            scopes = [msgspec.msgpack.encode(scope) for scope in self._stay(merge, family)]
+            log.append(0, "skip", None, 0, scopes, {"places": len(scopes)})
+        stay = frozenset(tuple(msgspec.msgpack.decode(scope)) for scope in log.payload(0))
         shares = list(self._shares(merge, stay, family))
         left = sum(source != stands for source, stands, *_ in shares)
         log.append(1, "skip", None, 0, [msgspec.msgpack.encode(share) for share in shares], {"left": left})
@@ -49,11 +49,11 @@ class Places:
         log = self._log(merge) if merge.request.on_conflict == "skip" else None
         if log is None:
             return frozenset()
-        written = (tuple(msgspec.msgpack.decode(place)) for place in log.payload(0))
-        places = self._stay(merge, self._family(merge)) if merge.state == "preview" else written
-        return frozenset(place[1:] for place in places if place[0] == rule.belongs.kind)
+        written = (tuple(msgspec.msgpack.decode(scope)) for scope in log.payload(0))
+        scopes = self._stay(merge, self._family(merge)) if merge.state == "preview" else written
+        return frozenset(scope[1:] for scope in scopes if scope[0] == rule.scope.kind)
 
-    def left(self, merge: Merge) -> Iterator[tuple[str, str, Place]]:
+    def not_merged(self, merge: Merge) -> Iterator[tuple[str, str, ScopeValues]]:
         """With `skip`: (source, whose rows stand, (kind, *place)) of each place that was not merged from that source.
 
         Whose: the account that the merge writes to, or the source that was listed first.
@@ -65,19 +65,19 @@ class Places:
         family = self._family(merge) if merge.state == "preview" else ()
         stay = frozenset(self._stay(merge, family)) if merge.state == "preview" else frozenset()
         items = self._shares(merge, stay, family) if merge.state == "preview" else written
-        yield from ((account, by, tuple(place)) for account, by, *place in items if account != by)
+        yield from ((account, by, tuple(scope)) for account, by, *scope in items if account != by)
 
-    def yielded(self, merge: Merge, rule: TableRule) -> dict[str, frozenset[Place]]:
+    def from_other_source(self, merge: Merge, rule: TableRule) -> dict[str, frozenset[ScopeValues]]:
         """Source -> places of the rule's kind that come from another source, which was listed first."""
         target = merge.target
-        found: dict[str, set[Place]] = {}
-        for account, by, place in self.left(merge):
-            if by != target and place[0] == rule.belongs.kind:
-                found.setdefault(account, set()).add(place[1:])
-        return {account: frozenset(places) for account, places in found.items()}
+        found: dict[str, set[ScopeValues]] = {}
+        for account, by, scope in self.not_merged(merge):
+            if by != target and scope[0] == rule.scope.kind:
+                found.setdefault(account, set()).add(scope[1:])
+        return {account: frozenset(scopes) for account, scopes in found.items()}
 
     def enrolments(self, merge: Merge, operation: str = "") -> Iterator[tuple[Any, ...]]:
-        """The places that sync events are for: the target's enrolments, or by setting, and after a settle, those touched.
+        """Yield the places that sync events are for: the target's enrolments, or by setting, and after a settle, those touched.
 
         :param operation: `undo-1/`, say: touched by that undo instead of by the merge.
         """
@@ -88,11 +88,11 @@ class Places:
         if self._settings.sync_scope == "touched" or merge.request.origin == "settle":
             log = Log(self._journal, merge.merge_id, f"{operation}{rule.table}", Codec(schema))
             touched = {c.key for entry in log.entries() for c in entry.changes if c.writes or c.create}
-            yield from filter(sound, (rule.place(key) for key in sorted(touched)))
+            yield from filter(sound, (rule.scope_of(key) for key in sorted(touched)))
             return
         for row in self._rows(merge, rule, merge.target):
-            if sound(place := rule.place(row.key)):  # no consumer could read it
-                yield place
+            if sound(scope := rule.scope_of(row.key)):  # no consumer could read it
+                yield scope
 
     def _log(self, merge: Merge) -> Log | None:
         schema = next(iter(self._tables.schemas.values()), None)  # the entry holds places: any table's codec will do
@@ -106,7 +106,7 @@ class Places:
         if root.merge_id == merge.merge_id:
             return []
         found = (self._journal.get(i) for i in self._journal.gave(merge.request.sources[0]))
-        others = [m for m in found if m is not None and m.outcome != "undone" and m.merge_id != merge.merge_id]
+        others = [m for m in found if m is not None and m.effective_state != "undone" and m.merge_id != merge.merge_id]
         return [m for m in others if m.merge_id == root.merge_id or self._comes_from(m, root)]
 
     def _comes_from(self, merge: Merge, root: Merge) -> bool:
@@ -114,34 +114,34 @@ class Places:
             merge = self._journal.need(merge.parent)
         return merge.parent is not None
 
-    def _stay(self, merge: Merge, family: Sequence[Merge]) -> Iterator[Place]:
-        """The places that the target has by itself: what its family moved there is not its own, what stayed stays."""
-        stayed = {place for one in family for place in self._entry(one, 0)}
-        moved = {tuple(place) for one in family for _, stands, *place in self._entry(one, 1)} - stayed
+    def _stay(self, merge: Merge, family: Sequence[Merge]) -> Iterator[ScopeValues]:
+        """Yield the places that the target has by itself: what its family moved there is not its own, what stayed stays."""
+        stayed = {scope for one in family for scope in self._entry(one, 0)}
+        moved = {tuple(scope) for one in family for _, stands, *scope in self._entry(one, 1)} - stayed
         yield from sorted(stayed | (set(self._had(merge)) - moved))
 
     def _entry(self, merge: Merge, number: int) -> Iterator[tuple[Any, ...]]:
         log = self._log(merge) if merge.request.on_conflict == "skip" else None
         yield from (tuple(msgspec.msgpack.decode(item)) for item in (log.payload(number) if log else ()))
 
-    def _shares(self, merge: Merge, stay: frozenset[Place], family: Sequence[Merge]) -> Iterator[tuple[Any, ...]]:
+    def _shares(self, merge: Merge, stay: frozenset[ScopeValues], family: Sequence[Merge]) -> Iterator[tuple[Any, ...]]:
         """(source, whose rows stand, kind, *place) of each place that a source has."""
-        target, first = merge.target, dict[Place, str]()
+        target, first = merge.target, dict[ScopeValues, str]()
         for one in family:
-            first |= {tuple(place): source for source, stands, *place in self._entry(one, 1) if source == stands}
+            first |= {tuple(scope): source for source, stands, *scope in self._entry(one, 1) if source == stands}
         for source in merge.request.sources:  # in the order of the request
-            for place in sorted(set(self._had(merge, source))):
-                yield source, target if place in stay else first.setdefault(place, source), *place
+            for scope in sorted(set(self._had(merge, source))):
+                yield source, target if scope in stay else first.setdefault(scope, source), *scope
 
-    def _had(self, merge: Merge, account: str = "") -> Iterator[Place]:
+    def _had(self, merge: Merge, account: str = "") -> Iterator[ScopeValues]:
         """(kind, *place) of each course and batch, group, program and event that an account (the target) has a row of that counts."""
         account = account or merge.target
-        kinds = {rule_for(table).belongs.kind for table in merge.request.tables or TABLES}
+        kinds = {rule_for(table).scope.kind for table in merge.request.tables or TABLES}
         for rule in RULES:
-            if rule.decides and rule.belongs.kind in kinds and self._tables.of(rule):
-                rows = (row for row in self._rows(merge, rule, account) if rule.decides.of(row.values))
-                found = (rule.place(row.key) for row in rows)
-                yield from ((rule.belongs.kind, *place) for place in found if sound(place))
+            if rule.decides_skip and rule.scope.kind in kinds and self._tables.of(rule):
+                rows = (row for row in self._rows(merge, rule, account) if rule.decides_skip.of(row.values))
+                found = (rule.scope_of(row.key) for row in rows)
+                yield from ((rule.scope.kind, *scope) for scope in found if sound(scope))
 
     def _rows(self, merge: Merge, rule: TableRule, account: str) -> Iterator[Row]:
         target = merge.target

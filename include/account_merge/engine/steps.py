@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from account_merge.cursor import ascending
-from account_merge.engine.history import Past
+from account_merge.engine.history import AccountHistory
 from account_merge.errors import TransientError
-from account_merge.journal import Cas
+from account_merge.journal import JournalSession
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import Log
 from account_merge.model import Key
-from account_merge.planning.rebuild import Step
+from account_merge.planning.rebuild import AppliedChange
 
 
-def steps_of(cas: Cas, codec: Codec, past: Past) -> Iterator[tuple[Key, list[Step]]]:
+def steps_of(cas: JournalSession, codec: Codec, past: AccountHistory) -> Iterator[tuple[Key, list[AppliedChange]]]:
     """All that was done to each row, in order; rows in key order."""
     logs = [Log(cas, one.merge, one.name, codec) for one in past.logs]
     streams = [
@@ -27,9 +27,9 @@ def steps_of(cas: Cas, codec: Codec, past: Past) -> Iterator[tuple[Key, list[Ste
         yield key, [step for _, _, done in group for step in done]
 
 
-def row_steps(log: Log, brings: bool, position: int) -> Iterator[tuple[Key, int, list[Step]]]:
+def row_steps(log: Log, brings: bool, position: int) -> Iterator[tuple[Key, int, list[AppliedChange]]]:
     """(key, position, steps) of each row in a log, in key order: a fold stands behind the entry that it mends."""
-    run: dict[Key, list[Step]] = {}
+    run: dict[Key, list[AppliedChange]] = {}
     for entry in log.entries():
         if entry.kept is not None:
             raise TransientError(
@@ -40,6 +40,6 @@ def row_steps(log: Log, brings: bool, position: int) -> Iterator[tuple[Key, int,
             run = {}
         for change in entry.changes:
             brought = log.merge_id if brings else None
-            step = Step(brought, change, entry.kind == "fold", entry.seconds, log.merge_id)
+            step = AppliedChange(brought, change, entry.kind == "fold", entry.seconds, log.merge_id)
             run.setdefault(change.key, []).append(step)
     yield from ((key, position, run[key]) for key in sorted(run))

@@ -8,18 +8,18 @@ from dataclasses import replace
 from typing import Any
 
 from account_merge.cursor import ascending, rising
-from account_merge.engine.evidence import Looks, View
-from account_merge.engine.history import History
+from account_merge.engine.evidence import EvidenceReader, View
+from account_merge.engine.history import Provenance
 from account_merge.engine.limits import passed
 from account_merge.engine.resources import Resources, TableJob
 from account_merge.engine.steps import steps_of
 from account_merge.engine.table_work import Planned, TableWork
-from account_merge.engine.verify import refold
-from account_merge.journal.expired import Kept
+from account_merge.engine.verify import fold_in
+from account_merge.journal.expired import RedactedFacts
 from account_merge.journal.log import Ledger, Log
 from account_merge.model import Change, Entry, HandedOn, Key, Row, Values, Write
-from account_merge.planning.lost_updates import mend, mending
-from account_merge.planning.merge_join import Mend, Mends, Shown, TableFacts, plan
+from account_merge.planning.lost_updates import correct, corrections
+from account_merge.planning.merge_join import Correction, Corrections, Shown, TableFacts, plan
 from account_merge.rules import TableRule
 
 
@@ -29,15 +29,15 @@ class TableMerge(TableWork):
     :param view: the accounts, and the places in which their rows stay as they are.
     """
 
-    def __init__(self, resources: Resources, job: TableJob, history: History, view: View) -> None:
+    def __init__(self, resources: Resources, job: TableJob, history: Provenance, view: View) -> None:
         super().__init__(resources, job, view.target, job.rule.table)
         self._history, self._view = history, view
-        self._expired = Kept(resources.journal)
+        self._expired = RedactedFacts(resources.journal)
         self.sources = tuple(sorted(job.merge.request.sources))
         self.found = resources.finder((*self.sources, view.target))
 
-    def remark(self, changes: Iterable[Change]) -> str:
-        """What of the table is not moved, and which limits of the platform these changes pass."""
+    def table_note(self, changes: Iterable[Change]) -> str:
+        """Return what of the table is not moved, and which limits of the platform these changes pass."""
         since = sorted(self._store.columns(self._schema) - self._schema.names)
         added = [f"column {name} was added meanwhile: the next settle or repair moves it" for name in since]
         limits = passed(self._rule, self._schema, self._store, self.account, changes)
@@ -46,7 +46,7 @@ class TableMerge(TableWork):
         )
 
     def _anew(self) -> str:
-        """What the expired images of earlier merges of these sources mean; empty when there are none."""
+        """Return what the expired images of earlier merges of these sources mean; empty when there are none."""
         gone = self._history.without_images
         return (
             f"the images of {len(gone)} earlier merge{'s' * (len(gone) > 1)} of these sources have expired: what they "
@@ -66,7 +66,7 @@ class TableMerge(TableWork):
         )
 
     def _source_rows(self, account: str) -> Iterator[Row]:
-        """A source's rows; what an earlier merge only deactivated shows the value that it had before."""
+        """Return a source's rows; what an earlier merge only deactivated shows the value that it had before."""
         rows = self.found.rows(self._rule, account)
         if not self._rule.deactivated:
             return rows
@@ -82,8 +82,8 @@ class TableMerge(TableWork):
         return reactivated(rows, logs, self._rule.deactivated, self._expired, expired)
 
     def _shown(self) -> Shown:
-        looks = Looks(self.found, self._journal, self._tables, self._rule, self._history.merges_into)
-        return looks.of(self._view)
+        lookups = EvidenceReader(self.found, self._journal, self._tables, self._rule, self._history.merges_into)
+        return lookups.of(self._view)
 
     def _given(self) -> Iterator[tuple[Key, str, HandedOn]]:
         history = self._history
@@ -94,16 +94,16 @@ class TableMerge(TableWork):
     def _handed_on(self, account: str, key: Key) -> Mapping[str, int]:
         return self._expired.given(self._rule.table, account, self._codec.key(key)) if self._expired else {}
 
-    def _mends(self) -> Mends:
-        """What the platform wrote over what earlier merges of these sources had put, asked in key order."""
+    def _mends(self) -> Corrections:
+        """Return what the platform wrote over what earlier merges of these sources had put, asked in key order."""
         past = self._history.past
         if past is None:
-            return lambda key, held: Mend()
+            return lambda key, held: Correction()
         earlier = self._history.merges_from & past.standing
         steps = steps_of(self._journal, self._codec, past)
-        return mending(
+        return corrections(
             ((key, done) for key, done in steps if any(step.of in earlier for step in done)),
-            lambda steps, row: mend(
+            lambda steps, row: correct(
                 self._rule, steps, row, self.account, past.standing.__contains__, self._settings
             ),
         )  # fmt: skip
@@ -135,7 +135,7 @@ class TableMerge(TableWork):
     def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
         """Folds in what the platform wrote since."""
         evidence = self._shown().at
-        folds, base = refold(self._resources, self._schema, self._rule, self.account, entry, sent, evidence)
+        folds, base = fold_in(self._resources, self._schema, self._rule, self.account, entry, sent, evidence)
         return [self._codec.fitted(fold) for fold in folds], base
 
 
@@ -148,7 +148,7 @@ class SourceRows(TableWork):
         self.found = resources.finder((*sorted(job.merge.request.sources), job.merge.target))
 
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
-        """A change for each row that is still active."""
+        """Yield a change for each row that is still active."""
         for row in self.found.rows(self._rule, self.account):
             off = {
                 c: Write(value, max(row.base, row.written.get(c, 0) + 1))
@@ -165,7 +165,7 @@ class SourceRows(TableWork):
 
 
 def source_log(rule: TableRule, account: str) -> str:
-    """The name of the log of a source account's own rows."""
+    """Return the name of the log of a source account's own rows."""
     return f"{rule.table}/{account}"
 
 
@@ -173,7 +173,7 @@ def reactivated(
     rows: Iterable[Row],
     logs: Iterable[Log],
     deactivated: Mapping[str, Any],
-    kept: Kept,
+    kept: RedactedFacts,
     expired: Callable[[Key], Values],
 ) -> Iterator[Row]:
     """Rows (sorted) with the value from before a merge set them inactive (null included), where it is still as it was set.
@@ -197,7 +197,7 @@ def reactivated(
         yield replace(row, values=values)
 
 
-def _befores(log: Log, kept: Kept) -> Iterator[tuple[Key, int, Values]]:
+def _befores(log: Log, kept: RedactedFacts) -> Iterator[tuple[Key, int, Values]]:
     """(key, µs of the write, column -> value before it or None) of each row that a log set inactive."""
     for entry in log.entries():
         if entry.kept is not None:

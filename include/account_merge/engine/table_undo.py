@@ -14,19 +14,19 @@ from typing import Any
 
 from account_merge.choices import TARGET
 from account_merge.cursor import Cursor
-from account_merge.engine.evidence import NOTHING_UNDERWAY, Looks, View
-from account_merge.engine.history import Past
+from account_merge.engine.evidence import NOTHING_UNDERWAY, EvidenceReader, View
+from account_merge.engine.history import AccountHistory
 from account_merge.engine.resources import Resources, TableJob
 from account_merge.engine.steps import steps_of
 from account_merge.engine.table_work import Planned, TableWork
 from account_merge.engine.verify import floor_of
 from account_merge.journal.encoding import Codec
-from account_merge.journal.expired import Kept
+from account_merge.journal.expired import RedactedFacts
 from account_merge.journal.log import LIST_ATTEMPTS, Ledger, Log
 from account_merge.model import Change, Entry, Key, Row, Values, Write
 from account_merge.planning.lifetimes import Side, restored
-from account_merge.planning.lost_updates import holds, late, unseen
-from account_merge.planning.rebuild import Standing, Step, change_to, derived_again, without
+from account_merge.planning.lost_updates import holds, lost_since, lost_updates
+from account_merge.planning.rebuild import AppliedChange, Standing, change_to, derived_again, rebuild_without
 from account_merge.planning.write_times import above, ahead
 from account_merge.rules import TableRule, rule_for
 from account_merge.rules.derivations import Evidence
@@ -36,7 +36,7 @@ from account_merge.sunbird.store import batched
 class TableUndo(TableWork):
     """Brings the rows that one merge touched to what they are with only the standing merges."""
 
-    def __init__(self, resources: Resources, job: TableJob, past: Past, log_name: str) -> None:
+    def __init__(self, resources: Resources, job: TableJob, past: AccountHistory, log_name: str) -> None:
         super().__init__(resources, job, past.account, log_name)
         self._past = past
         self._why = "the merge is undone" if job.merge.merge_id not in past.standing else "the merge stands again"
@@ -44,31 +44,31 @@ class TableUndo(TableWork):
         #: What the same undo or redo does before this table.
         self.underway = NOTHING_UNDERWAY
 
-    def _steps(self) -> Iterator[tuple[Key, list[Step]]]:
-        """What was done to each row that this merge touched, or that follows from rows that it touched; in key order.
+    def _steps(self) -> Iterator[tuple[Key, list[AppliedChange]]]:
+        """Yield what was done to each row that this merge touched, or that follows from rows that it touched; in key order.
 
         Nothing was done to a row that the platform made since: it follows from rows of other tables as the merge left them.
         """
         moved = self._moved()
-        follow = ((key, list[Step]()) for key in sorted(filter(None, map(self._key_of, moved))))
+        follow = ((key, list[AppliedChange]()) for key in sorted(filter(None, map(self._key_of, moved))))
         done = ((key, steps) for key, steps in steps_of(self._journal, self._codec, self._past))
         merged = heapq.merge(done, follow, key=lambda item: item[0])  # of one key, what was done comes first
         for key, group in groupby(merged, key=lambda item: item[0]):
             _, steps = next(group)
-            if not steps or any(step.of in self._past.of for step in steps) or self._place(self._rule, key) in moved:
+            if not steps or any(step.of in self._past.of for step in steps) or self._scope(self._rule, key) in moved:
                 yield key, steps
 
-    def _key_of(self, place: tuple[Any, ...] | None) -> Key | None:
-        """The key of the only row that can lie in a place; None where the place does not decide it."""
-        known = self._rule.belongs.bind(place) if place is not None else {}
+    def _key_of(self, scope: tuple[Any, ...] | None) -> Key | None:
+        """Return the key of the only row that can lie in a place; None where the place does not decide it."""
+        known = self._rule.scope.bind(scope) if scope is not None else {}
         return tuple(known[c] for c in self._rule.key) if known.keys() >= set(self._rule.key) else None
 
     def _moved(self) -> frozenset[Any]:
-        """The places in which the merge wrote rows that this table's rows follow from."""
-        tables = map(rule_for, sorted({look.table for look in self._rule.looks}))
+        """Return the places in which the merge wrote rows that this table's rows follow from."""
+        tables = map(rule_for, sorted({look.table for look in self._rule.lookups}))
         others = [(rule, schema) for rule in tables if (schema := self._tables.of(rule)) is not None]
         return frozenset(
-            self._place(other, change.key)
+            self._scope(other, change.key)
             for other, schema in others
             for merge in sorted(self._past.of)
             for entry in Log(self._journal, merge, other.table, Codec(schema)).entries()
@@ -76,9 +76,9 @@ class TableUndo(TableWork):
             if change.writes or change.create
         )
 
-    def _place(self, rule: TableRule, key: Key) -> tuple[Any, ...] | None:
-        """The place in which a row meets this table's rows; None where each of these holds many."""
-        return None if self._rule.collects else rule.place(key)
+    def _scope(self, rule: TableRule, key: Key) -> tuple[Any, ...] | None:
+        """Return the place in which a row meets this table's rows; None where each of these holds many."""
+        return None if self._rule.holds_scopes else rule.scope_of(key)
 
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
         """One change for each row that the merge touched; this is also the preview.
@@ -88,34 +88,36 @@ class TableUndo(TableWork):
         replay = self._replay()
         behind = ((key, steps) for key, steps in self._steps() if after is None or key > after)
         for batch in batched(behind, self._settings.entry_rows):
-            base = self._store.base()
+            base = self._store.safe_timestamp()
             rows = self._store.rows_by_key(self._schema, self.account, [key for key, _ in batch])
             for key, steps in batch:
                 row = rows.get(key)
-                blind, notes = late(self._rule, steps, row, self._settings)
+                blind, notes = lost_since(self._rule, steps, row, self._settings)
                 change = replay(key, steps, row, base, blind, notes)
                 if steps or change.writes:
                     yield change, base
 
     def _replay(self) -> Callable[..., Change]:
         """For one sweep in key order: (key, steps, row, base) -> the change that brings the row to rest."""
-        looks = Looks(self.found, self._journal, self._tables, self._rule, self._past.merges_into, self.underway)
+        lookups = EvidenceReader(
+            self.found, self._journal, self._tables, self._rule, self._past.merges_into, self.underway
+        )
         views, alone = self._past.views, View((), self.account)
         elsewhere = sorted(self._past.elsewhere | self._past.withdrawn)
         logs = [Log(self._journal, m, self._rule.table, self._codec) for m in elsewhere]
-        expired = Kept(self._journal)
+        expired = RedactedFacts(self._journal)
         totals = Ledger(logs, withdrawn=self._past.withdrawn).of(self._past.sources, expired)
         handed_on = ((key, (account, handed.given)) for key, account, handed in totals)
         given = Cursor(handed_on, f"totals of {self._rule.table} in the log")
 
         def replay(
-            key: Key, steps: Sequence[Step], row: Row | None, base: int,
+            key: Key, steps: Sequence[AppliedChange], row: Row | None, base: int,
             blind: frozenset[str] = frozenset(), notes: tuple[str, ...] = (),
         ) -> Change:  # fmt: skip
             now = row.values if row else None
 
             def shown(merge: uuid.UUID | None) -> Evidence:
-                return looks.at(views[merge] if merge else alone, key)
+                return lookups.at(views[merge] if merge else alone, key)
 
             if not steps:
                 to = derived_again(self._rule, self.account, now, shown(None))
@@ -125,7 +127,7 @@ class TableUndo(TableWork):
             # A row that the merge did not touch, and that follows from rows that it did, the platform wrote since.
             since = next((n for n, step in enumerate(steps) if step.merge in self._past.of), -1)
             counted = Standing(standing, handed, shown, blind | unheard, since)
-            to = without(self._rule, steps, now, self.account, counted)
+            to = rebuild_without(self._rule, steps, now, self.account, counted)
 
             def at(column: str) -> int:
                 ours = max(_newest(step.change, column, base) for step in steps)
@@ -139,15 +141,17 @@ class TableUndo(TableWork):
 
         return replay
 
-    def _with_expired(self, given: dict[str, dict[str, int]], key: Key, expired: Kept) -> dict[str, dict[str, int]]:
-        """What sources handed on elsewhere, with what expired logs know of it."""
+    def _with_expired(
+        self, given: dict[str, dict[str, int]], key: Key, expired: RedactedFacts
+    ) -> dict[str, dict[str, int]]:
+        """Return what sources handed on elsewhere, with what expired logs know of it."""
         for account in self._past.sources if expired else ():
             for column, value in expired.given(self._rule.table, account, self._codec.key(key)).items():
                 mine = given.setdefault(account, {})
                 mine[column] = max(value, mine.get(column, 0))
         return given
 
-    def _unheard(self, steps: Sequence[Step], row: Row | None) -> frozenset[str]:
+    def _unheard(self, steps: Sequence[AppliedChange], row: Row | None) -> frozenset[str]:
         """Columns whose last write of ours never reached the row: a crash between logging and writing."""
         change = steps[-1].change
         if row is None:
@@ -162,8 +166,8 @@ class TableUndo(TableWork):
             )
         )
 
-    def _also(self, steps: Sequence[Step]) -> dict[str, frozenset[Any]]:
-        """The columns that the merge put, with the elements: its own writes that are still under way must lose."""
+    def _also(self, steps: Sequence[AppliedChange]) -> dict[str, frozenset[Any]]:
+        """Return the columns that the merge put, with the elements: its own writes that are still under way must lose."""
         if self._merge.merge_id in self._past.standing:
             return {}
         put: dict[str, frozenset[Any]] = {}
@@ -178,7 +182,7 @@ class TableUndo(TableWork):
         wrote = {c.key: c for c in entry.changes if c.writes or c.create or c.delete}
         if not wrote:
             return [], 0
-        base = self._store.base()
+        base = self._store.safe_timestamp()
         rows = self._store.rows_by_key(self._schema, self.account, wrote)
         dirty = {key for key, change in wrote.items() if _moved(self._rule, change, rows.get(key))}
         if not dirty:
@@ -187,15 +191,15 @@ class TableUndo(TableWork):
         for key, steps in self._steps():
             if key in dirty:
                 row = rows.get(key)
-                blind, notes = unseen(self._rule, wrote[key], row, sent, self._settings)
+                blind, notes = lost_updates(self._rule, wrote[key], row, sent, self._settings)
                 change = replay(key, steps, row, base, blind, notes)
                 if change.after != (row.values if row else None):
                     folds.append(change)
         return folds, base
 
 
-def _sides(steps: Sequence[Step], standing: Callable[[uuid.UUID], bool]) -> list[Side]:
-    """The row before all merges and the rows that the standing merges brought, each with when its cells expire."""
+def _sides(steps: Sequence[AppliedChange], standing: Callable[[uuid.UUID], bool]) -> list[Side]:
+    """Return the row before all merges and the rows that the standing merges brought, each with when its cells expire."""
     first = steps[0].change
     brought = (s.change for s in steps if s.merge is not None and standing(s.merge) and s.change.choice != TARGET)
     return [
@@ -226,7 +230,7 @@ def _arrived(row: Row, column: str, write: Write) -> bool:
 
 
 def _newest(change: Change, column: str, base: int) -> int:
-    """The highest timestamp that a change gave to a column, or to anything of the row ("") that was not ahead of the clock."""
+    """Return the highest timestamp that a change gave to a column, or to anything of the row ("") that was not ahead of the clock."""
     writes = [
         w.timestamp
         for name, w in change.writes.items()
@@ -236,7 +240,7 @@ def _newest(change: Change, column: str, base: int) -> int:
 
 
 def _kept(left: Values | None, now: Values | None, unheard: frozenset[str]) -> Iterator[str]:
-    """What came later and stays, for the report; a write of ours that never arrived is none."""
+    """Yield what came later and stays, for the report; a write of ours that never arrived is none."""
     for column in sorted({*(left or {}), *(now or {})} - unheard) if now is not None else ():
         if (left or {}).get(column) != (now or {}).get(column):
             yield f"{column}: written later by the platform; what came later stays"

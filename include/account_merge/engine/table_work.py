@@ -27,7 +27,7 @@ from account_merge.planning.write_times import stuck
 log = logging.getLogger(__name__)
 
 Planned = tuple[Change, int]
-_ROUNDS = 8  # re-reads of one entry while the platform keeps writing its rows
+VERIFY_ROUNDS = 8  # re-reads of one entry while the platform keeps writing its rows
 
 
 class TableWork(ABC):
@@ -53,7 +53,7 @@ class TableWork(ABC):
 
     @abstractmethod
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
-        """The changes of all rows behind `after`, in key order, with the clock that each allows (µs). Writes nothing."""
+        """Return the changes of all rows behind `after`, in key order, with the clock that each allows (µs). Writes nothing."""
 
     @abstractmethod
     def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
@@ -62,12 +62,12 @@ class TableWork(ABC):
         :param sent: seconds since the epoch; the entry's writes cannot have been seen by anybody before.
         """
 
-    def remark(self, changes: Iterable[Change]) -> str:
-        """What should be known of the table as a whole once these changes are done, kept with the log's end."""
+    def table_note(self, changes: Iterable[Change]) -> str:
+        """Return what should be known of the table as a whole once these changes are done, kept with the log's end."""
         return ""
 
     def run(self) -> dict[str, int]:
-        """Does the table, or goes on where an earlier worker stopped; returns counts of rows by what happened.
+        """Do the table, or goes on where an earlier worker stopped; returns counts of rows by what happened.
 
         `note` then says what should be known of the table as a whole.
 
@@ -81,15 +81,15 @@ class TableWork(ABC):
         return counts
 
     def finish(self) -> Entry | None:
-        """Writes what the log holds, as it was planned, and plans nothing; answers the last entry."""
+        """Write what the log holds, as it was planned, and plans nothing; answers the last entry."""
         last = self.log.last()
         if last is not None and last.kind != "end":
             self._guard()
-            last = self._settle(last, again=True)
+            last = self._apply_and_verify(last, again=True)
         return last
 
     def give_up(self) -> int | None:
-        """Closes the log as it is, without needing what failed; answers how many rows are not as it said they would be.
+        """Close the log as it is, without needing what failed; answers how many rows are not as it said they would be.
 
         What the last entry holds is written once more if that can be done. What of it is then not there stands in the
         closing entry, so that it counts as not handed on. None: the rows cannot be read, so all of it counts as handed on.
@@ -109,7 +109,7 @@ class TableWork(ABC):
                 return None if left is None else len(left)
 
     def _left(self, entry: Entry) -> list[Change] | None:
-        """The changes of an entry that are not there, as far as they are; None when its rows cannot be read."""
+        """Return the changes of an entry that are not there, as far as they are; None when its rows cannot be read."""
         self._guard()
         try:
             self._write(entry, again=True)
@@ -128,7 +128,7 @@ class TableWork(ABC):
         return [change for change in found if change.missing]
 
     def _begun(self, entry: Entry) -> Callable[[Change], Change]:
-        """Gives a fold's changes what their sources had handed on before the entry that it mends."""
+        """Give a fold's changes what their sources had handed on before the entry that it mends."""
         first: dict[Key, Change] = {}
         number = entry.seq
         while entry.kind == "fold" and number > 0:
@@ -154,13 +154,13 @@ class TableWork(ABC):
             self._guard()
             key = group[-1].key
             last, mine = self._append(last, "changes", key, base, group, packed)
-            last = self._settle(last, again=not mine)
+            last = self._apply_and_verify(last, again=not mine)
             if not mine:
                 return last
             done += len(group)
             self._progress(done)
         last, _ = self._append(last, "end", last.last_key if last else None, last.base if last else 0, [], [])
-        return self._settle(last, again=True)
+        return self._apply_and_verify(last, again=True)
 
     def _groups(self, changes: Iterable[Planned]) -> Iterator[tuple[list[Change], list[bytes], int]]:
         """Neighbouring changes up to an entry's rows and bytes, encoded, with the lowest clock of their reads."""
@@ -194,10 +194,10 @@ class TableWork(ABC):
     def _append(
         self, last: Entry | None, kind: str, key: Key | None, base: int, changes: list[Change], packed: list[bytes]
     ) -> tuple[Entry, bool]:
-        """The entry behind `last` and whether it is ours; another worker's when it was faster."""
+        """Return the entry behind `last` and whether it is ours; another worker's when it was faster."""
         seq = last.seq + 1 if last else 0
         logged = (change for entry in self.log.entries() for change in entry.changes)
-        note = self.remark(logged) if kind == "end" else ""
+        note = self.table_note(logged) if kind == "end" else ""
         try:
             mine = self.log.append(seq, kind, key, base, packed, counts_of(kind, changes), note)
         except NeedsAttention as error:
@@ -213,14 +213,14 @@ class TableWork(ABC):
             )
         return winner, False
 
-    def _settle(self, entry: Entry, again: bool) -> Entry:
-        """Writes an entry and re-reads its rows until they hold what the log says; newer writes are folded in.
+    def _apply_and_verify(self, entry: Entry, again: bool) -> Entry:
+        """Write an entry and re-reads its rows until they hold what the log says; newer writes are folded in.
 
         :param again: somebody may have written the entry before: lists need a new attempt number, and only those
             that are not right yet are written.
         """
         pending, newest = [entry], entry
-        for turn in range(_ROUNDS):
+        for turn in range(VERIFY_ROUNDS):
             if newest.kind == "closed":
                 self._closed()
             if not pending or newest.kind == "end":
@@ -228,7 +228,7 @@ class TableWork(ABC):
             if turn > 1:
                 # What was deleted a moment ago hides what is written, and no read shows when: the rounds outlast it.
                 time.sleep(
-                    (self._settings.clock_margin_seconds + self._settings.max_clock_skew_seconds) / (_ROUNDS - 4)
+                    (self._settings.clock_margin_seconds + self._settings.max_clock_skew_seconds) / (VERIFY_ROUNDS - 4)
                 )
             current = pending[-1]
             sent = current.seconds if again else time.time()

@@ -13,7 +13,7 @@ from account_merge.journal.log import LIST_ATTEMPTS
 from account_merge.model import Change, Entry, Row, Write
 from account_merge.planning.combining import Facts, folding
 from account_merge.planning.lifetimes import alive, lasting
-from account_merge.planning.lost_updates import holds, unseen
+from account_merge.planning.lost_updates import holds, lost_updates
 from account_merge.planning.merge_join import EvidenceFor, plan_row
 from account_merge.planning.news import Earlier
 from account_merge.planning.write_times import above
@@ -23,7 +23,7 @@ from account_merge.sunbird.schema import TableSchema
 
 
 def floor_of(changes: Iterable[Change]) -> dict[str, Write]:
-    """The least timestamps at which a column, and what was written ahead in it, is above all that these changes put."""
+    """Return the least timestamps at which a column, and what was written ahead in it, is above all that these changes put."""
     floor: dict[str, Write] = {}
     for change in changes:
         for column, write in change.writes.items():
@@ -34,11 +34,11 @@ def floor_of(changes: Iterable[Change]) -> dict[str, Write]:
     return floor
 
 
-def refold(
+def fold_in(
     resources: Resources, schema: TableSchema, rule: TableRule, target: str, entry: Entry, sent: float,
     evidence_for: EvidenceFor,
 ) -> tuple[list[Change], int]:  # fmt: skip
-    """The changes that bring rows written since back to nothing lost, and their base (µs); empty when all is well.
+    """Return the changes that bring rows written since back to nothing lost, and their base (µs); empty when all is well.
 
     :param sent: seconds since the epoch; the entry's writes cannot have been seen by anybody before.
     :param evidence_for: what rows of other tables show, asked in key order.
@@ -48,13 +48,13 @@ def refold(
         return [], 0
     store, settings = resources.store, resources.settings
     rows = store.rows_by_key(schema, target, [c.key for c in wrote])
-    base = max(next(iter(rows.values())).base if rows else store.base(), entry.base + LIST_ATTEMPTS)
+    base = max(next(iter(rows.values())).base if rows else store.safe_timestamp(), entry.base + LIST_ATTEMPTS)
     folds = []
     for change in wrote:
         row = rows.get(change.key)
         if not _dirty(rule, change, row):
             continue
-        blind, notes = unseen(rule, change, row, sent, settings)
+        blind, notes = lost_updates(rule, change, row, sent, settings)
         given = {account: {c: after for c, (_, after) in totals.items()} for account, totals in change.given.items()}
         instead = {c: _gone_on(change, row, c) for c in blind}
         by, evidence = folding(rule, change.choice), evidence_for(change.key)
@@ -70,7 +70,7 @@ def refold(
 
 
 def _gone_on(change: Change, row: Row | None, column: str) -> int:
-    """What a total would be had the platform seen what was put: our difference comes on top of what stands there.
+    """Return what a total would be had the platform seen what was put: our difference comes on top of what stands there.
 
     Of one that is gone only the difference comes again, of one that was put whatever stood there the whole.
     """
@@ -94,7 +94,7 @@ def _dirty(rule: TableRule, change: Change, row: Row | None) -> bool:
 
 
 def arrived(rule: TableRule, change: Change, row: Row | None, sent: float, settings: Settings) -> Change:
-    """A change as far as the row shows it, when nobody goes on with it; what is not there stands in `missing`.
+    """Return a change as far as the row shows it, when nobody goes on with it; what is not there stands in `missing`.
 
     What is missing was not handed on either. A total that the platform wrote later counts as there unless it tells that
     our write had not been seen.
@@ -104,7 +104,7 @@ def arrived(rule: TableRule, change: Change, row: Row | None, sent: float, setti
     if row is None:
         gone = frozenset(change.writes) | ({""} if change.create else set())
         return _lacking(replace(change, writes={}, create=0, missing=gone), gone) if gone else change
-    blind, notes = unseen(rule, change, row, sent, settings)
+    blind, notes = lost_updates(rule, change, row, sent, settings)
     writes = {}
     for column, write in change.writes.items():
         if rule.strategy(column).ledger:
@@ -121,7 +121,7 @@ def arrived(rule: TableRule, change: Change, row: Row | None, sent: float, setti
 
 
 def _held(now: Any, write: Write) -> Write | None:
-    """What of a write the column shows: of a map or set each element by itself."""
+    """Return what of a write the column shows: of a map or set each element by itself."""
     if holds(now, write):
         return write
     if isinstance(write.value, Mapping | set | frozenset) or write.remove:
@@ -137,7 +137,7 @@ def _held(now: Any, write: Write) -> Write | None:
 
 
 def _lacking(change: Change, columns: frozenset[str]) -> Change:
-    """The change without what its sources bring to these columns."""
+    """Return the change without what its sources bring to these columns."""
     sources = {a: {c: v for c, v in values.items() if c not in columns} for a, values in change.sources.items()}
     given = {
         account: {c: (before, before if c in columns else after) for c, (before, after) in totals.items()}
@@ -147,7 +147,7 @@ def _lacking(change: Change, columns: frozenset[str]) -> Change:
 
 
 def _keeping_ledger(again: Change, change: Change) -> Change:
-    """A fold hands nothing new on: its ledger says at least what the entry's said."""
+    """Return a fold hands nothing new on: its ledger says at least what the entry's said."""
     given = {
         account: {
             c: (

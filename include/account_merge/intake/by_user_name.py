@@ -26,7 +26,7 @@ _LONGEST_NAME = 320
 
 
 @dataclass(frozen=True)
-class Wanted:
+class AdministratorRequest:
     """What an administrator asks for.
 
     :param acting: the user name of the administrator.
@@ -44,21 +44,21 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Found:
+class OpenedMerge:
     """The merge, and the accounts behind the names; "" where a name leads nowhere any more and nothing tells."""
 
     merge: Merge
     accounts: dict[str, str]
 
 
-class ByName:
+class AdministratorMerges:
     """Finds or opens the merge; the poll starts it."""
 
     def __init__(self, journal: Journal, directory: Directory, settings: Settings) -> None:
         self._journal, self._directory, self._settings = journal, directory, settings
 
-    def open(self, wanted: Wanted) -> Found:
-        """The merge of these names, opened if there is none; may be repeated.
+    def open(self, wanted: AdministratorRequest) -> OpenedMerge:
+        """Return the merge of these names, opened if there is none; may be repeated.
 
         :raises InvalidRequest: NOT_ADMIN, SOURCE_IS_ADMIN, UNKNOWN_USER, MAIN_INACTIVE, NO_USER_NAME, or a code of
             `check_request` or `leases.check_survivors`. Nothing was written.
@@ -77,7 +77,7 @@ class ByName:
             if merge is None:
                 merge = self._open(merge_id, wanted, main, others, people, acting)
             if _same(merge, people[main], [people[name] for name in others]) and _stands(merge):
-                return Found(merge, _accounts(merge, main, others, people))
+                return OpenedMerge(merge, _accounts(merge, main, others, people))
         raise InvalidRequest(
             "ASKED_TOO_OFTEN", f"these accounts were merged and undone {_MOST} times", "Merge them by their ids."
         )
@@ -85,7 +85,7 @@ class ByName:
     def _open(
         self,
         merge_id: uuid.UUID,
-        wanted: Wanted,
+        wanted: AdministratorRequest,
         main: str,
         others: Sequence[str],
         people: dict[str, Person | None],
@@ -142,7 +142,7 @@ def _same(merge: Merge, main: Person | None, others: Sequence[Person | None]) ->
 
 def _stands(merge: Merge) -> bool:
     """Whether the merge is done or on its way; one that was erased is judged by what it was before."""
-    return merge.outcome not in _GONE
+    return merge.effective_state not in _GONE
 
 
 def _accounts(merge: Merge, main: str, others: Sequence[str], people: dict[str, Person | None]) -> dict[str, str]:

@@ -16,7 +16,7 @@ MOST = 1000
 
 
 @dataclass(frozen=True)
-class Search:
+class FailedMergeFilter:
     """What to look for: the merges named, whatever else is said, or all that fit; oldest failure first.
 
     :param kinds: of `KINDS`; with `undeliverable`, a merge whose failed event could not be published is chosen for
@@ -35,8 +35,8 @@ class Search:
     limit: int = 100
 
     @classmethod
-    def of(cls, **given: Any) -> Search:
-        """A search of what people type: ids and times as text, absent values as None.
+    def of(cls, **given: Any) -> FailedMergeFilter:
+        """Return a search of what people type: ids and times as text, absent values as None.
 
         :raises InvalidRequest: which of them cannot be read.
         """
@@ -62,7 +62,7 @@ class Search:
 
 
 def merge_id_of(text: Any) -> uuid.UUID:
-    """A merge id as it is typed.
+    """Return a merge id as it is typed.
 
     :raises InvalidRequest: it is none.
     """
@@ -73,7 +73,7 @@ def merge_id_of(text: Any) -> uuid.UUID:
 
 
 def _moment(text: Any) -> datetime | None:
-    """A time as the journal keeps it: UTC without a zone."""
+    """Return a time as the journal keeps it: UTC without a zone."""
     if text in (None, ""):
         return None
     try:

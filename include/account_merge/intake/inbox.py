@@ -8,8 +8,8 @@ from typing import Any
 from account_merge.errors import InvalidEvent, MergeError
 from account_merge.journal import Journal, now
 from account_merge.lifecycle.failures import Failures
-from account_merge.lifecycle.liveness import TAKING_BACK, UNDER_WAY, Alive, Life
-from account_merge.lifecycle.pause_switch import ALL, Stop, Switch
+from account_merge.lifecycle.liveness import TAKING_BACK, UNDER_WAY, Life, Liveness
+from account_merge.lifecycle.pause_switch import ALL, PauseSwitch, Stop
 from account_merge.lifecycle.requests import request_of, time_ms
 from account_merge.model import Merge, MergeRequest
 from account_merge.settings import Settings
@@ -23,7 +23,7 @@ class Inbox:
 
     def __init__(self, journal: Journal, topics: Topics, failures: Failures, settings: Settings) -> None:
         self._journal, self._topics, self._failures, self._settings = journal, topics, failures, settings
-        self._switch, self._alive = Switch(journal), Alive(journal, settings)
+        self._switch, self._alive = PauseSwitch(journal), Liveness(journal, settings)
 
     def look(self) -> dict[str, int]:
         """Messages past the committed offset; without any, 1 when a merge or a failed event is due. Consumes nothing."""
@@ -31,9 +31,9 @@ class Inbox:
         return {"lag": lag, "due": 0 if lag else int(any(True for _ in self._due()))}
 
     def _due(self) -> Iterator[Merge]:
-        """Merges that the poll has something to do for; lazily, since the first answers the question."""
+        """Merge that the poll has something to do for; lazily, since the first answers the question."""
         find = self._journal.find
-        stops = self._switch.on()
+        stops = self._switch.active()
         yield from self._startable(stops)
         yield from find("failed_event", "due")
         yield from (m for m in find("failed_event", "sending") if self._old(m))
@@ -44,7 +44,7 @@ class Inbox:
         return merge.updated_at is None or now() - merge.updated_at > self._alive.shortest(merge)
 
     def claim(self, limit: int = 1000) -> dict[str, int]:
-        """Writes each message into the journal, then commits, never moving an offset back.
+        """Write each message into the journal, then commits, never moving an offset back.
 
         :raises MergeError: the old job still consumes, or events were lost before they could be read.
         """
@@ -82,7 +82,7 @@ class Inbox:
         return "claimed" if self._journal.open(merge_id, request, where) else "repeated"
 
     def _startable(self, stops: Mapping[str, Stop]) -> list[Merge]:
-        """What can start now, oldest first; of merges that share an account only the oldest, the others would only wait.
+        """Return what can start now, oldest first; of merges that share an account only the oldest, the others would only wait.
 
         A requested merge that an older open merge blocks is started all the same: its run says whom it waits for.
 
@@ -118,7 +118,7 @@ class Inbox:
         return merge.state in RESUMABLE and all(h is None or h.merge_id == merge.merge_id for h in holders)
 
     def _begun(self, stops: Mapping[str, Stop]) -> list[Merge]:
-        """Merges that have a run, and no switch stops them; an undo goes on whatever is stopped."""
+        """Merge that have a run, and no switch stops them; an undo goes on whatever is stopped."""
         find, under_way = self._journal.find, [m for m in self._journal.find("state", "undoing")]
         if ALL in stops:
             return under_way
@@ -127,12 +127,12 @@ class Inbox:
         return [m for m in found if m.resume is None or m.state in RESUMABLE] + under_way
 
     def choose(self, life: Life, limit: int = 1024) -> list[dict[str, Any]]:
-        """Moves what can start to started, oldest first, and answers one run for each; also runs that shall end.
+        """Move what can start to started, oldest first, and answers one run for each; also runs that shall end.
 
         :param life: see `Life`.
         """
-        stops = self._switch.on()
-        ready = [*self._stranded(life, stops), *((merge, "") for merge in self._startable(stops))]
+        stops = self._switch.active()
+        ready = [*self._orphaned(life, stops), *((merge, "") for merge in self._startable(stops))]
         chosen = []
         for merge, state in ready[:limit]:
             lost = merge.run_ids[-1] if state == LOST else ""
@@ -141,7 +141,7 @@ class Inbox:
         return chosen
 
     def _begin(self, merge: Merge, lost: str = "") -> dict[str, Any] | None:
-        """Moves a merge to its next run; None when somebody else did.
+        """Move a merge to its next run; None when somebody else did.
 
         :param lost: the run that showed no sign of life, which this one replaces.
         """
@@ -163,18 +163,18 @@ class Inbox:
         }  # fmt: skip
 
     def start(self, merge: Merge) -> dict[str, Any] | None:
-        """Moves one requested merge to started, as `choose` does, and answers its run; None leaves it to the poll.
+        """Move one requested merge to started, as `choose` does, and answers its run; None leaves it to the poll.
 
         A run that is then not triggered is one that `choose` finds stranded: nothing is lost between the two.
         """
-        if merge.state != "requested" or self._switch.stops(merge):
+        if merge.state != "requested" or self._switch.stop_for(merge):
             return None
         sharing = {m.merge_id: m for account in merge.accounts for m in self._journal.find("accounts", account)}
         others = (m for m in sharing.values() if m.merge_id != merge.merge_id and m.state not in CLOSED | {"proposed"})
         return None if any(others) else self._begin(merge)
 
-    def _stranded(self, life: Life, stops: Mapping[str, Stop]) -> Iterator[tuple[Merge, str | None]]:
-        """Merges under way that nobody works on any more, with what Airflow says of their newest run."""
+    def _orphaned(self, life: Life, stops: Mapping[str, Stop]) -> Iterator[tuple[Merge, str | None]]:
+        """Merge under way that nobody works on any more, with what Airflow says of their newest run."""
         for merge in (m for m in self._begun(stops) if self._old(m)):
             state = life(merge.run_ids[-1]) if merge.run_ids else None
             if self._alive.stalled(merge, state):

@@ -26,7 +26,7 @@ class Opening:
         self._journal, self._settings, self._inbox = journal, settings, inbox
 
     def open_merge(self, request: MergeRequest, merge_id: uuid.UUID | None = None, position: str = "") -> uuid.UUID:
-        """Writes the merge into the journal, once.
+        """Write the merge into the journal, once.
 
         :param merge_id: of an event or a run; a bad request is then written as refused and owes a failed event.
         :raises InvalidRequest: the request cannot be a merge.
@@ -42,7 +42,7 @@ class Opening:
         return merge_id
 
     def open_once(self, request: MergeRequest, user: str, key: str, state: str = "requested") -> Merge:
-        """Opens a merge once for each key of a user; a bad request leaves nothing behind.
+        """Open a merge once for each key of a user; a bad request leaves nothing behind.
 
         :param state: `proposed` for one that a second person approves; its keys are apart.
         :raises InvalidRequest: these accounts cannot be merged, or the key was used for another request.
@@ -63,12 +63,12 @@ class Opening:
         return known
 
     def start(self, merge: Merge) -> dict[str, Any] | None:
-        """Moves a requested merge to started and answers the run to trigger; None leaves it to the poll."""
+        """Move a requested merge to started and answers the run to trigger; None leaves it to the poll."""
         return self._inbox.start(merge)
 
 
 def _asked(request: MergeRequest) -> tuple[Any, ...]:
-    """What makes two requests the same."""
+    """Return what makes two requests the same."""
     return (
         tuple(dict.fromkeys(request.sources)), request.target, request.tables, request.on_conflict, request.source_rows,
         request.reason, request.deactivate_sources, request.choices,

@@ -13,7 +13,7 @@ from account_merge.errors import InvalidRequest, TransientError
 from account_merge.journal import Journal
 from account_merge.jsonable import jsonable
 from account_merge.lifecycle.admission import previewed
-from account_merge.lifecycle.approved_plan import Plans, plan_name
+from account_merge.lifecycle.approved_plan import ApprovedPlan, plan_name
 from account_merge.lifecycle.failures import error_columns
 from account_merge.model import Merge, MergeRequest
 from account_merge.settings import Settings
@@ -25,13 +25,13 @@ NAMED = 20
 class Proposals:
     """Proposes and decides; each step may be repeated."""
 
-    def __init__(self, journal: Journal, settings: Settings, plans: Plans) -> None:
+    def __init__(self, journal: Journal, settings: Settings, plans: ApprovedPlan) -> None:
         self._journal, self._settings, self._plans = journal, settings, plans
 
     def propose(
         self, request: MergeRequest, merge_id: uuid.UUID, run_id: str = "", renew: bool = False
     ) -> dict[str, Any]:
-        """Opens a proposed merge and keeps what it would do; a repeat is the same proposal, nothing is written twice.
+        """Open a proposed merge and keeps what it would do; a repeat is the same proposal, nothing is written twice.
 
         Of a merge that is there, what the journal's request says stands. One whose rows changed is planned anew, and so is
         one whose plan is not whole.
@@ -107,7 +107,7 @@ class Proposals:
         raise _busy(merge)
 
     def reject(self, merge_id: uuid.UUID, by: str, reason: str = "", plan: str = "") -> dict[str, Any]:
-        """Ends a proposal; whoever asked may take it back so.
+        """End a proposal; whoever asked may take it back so.
 
         :raises InvalidRequest: there is nothing to reject.
         """
@@ -115,7 +115,7 @@ class Proposals:
         return self._end(merge_id, "rejected", words, plan)
 
     def expire(self, merge_id: uuid.UUID, plan: str = "") -> dict[str, Any]:
-        """Ends a proposal that nobody answered in time; one that was decided or planned anew meanwhile stays as it is."""
+        """End a proposal that nobody answered in time; one that was decided or planned anew meanwhile stays as it is."""
         merge = self._journal.need(merge_id)
         if merge.state != "proposed" or (plan and plan != plan_name(merge)):
             return self._answer(merge, "decided or proposed anew meanwhile: this request is over")
@@ -131,7 +131,7 @@ class Proposals:
         return self._answer(self._journal.need(merge_id), "")
 
     def changes(self, merge_id: uuid.UUID) -> dict[str, Any]:
-        """What would be done otherwise than was proposed: numbers by table, and the first rows by their keys.
+        """Return what would be done otherwise than was proposed: numbers by table, and the first rows by their keys.
 
         For people only: keys of learners' rows stay out of logs and XComs. A row that vanished is counted, not named.
 

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from account_merge.errors import InvalidRequest, MergeError, NeedsAttention
-from account_merge.intake.failed_search import MOST, Search, merge_id_of
+from account_merge.intake.failed_search import MOST, FailedMergeFilter, merge_id_of
 from account_merge.journal import Journal, leases
 from account_merge.journal.options import options_of
 from account_merge.lifecycle.failures import next_failure
@@ -35,23 +35,23 @@ class Replays:
     def __init__(self, journal: Journal, settings: Settings) -> None:
         self._journal, self._settings = journal, settings
 
-    def find(self, search: Search) -> list[Merge]:
+    def find(self, search: FailedMergeFilter) -> list[Merge]:
         """Failed merges, refused events and undeliverable failed events: what a person has to look at."""
         return find(self._journal, search)
 
     def replay(
         self,
-        search: Search,
+        search: FailedMergeFilter,
         by: str,
         reason: str = "",
         dry_run: bool = True,
         corrected: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Opens failed merges and refused events again; answers for each what was done, or why it was left alone."""
+        """Open failed merges and refused events again; answers for each what was done, or why it was left alone."""
         return summary(Replay(self._journal, self._settings, by, reason, corrected, dry_run).run(search), dry_run)
 
 
-def find(journal: Journal, search: Search) -> list[Merge]:
+def find(journal: Journal, search: FailedMergeFilter) -> list[Merge]:
     """Failed merges, refused events and undeliverable failed events that fit: what a person has to look at."""
 
     def hints() -> Iterator[tuple[datetime, uuid.UUID]]:
@@ -85,7 +85,7 @@ class Replay:
         self._by, self._why = by or "somebody", f": {reason.strip()[:1000]}" if reason.strip() else ""
         self._corrected = {merge_id_of(key): body for key, body in (corrected or {}).items()}
 
-    def run(self, search: Search) -> list[dict[str, Any]]:
+    def run(self, search: FailedMergeFilter) -> list[dict[str, Any]]:
         """Replays what is named or found; answers for each what it was, what it is and what was done, or why not.
 
         An item is `{merge_id, before, after, code, note}`: states, a code of `DONE` or a reason, and words. It holds
@@ -186,7 +186,7 @@ class Replay:
         return "CORRECTED", words, merge.state
 
     def _request(self, request: MergeRequest) -> MergeRequest:
-        """The request as its raw event reads by the settings of this day; one without an event as it stands.
+        """Return the request as its raw event reads by the settings of this day; one without an event as it stands.
 
         :raises InvalidRequest: it would be refused again.
         """
@@ -220,6 +220,6 @@ def _words(error: MergeError) -> str:
 
 
 def summary(items: Sequence[Mapping[str, Any]], dry_run: bool) -> dict[str, Any]:
-    """The items with their numbers."""
+    """Return the items with their numbers."""
     done = sum(item["code"] in DONE for item in items)
     return {"dry_run": dry_run, "replayed": done, "left_alone": len(items) - done, "items": list(items)}

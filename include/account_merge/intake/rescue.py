@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from account_merge.errors import InvalidRequest, NeedsAttention
-from account_merge.intake.rescue_lines import FORMATS, Bad, Found, Item, decided, read
+from account_merge.intake.rescue_lines import FORMATS, Item, ParsedLine, RejectedLine, decided, read
 from account_merge.journal import Journal
 from account_merge.model import Merge, MergeRequest
 from account_merge.planning.seeding import WORDS
@@ -83,7 +83,7 @@ class _Run:
         self._seen: set[bytes] = set()
 
     def run(self, stream: IO[bytes], form: str = "auto", told: Told = SILENT) -> dict[str, Any]:
-        """Reads all lines; returns numbers only. `told` gets `{line, code, merge_id, seeded, note, remedy, counts}` of each.
+        """Read all lines; returns numbers only. `told` gets `{line, code, merge_id, seeded, note, remedy, counts}` of each.
 
         :raises InvalidRequest: the format is none.
         :raises TransientError: a server was away; giving the same lines again goes on.
@@ -111,16 +111,16 @@ class _Run:
         if item is None:
             return None
         try:
-            if isinstance(item, Bad):
+            if isinstance(item, RejectedLine):
                 raise item.error
             return self._merge(decided(item, self._seeded, self._settings))
         except (InvalidRequest, NeedsAttention) as error:
             if isinstance(error, NeedsAttention) and error.code != "CIRCLE":
                 raise  # it is no trouble of this line
-            merge_id = item.merge_id if isinstance(item, Found) else None
+            merge_id = item.merge_id if isinstance(item, ParsedLine) else None
             return _told(item.line, error.code, merge_id, note=error.message, remedy=error.remedy)
 
-    def _merge(self, found: Found) -> dict[str, Any]:
+    def _merge(self, found: ParsedLine) -> dict[str, Any]:
         request, merge_id = found.request, found.merge_id
         if merge_id.bytes in self._seen:
             return _told(found.line, "TWICE", merge_id, note="an earlier line names the same merge")
@@ -144,8 +144,8 @@ class _Run:
             found.line, "WOULD_OPEN" if self._dry_run else "OPENED", merge_id, request.seeded, note, "", counts
         )
 
-    def _known(self, found: Found) -> Merge | None:
-        """The merge that this line names already: by its id; by the same pair where the line has no id of its own."""
+    def _known(self, found: ParsedLine) -> Merge | None:
+        """Return the merge that this line names already: by its id; by the same pair where the line has no id of its own."""
         known = self._journal.get(found.merge_id)
         if known is not None or found.by_event:
             return known
@@ -156,7 +156,7 @@ class _Run:
         return None
 
     def _counts(self, request: MergeRequest) -> dict[str, dict[str, int]]:
-        """What the merge would do in each table that has something for it."""
+        """Return what the merge would do in each table that has something for it."""
         if self._previews <= 0:
             return {}
         self._previews -= 1
@@ -170,7 +170,7 @@ class _Run:
 
 
 def _no_earlier(twin: Merge, request: MergeRequest) -> bool:
-    """A merge that was asked for later, or with no time, has moved what an earlier one of the same pair would."""
+    """Return a merge that was asked for later, or with no time, has moved what an earlier one of the same pair would."""
     mine, other = request.dated, twin.request.dated
     return mine is None or other is None or other >= mine
 

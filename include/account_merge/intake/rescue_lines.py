@@ -42,7 +42,7 @@ _FORMAT_REMEDY = "Mend the line and give it again; the other lines are not touch
 
 
 @dataclass(frozen=True)
-class Found:
+class ParsedLine:
     """A merge that a line names.
 
     :param by_event: its identity is the event's own, so that the topic's and this are one merge.
@@ -55,14 +55,14 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Bad:
+class RejectedLine:
     """A line that names none, and why."""
 
     line: int
     error: InvalidRequest
 
 
-Item = Found | Bad | None  # None: a line that is meant for somebody else
+Item = ParsedLine | RejectedLine | None  # None: a line that is meant for somebody else
 
 
 def read(stream: IO[bytes], settings: Settings, form: str = "auto") -> Iterator[Item]:
@@ -80,7 +80,7 @@ def read(stream: IO[bytes], settings: Settings, form: str = "auto") -> Iterator[
                 continue
             yield _item(number, text, form, header, settings)
         except InvalidRequest as error:
-            yield Bad(number, error)
+            yield RejectedLine(number, error)
 
 
 def _bad(code: str, what: str, remedy: str = _FORMAT_REMEDY) -> InvalidRequest:
@@ -88,7 +88,7 @@ def _bad(code: str, what: str, remedy: str = _FORMAT_REMEDY) -> InvalidRequest:
 
 
 def _lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """(number, bytes) of each line that is not blank; None for one that is too long, whose rest is passed over."""
+    """Yield (number, bytes) of each line that is not blank; None for one that is too long, whose rest is passed over."""
     number = 0
     while piece := stream.readline(LINE_LIMIT + 1):
         number += 1
@@ -138,7 +138,7 @@ def _event(number: int, text: str, settings: Settings) -> Item:
     # Without a mid the bytes are the identity: the same line again is the same merge.
     merge_id = merge_id_for(event.sources, event.target, event.mid, Position("rescue", 0, 0, 0, raw))
     request = request_of(event, raw, settings, "rescue")
-    return Found(number, merge_id, request, by_event=event.mid is not None)
+    return ParsedLine(number, merge_id, request, by_event=event.mid is not None)
 
 
 def _whole(text: str) -> bool:
@@ -154,7 +154,7 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _inside(text: str, depth: int = 2) -> str | None:
-    """The text of the merge event that a logger wrote something around; None when there is none.
+    """Return the text of the merge event that a logger wrote something around; None when there is none.
 
     A logger that writes JSON has it as a text in one of its values, with its quotes escaped.
     """
@@ -191,7 +191,7 @@ def _cells(text: str, separator: str) -> list[str]:
 
 
 def _header(text: str) -> list[str]:
-    """The separator and the columns that a header names; empty when the line is none."""
+    """Return the separator and the columns that a header names; empty when the line is none."""
     for separator in (",", ";", "\t"):
         if separator not in text or len(text) > 1000:
             continue
@@ -216,7 +216,7 @@ def _pair(number: int, text: str, header: list[str], settings: Settings) -> Item
     source, target = row.get("from", ""), row.get("to", "")
     request = MergeRequest((source,), target, origin="rescue", reason=row.get("reason", "")[:1000], dated=dated)
     name = json.dumps([source, target, dated], separators=(",", ":"))
-    return Found(number, uuid.uuid5(_NAMESPACE, name), check_request(request, settings), by_event=False)
+    return ParsedLine(number, uuid.uuid5(_NAMESPACE, name), check_request(request, settings), by_event=False)
 
 
 def _moment(text: str) -> int | None:
@@ -236,8 +236,8 @@ def _moment(text: str) -> int | None:
         ) from None
 
 
-def decided(found: Found, seeded: str, settings: Settings) -> Found:
-    """The same with the decision whether the retired job did that merge.
+def decided(found: ParsedLine, seeded: str, settings: Settings) -> ParsedLine:
+    """Return the same with the decision whether the retired job did that merge.
 
     :param seeded: `yes` or `no` for all; `by_date`: by the cut-over.
     :raises InvalidRequest: there is a cut-over, and the line has no date.
@@ -254,7 +254,7 @@ def decided(found: Found, seeded: str, settings: Settings) -> Found:
 
 @contextmanager
 def opened(name: str) -> Iterator[IO[bytes]]:
-    """A file's bytes, or standard input.
+    """Open a file's bytes, or standard input.
 
     :raises InvalidRequest: it cannot be read.
     """

@@ -13,10 +13,10 @@ from typing import Any
 
 from account_merge.errors import InvalidRequest, NeedsAttention
 from account_merge.journal import Journal
-from account_merge.journal.scans import STRANDED, ScanLog
+from account_merge.journal.scans import STRANDED, ScanProgress
 from account_merge.rules import RULES
 from account_merge.settings import Settings
-from account_merge.sunbird.row_finder import Sources
+from account_merge.sunbird.row_finder import RowFinder
 from account_merge.sunbird.schema import Tables
 from account_merge.sunbird.store import Store
 from account_merge.sunbird.users import FIRST, LAST, User, Users
@@ -55,10 +55,10 @@ class Stranded:
         self._session, self._store, self._journal, self._tables = session, store, journal, tables
         # No account is worth reading a whole table for.
         self._settings = settings.replace(scan_tables=())
-        self._log = ScanLog(journal, STRANDED)
+        self._log = ScanProgress(journal, STRANDED)
 
     def found(self) -> Iterator[dict[str, Any]]:
-        """What the search has found so far: `{account_id, deactivated_on, tables}`, in the order of the token ring."""
+        """Yield what the search has found so far: `{account_id, deactivated_on, tables}`, in the order of the token ring."""
         for entry in self._log.entries():
             yield from entry["found"]
 
@@ -90,7 +90,7 @@ class Stranded:
         return _numbers(state)
 
     def _stretch(self, users: Users, pace: Pace, state: dict[str, Any], ends: float) -> None:
-        """Moves `state` on by some pages."""
+        """Move `state` on by some pages."""
         for _ in range(pace.every):
             page = users.page(state["cursor"], pace.page)
             if not page:
@@ -120,12 +120,12 @@ class Stranded:
         )
 
     def _owns(self, account: str) -> list[str]:
-        """The tables that have a row of the account, as far as its partition, an index or its courses lead there."""
-        sources = Sources(self._store, self._tables, self._settings, (account,))
+        """Return the tables that have a row of the account, as far as its partition, an index or its courses lead there."""
+        sources = RowFinder(self._store, self._tables, self._settings, (account,))
         return [rule.table for rule in RULES if self._tables.of(rule) and self._has(sources, rule, account)]
 
     @staticmethod
-    def _has(sources: Sources, rule: Any, account: str) -> bool:
+    def _has(sources: RowFinder, rule: Any, account: str) -> bool:
         try:
             return next(iter(sources.rows(rule, account)), None) is not None
         except NeedsAttention:  # nothing leads to its rows here

@@ -13,9 +13,9 @@ from cassandra.protocol import ConfigurationException, SyntaxException
 
 from account_merge.connection.driver_errors import DRIVER_ERRORS
 from account_merge.journal.accounts import Accounts
-from account_merge.journal.cas import Cas, now
+from account_merge.journal.cas import JournalSession, now
 
-__all__ = ["Cas", "Journal", "now"]
+__all__ = ["JournalSession", "Journal", "now"]
 
 SAI = " USING 'sai'"
 #: Columns that journals of the first version lack.
@@ -35,7 +35,7 @@ class Journal(Accounts):
     """Merges, leases and survivors, and the making of the tables."""
 
     def create(self) -> None:
-        """Makes the keyspace, tables, columns and the hash key where they do not exist; changes nothing that exists.
+        """Make the keyspace, tables, columns and the hash key where they do not exist; changes nothing that exists.
 
         Where the server knows no storage-attached index, a secondary one serves the searches.
         """
@@ -47,7 +47,7 @@ class Journal(Accounts):
             try:
                 self._define(statement)
             except DRIVER_ERRORS as error:
-                raise self.missing(error) from error
+                raise self.as_error(error) from error
         self._add_columns()
         self.make_hash_key()
 
@@ -62,9 +62,9 @@ class Journal(Accounts):
                 self.session.execute(f"ALTER TABLE {self.keyspace}.{table} ADD {column} {cql_type}", timeout=60)
             except InvalidRequest as error:  # a second create-journal at the same time was faster
                 if "exist" not in str(error) and "conflict" not in str(error):
-                    raise self.missing(error) from error
+                    raise self.as_error(error) from error
             except DRIVER_ERRORS as error:
-                raise self.missing(error) from error
+                raise self.as_error(error) from error
 
     def _define(self, statement: str) -> None:
         try:

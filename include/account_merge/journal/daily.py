@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from account_merge.errors import NeedsAttention
-from account_merge.journal.cas import Cas, now
+from account_merge.journal.cas import JournalSession, now
 from account_merge.model import MergesByDay
 
 #: Rows looked at for one plot; beyond it the older days are left out, and that is said.
@@ -16,8 +16,8 @@ MOST = 200_000
 _COLUMNS = "day, state, error_code"
 
 
-def daily(cas: Cas, span: int = 14) -> MergesByDay:
-    """The last `span` days, today included; day by day from the newest, so that memory is for the counts only."""
+def daily(cas: JournalSession, span: int = 14) -> MergesByDay:
+    """Return the last `span` days, today included; day by day from the newest, so that memory is for the counts only."""
     today = now().date()
     found = MergesByDay({today - timedelta(days=n): Counter() for n in range(span - 1, -1, -1)})
     left = MOST
@@ -37,7 +37,7 @@ def daily(cas: Cas, span: int = 14) -> MergesByDay:
     return found
 
 
-def _day(cas: Cas, day: date) -> Any:
+def _day(cas: JournalSession, day: date) -> Any:
     try:
         yield from cas.stream(f"SELECT {_COLUMNS} FROM {{ks}}.merges WHERE day = ?", [day], serial=False)
     except NeedsAttention as error:

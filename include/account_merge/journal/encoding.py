@@ -13,7 +13,7 @@ import msgspec
 from account_merge.choices import COMBINE
 from account_merge.connection import cells
 from account_merge.errors import NeedsAttention
-from account_merge.model import Change, Head, Key, Values, Write
+from account_merge.model import Change, ChangeHeader, Key, Values, Write
 from account_merge.sunbird.schema import TableSchema
 from account_merge.values import hashable, key_part, plain
 
@@ -88,7 +88,7 @@ class Codec:
         return [hashable(cells.read(element, e)) for e in msgspec.msgpack.decode(data)]
 
     def fitted(self, change: Change) -> Change:
-        """The change as the columns' types can hold it, with a note where a result lies beyond its type."""
+        """Return the change as the columns' types can hold it, with a note where a result lies beyond its type."""
         writes, notes = dict(change.writes), []
         for name, write in change.writes.items():
             column = self._schema.columns[name]
@@ -105,23 +105,23 @@ class Codec:
         return replace(change, writes=writes, notes=(*change.notes, *notes)) if notes else change
 
     def cell(self, column: str, data: bytes) -> Any:
-        """A column's value from its bytes in a change."""
+        """Return a column's value from its bytes in a change."""
         return self._unpack(column, data)
 
     def key(self, key: Key) -> bytes:
-        """A key as bytes; the reverse of `unkey`."""
+        """Return a key as bytes; the reverse of `unkey`."""
         return msgspec.msgpack.encode([self._pack(c, v) for c, v in zip(self._schema.key, key, strict=True)])
 
     def unkey(self, data: bytes) -> Key:
-        """A key from its bytes."""
+        """Return a key from its bytes."""
         return tuple(
             key_part(self._unpack(c, v)) for c, v in zip(self._schema.key, msgspec.msgpack.decode(data), strict=True)
         )
 
-    def head(self, data: bytes) -> Head:
-        """What of an encoded change tells whether it is looked for."""
+    def head(self, data: bytes) -> ChangeHeader:
+        """Return what of an encoded change tells whether it is looked for."""
         raw = msgspec.msgpack.decode(data)
-        return Head(self.unkey(raw["key"]), raw["delete"], raw["create"], raw["writes"], raw["notes"])
+        return ChangeHeader(self.unkey(raw["key"]), raw["delete"], raw["create"], raw["writes"], raw["notes"])
 
     def change(self, change: Change) -> bytes:
         """One change as bytes, not yet compressed."""
@@ -170,7 +170,7 @@ class Codec:
         )
 
     def _known(self, change: Change) -> dict[str, dict[str, bytes] | None]:
-        """The known images; None stands for one that is the source's row as it is now, the usual case."""
+        """Return the known images; None stands for one that is the source's row as it is now, the usual case."""
         return {a: None if image == change.sources.get(a) else self._row(image) for a, image in change.known.items()}
 
 
@@ -186,7 +186,7 @@ def peek(data: bytes, before: bool = False) -> tuple[bytes, dict[str, dict[str, 
 
 
 def payload(changes: list[bytes]) -> bytes:
-    """The payload of an entry from its encoded changes.
+    """Return the payload of an entry from its encoded changes.
 
     A row of many megabytes is there up to three times, before, at the source and as it is written, farther apart than
     zlib looks back (32 KiB): what is larger than usual is compressed by what looks back far enough.
@@ -198,7 +198,7 @@ def payload(changes: list[bytes]) -> bytes:
 
 
 def unpayload(data: bytes, needle: bytes = b"") -> list[bytes]:
-    """The encoded changes of an entry; none when nothing in them has these bytes."""
+    """Return the encoded changes of an entry; none when nothing in them has these bytes."""
     whole = lzma.decompress(data) if data.startswith(_XZ) else zlib.decompress(data)
     return list(msgspec.msgpack.decode(whole)) if needle in whole else []
 

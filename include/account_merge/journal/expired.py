@@ -13,36 +13,38 @@ from typing import Any
 
 import msgspec
 
-from account_merge.journal.cas import BUCKET, Cas
+from account_merge.journal.cas import BUCKET, JournalSession
 from account_merge.journal.encoding import payload, peek, unpayload
 
 #: One thing that is kept: the hash of what it is about, and a small map.
 Record = tuple[bytes, Mapping[str, Any]]
 
 
-def given_hash(cas: Cas, table: str, account: str, key: bytes) -> bytes:
-    """What one row of a source account handed on. :param key: as `Codec.key` has it."""
+def given_hash(cas: JournalSession, table: str, account: str, key: bytes) -> bytes:
+    """Return what one row of a source account handed on. :param key: as `Codec.key` has it."""
     return cas.hashed(b"given", table.encode(), account.encode(), key)
 
 
-def before_hash(cas: Cas, table: str, account: str, key: bytes) -> bytes:
-    """What one row of a source account showed before it was set inactive."""
+def before_hash(cas: JournalSession, table: str, account: str, key: bytes) -> bytes:
+    """Return what one row of a source account showed before it was set inactive."""
     return cas.hashed(b"before", table.encode(), account.encode(), key)
 
 
-def brought_hash(cas: Cas, table: str, where: tuple[str, Any], account: str, place: Any, named: Any) -> bytes:
-    """That merges made a row of this account match `where`."""
+def brought_hash(
+    cas: JournalSession, table: str, where: tuple[str, Any], account: str, place: Any, named: Any
+) -> bytes:
+    """Return that merges made a row of this account match `where`."""
     about = msgspec.msgpack.encode([*where, place, named], enc_hook=str)
     return cas.hashed(b"brought", table.encode(), account.encode(), about)
 
 
-class Kept:
+class RedactedFacts:
     """What expired entries tell about rows whose account and key are known; whoever reads the logs fills it.
 
     Entries come in key order and are read ahead of the rows that they are about, so it is always filled in time.
     """
 
-    def __init__(self, cas: Cas) -> None:
+    def __init__(self, cas: JournalSession) -> None:
         self._cas = cas
         self._found: dict[bytes, bytes] = {}  # packed: an account of 100,000 rows takes about 20 MB
 
@@ -50,7 +52,7 @@ class Kept:
         return bool(self._found)
 
     def add(self, kept: bytes) -> None:
-        """Takes in what an entry kept; of totals that come twice the highest stands."""
+        """Take in what an entry kept; of totals that come twice the highest stands."""
         for name, packed in msgspec.msgpack.decode(payload_of(kept)):
             if name in self._found:
                 before, after = msgspec.msgpack.decode(self._found[name]), msgspec.msgpack.decode(packed)
@@ -75,17 +77,17 @@ class Kept:
 
 
 def payload_of(kept: bytes) -> bytes:
-    """What is kept, not yet decoded."""
+    """Return what is kept, not yet decoded."""
     return unpayload(kept)[0]
 
 
 def pack(records: Iterable[Record]) -> bytes:
-    """What an entry keeps: sorted by hash, so that the order of rows does not show either."""
+    """Return what an entry keeps: sorted by hash, so that the order of rows does not show either."""
     packed = sorted((name, msgspec.msgpack.encode(dict(values))) for name, values in records)
     return payload([msgspec.msgpack.encode(packed)])
 
 
-def expire(cas: Cas, merge_id: uuid.UUID, log: str, keep: Callable[[bytes], Iterable[Record]]) -> int:
+def redact(cas: JournalSession, merge_id: uuid.UUID, log: str, keep: Callable[[bytes], Iterable[Record]]) -> int:
     """Blanks the images, keys and notes of a whole log; may be repeated at any point. Answers how many entries did so.
 
     :param keep: what stays of one encoded change.
@@ -94,7 +96,7 @@ def expire(cas: Cas, merge_id: uuid.UUID, log: str, keep: Callable[[bytes], Iter
     for row, body in _standing(_rows(cas, merge_id, log, "seq, kind, payload, kept, digest")):
         if row.payload is None and row.kept is not None:
             continue
-        done += cas.write(
+        done += cas.write_if(
             "UPDATE {ks}.log SET kept = ?, payload = NULL, salt = NULL, last_key = NULL, note = NULL "
             "WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ? IF digest = ? AND kept = NULL",
             [
@@ -124,8 +126,8 @@ def _standing(rows: Iterable[Any]) -> Iterator[tuple[Any, list[bytes]]]:
     yield from held
 
 
-def digest(cas: Cas, merge_id: uuid.UUID, log: str) -> bytes:
-    """A digest of all that an expired log keeps; empty when there is no such log, or an entry still has its images."""
+def digest(cas: JournalSession, merge_id: uuid.UUID, log: str) -> bytes:
+    """Return a digest of all that an expired log keeps; empty when there is no such log, or an entry still has its images."""
     chain = b""
     for row in _rows(cas, merge_id, log, "seq, payload, kept, digest"):
         if row.payload is not None or row.kept is None:
@@ -134,23 +136,23 @@ def digest(cas: Cas, merge_id: uuid.UUID, log: str) -> bytes:
     return chain
 
 
-def rename(cas: Cas, merge_id: uuid.UUID, log: str, new: str) -> None:
-    """Moves an expired log under another name: whole copies first, so that it is always to be found; may be repeated."""
+def rename(cas: JournalSession, merge_id: uuid.UUID, log: str, new: str) -> None:
+    """Move an expired log under another name: whole copies first, so that it is always to be found; may be repeated."""
     columns = ("kind", "base", "attempts", "writer", "counts", "kept", "sealed", "digest", "created_at")
     for row in _rows(cas, merge_id, log, "seq, " + ", ".join(columns)):
-        cas.write(
+        cas.write_if(
             f"INSERT INTO {{ks}}.log (merge_id, table_name, bucket, seq, {', '.join(columns)}) "
             f"VALUES (?, ?, ?, ?{', ?' * len(columns)}) IF NOT EXISTS",
             [merge_id, new, row.seq // BUCKET, row.seq, *(getattr(row, column) for column in columns)],
         )
     for row in list(_rows(cas, merge_id, log, "seq")):
-        cas.write(
+        cas.write_if(
             "DELETE FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ? IF EXISTS",
             [merge_id, log, row.seq // BUCKET, row.seq],
         )
 
 
-def _rows(cas: Cas, merge_id: uuid.UUID, log: str, columns: str) -> Iterator[Any]:
+def _rows(cas: JournalSession, merge_id: uuid.UUID, log: str, columns: str) -> Iterator[Any]:
     bucket, going = 0, True
     while going:
         going = False

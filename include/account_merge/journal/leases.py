@@ -11,7 +11,7 @@ from account_merge.model import Merge
 
 
 @dataclass(frozen=True)
-class Admission:
+class LeaseResult:
     """What came of it: the surviving account, or the account that another merge holds."""
 
     survivor: str
@@ -55,8 +55,8 @@ def _erased(merge: Merge, whose: str) -> InvalidRequest:
     )
 
 
-def take(journal: Journal, merge: Merge) -> Admission:
-    """Takes the lease of every account of the merge, or none. May be repeated.
+def acquire_all(journal: Journal, merge: Merge) -> LeaseResult:
+    """Take the lease of every account of the merge, or none. May be repeated.
 
     :raises InvalidRequest: see `check_survivors`; no lease is kept.
     """
@@ -67,19 +67,19 @@ def take(journal: Journal, merge: Merge) -> Admission:
         for account in sorted(roles):
             holder = journal.acquire(account, merge.merge_id, roles[account])
             if holder is not None:
-                for held in taken:
-                    journal.release(held, merge.merge_id)
-                return Admission(survivor, account, holder)
+                for holds_all in taken:
+                    journal.release(holds_all, merge.merge_id)
+                return LeaseResult(survivor, account, holder)
             taken.append(account)
         try:
             if check_survivors(journal, merge) == survivor:
-                return Admission(survivor)
+                return LeaseResult(survivor)
         except InvalidRequest:
-            for held in taken:
-                journal.release(held, merge.merge_id)
+            for holds_all in taken:
+                journal.release(holds_all, merge.merge_id)
             raise
-        for held in taken:
-            journal.release(held, merge.merge_id)
+        for holds_all in taken:
+            journal.release(holds_all, merge.merge_id)
     raise TransientError(
         "SURVIVOR_MOVES",
         f"merge {merge.merge_id}: the survivor of account {merge.request.target} changed ten times while it was admitted",
@@ -87,7 +87,7 @@ def take(journal: Journal, merge: Merge) -> Admission:
     )
 
 
-def held(journal: Journal, merge: Merge) -> bool:
+def holds_all(journal: Journal, merge: Merge) -> bool:
     """Whether every account's lease names this merge (SERIAL)."""
     rows = [journal.account(account) for account in merge.accounts]
     return all(row is not None and row.held_by == merge.merge_id for row in rows)

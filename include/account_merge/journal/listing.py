@@ -9,25 +9,25 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from account_merge.errors import NeedsAttention
-from account_merge.journal.cas import BUCKET, Cas, now
+from account_merge.journal.cas import BUCKET, JournalSession, now
 from account_merge.journal.log import last_row
 from account_merge.model import MergeFilter
 from account_merge.states import CLOSED
 
 #: Where a place in the list is: a merge's creation and its id.
-Place = tuple[datetime, uuid.UUID]
+ListPosition = tuple[datetime, uuid.UUID]
 #: No journal is older.
 EARLIEST = date(2024, 1, 1)
 _COLUMNS = "merge_id, state, origin, accounts, created_at"
 
 
-def newest(cas: Cas, wanted: MergeFilter, before: Place | None, limit: int) -> list[Place]:
-    """The newest wanted merges before a place, at most `limit`; memory for these only, however many there are.
+def newest(cas: JournalSession, wanted: MergeFilter, before: ListPosition | None, limit: int) -> list[ListPosition]:
+    """Return the newest wanted merges before a place, at most `limit`; memory for these only, however many there are.
 
     Of an account or an open state all are looked through; else windows of days, each twice as long as the one before,
     until enough are found.
     """
-    found: list[Place] = []
+    found: list[ListPosition] = []
     for rows in _windows(cas, wanted, before):
         places = ((row.created_at, row.merge_id) for row in rows if wanted.fits(row))
         found += heapq.nlargest(limit - len(found), (p for p in places if before is None or p < before))
@@ -36,7 +36,7 @@ def newest(cas: Cas, wanted: MergeFilter, before: Place | None, limit: int) -> l
     return found
 
 
-def _windows(cas: Cas, wanted: MergeFilter, before: Place | None) -> Iterator[Iterator[Any]]:
+def _windows(cas: JournalSession, wanted: MergeFilter, before: ListPosition | None) -> Iterator[Iterator[Any]]:
     """Rows in portions, each older than the one before."""
     if wanted.account:
         yield _stream(cas, "accounts CONTAINS ?", [wanted.account])
@@ -54,7 +54,7 @@ def _windows(cas: Cas, wanted: MergeFilter, before: Place | None) -> Iterator[It
         last, days = first - timedelta(days=1), days * 2
 
 
-def _days(cas: Cas, first: date, last: date) -> Iterator[Any]:
+def _days(cas: JournalSession, first: date, last: date) -> Iterator[Any]:
     try:
         yield from _stream(cas, "day >= ? AND day <= ?", [first, last])
     except NeedsAttention as error:
@@ -66,13 +66,13 @@ def _days(cas: Cas, first: date, last: date) -> Iterator[Any]:
                 yield row
 
 
-def _stream(cas: Cas, where: str, values: list[Any]) -> Iterator[Any]:
+def _stream(cas: JournalSession, where: str, values: list[Any]) -> Iterator[Any]:
     return cas.stream(
         f"SELECT {_COLUMNS} FROM {{ks}}.merges" + (f" WHERE {where}" if where else ""), values, serial=False
     )
 
 
-def span(cas: Cas, merge_id: uuid.UUID, log: str) -> tuple[datetime, datetime] | None:
+def span(cas: JournalSession, merge_id: uuid.UUID, log: str) -> tuple[datetime, datetime] | None:
     """When a log's first and last entry were written; None when it has none. Reads no payload.
 
     The entry that closes a log is written by an undo or when a merge is given up, maybe weeks later: it does not count.

@@ -15,12 +15,12 @@ from typing import Any
 from account_merge.choices import TARGET
 from account_merge.cursor import ascending
 from account_merge.errors import NeedsAttention
-from account_merge.journal.cas import BUCKET, Cas, now
+from account_merge.journal.cas import BUCKET, JournalSession, now
 from account_merge.journal.encoding import Codec, payload, unpayload
-from account_merge.journal.expired import Kept
-from account_merge.model import Change, Entry, HandedOn, Head, Key, Values
+from account_merge.journal.expired import RedactedFacts
+from account_merge.model import Change, ChangeHeader, Entry, HandedOn, Key, Values
 
-Fits = Callable[[str, Head], bool]
+Fits = Callable[[str, ChangeHeader], bool]
 _PAGE = 8  # entries read at once: at most 8 MiB
 _AT_ONCE = 16  # buckets whose counts are read at once
 LIST_ATTEMPTS = 1000  # µs kept free above a timestamp for repeated list writes
@@ -29,7 +29,7 @@ LIST_ATTEMPTS = 1000  # µs kept free above a timestamp for repeated list writes
 class Log:
     """The log of one table of one merge."""
 
-    def __init__(self, cas: Cas, merge_id: uuid.UUID, table: str, codec: Codec) -> None:
+    def __init__(self, cas: JournalSession, merge_id: uuid.UUID, table: str, codec: Codec) -> None:
         self._cas = cas
         self.merge_id = merge_id
         self.table = table
@@ -40,7 +40,7 @@ class Log:
         return [self.merge_id, self.table, seq // BUCKET]
 
     def last(self) -> Entry | None:
-        """The newest entry (SERIAL), or None when the log is empty."""
+        """Return the newest entry (SERIAL), or None when the log is empty."""
         found = last_row(
             self._cas, self.merge_id, self.table,
             "SELECT * FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? ORDER BY seq DESC LIMIT 1",
@@ -68,7 +68,7 @@ class Log:
             bucket += 1
 
     def some(self, start: int = 0, what: str = "", fits: Fits | None = None, within: str = "") -> Iterator[Entry]:
-        """The entries from number `start` on as they were appended, with the changes that may be what is looked for.
+        """Yield the entries from number `start` on as they were appended, with the changes that may be what is looked for.
 
         :param what: only entries that count such rows; of others no payload is read.
         :param fits: of these only the changes that fit, by the entry's kind; of the others no value is decoded.
@@ -90,7 +90,7 @@ class Log:
                 yield from (self._entry(row, fits, needle) for row in rows)
 
     def payload(self, seq: int) -> list[bytes]:
-        """What an entry holds, not decoded."""
+        """Return what an entry holds, not decoded."""
         rows = self._cas.read(
             "SELECT payload FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ?",
             [*self._place(seq), seq],
@@ -102,7 +102,7 @@ class Log:
         return self.summary()[0]
 
     def summary(self) -> tuple[dict[str, int], str]:
-        """The counts, and what the entries note about the table as a whole."""
+        """Return the counts, and what the entries note about the table as a whole."""
         added: dict[str, int] = {}
         notes: list[str] = []
         for rows in self._buckets(
@@ -115,13 +115,13 @@ class Log:
         return added, "; ".join(notes)
 
     def _counted(self, start: int) -> Iterator[tuple[int, Mapping[str, int]]]:
-        """(number, counts) of each entry from `start` on."""
+        """Yield (number, counts) of each entry from `start` on."""
         cql = "SELECT seq, counts FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ?"
         for rows in self._buckets(cql, start // BUCKET):
             yield from ((row.seq, row.counts or {}) for row in rows if row.seq >= start)
 
     def _buckets(self, cql: str, first: int = 0) -> Iterator[list[Any]]:
-        """The rows of each bucket in order; many buckets are asked for at once, more and more of them."""
+        """Yield the rows of each bucket in order; many buckets are asked for at once, more and more of them."""
         asked = 1
         while True:
             places = [[self.merge_id, self.table, bucket] for bucket in range(first, first + asked)]
@@ -141,7 +141,7 @@ class Log:
         counts: Mapping[str, int],
         note: str = "",
     ) -> bool:
-        """Writes entry `seq` if nobody has; False when another writer was first (then adopt its entry).
+        """Write entry `seq` if nobody has; False when another writer was first (then adopt its entry).
 
         :param note: about the table as a whole; never a learner's values.
 
@@ -150,7 +150,7 @@ class Log:
         body, salt = payload(list(changes)), os.urandom(16)
         sealed = _sealed(salt, body)
         digest = _chained(self.digest(seq - 1) if seq else b"", sealed)
-        return self._cas.write(
+        return self._cas.write_if(
             "INSERT INTO {ks}.log (merge_id, table_name, bucket, seq, kind, last_key, base, attempts, writer, counts, "
             "payload, salt, sealed, digest, note, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?) "
             "IF NOT EXISTS",
@@ -182,7 +182,7 @@ class Log:
                 return
 
     def digest(self, seq: int) -> bytes:
-        """The digest of entry `seq`: it covers all entries up to it. Empty when there is no such entry."""
+        """Return the digest of entry `seq`: it covers all entries up to it. Empty when there is no such entry."""
         rows = self._cas.read(
             "SELECT digest FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ?",
             [*self._place(seq), seq],
@@ -221,10 +221,10 @@ class Log:
             bucket += 1
 
     def next_attempt(self, entry: Entry) -> int:
-        """A number for one more writing of an entry's lists, never given out before."""
+        """Return a number for one more writing of an entry's lists, never given out before."""
         known = entry.attempts
         while known < LIST_ATTEMPTS - 1:
-            if self._cas.write(
+            if self._cas.write_if(
                 "UPDATE {ks}.log SET attempts = ? WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ? "
                 "IF attempts = ?",
                 [known + 1, *self._place(entry.seq), entry.seq, known],
@@ -264,7 +264,7 @@ def standing(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def _sealed(salt: bytes, body: bytes) -> bytes:
-    """A digest of a payload that tells nothing about it once the salt is gone."""
+    """Return a digest of a payload that tells nothing about it once the salt is gone."""
     return hashlib.sha256(salt + body).digest()
 
 
@@ -272,8 +272,8 @@ def _chained(previous: bytes, sealed: bytes) -> bytes:
     return hashlib.sha256(previous + sealed).digest()
 
 
-def last_row(cas: Cas, merge_id: uuid.UUID, log: str, cql: str, serial: bool = True) -> Any:
-    """The row that `cql` (by merge, log and bucket: one row, with `seq`) gives of the last bucket that has one, or None.
+def last_row(cas: JournalSession, merge_id: uuid.UUID, log: str, cql: str, serial: bool = True) -> Any:
+    """Return the row that `cql` (by merge, log and bucket: one row, with `seq`) gives of the last bucket that has one, or None.
 
     Buckets fill up one after the other, so few are asked.
     """
@@ -294,7 +294,7 @@ def last_row(cas: Cas, merge_id: uuid.UUID, log: str, cql: str, serial: bool = T
     return found
 
 
-def newest_at(cas: Cas, merge_id: uuid.UUID, logs: Iterable[str]) -> datetime | None:
+def newest_at(cas: JournalSession, merge_id: uuid.UUID, logs: Iterable[str]) -> datetime | None:
     """When the newest entry of these logs of a merge was appended; None when all are empty. Reads no payload."""
     cql = (
         "SELECT seq, created_at FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? "
@@ -322,15 +322,15 @@ class Ledger:
     images: frozenset[uuid.UUID] = frozenset()
     withdrawn: frozenset[uuid.UUID] = frozenset()
 
-    def of(self, accounts: frozenset[str], kept: Kept) -> Iterator[tuple[Key, str, HandedOn]]:
-        """What each of the accounts' rows has handed on, sorted by key.
+    def of(self, accounts: frozenset[str], kept: RedactedFacts) -> Iterator[tuple[Key, str, HandedOn]]:
+        """Yield what each of the accounts' rows has handed on, sorted by key.
 
         :param kept: takes in what expired entries tell: they know no key, so it has to be asked for each row as well.
         """
         streams = (ascending(self._of(log, accounts, kept), f"totals of {log.table} in the log") for log in self.logs)
         yield from heapq.merge(*streams, key=lambda item: item[0])
 
-    def _of(self, log: Log, accounts: frozenset[str], kept: Kept) -> Iterator[tuple[Key, str, HandedOn]]:
+    def _of(self, log: Log, accounts: frozenset[str], kept: RedactedFacts) -> Iterator[tuple[Key, str, HandedOn]]:
         """One log's: its entries come in key order, and a fold stands behind the entry that it mends."""
         side, with_image = (0 if log.merge_id in self.withdrawn else 1), log.merge_id in self.images
         run: dict[tuple[Key, str], HandedOn] = {}
@@ -355,7 +355,7 @@ class Ledger:
 
 
 def _image(change: Change, account: str) -> Values | None:
-    """A source's row as far as it was brought: what a merge that was given up had not put is not known."""
+    """Return a source's row as far as it was brought: what a merge that was given up had not put is not known."""
     values = {column: value for column, value in change.sources[account].items() if column not in change.missing}
     return None if "" in change.missing and not values else values
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from account_merge.choices import Choices
 from account_merge.errors import MergeError, NeedsAttention
-from account_merge.journal.cas import Cas, now
+from account_merge.journal.cas import JournalSession, now
 from account_merge.journal.options import options_of, tenant_of
 from account_merge.model import Merge, MergeRequest
 from account_merge.states import CLOSED, allowed
@@ -20,7 +20,7 @@ from account_merge.states import CLOSED, allowed
 CHILDREN = frozenset({"repair", "settle"})
 
 
-class Merges(Cas):
+class Merges(JournalSession):
     """Merges and their states."""
 
     def open(
@@ -32,12 +32,12 @@ class Merges(Cas):
         error: MergeError | None = None,
         parent: uuid.UUID | None = None,
     ) -> bool:
-        """Writes a merge once; False when it is already there (a redelivered event, a cleared run).
+        """Write a merge once; False when it is already there (a redelivered event, a cleared run).
 
         :param parent: the merge that this one repairs.
         """
         moment = now()
-        return self.write(
+        return self.write_if(
             "INSERT INTO {ks}.merges (merge_id, state, attempt, accounts, sources, target, tables, options, reason, "
             "requested_by, origin, mid, topic_position, raw, failed_event, failed_number, error_code, error, remedy, "
             "run_ids, parent, day, created_at, state_at, updated_at, closed_at) VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
@@ -70,7 +70,7 @@ class Merges(Cas):
         )
 
     def get(self, merge_id: uuid.UUID) -> Merge | None:
-        """A merge as it is now (SERIAL), or None."""
+        """Return a merge as it is now (SERIAL), or None."""
         rows = self.read("SELECT * FROM {ks}.merges WHERE merge_id = ?", [merge_id])
         return self._known(rows[0]) if rows and rows[0].state else None
 
@@ -80,10 +80,10 @@ class Merges(Cas):
         except AttributeError as error:
             if error.obj is not row:
                 raise
-            raise self.older() from error  # the row lacks a column
+            raise self.not_created() from error  # the row lacks a column
 
     def need(self, merge_id: uuid.UUID) -> Merge:
-        """A merge that must exist."""
+        """Return a merge that must exist."""
         merge = self.get(merge_id)
         if merge is None:
             raise NeedsAttention(
@@ -94,7 +94,7 @@ class Merges(Cas):
         return merge
 
     def needed(self, merge_ids: Iterable[str]) -> list[Merge]:
-        """Merges that must exist, by their ids as text."""
+        """Merge that must exist, by their ids as text."""
         return [self.need(uuid.UUID(text)) for text in merge_ids]
 
     def move(self, merge: Merge, state: str, **columns: Any) -> bool:
@@ -108,7 +108,7 @@ class Merges(Cas):
         return self.change(merge, state=state, **columns)
 
     def change(self, merge: Merge, **columns: Any) -> bool:
-        """Sets columns of a merge's row if state, attempt, failed event, undo, plan and expiry are still those that were read.
+        """Set columns of a merge's row if state, attempt, failed event, undo, plan and expiry are still those that were read.
 
         An undo and a redo lead back to the same state: only their name tells that they happened.
         """
@@ -120,7 +120,7 @@ class Merges(Cas):
             if merge.plan and columns["state"] != "refused":  # a refused one may be opened again, with its plan
                 columns["plan"] = None
         sets = ", ".join(f"{name} = ?" for name in columns)
-        return self.write(
+        return self.write_if(
             f"UPDATE {{ks}}.merges SET {sets} WHERE merge_id = ? IF state = ? AND attempt = ? AND failed_event = ? "
             "AND failed_number = ? AND expiry = ? AND operation = ? AND plan = ?",
             [
@@ -137,7 +137,7 @@ class Merges(Cas):
         )
 
     def hints(self, column: str, value: Any) -> Iterator[Any]:
-        """Merges by an index (see `find`), page by page and unconfirmed: enough to count them or to sort some out."""
+        """Merge by an index (see `find`), page by page and unconfirmed: enough to count them or to sort some out."""
         test = "CONTAINS" if column == "accounts" else "="
         columns = (
             "merge_id, options, accounts, error_code, state_at, updated_at, resume, replayed_as, closed_at, expiry"
@@ -146,7 +146,7 @@ class Merges(Cas):
         yield from self.stream(cql, [value], serial=False)
 
     def find(self, column: str, value: Any, limit: int = 2000, but: Collection[str] = ()) -> list[Merge]:
-        """Merges by `state`, `failed_event`, `resume`, `day` or `accounts`: hints, each confirmed by key (SERIAL).
+        """Merge by `state`, `failed_event`, `resume`, `day` or `accounts`: hints, each confirmed by key (SERIAL).
 
         :param but: tenants whose merges are left out before they count towards `limit`.
         """
@@ -156,7 +156,7 @@ class Merges(Cas):
         return sorted(kept, key=lambda m: (m.created_at or datetime.min, str(m.merge_id)))
 
     def all(self, limit: int = 1000) -> list[Merge]:
-        """Merges in no promised order, for listings."""
+        """Merge in no promised order, for listings."""
         rows = self.read(f"SELECT * FROM {{ks}}.merges LIMIT {limit}", serial=False)
         return sorted((self._known(r) for r in rows if r.state), key=lambda m: m.created_at or datetime.min)
 

@@ -8,7 +8,7 @@ from account_merge.model import MergeRequest
 
 
 def options_of(request: MergeRequest) -> dict[str, str]:
-    """What a request asks beyond its accounts, as its row keeps it."""
+    """Return what a request asks beyond its accounts, as its row keeps it."""
     return {
         "on_conflict": request.on_conflict,
         "source_rows": request.source_rows,
@@ -23,5 +23,5 @@ def options_of(request: MergeRequest) -> dict[str, str]:
 
 
 def tenant_of(options: Mapping[str, str] | None) -> str:
-    """The tenant in a row's options."""
+    """Return the tenant in a row's options."""
     return (options or {}).get("tenant", "")

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import Any, TypeVar
 
 from account_merge.errors import TransientError
-from account_merge.journal.cas import BUCKET, Cas, now
+from account_merge.journal.cas import BUCKET, JournalSession, now
 
 DIGEST = 16  # bytes of each digest
 CHUNK = 4096  # rows in an entry: 128 KiB
@@ -17,14 +17,14 @@ Pair = tuple[bytes, bytes]
 Named = TypeVar("Named")
 
 
-class PlanLog:
+class PlanDigests:
     """The plan of one table of a proposed merge, in key order; without the merge's salt it tells nothing."""
 
-    def __init__(self, cas: Cas, merge_id: uuid.UUID, table: str) -> None:
+    def __init__(self, cas: JournalSession, merge_id: uuid.UUID, table: str) -> None:
         self._cas, self._merge_id, self._name = cas, merge_id, f"plan/{table}"
 
     def write(self, rows: Iterable[Pair], counts: Mapping[str, int]) -> None:
-        """Writes the plan, behind `forget`; memory for one entry only.
+        """Write the plan, behind `forget`; memory for one entry only.
 
         :param counts: read when all rows are written, and kept with the end.
         :raises TransientError: somebody else writes it at the same time; both forget it and begin again.
@@ -41,7 +41,7 @@ class PlanLog:
         self._append(seq, "end", b"", counts)
 
     def _append(self, seq: int, kind: str, payload: bytes, counts: Mapping[str, int]) -> None:
-        if not self._cas.write(
+        if not self._cas.write_if(
             "INSERT INTO {ks}.log (merge_id, table_name, bucket, seq, kind, counts, payload, created_at) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS",
             [self._merge_id, self._name, seq // BUCKET, seq, kind, dict(counts), payload, now()],
@@ -49,7 +49,7 @@ class PlanLog:
             raise TransientError("BUSY", f"merge {self._merge_id} is proposed twice at once", "Try again.")
 
     def rows(self) -> Iterator[Pair]:
-        """What `write` was given, page by page."""
+        """Yield what `write` was given, page by page."""
         for bucket in range(self.entries() // BUCKET + 1):
             for row in self._cas.stream(
                 "SELECT payload FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ?",
@@ -62,7 +62,7 @@ class PlanLog:
                     yield body[at : at + DIGEST], body[at + DIGEST : at + 2 * DIGEST]
 
     def counts(self) -> Mapping[str, int] | None:
-        """The counts (SERIAL); None while the plan is not written to its end."""
+        """Return the counts (SERIAL); None while the plan is not written to its end."""
         last = self._last()
         return dict(last.counts or {}) if last is not None and last.kind == "end" else None
 
@@ -84,9 +84,9 @@ class PlanLog:
             found, bucket = rows[0], bucket + 1
 
     def forget(self) -> None:
-        """Removes the plan, its end first, so that what is half removed counts as not written; may be repeated."""
+        """Remove the plan, its end first, so that what is half removed counts as not written; may be repeated."""
         for seq in range(self.entries() - 1, -1, -1):
-            self._cas.write(
+            self._cas.write_if(
                 "DELETE FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ? IF EXISTS",
                 [self._merge_id, self._name, seq // BUCKET, seq],
             )
@@ -95,7 +95,7 @@ class PlanLog:
 def differences(
     stored: Iterable[Pair], planned: Iterable[tuple[bytes, bytes, Named]]
 ) -> Iterator[tuple[str, Named | None]]:
-    """What is otherwise now: (changed | appeared | vanished, which row); of what vanished only the digest was known.
+    """Yield what is otherwise now: (changed | appeared | vanished, which row); of what vanished only the digest was known.
 
     Both in key order, so that the memory is that of the differences, however many rows are the same.
 

@@ -6,19 +6,19 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from account_merge.journal.cas import BUCKET, NO_MERGE, Cas, now
+from account_merge.journal.cas import BUCKET, NO_MERGE, JournalSession, now
 
 STRANDED = "stranded"  # the search for accounts that are switched off and were never merged
 
 
-class ScanLog:
+class ScanProgress:
     """One search under its name: each entry is a stretch of it, written once, in order; any process goes on behind the last."""
 
-    def __init__(self, cas: Cas, name: str) -> None:
+    def __init__(self, cas: JournalSession, name: str) -> None:
         self._cas, self._name = cas, name
 
     def last(self) -> tuple[int, dict[str, Any]]:
-        """The newest entry's number and content (SERIAL); -1 and nothing when there is none."""
+        """Return the newest entry's number and content (SERIAL); -1 and nothing when there is none."""
         found: tuple[int, dict[str, Any]] = (-1, {})
         bucket = 0
         while True:
@@ -35,8 +35,8 @@ class ScanLog:
             bucket += 1
 
     def append(self, seq: int, entry: dict[str, Any]) -> bool:
-        """Writes entry `seq` if nobody has; False when another process goes on with the same search."""
-        return self._cas.write(
+        """Write entry `seq` if nobody has; False when another process goes on with the same search."""
+        return self._cas.write_if(
             "INSERT INTO {ks}.log (merge_id, table_name, bucket, seq, kind, payload, created_at) "
             "VALUES (?, ?, ?, ?, 'scan', ?, ?) IF NOT EXISTS",
             [NO_MERGE, self._name, seq // BUCKET, seq, json.dumps(entry).encode(), now()],
@@ -56,19 +56,19 @@ class ScanLog:
             )
 
     def rewrite(self, rewritten: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """Puts what `rewritten` answers in the place of each entry."""
+        """Put what `rewritten` answers in the place of each entry."""
         for seq, entry in enumerate(self.entries()):
             if (other := rewritten(entry)) != entry:
-                self._cas.write(
+                self._cas.write_if(
                     "UPDATE {ks}.log SET payload = ? WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ? "
                     "IF EXISTS",
                     [json.dumps(other).encode(), NO_MERGE, self._name, seq // BUCKET, seq],
                 )
 
     def forget(self) -> None:
-        """Removes every entry, the last one first: a search that is forgotten half-way still goes on where it ends."""
+        """Remove every entry, the last one first: a search that is forgotten half-way still goes on where it ends."""
         for seq in range(self.last()[0], -1, -1):
-            self._cas.write(
+            self._cas.write_if(
                 "DELETE FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ? IF EXISTS",
                 [NO_MERGE, self._name, seq // BUCKET, seq],
             )

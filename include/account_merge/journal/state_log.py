@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from account_merge.journal.cas import NO_MERGE, Cas, now
+from account_merge.journal.cas import NO_MERGE, JournalSession, now
 
 
-class StateLog:
+class StateHistory:
     """What belongs to no merge, as a log of whole states: the newest entry says what holds, the others how it came.
 
     One partition, so that one SERIAL read answers; meant for what a person changes, some entries a day at most.
@@ -15,11 +15,11 @@ class StateLog:
     :param name: where a merge's log has the table's name.
     """
 
-    def __init__(self, cas: Cas, name: str) -> None:
+    def __init__(self, cas: JournalSession, name: str) -> None:
         self._cas, self._name = cas, name
 
     def newest(self) -> tuple[int, bytes]:
-        """The newest entry's number and state (SERIAL); -1 and nothing when there is none."""
+        """Return the newest entry's number and state (SERIAL); -1 and nothing when there is none."""
         rows = self._cas.read(
             "SELECT seq, payload FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = 0 "
             "ORDER BY seq DESC LIMIT 1",
@@ -28,8 +28,8 @@ class StateLog:
         return (rows[0].seq, rows[0].payload) if rows else (-1, b"")
 
     def append(self, seq: int, kind: str, state: bytes, note: str) -> bool:
-        """Writes entry `seq` if nobody has; False when somebody else was first."""
-        return self._cas.write(
+        """Write entry `seq` if nobody has; False when somebody else was first."""
+        return self._cas.write_if(
             "INSERT INTO {ks}.log (merge_id, table_name, bucket, seq, kind, payload, note, created_at) "
             "VALUES (?, ?, 0, ?, ?, ?, ?, ?) IF NOT EXISTS",
             [NO_MERGE, self._name, seq, kind, state, note, now()],

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from account_merge.engine.skipped import Places
+from account_merge.engine.skipped import SkippedScopes
 from account_merge.errors import InvalidRequest, NeedsAttention, TransientError
 from account_merge.journal import Journal, leases
 from account_merge.lifecycle.answers import MergeAnswer, merge_answer
-from account_merge.lifecycle.approved_plan import Plans
+from account_merge.lifecycle.approved_plan import ApprovedPlan
 from account_merge.lifecycle.failures import Failures, error_columns, next_failure
-from account_merge.lifecycle.pause_switch import Switch
+from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.lifecycle.requests import check_request
 from account_merge.merge_ids import request_id
 from account_merge.model import Merge, MergeRequest
@@ -32,17 +32,17 @@ class Admission:
     def __init__(
         self,
         journal: Journal,
-        skipped: Places,
+        skipped: SkippedScopes,
         failures: Failures,
-        switch: Switch,
-        plans: Plans,
+        switch: PauseSwitch,
+        plans: ApprovedPlan,
         gate: Callable[[Merge], None],
     ) -> None:
         self._journal, self._skipped, self._failures = journal, skipped, failures
         self._switch, self._plans, self._gate = switch, plans, gate
 
     def admit(self, merge_id: uuid.UUID, run_id: str = "") -> MergeAnswer:
-        """Takes the leases and moves the merge to running, or says why it cannot be merged now.
+        """Take the leases and moves the merge to running, or says why it cannot be merged now.
 
         :raises InvalidRequest: the merge can never be done as asked, it is refused in the journal; or another run has it.
         :raises NeedsAttention: another merge took its accounts, or an unknown table keeps merges from being admitted.
@@ -59,7 +59,7 @@ class Admission:
                 return merge_answer(merge, proceed=False, note=f"the merge is {merge.state}: nothing to do here")
             if self._not_wanted(merge) or self._dry_run(merge):
                 continue
-            if halted := self._switch.halt(merge, asked=True):
+            if halted := self._switch.pause_if_stopped(merge, asked=True):
                 return merge_answer(self._journal.need(merge_id), proceed=False, note=halted)
             if merge.state in ("started", "running"):
                 check_run(merge, run_id)
@@ -74,7 +74,7 @@ class Admission:
         raise TransientError("BUSY", f"merge {merge_id} changes state too often", "The task is tried again.")
 
     def _not_wanted(self, merge: Merge) -> bool:
-        """Gives up a repair or settle, not yet admitted, whose parent was undone: it would merge that again."""
+        """Give up a repair or settle, not yet admitted, whose parent was undone: it would merge that again."""
         parent = self._journal.get(merge.parent) if merge.parent and merge.rules_hash is None else None
         if parent is None or parent.state == "completed":
             return False
@@ -82,7 +82,7 @@ class Admission:
         return True
 
     def _dry_run(self, merge: Merge) -> bool:
-        """Ends a merge that was opened with `dry_run`: nothing of it is ever written, whatever door it came by."""
+        """End a merge that was opened with `dry_run`: nothing of it is ever written, whatever door it came by."""
         if merge.request.dry_run:
             self._journal.move(
                 merge, "abandoned", note="a dry run: nothing was written; a preview shows what it would do"
@@ -94,7 +94,7 @@ class Admission:
             with self._failures.recording(merge):
                 self._gate(merge)
         try:
-            admission = leases.take(self._journal, merge)
+            admission = leases.acquire_all(self._journal, merge)
         except InvalidRequest as error:
             if merge.state == "started":
                 self._failures.record(merge, error, "refused")
@@ -135,7 +135,7 @@ class Admission:
         return merge_answer(self._journal.need(merge.merge_id), proceed=True)
 
     def _otherwise(self, merge: Merge, columns: dict[str, Any]) -> MergeAnswer | None:
-        """Puts a merge that would do otherwise than was approved before a person again; None when it does exactly that."""
+        """Put a merge that would do otherwise than was approved before a person again; None when it does exactly that."""
         if not merge.plan or merge.rules_hash is not None:
             return None
         with self._failures.recording(merge):
@@ -156,7 +156,7 @@ class Admission:
             self._journal.release(account, merge.merge_id)
 
     def to_running(self, merge: Merge, **columns: Any) -> bool:
-        """Moves to running; a failure that was reported arms the next failed event."""
+        """Move to running; a failure that was reported arms the next failed event."""
         if merge.state != "running":
             columns.update(next_failure(merge))
             columns.update(error_columns(None), resume=None)
@@ -164,7 +164,7 @@ class Admission:
 
 
 def check_run(merge: Merge, run_id: str) -> None:
-    """A run that the poll has replaced ends here: another one goes on with the merge.
+    """Refuse a run that the poll has replaced: another one goes on with the merge.
 
     :raises InvalidRequest: it has; nothing was written.
     """

@@ -13,7 +13,7 @@ from account_merge.engine.merge_tables import MergeTables
 from account_merge.engine.resources import TableJob
 from account_merge.errors import NeedsAttention
 from account_merge.journal import leases
-from account_merge.journal.plans import DIGEST, PlanLog, differences
+from account_merge.journal.plans import DIGEST, PlanDigests, differences
 from account_merge.jsonable import jsonable
 from account_merge.model import Change, Key, Merge, Values, what
 from account_merge.rules import RULES, TableRule
@@ -22,7 +22,7 @@ from account_merge.rules import RULES, TableRule
 Difference = tuple[str, tuple[str, Key] | None]
 
 
-class Plans:
+class ApprovedPlan:
     """Writes and compares plans. The digests cover key, rows before and row after; not the times of a read."""
 
     def __init__(self, tables: MergeTables) -> None:
@@ -54,7 +54,7 @@ class Plans:
             yield rule, differences(self._log(merge, rule).rows(), planned)
 
     def changed(self, merge: Merge) -> NeedsAttention | None:
-        """The error that says by numbers what would be done otherwise than planned; None when it is exactly that."""
+        """Return the error that says by numbers what would be done otherwise than planned; None when it is exactly that."""
         numbers = {}
         for rule, found in self.differences(merge):
             counts: dict[str, int] = {}
@@ -72,12 +72,12 @@ class Plans:
         )
 
     def forget(self, merge: Merge) -> None:
-        """Removes the digests of every table; may be repeated."""
+        """Remove the digests of every table; may be repeated."""
         for rule in RULES:
             self._log(merge, rule).forget()
 
-    def _log(self, merge: Merge, rule: TableRule) -> PlanLog:
-        return PlanLog(self._journal, merge.merge_id, rule.table)
+    def _log(self, merge: Merge, rule: TableRule) -> PlanDigests:
+        return PlanDigests(self._journal, merge.merge_id, rule.table)
 
     def _planned(self, merge: Merge) -> Iterator[tuple[TableRule, Iterator[tuple[str, Change]]]]:
         """Of every rule's table the (account, change) of each row, in key order, as a preview plans them."""
@@ -89,7 +89,7 @@ class Plans:
 
 
 def plan_name(merge: Merge) -> str:
-    """What an approval names the plan by; empty when there is none."""
+    """Return what an approval names the plan by; empty when there is none."""
     return hashlib.blake2b(merge.plan, digest_size=8).hexdigest() if merge.plan else ""
 
 
@@ -100,7 +100,7 @@ def _pair(merge: Merge, account: str, change: Change) -> tuple[bytes, bytes]:
 
 
 def _row(values: Values | None) -> Any:
-    """A row without what is null, which is the same as absent."""
+    """Return a row without what is null, which is the same as absent."""
     return None if values is None else {c: jsonable(v) for c, v in values.items() if v is not None}
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from account_merge.engine.history import Past, PastLog
+from account_merge.engine.history import AccountHistory, HistoryLog
 from account_merge.engine.resources import Guard, Resources, TableJob
 from account_merge.engine.table_undo import TableUndo
 from account_merge.engine.table_work import Planned, TableWork
@@ -21,7 +21,7 @@ from account_merge.journal.encoding import Codec
 from account_merge.journal.log import Log
 from account_merge.journal.merges import CHILDREN
 from account_merge.model import Change, Key, Merge, Write
-from account_merge.rules import Place, TableRule
+from account_merge.rules import Scope, TableRule
 from account_merge.sunbird.directory import LOOKED_UP, PlatformDirectory, no_directory
 from account_merge.sunbird.schema import Tables, TableSchema
 
@@ -32,7 +32,7 @@ ACCOUNT = TableRule(
     key=(),
     why="A source account is deactivated when that is asked for: it cannot be signed in to, and its names are free.",
     columns={},
-    belongs=Place("account", ("id",)),
+    scope=Scope("account", ("id",)),
     keyspace="users",
 )
 _GONE = ("email", "phone", "username")
@@ -69,7 +69,7 @@ class Deactivation:
 
     @staticmethod
     def accounts(merge: Merge) -> tuple[str, ...]:
-        """The accounts that this merge deactivates; a repair or settle deactivates none again."""
+        """Return the accounts that this merge deactivates; a repair or settle deactivates none again."""
         asked = merge.request.deactivate_sources and merge.request.origin not in CHILDREN
         return tuple(sorted(merge.request.sources)) if asked else ()
 
@@ -104,8 +104,8 @@ class Deactivation:
             first = Log(self._journal, merge.merge_id, account_log(account), Codec(self.schema()))
             first.close()  # a worker that was stopped before it wrote the entry comes too late now
             own = account_log(account, merge.operation or "undo-1")
-            logs = [PastLog(merge.merge_id, name, brings=False) for name in done if name != own]
-            past = Past(account, logs, frozenset(), of=frozenset({merge.merge_id}))
+            logs = [HistoryLog(merge.merge_id, name, brings=False) for name in done if name != own]
+            past = AccountHistory(account, logs, frozenset(), of=frozenset({merge.merge_id}))
             TableUndo(self._resources, TableJob(merge, ACCOUNT, guard), past, own).run()
             taken = self._directory.give_back(account, *_names(first))
             notes += [f"the {kind} of account {account} leads to another account by now" for kind in taken]
@@ -162,7 +162,7 @@ class _Deactivate(TableWork):
 
 
 def account_log(account: str, operation: str = "") -> str:
-    """The name of the log of one account's deactivation, or of its undo or redo."""
+    """Return the name of the log of one account's deactivation, or of its undo or redo."""
     name = f"{ACCOUNT.table}/{account}"
     return f"{operation}/{name}" if operation else name
 
@@ -177,6 +177,6 @@ def _names(log: Log) -> tuple[Mapping[str, str], int]:
 
 
 def _now() -> str:
-    """The present as the user service writes it: 2022-03-01 10:15:30:123+0000."""
+    """Return the present as the user service writes it: 2022-03-01 10:15:30:123+0000."""
     moment = datetime.now(UTC)
     return f"{moment:%Y-%m-%d %H:%M:%S}:{moment.microsecond // 1000:03}+0000"

@@ -19,10 +19,10 @@ from account_merge.errors import InvalidRequest, TransientError
 from account_merge.journal import Journal
 from account_merge.journal.cas import ERASED
 from account_merge.journal.expired import rename
-from account_merge.journal.scans import STRANDED, ScanLog
-from account_merge.journal.state_log import StateLog
+from account_merge.journal.scans import STRANDED, ScanProgress
+from account_merge.journal.state_log import StateHistory
 from account_merge.lifecycle.deactivation import Deactivation, account_log
-from account_merge.lifecycle.retention import OWED, Expiry
+from account_merge.lifecycle.retention import OWED, Retention
 from account_merge.model import Merge
 from account_merge.rules import RULES
 from account_merge.states import CLOSED
@@ -52,12 +52,12 @@ class Person:
         return [merge for merge in reversed(self.merges.values()) if merge.state != "erased"]
 
 
-class Erasing:
+class Erasure:
     """Erases persons; a call that was interrupted is finished by the same call again."""
 
-    def __init__(self, journal: Journal, expiry: Expiry, deactivation: Deactivation) -> None:
+    def __init__(self, journal: Journal, expiry: Retention, deactivation: Deactivation) -> None:
         self._journal, self._expiry, self._deactivation = journal, expiry, deactivation
-        self._record = StateLog(journal, "erasures")
+        self._record = StateHistory(journal, "erasures")
 
     def history(self) -> list[dict[str, Any]]:
         """Every erasure, oldest first: when, who and why, how many merges; `begun` without `erased` was interrupted."""
@@ -65,7 +65,7 @@ class Erasing:
                 for at, what, note in self._record.history()]  # fmt: skip
 
     def person(self, account: str) -> Person:
-        """The accounts that merges which stand have joined with this one, and all merges that name any of them."""
+        """Return the accounts that merges which stand have joined with this one, and all merges that name any of them."""
         found, todo = Person(), [account]
         while todo:
             one = todo.pop(0)
@@ -74,7 +74,11 @@ class Erasing:
             found.accounts[one] = None
             for merge in self._merges(one):
                 known = found.merges.setdefault(merge.merge_id, merge)
-                if known is merge and merge.outcome not in APART and (merge.rules_hash or merge.state not in CLOSED):
+                if (
+                    known is merge
+                    and merge.effective_state not in APART
+                    and (merge.rules_hash or merge.state not in CLOSED)
+                ):
                     todo += [a for a in (*merge.request.sources, merge.request.target, merge.survivor) if a]
         # An account that is known by its name and by its hash is one.
         hashes = {self._journal.erased_id(name) for name in found.names}
@@ -84,7 +88,7 @@ class Erasing:
         return found
 
     def _merges(self, account: str) -> Iterator[Merge]:
-        """Merges that name the account: by index, and by what its row says that it gave and received."""
+        """Merge that name the account: by index, and by what its row says that it gave and received."""
         ids = [*self._journal.merges_into(account), *self._journal.gave(account)]
         found = {merge.merge_id: merge for merge in self._journal.of_account(account)}
         found |= {i: self._journal.need(i) for i in ids if i not in found}
@@ -120,7 +124,7 @@ class Erasing:
         }
         if dry_run:
             return answer | {"account_ids": list(person.accounts)}
-        stranded = ScanLog(self._journal, STRANDED)
+        stranded = ScanProgress(self._journal, STRANDED)
         stranded.rewrite(lambda e: {**e, "found": [f for f in e["found"] if f["account_id"] not in person.accounts]})
         rows = [name for name in person.names if self._journal.plain(name)]
         if not person.left and not rows and not self._unfinished(account):
@@ -157,7 +161,7 @@ class Erasing:
         )
 
     def _erase(self, merge: Merge) -> None:
-        """Takes names and texts out of one expired merge's row; its counts, dates and state before stay."""
+        """Take names and texts out of one expired merge's row; its counts, dates and state before stay."""
         if merge.state == "erased":
             return
         hashed, request = self._journal.erased_id, merge.request
@@ -205,7 +209,7 @@ class Erasing:
 
 
 def _text(raw: bytes) -> str:
-    """A raw event with its escapes resolved, as far as it can be read."""
+    """Return a raw event with its escapes resolved, as far as it can be read."""
     text = raw.decode(errors="replace")
     try:
         return text + json.dumps(json.loads(text), ensure_ascii=False)

@@ -46,7 +46,7 @@ class Failures:
         self._journal, self._topics, self._settings = journal, topics, settings
 
     def record(self, merge: Merge, error: MergeError, state: str) -> None:
-        """Moves a merge that goes on to `state` with the error, and makes its failed event due.
+        """Move a merge that goes on to `state` with the error, and makes its failed event due.
 
         Of tasks that fail at once each tries until one has recorded its error; that first cause stays.
         """
@@ -60,13 +60,13 @@ class Failures:
 
     @contextmanager
     def recording(self, merge: Merge) -> Iterator[None]:
-        """Records an error in the journal before it goes on; what may pass by itself leaves the state alone."""
+        """Record an error in the journal before it goes on; what may pass by itself leaves the state alone."""
         try:
             yield
         except Paused:
             raise
         except TransientError as error:
-            self.remember(merge.merge_id, error)
+            self.note_last_error(merge.merge_id, error)
             raise
         except MergeError as error:
             state = "needs_attention" if isinstance(error, NeedsAttention) else "failed"
@@ -75,13 +75,13 @@ class Failures:
         except Exception as error:
             cause = f"merge {merge.merge_id} met an error that nobody foresaw: {type(error).__name__}"
             remedy = "The task is tried again. If it fails again, report the traceback in its log, then clear the task."
-            self.remember(merge.merge_id, MergeError("UNEXPECTED", cause, remedy))
+            self.note_last_error(merge.merge_id, MergeError("UNEXPECTED", cause, remedy))
             raise
         if merge.error_code and merge.state == "running":
-            self.remember(merge.merge_id, None)
+            self.note_last_error(merge.merge_id, None)
 
-    def remember(self, merge_id: uuid.UUID, error: MergeError | None) -> None:
-        """Keeps what went wrong last (None: nothing any more) beside a merge that goes on; its state stays.
+    def note_last_error(self, merge_id: uuid.UUID, error: MergeError | None) -> None:
+        """Keep what went wrong last (None: nothing any more) beside a merge that goes on; its state stays.
 
         Only for people: should the run fail, its failed event names this cause. When the journal itself is away, the
         error that is on its way says so.
@@ -94,14 +94,14 @@ class Failures:
             log.warning("Merge %s: its last error could not be kept: %s", merge_id, problem)
 
     def fail(self, merge_id: uuid.UUID, run_id: str, error: BaseException | str) -> dict[str, Any]:
-        """A run ended failed: records it if nothing else did, then publishes what is owed.
+        """Return a run ended failed: records it if nothing else did, then publishes what is owed.
 
         A cause that a task left in the journal is what the failed event tells.
         """
         merge = self._journal.need(merge_id)
         if run_id in merge.run_ids[:-1]:  # the merge goes on in a later run: this one's end says nothing of it any more
             return {"merge_id": str(merge_id), "failed_event": self.send(merge_id)}
-        merge = self._resumed_in_vain(merge, run_id)
+        merge = self._resume_failed(merge, run_id)
         if merge.state == "requested":  # the run ended before `admit` could move it on
             self._journal.move(merge, "started", attempt=merge.attempt + 1, run_ids=[*merge.run_ids, run_id])
             merge = self._journal.need(merge_id)
@@ -110,8 +110,8 @@ class Failures:
             self.record(merge, error if isinstance(error, MergeError) else _cause(merge, run_id, reason), "failed")
         return {"merge_id": str(merge_id), "failed_event": self.send(merge_id)}
 
-    def _resumed_in_vain(self, merge: Merge, run_id: str) -> Merge:
-        """The run that should have resumed the merge ended before `admit` could: a failure with an event of its own."""
+    def _resume_failed(self, merge: Merge, run_id: str) -> Merge:
+        """Return the run that should have resumed the merge ended before `admit` could: a failure with an event of its own."""
         if merge.resume != "started" or merge.state not in RESUMABLE or merge.run_ids[-1:] != (run_id,):
             return merge
         self._journal.move(
@@ -120,7 +120,7 @@ class Failures:
         return self._journal.need(merge.merge_id)
 
     def send(self, merge_id: uuid.UUID) -> str:
-        """Publishes the merge's failed event if one is owed; answers its state afterwards."""
+        """Publish the merge's failed event if one is owed; answers its state afterwards."""
         merge = self._journal.need(merge_id)
         if merge.failed_event == "sending":
             sent_at = merge.failed_at.replace(tzinfo=UTC).timestamp() if merge.failed_at else 0.0
@@ -181,7 +181,7 @@ class Failures:
         return any(wanted in (message.value or b"") for message in found)
 
     def sweep(self, run_state: Callable[[str], str | None]) -> dict[str, int]:
-        """Publishes what callbacks could not: of merges whose run ended failed, and of refused events."""
+        """Publish what callbacks could not: of merges whose run ended failed, and of refused events."""
         for search in (("state", "running"), ("state", "started"), ("resume", "started")):
             for merge in self._journal.find(*search):
                 run = merge.run_ids[-1] if merge.run_ids else ""
@@ -201,13 +201,13 @@ class Failures:
         return counts
 
     def fail_quietly(self, merge: Merge, run: str) -> None:
-        """Records a run's failure; its event is sent by the sweep that follows."""
-        merge = self._resumed_in_vain(merge, run)
+        """Record a run's failure; its event is sent by the sweep that follows."""
+        merge = self._resume_failed(merge, run)
         self.record(merge, _cause(merge, run, "it ended failed"), "failed")
 
 
 def _cause(merge: Merge, run_id: str, reason: str) -> MergeError:
-    """What a task left in the journal before its run failed; else that the run failed."""
+    """Return what a task left in the journal before its run failed; else that the run failed."""
     if merge.error_code:
         return MergeError(merge.error_code, merge.error or "", merge.remedy or "")
     return MergeError(

@@ -28,7 +28,7 @@ UNDER_WAY = frozenset({"running", *TAKING_BACK})
 GRACE = {"started": timedelta(seconds=30), "running": timedelta(minutes=5)}
 
 
-class Alive:
+class Liveness:
     """Tells a merge that is worked on from one that hangs."""
 
     def __init__(self, journal: Journal, settings: Settings) -> None:
@@ -68,7 +68,7 @@ class Alive:
 
 
 def _logs(merge: Merge) -> Iterator[str]:
-    """The names of the logs that somebody who works on the merge appends to."""
+    """Yield the names of the logs that somebody who works on the merge appends to."""
     before = f"{merge.operation}/" if merge.state in TAKING_BACK else ""
     for rule in RULES:
         yield f"{before}{rule.table}"

@@ -18,7 +18,7 @@ from account_merge.lifecycle.admission import Admission
 from account_merge.lifecycle.answers import MergeAnswer, PublishAnswer, TableAnswer, merge_answer, table_answer
 from account_merge.lifecycle.deactivation import Deactivation
 from account_merge.lifecycle.failures import Failures
-from account_merge.lifecycle.pause_switch import Paused, Switch
+from account_merge.lifecycle.pause_switch import Paused, PauseSwitch
 from account_merge.model import Merge
 from account_merge.rules import RULES, TableRule, rule_for, rules_hash
 from account_merge.settings import Settings
@@ -35,7 +35,7 @@ class Merging:
         tables: MergeTables,
         admission: Admission,
         failures: Failures,
-        switch: Switch,
+        switch: PauseSwitch,
         deactivation: Deactivation,
         topics: Topics,
     ) -> None:
@@ -51,7 +51,7 @@ class Merging:
         told: Callable[[TableAnswer], None] = lambda answer: None,
         follow: Callable[[str], Progress] = lambda table: untold,
     ) -> MergeAnswer:
-        """Does a whole merge from admission to completion, as the per-merge DAG does it, and records what fails.
+        """Do a whole merge from admission to completion, as the per-merge DAG does it, and records what fails.
 
         :param publish: see `publish_sync`.
         :param told: is given the answer of each table.
@@ -77,7 +77,7 @@ class Merging:
             raise
 
     def _enter(self, merge_id: uuid.UUID) -> Merge:
-        """The merge as a task finds it; one that failed goes on, one that was paused only by `admit`.
+        """Return the merge as a task finds it; one that failed goes on, one that was paused only by `admit`.
 
         :raises Paused: nothing may be written now.
         """
@@ -140,7 +140,7 @@ class Merging:
         if not asked_for(merge, rule):
             return "not among the tables of this merge"
         if merge.state == "running":
-            if not leases.held(self._journal, merge):
+            if not leases.holds_all(self._journal, merge):
                 raise NeedsAttention(
                     "LEASE_LOST",
                     f"merge {merge.merge_id} does not hold all its accounts",
@@ -150,7 +150,7 @@ class Merging:
         return "" if merge.state in CLOSED else f"the merge is {merge.state}: only `admit` starts it"
 
     def publish_sync(self, merge_id: uuid.UUID, publish: bool = True) -> PublishAnswer:
-        """Publishes the sync events, every delivery checked, and completes the merge.
+        """Publish the sync events, every delivery checked, and completes the merge.
 
         Of a completed merge the events go out again, with the same ids.
 

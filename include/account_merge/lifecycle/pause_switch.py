@@ -11,7 +11,7 @@ from typing import Any
 
 from account_merge.errors import TransientError, need_reason
 from account_merge.journal import Journal, now
-from account_merge.journal.state_log import StateLog
+from account_merge.journal.state_log import StateHistory
 from account_merge.model import Merge
 from account_merge.states import RESUMABLE
 
@@ -43,24 +43,24 @@ class Stop:
         return f"{self.by or 'somebody'} stopped {what} at {self.since}: {self.reason}"
 
 
-class Switch:
+class PauseSwitch:
     """The switches, kept in the journal: every process sees them, they survive any restart and need no Airflow."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._log = StateLog(journal, "switch")
+        self._log = StateHistory(journal, "switch")
 
-    def on(self) -> dict[str, Stop]:
-        """The switches that are on, by tenant (SERIAL)."""
+    def active(self) -> dict[str, Stop]:
+        """Return the switches that are on, by tenant (SERIAL)."""
         return _unpack(self._log.newest()[1])
 
-    def stops(self, merge: Merge) -> Stop | None:
-        """The switch that stops this merge now, or None (SERIAL)."""
-        found = self.on()
+    def stop_for(self, merge: Merge) -> Stop | None:
+        """Return the switch that stops this merge now, or None (SERIAL)."""
+        found = self.active()
         return found.get(ALL) or found.get(merge.request.tenant)
 
     def pause(self, tenant: str, by: str, reason: str) -> dict[str, Any]:
-        """Stops all merging (tenant "") or one tenant's, in every process; answers which switches are on then."""
+        """Stop all merging (tenant "") or one tenant's, in every process; answers which switches are on then."""
         return self._turned(self.turn_on(tenant, by, reason))
 
     def resume(self, tenant: str, by: str, reason: str = "") -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Switch:
         return self._turned(self.turn_off(tenant, by, reason))
 
     def _turned(self, changed: bool) -> dict[str, Any]:
-        return {"changed": changed, "stopped": [stop.note for stop in self.on().values()]}
+        return {"changed": changed, "stopped": [stop.note for stop in self.active().values()]}
 
     def history(self) -> list[dict[str, Any]]:
         """Every switching, oldest first."""
@@ -76,7 +76,7 @@ class Switch:
                 for at, what, note in self._log.history()]  # fmt: skip
 
     def turn_on(self, tenant: str, by: str, reason: str) -> bool:
-        """Stops merging from the next entry on, wherever it runs; False when that very switch is on with that reason.
+        """Stop merging from the next entry on, wherever it runs; False when that very switch is on with that reason.
 
         :param tenant: `ALL`, or the `edata.rootOrgId` whose merges are stopped.
         :raises InvalidRequest: nobody says why.
@@ -112,14 +112,14 @@ class Switch:
                 return True
         raise TransientError("BUSY", "the switch is turned by too many at once", "Look at its status, then try again.")
 
-    def halt(self, merge: Merge, asked: bool = False) -> str:
+    def pause_if_stopped(self, merge: Merge, asked: bool = False) -> str:
         """Why this merge may not go on now, "" when nothing stops it. A running one is paused, with the note.
 
         A started one goes back to requested: it waits in the journal like those that nobody has started.
 
         :param asked: somebody wants the merge to go on: it does so by itself when the switch is off, also a failed one.
         """
-        stop = self.stops(merge)
+        stop = self.stop_for(merge)
         if stop is None:
             return ""
         for _ in range(10):
@@ -141,7 +141,7 @@ class Switch:
 
         :raises Paused: nothing may be written now.
         """
-        if halted := self.halt(merge, asked):
+        if halted := self.pause_if_stopped(merge, asked):
             raise Paused(halted)
         if merge.state == "paused":
             raise Paused(merge.note or "the merge is paused")

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from account_merge.cursor import Cursor
-from account_merge.engine.history import Past
+from account_merge.engine.history import AccountHistory
 from account_merge.engine.resources import Resources, TableJob
 from account_merge.engine.steps import row_steps, steps_of
 from account_merge.engine.table_work import Planned, TableWork
@@ -22,14 +22,14 @@ from account_merge.errors import NeedsAttention, TransientError
 from account_merge.journal import Journal
 from account_merge.journal.log import Log
 from account_merge.model import Change, Entry, Key, Merge, Values
-from account_merge.planning.rebuild import Step
+from account_merge.planning.rebuild import AppliedChange
 
 #: Where such a merge comes from, beside `repair` and `settle`.
 ORIGIN = "remains"
 
 
 def open_remains(journal: Journal, merge: Merge) -> Merge:
-    """Opens the merge of what stays, closed from the beginning; may be repeated. The merge must hold its accounts."""
+    """Open the merge of what stays, closed from the beginning; may be repeated. The merge must hold its accounts."""
     target = merge.target
     new = uuid.uuid5(merge.merge_id, f"{ORIGIN}-{merge.operation}")
     words = f"what stays of merge {merge.merge_id}: its {(merge.operation or '').partition('-')[0]} was given up"
@@ -55,18 +55,18 @@ class Remains(TableWork):
     :param undone: the log of the undo (or redo) of this table; it is closed.
     """
 
-    def __init__(self, resources: Resources, job: TableJob, undone: Log, past: Past) -> None:
+    def __init__(self, resources: Resources, job: TableJob, undone: Log, past: AccountHistory) -> None:
         super().__init__(resources, job, past.account, job.rule.table)
         self._undone, self._past = undone, past
 
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
-        """A change that writes nothing for each row in which something stays."""
+        """Yield a change that writes nothing for each row in which something stays."""
         own = self._undone.merge_id
         redo = self._undone.table.startswith("redo-")
         taken = ((key, steps[-1].change) for key, _, steps in row_steps(self._undone, False, 0))
         done = Cursor(taken, f"the entries of {self._undone.table}")
         absent = self._absent(Log(self._journal, own, self._rule.table, self._codec))
-        base = self._store.base()
+        base = self._store.safe_timestamp()
         for key, steps in steps_of(self._journal, self._codec, self._past):
             back = next(iter(done.at(key)), None)
             if after is not None and key <= after:
@@ -75,8 +75,10 @@ class Remains(TableWork):
             if change is not None:
                 yield change, base
 
-    def _stays(self, key: Key, steps: list[Step], absent: frozenset[str], columns: frozenset[str]) -> Change | None:
-        """What of the merge's shares is in the row, None when nothing is."""
+    def _stays(
+        self, key: Key, steps: list[AppliedChange], absent: frozenset[str], columns: frozenset[str]
+    ) -> Change | None:
+        """Return what of the merge's shares is in the row, None when nothing is."""
         columns -= absent
         sources: dict[str, Values] = {}
         given: dict[str, dict[str, tuple[int, int]]] = {}
@@ -120,7 +122,7 @@ class Remains(TableWork):
 
 
 def _columns(back: Change | None, redo: bool, known: Iterable[str]) -> frozenset[Any]:
-    """The columns in which the merge's shares are: not taken back by an undo, or brought again by a redo."""
+    """Return the columns in which the merge's shares are: not taken back by an undo, or brought again by a redo."""
     every = frozenset(known)
     if back is None or "" in back.missing:  # not reached, or the row itself is as it was
         return frozenset() if redo else every

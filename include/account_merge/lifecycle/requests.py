@@ -18,7 +18,7 @@ MAX_SOURCES = 20
 
 
 def check_request(request: MergeRequest, settings: Settings) -> MergeRequest:
-    """The request with each source once.
+    """Return the request with each source once.
 
     :raises InvalidRequest: what is wrong, and the remedy.
     """
@@ -65,7 +65,7 @@ def _check_choices(choices: Choices) -> None:
 def request_of(
     event: MergeEvent, raw: bytes, settings: Settings, origin: str = "event", stamp_ms: int = 0
 ) -> MergeRequest:
-    """The request of an event. Whatever door it comes by: one dated before the cut-over was done by the retired job.
+    """Return the request of an event. Whatever door it comes by: one dated before the cut-over was done by the retired job.
 
     An event's time in seconds or microseconds is read in its unit. One that cannot be is not believed: the message's own
     time counts instead, and the request says so.
@@ -85,7 +85,7 @@ def request_of(
 
 
 def time_ms(value: float | None) -> int | None:
-    """A time of an event or a message as ms since the epoch, whatever its unit; None when it cannot be one."""
+    """Return a time of an event or a message as ms since the epoch, whatever its unit; None when it cannot be one."""
     moment = instant(value)
     return round(moment.timestamp() * 1000) if moment is not None and believable(moment) else None
 

@@ -17,8 +17,8 @@ from account_merge.engine.table_merge import source_log
 from account_merge.errors import TransientError
 from account_merge.journal import now
 from account_merge.journal.encoding import Codec, peek
-from account_merge.journal.expired import Record, before_hash, brought_hash, digest, expire, given_hash
-from account_merge.lifecycle.approved_plan import Plans
+from account_merge.journal.expired import Record, before_hash, brought_hash, digest, given_hash, redact
+from account_merge.lifecycle.approved_plan import ApprovedPlan
 from account_merge.lifecycle.deactivation import Deactivation, account_log
 from account_merge.model import Merge
 from account_merge.rules import RULES, TableRule
@@ -30,10 +30,10 @@ STATES = ("completed", "abandoned", "undone", "refused", "rejected", "expired")
 OWED = ("due", "sending")
 
 
-class Expiry:
+class Retention:
     """Blanks the images of merges, log by log; any step may be repeated at any time by anybody."""
 
-    def __init__(self, resources: Resources, plans: Plans, deactivation: Deactivation) -> None:
+    def __init__(self, resources: Resources, plans: ApprovedPlan, deactivation: Deactivation) -> None:
         self._journal, self._tables = resources.journal, resources.tables
         self._plans, self._deactivation = plans, deactivation
         self._days = resources.settings.retention_days
@@ -64,7 +64,7 @@ class Expiry:
         return counts
 
     def _due(self) -> Iterator[Merge]:
-        """Merges past the retention, and those whose expiry was begun; in no order."""
+        """Merge past the retention, and those whose expiry was begun; in no order."""
         for state in STATES:
             for row in self._journal.hints("state", state):
                 since = row.closed_at or row.updated_at
@@ -84,7 +84,7 @@ class Expiry:
         return closed and merge.since is not None and self._past(merge.since)
 
     def _ready(self, merge: Merge) -> list[Merge]:
-        """What may expire with this merge, in order: nothing that an undo of what the target received later replays.
+        """Return what may expire with this merge, in order: nothing that an undo of what the target received later replays.
 
         An undo reads all that the target received before; so only a beginning of that expires, and whole merges only.
         """
@@ -116,7 +116,7 @@ class Expiry:
         self._plans.forget(merge)
         digests = {name: value for name, value in merge.digests.items() if not name.startswith("kept/")}
         for log, keep in self._logs(merge):
-            expire(self._journal, merge.merge_id, log, keep)
+            redact(self._journal, merge.merge_id, log, keep)
             if proof := digest(self._journal, merge.merge_id, log):
                 digests[f"kept/{log}"] = proof
         texts = dict.fromkeys(("raw", "note", "reason", "error", "remedy", "plan"))
@@ -137,7 +137,9 @@ class Expiry:
             for account in set_inactive(merge, rule):
                 own[source_log(rule, account)] = self._keep_before(rule, account)
         own |= {account_log(account): nothing for account in self._deactivation.accounts(merge)}
-        if merge.outcome == "undone":  # it counts no more, and will not stand again; but see `journal.log.Ledger`
+        if (
+            merge.effective_state == "undone"
+        ):  # it counts no more, and will not stand again; but see `journal.log.Ledger`
             counts = {rule.table for rule in RULES} if merge.request.seeded else frozenset[str]()
             own = {name: self._keep_given(name, before=True) if name in counts else nothing for name in own}
         # Undo and redo hand nothing on; and a rule that has gone since left its log's name in the merge's row.
@@ -147,16 +149,16 @@ class Expiry:
     def _keep(self, merge: Merge, rule: TableRule) -> Callable[[bytes], Iterable[Record]]:
         schema, target = self._tables.of(rule), merge.target
         codec = Codec(schema) if schema else None
-        looks = [k for r in RULES if not r.collects for k in r.looks if k.table == rule.table and k.where]
+        lookups = [k for r in RULES if not r.holds_scopes for k in r.lookups if k.table == rule.table and k.where]
 
         given = self._keep_given(rule.table)
 
         def keep(data: bytes) -> Iterator[Record]:
             yield from given(data)
-            if codec is None or not looks:
+            if codec is None or not lookups:
                 return
             change = codec.unchange(data)
-            for look in looks:
+            for look in lookups:
                 for place, (named, matches) in turned_by(change, look, rule):
                     if matches and look.where is not None:
                         yield brought_hash(self._journal, rule.table, look.where, target, place, named), {}

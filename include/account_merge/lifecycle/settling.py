@@ -42,7 +42,7 @@ class Settling:
         return found[:limit]
 
     def run(self, limit: int = 200, seconds: float = 240.0) -> dict[str, int]:
-        """Does what is due, as far as the time allows; the rest is due the next time. One that fails stops no other.
+        """Do what is due, as far as the time allows; the rest is due the next time. One that fails stops no other.
 
         :returns: counts: settled, moved (settles that had something to move), failed, held (by the switch, or because
             another merge has an account: the poll starts these).
@@ -65,7 +65,7 @@ class Settling:
         return counts
 
     def _open(self, parent: Merge) -> uuid.UUID | None:
-        """Opens the parent's next settle and sets the time of the one after; None when somebody else was faster."""
+        """Open the parent's next settle and sets the time of the one after; None when somebody else was faster."""
         number = parent.settles + 1
         name = f"settle-{number}"  # after a redo the settles begin anew
         child = uuid.uuid5(parent.merge_id, f"{parent.operation}/{name}" if parent.operation else name)

@@ -81,14 +81,14 @@ class UndoOrder:
                 why = f"a later merge into account {later.request.target} came to {target} by way of this one"
                 raise self._first(merge, action, later, why)
             for source in later.request.sources:
-                if any(i in through and m.outcome != "undone" for i, m in known.gave((source,)).items()):
+                if any(i in through and m.effective_state != "undone" for i, m in known.gave((source,)).items()):
                     why = f"a later merge moved what account {source} had not yet handed on by way of this merge"
                     raise self._first(merge, action, later, why)
         if action == "redo":
             self._check_redo(known, merge, target)
 
     def _check_redo(self, known: Known, merge: Merge, target: str) -> None:
-        """A redo brings what the merge brought: that must have been all, and all that it built on must stand."""
+        """Refuse a redo of a merge that did not bring everything, or whose foundation was undone since."""
         again = "Merge the accounts again: a new merge moves everything."
         if merge.sync_sent is None:
             raise InvalidRequest("CANNOT_REDO", f"merge {merge.merge_id} was undone before it was completed", again)
@@ -97,7 +97,7 @@ class UndoOrder:
         for source in merge.request.sources:
             before = {m.merge_id: m for m in known.merges_into(source)} | known.gave((source,))
             for one in sorted(before.values(), key=lambda m: str(m.created_at)):
-                if one.outcome == "undone" and _undone_since(one, merge):
+                if one.effective_state == "undone" and _undone_since(one, merge):
                     raise InvalidRequest(
                         "CANNOT_REDO",
                         f"merge {merge.merge_id} goes on from what merge {one.merge_id} did with account {source}, and that is "
@@ -113,7 +113,7 @@ class UndoOrder:
             )
 
     def _way(self, account: str) -> Iterator[str]:
-        """The account, and each that completed merges lead on to."""
+        """Yield the account, and each that completed merges lead on to."""
         seen = {account}
         yield account
         while (onward := self._journal.merged_by(account)) is not None:
@@ -137,7 +137,7 @@ class UndoOrder:
         into = known.merges_into(target)
         ids = [m.merge_id for m in into]
         behind = into[ids.index(merge.merge_id) + 1 :] if merge.merge_id in ids else []
-        return [m for m in behind if m.outcome in ("completed", "abandoned")]
+        return [m for m in behind if m.effective_state in ("completed", "abandoned")]
 
 
 def _undone_since(one: Merge, merge: Merge) -> bool:

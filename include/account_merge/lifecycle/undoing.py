@@ -18,7 +18,7 @@ from account_merge.lifecycle.answers import TableAnswer, UndoAnswer, UndoneAnswe
 from account_merge.lifecycle.deactivation import Deactivation
 from account_merge.lifecycle.liveness import TAKING_BACK
 from account_merge.lifecycle.merging import first_settle
-from account_merge.lifecycle.pause_switch import Switch
+from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.lifecycle.remains import Remains, open_remains
 from account_merge.lifecycle.undo_order import UndoOrder
 from account_merge.model import Change, Merge
@@ -34,7 +34,7 @@ class Undoing:
     """The steps of undoing a merge, and what else can be done with one that is not simply merged."""
 
     def __init__(
-        self, tables: MergeTables, order: UndoOrder, switch: Switch, deactivation: Deactivation, topics: Topics
+        self, tables: MergeTables, order: UndoOrder, switch: PauseSwitch, deactivation: Deactivation, topics: Topics
     ) -> None:
         self._tables, self._order, self._switch = tables, order, switch
         self._deactivation, self._topics = deactivation, topics
@@ -58,7 +58,7 @@ class Undoing:
 
     # --- the steps ----------------------------------------------------------------------------------------------------
     def begin(self, merge_id: uuid.UUID, action: str, by: str = "", reason: str = "") -> UndoAnswer:
-        """Takes the accounts and closes the merge's logs, so that no writer of its own can go on; may be repeated.
+        """Take the accounts and closes the merge's logs, so that no writer of its own can go on; may be repeated.
 
         :param by: who wants it, and why: the merge's note.
         :raises InvalidRequest: see `check`; another open merge holds an account; or it merges and merging is stopped.
@@ -89,16 +89,16 @@ class Undoing:
         return undo_answer(merge, "", proceed=True)
 
     def _may_merge(self, merge: Merge, action: str) -> None:
-        """A redo merges: the kill switch stops it. An undo stays allowed.
+        """Refuse a redo while the kill switch stops merging: a redo merges. An undo stays allowed.
 
         :raises InvalidRequest: merging is stopped. Nothing was changed.
         """
-        stop = self._switch.stops(merge) if action == "redo" else None
+        stop = self._switch.stop_for(merge) if action == "redo" else None
         if stop is not None:
             raise InvalidRequest("STOPPED", f"no redo of merge {merge.merge_id}: {stop.note}", REMEDY_STOPPED)
 
     def attend(self, merge_id: uuid.UUID, run_id: str) -> None:
-        """Notes which run does the undo, so that the poll can tell when nobody does it any more.
+        """Note which run does the undo, so that the poll can tell when nobody does it any more.
 
         :raises InvalidRequest: the poll has given the undo another run; this one does nothing any more.
         """
@@ -156,7 +156,7 @@ class Undoing:
                     "NOT_RUNNING", f"merge {merge.merge_id} became {found.state} meanwhile: this stops here",
                     "See its report.",
                 )  # fmt: skip
-            stop = self._switch.stops(merge) if merge.state == "redoing" else None
+            stop = self._switch.stop_for(merge) if merge.state == "redoing" else None
             if stop is not None:
                 raise TransientError(
                     "STOPPED", f"the redo of merge {merge.merge_id} stops: {stop.note}", REMEDY_STOPPED
@@ -165,11 +165,11 @@ class Undoing:
         return guard
 
     def settles(self, merge: Merge) -> list[Merge]:
-        """The settles of a merge that stand: they are taken back with it."""
+        """Return the settles of a merge that stand: they are taken back with it."""
         return settles_of(Known(self._journal), merge)
 
     def finish(self, merge_id: uuid.UUID, publish: bool = True) -> UndoneAnswer:
-        """Publishes the target's sync events once more and ends the undo (or redo); may be repeated.
+        """Publish the target's sync events once more and ends the undo (or redo); may be repeated.
 
         :raises MergeError: a table is not done yet.
         """
@@ -203,7 +203,7 @@ class Undoing:
         return {**undo_answer(self._journal.need(merge_id), "", proceed=True), "sent": sent}
 
     def _end_with(self, child: Merge, merge: Merge) -> None:
-        """A settle is undone with its parent, whose undo has already taken back what it brought."""
+        """End a settle with its parent, whose undo has already taken back what the settle brought."""
         note = f"undone with merge {merge.merge_id}"
         if child.state != "undoing" and not self._journal.move(child, "undoing", note=note):
             raise TransientError("BUSY", f"merge {child.merge_id} changes state just now", "Try again.")
@@ -213,7 +213,7 @@ class Undoing:
 
     # --- giving up, and more of the same --------------------------------------------------------------------------
     def abandon(self, merge_id: uuid.UUID, reason: str) -> UndoAnswer:
-        """Gives a merge up without restoring: its rows stay, what arrived stays counted, its accounts are free.
+        """Give a merge up without restoring: its rows stay, what arrived stays counted, its accounts are free.
 
         Needs nothing of what failed. Whoever is at work on it stops before its next entry.
 
@@ -238,7 +238,7 @@ class Undoing:
         return undo_answer(self._journal.need(merge_id), note, proceed=False)
 
     def _end_half_way(self, merge: Merge, reason: str) -> UndoAnswer:
-        """Gives up an undo or redo: the merge counts as undone, what of it stays in rows is a merge of its own.
+        """Give up an undo or redo: the merge counts as undone, what of it stays in rows is a merge of its own.
 
         Closing the logs stops whoever is at work on it. May be repeated.
         """
@@ -270,7 +270,7 @@ class Undoing:
             raise TransientError("BUSY", f"merge {merge.merge_id} changes state just now", "Try again.")
 
     def _give_up(self, merge: Merge) -> Iterator[str]:
-        """Closes the logs of a merge as they are; yields what people should know of it."""
+        """Close the logs of a merge as they are; yields what people should know of it."""
         for rule in self._tables.undone_rules(merge):
             for work in self._tables.works(TableJob(merge, rule, self._guard(merge))):
                 left = work.give_up()
@@ -283,7 +283,7 @@ class Undoing:
                     )
 
     def repair(self, merge_id: uuid.UUID, by: str, reason: str) -> UndoAnswer:
-        """Opens a merge of the same accounts that moves what came since; the poll starts it. One at a time.
+        """Open a merge of the same accounts that moves what came since; the poll starts it. One at a time.
 
         :raises InvalidRequest: the merge is not completed.
         """

@@ -48,7 +48,7 @@ class Facts:
 def merge_values(
     rule: TableRule, sources: Mapping[str, Values], target: Values | None, target_account: str, facts: Facts
 ) -> tuple[Values, Handed]:
-    """The target's values after the merge, and what each source has handed on then.
+    """Return the target's values after the merge, and what each source has handed on then.
 
     Totals add only what lies beyond `given`; every other column is the same however often it is done. Of a source whose
     row an earlier merge had brought, only what is new since then comes.
@@ -90,7 +90,7 @@ def _news(
     evidence: Evidence,
     earlier: Earlier,
 ) -> tuple[Values, Handed]:
-    """The same of sources whose rows an earlier merge had brought: only what is new since then comes."""
+    """Return the same of sources whose rows an earlier merge had brought: only what is new since then comes."""
     now, handed = _combined(rule, sources, target, target_account, given, evidence, earlier)
     images = {account: earlier.known.get(account, {}) for account in sources}
     if images == sources and all(sources.values()):
@@ -133,7 +133,7 @@ def _combined(
 def _before(
     column: str, shown: int, account: str, target: Values | None, given: Given, earlier: Earlier
 ) -> int:  # fmt: skip
-    """What a source's total has handed on before this merge."""
+    """Return what a source's total has handed on before this merge."""
     known = given.get(account, {}).get(column)
     if known is not None:
         return known
@@ -159,7 +159,7 @@ def _derive(rule: TableRule, sides: list[Side], merged: Values, evidence: Eviden
 
 
 def put_derived(merged: Values, found: Values, present: Collection[str]) -> None:
-    """Puts what a derivation found into a row: None empties a column, and one that no row has is not made."""
+    """Put what a derivation found into a row: None empties a column, and one that no row has is not made."""
     merged.update({c: v for c, v in found.items() if v is not None and c in present})
     for column in [c for c, v in found.items() if v is None]:
         merged.pop(column, None)
@@ -185,5 +185,5 @@ def _sources_values(
 
 
 def folding(rule: TableRule, choice: str) -> TableRule:
-    """The rule by which a row is brought beside what the platform wrote later: of a chosen one nothing is derived."""
+    """Return the rule by which a row is brought beside what the platform wrote later: of a chosen one nothing is derived."""
     return replace(rule, derive=()) if choice == SOURCE else rule

@@ -44,7 +44,7 @@ def lasting(change: Change, sources: Mapping[str, Row], target: Row | None, base
 
 
 def alive(change: Change, now: float) -> dict[str, Row]:
-    """The sources' rows of a logged change without what has expired since."""
+    """Return the sources' rows of a logged change without what has expired since."""
     found = {}
     for account, values in change.sources.items():
         ends = change.ends.get(account, {})

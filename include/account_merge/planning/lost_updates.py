@@ -14,8 +14,8 @@ from typing import Any
 
 from account_merge.cursor import Cursor
 from account_merge.model import Change, Key, Row, Values, Write, put
-from account_merge.planning.merge_join import Mend, Mends
-from account_merge.planning.rebuild import Given, Standing, Step, replay
+from account_merge.planning.merge_join import Correction, Corrections
+from account_merge.planning.rebuild import AppliedChange, Given, Standing, rebuild
 from account_merge.rules import TableRule
 from account_merge.rules.strategies import Strategy
 from account_merge.settings import Settings
@@ -33,10 +33,10 @@ def holds(now: Any, write: Write) -> bool:
     return bool(now == write.value)
 
 
-def unseen(
+def lost_updates(
     rule: TableRule, change: Change, row: Row | None, sent: float, settings: Settings, until: float | None = None
 ) -> tuple[frozenset[str], tuple[str, ...]]:
-    """The totals that the platform wrote without having seen what we wrote, and notes where that stays open.
+    """Return the totals that the platform wrote without having seen what we wrote, and notes where that stays open.
 
     Counters rise: a value below what whoever saw our write would have written tells for certain. So does time: what was
     written before our entry was sent cannot have seen it. Elsewhere the value is a hint, and both readings are named.
@@ -76,8 +76,8 @@ def _totals_put(rule: TableRule, change: Change) -> dict[str, tuple[int, int]]:
     return found
 
 
-def late(
-    rule: TableRule, steps: Sequence[Step], row: Row | None, settings: Settings
+def lost_since(
+    rule: TableRule, steps: Sequence[AppliedChange], row: Row | None, settings: Settings
 ) -> tuple[frozenset[str], tuple[str, ...]]:
     """`verify.unseen` for the last write of each total, looked at any time later."""
     blind: set[str] = set()
@@ -90,14 +90,14 @@ def late(
         if columns and row is not None:
             one = replace(step.change, writes={c: w for c, w in step.change.writes.items() if c in columns})
             until = step.sent + settings.platform_write_window_seconds + settings.clock_margin_seconds
-            more, said = unseen(rule, one, row, step.sent, settings, until)
+            more, said = lost_updates(rule, one, row, step.sent, settings, until)
             blind |= more & columns
             notes += said
     return frozenset(blind), tuple(notes)
 
 
 def overwritten(
-    rule: TableRule, steps: Sequence[Step], row: Row, settings: Settings
+    rule: TableRule, steps: Sequence[AppliedChange], row: Row, settings: Settings
 ) -> tuple[frozenset[str], tuple[str, ...]]:
     """Columns in which the platform replaced what we had put, from a row that it had read before; totals left out.
 
@@ -154,15 +154,15 @@ def _replaced(new: Sequence[Any], before: Any, now: Any) -> bool:
     return any(isinstance(element, Mapping) and element.get("name") in names for element in since)
 
 
-def mend(
+def correct(
     rule: TableRule,
-    steps: Sequence[Step],
+    steps: Sequence[AppliedChange],
     row: Row | None,
     account: str,
     standing: Callable[[uuid.UUID], bool],
     settings: Settings,
-) -> Mend:
-    """What of that which standing merges put into a row is gone from it; nothing in the usual case.
+) -> Correction:
+    """Return what of that which standing merges put into a row is gone from it; nothing in the usual case.
 
     :param steps: all that was ever done to the row, in order; at least one.
     """
@@ -174,21 +174,21 @@ def mend(
                 first.setdefault(source, {}).setdefault(column, before)
                 most.setdefault(source, {})[column] = max(after, most.get(source, {}).get(column, 0))
     if row is None:  # removed by the platform: that stands, and what was handed on stays so
-        return Mend()
+        return Correction()
     lost, said = overwritten(rule, steps, row, settings)
     if not any(strategy.ledger for strategy in rule.columns.values()):
-        return Mend(notes=said, overwritten=lost)
-    blind, notes = late(rule, steps, row, settings)
+        return Correction(notes=said, overwritten=lost)
+    blind, notes = lost_since(rule, steps, row, settings)
     short = [replace(step, change=_totals(rule, step.change)) for step in steps]
     lean, now = replace(rule, derive=()), {c: v for c, v in row.values.items() if rule.strategy(c).ledger}
-    done = replay(lean, short, now, account, Standing(standing, first, lambda merge: {}, blind))
+    done = rebuild(lean, short, now, account, Standing(standing, first, lambda merge: {}, blind))
     given = {
         source: less
         for source, totals in most.items()
         if (less := {c: n for c, m in totals.items() if (n := done.handed.get(source, {}).get(c, m)) < m})
     }
     values = {c: v for c, v in (done.row or {}).items() if c in done.lost and v != now.get(c)}
-    return Mend(values, given, done.lost, (*notes, *said), lost)
+    return Correction(values, given, done.lost, (*notes, *said), lost)
 
 
 def _totals(rule: TableRule, change: Change) -> Change:
@@ -200,12 +200,14 @@ def _totals(rule: TableRule, change: Change) -> Change:
                    writes=writes, known={s: only(v) or {} for s, v in change.known.items()})  # fmt: skip
 
 
-def mending(steps: Iterator[tuple[Key, list[Step]]], look: Callable[[Sequence[Step], Row | None], Mend]) -> Mends:
+def corrections(
+    steps: Iterator[tuple[Key, list[AppliedChange]]], look: Callable[[Sequence[AppliedChange], Row | None], Correction]
+) -> Corrections:
     """Mends for one sweep with ascending keys."""
     done = Cursor(steps, "what was done to rows, in the log,")
 
-    def at(key: Key, row: Row | None) -> Mend:
+    def at(key: Key, row: Row | None) -> Correction:
         here = done.at(key)
-        return look(here[0], row) if here else Mend()
+        return look(here[0], row) if here else Correction()
 
     return at

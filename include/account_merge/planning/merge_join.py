@@ -27,7 +27,7 @@ EvidenceFor = Callable[[Key], Evidence]
 
 
 @dataclass(frozen=True)
-class Mend:
+class Correction:
     """How a row's totals count where our share of them is gone.
 
     :param values: columns of the target that count otherwise than they show.
@@ -44,7 +44,7 @@ class Mend:
     overwritten: frozenset[str] = frozenset()
 
 
-Mends = Callable[[Key, Row | None], Mend]
+Corrections = Callable[[Key, Row | None], Correction]
 
 
 def nothing(account: str, key: Key) -> Mapping[str, int]:
@@ -79,7 +79,7 @@ NOTHING_SHOWN = Shown()
 
 
 def written_part(old: Any, new: Any) -> Any:
-    """What must be put to get from the old value to the new: of a map or set only the elements that differ."""
+    """Return what must be put to get from the old value to the new: of a map or set only the elements that differ."""
     if isinstance(new, Mapping):
         return {k: v for k, v in new.items() if (old or {}).get(k) != v}
     if isinstance(new, set | frozenset):
@@ -88,7 +88,7 @@ def written_part(old: Any, new: Any) -> Any:
 
 
 def _dropped(old: Any, new: Any) -> frozenset[Any]:
-    """The keys or elements of a map or set that are not in the new one."""
+    """Return the keys or elements of a map or set that are not in the new one."""
     several = isinstance(old, Mapping | set | frozenset)
     return frozenset({*old} - {*(new or ())}) if several else frozenset()
 
@@ -102,7 +102,7 @@ def plan_row(
     base: int,
     facts: Facts,
 ) -> Change:
-    """The change of one row. A cell whose write time is at or above `base` gets its write time + 1, so that it wins."""
+    """Return the change of one row. A cell whose write time is at or above `base` gets its write time + 1, so that it wins."""
     earlier, choice, instead = facts.earlier, facts.choice, facts.instead
     before = target.values if target else None
     if not sound(key):
@@ -154,8 +154,8 @@ def _nothing_stays(key: Key) -> bool:
     return False
 
 
-def _nothing_to_mend(key: Key, held: Row | None) -> Mend:
-    return Mend()
+def _nothing_to_mend(key: Key, held: Row | None) -> Correction:
+    return Correction()
 
 
 def _combine(key: Key) -> str:
@@ -178,7 +178,7 @@ class TableFacts:
     given: Iterable[tuple[Key, str, HandedOn]] = ()
     shown: Shown = NOTHING_SHOWN
     skip: Callable[[Key], bool] = _nothing_stays
-    mends: Mends = _nothing_to_mend
+    corrections: Corrections = _nothing_to_mend
     handed_on: Callable[[str, Key], Mapping[str, int]] = nothing
     seeding: Seeding | None = None
     choose: Callable[[Key], str] = _combine
@@ -212,21 +212,21 @@ def plan(
             _raise(ledger.setdefault(account, {}), facts.handed_on(account, key))
         base = min(row.base for row in (*mine.values(), *([held] if held else [])))
         values = {account: row.values for account, row in mine.items()} | {account: Values() for account in beside}
-        mend = facts.mends(key, held)
-        handed = {account: {**ledger.get(account, {}), **mend.given.get(account, {})} for account in mine}
+        correction = facts.corrections(key, held)
+        handed = {account: {**ledger.get(account, {}), **correction.given.get(account, {})} for account in mine}
         notes = (
-            *mend.notes,
+            *correction.notes,
             *(seeding.notes(rule, mine, held, handed) if seeding else ()),
             *(note for account, row in mine.items() for note in impossible(f"source account {account}", row, base)),
             *(impossible("the target", held, base) if held else ()),
         )
-        known = {a: {c: v for c, v in image.items() if c not in mend.overwritten} for a, image in known.items()}
+        known = {a: {c: v for c, v in image.items() if c not in correction.overwritten} for a, image in known.items()}
         earlier = Earlier(known, seeding.seeded, seeding.stays(rule, held)) if seeding else Earlier(known)
-        known_of = Facts(handed, shown.at(key), earlier, facts.choose(key), notes, mend.values)
+        known_of = Facts(handed, shown.at(key), earlier, facts.choose(key), notes, correction.values)
         change = plan_row(rule, key, values, held, target_account, base, known_of)
         # A source that has not changed since gives no cell of the target another end either.
         fresh = {account: row for account, row in mine.items() if known.get(account) != row.values}
-        yield lasting(replace(change, unseen=mend.unseen), fresh, held, base), base
+        yield lasting(replace(change, unseen=correction.unseen), fresh, held, base), base
 
 
 def _gathered(

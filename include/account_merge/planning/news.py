@@ -33,19 +33,19 @@ class Earlier:
     stays: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def usable(self) -> Earlier:
-        """The same without what no merge can use of the images."""
+        """Return the same without what no merge can use of the images."""
         return replace(self, known={account: usable_row(image) for account, image in self.known.items()})
 
     @classmethod
     def of(cls, rule: TableRule, change: Change) -> Earlier:
-        """The same for a change that is logged, so that a fold and a replay decide as it did."""
+        """Return the same for a change that is logged, so that a fold and a replay decide as it did."""
         held = change.before or {} if change.seeded else {}
         stays = frozenset(c for c in held if rule.strategy(c).switch and c not in change.writes)
         return cls(change.known, change.seeded, dict.fromkeys(change.seeded, stays) if stays else {})
 
 
 def newly(rule: TableRule, account: str, target: Values | None, before: Values, now: Values) -> Values:
-    """The target's values with only what is new.
+    """Return the target's values with only what is new.
 
     A total is taken from `now`: the ledger has counted what is new of it. Of a map, set or list the elements that differ
     come; the others are as the target shows them, also those that it has lost since.
@@ -72,7 +72,7 @@ def newly(rule: TableRule, account: str, target: Values | None, before: Values, 
 
 
 def stayed(rule: TableRule, target: Values | None, now: Values) -> Values:
-    """The target's values where no source's row has changed: as they are, but for totals whose share had been lost.
+    """Return the target's values where no source's row has changed: as they are, but for totals whose share had been lost.
 
     :param now: what the merge of the present rows gives.
     """
@@ -84,7 +84,7 @@ def stayed(rule: TableRule, target: Values | None, now: Values) -> Values:
 
 
 def _total(mine: Any, old: Any, new: Any) -> Any:
-    """A total; one that the target lacks and that nothing is added to goes on to be lacking."""
+    """Return a total; one that the target lacks and that nothing is added to goes on to be lacking."""
     return new if new or mine is not None or old != new else None
 
 

@@ -26,7 +26,7 @@ EvidenceOf = Callable[[uuid.UUID | None], Evidence]
 
 
 @dataclass(frozen=True)
-class Step:
+class AppliedChange:
     """One thing that we did to the row.
 
     :param merge: the merge that brought its sources' rows; None for an undo, which brings nothing.
@@ -43,7 +43,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class _Last:
+class LastTotal:
     """The last write of a total: what the column was before it, replayed and real, and what it put.
 
     :param handed: source account -> what it had handed on before, where the step brought its rows.
@@ -57,7 +57,7 @@ class _Last:
     whatever: bool = False
 
     def lost(self, found: Any) -> bool:
-        """What is found is below what was put there: totals only rise, so a write that had not seen it replaced it."""
+        """Return what is found is below what was put there: totals only rise, so a write that had not seen it replaced it."""
         return found is not None and (self.real or 0) < (self.put or 0) and found < self.put
 
 
@@ -92,10 +92,10 @@ class Standing:
     since: int = 0
 
 
-def without(
-    rule: TableRule, steps: Sequence[Step], now: Values | None, account: str, standing: Standing
+def rebuild_without(
+    rule: TableRule, steps: Sequence[AppliedChange], now: Values | None, account: str, standing: Standing
 ) -> Values | None:
-    """What the row is when only the standing merges count; None when there is no row then.
+    """Return what the row is when only the standing merges count; None when there is no row then.
 
     `without(…)` of the only merge is exactly the row before it, when nobody wrote in between; a total that went on loses
     exactly what was added, of collections each element is looked at alone, and what the platform wrote later stays.
@@ -103,17 +103,17 @@ def without(
     :param steps: all that was done to the row, in order; at least one.
     :param now: the row as it is, None when it is gone.
     """
-    return replay(rule, steps, now, account, standing).row
+    return rebuild(rule, steps, now, account, standing).row
 
 
-def replay(
-    rule: TableRule, steps: Sequence[Step], now: Values | None, account: str, standing: Standing
+def rebuild(
+    rule: TableRule, steps: Sequence[AppliedChange], now: Values | None, account: str, standing: Standing
 ) -> Replayed:  # fmt: skip
     """Replays a row; the parameters are those of `without`."""
     evidence = standing.evidence
     row = left = steps[0].change.before
     handed: Given = {source: dict(totals) for source, totals in standing.given.items()}
-    lasts: dict[str, _Last] = {}
+    lasts: dict[str, LastTotal] = {}
     written = set(row or ()) if standing.since < 0 else set[str]()
 
     def go_on(found: Values | None, blind: frozenset[str]) -> frozenset[str]:
@@ -160,12 +160,12 @@ def replay(
 Pair = tuple[Values | None, Values | None]
 
 
-def _written(rule: TableRule, change: Change, replayed: Values | None, new: Given) -> dict[str, _Last]:
-    """The totals that a change put, or deleted with the row."""
+def _written(rule: TableRule, change: Change, replayed: Values | None, new: Given) -> dict[str, LastTotal]:
+    """Return the totals that a change put, or deleted with the row."""
     before, after = change.before or {}, change.after or {}
     columns = {*before, *after} if change.delete else change.writes
     return {
-        c: _Last(
+        c: LastTotal(
             (replayed or {}).get(c),
             before.get(c),
             after.get(c),
@@ -177,14 +177,14 @@ def _written(rule: TableRule, change: Change, replayed: Values | None, new: Give
     }
 
 
-def _lost(lasts: Mapping[str, _Last], found: Values | None) -> frozenset[str]:
+def _lost(lasts: Mapping[str, LastTotal], found: Values | None) -> frozenset[str]:
     return frozenset(column for column, last in lasts.items() if last.lost((found or {}).get(column)))
 
 
 def _carried(
-    rule: TableRule, lasts: Mapping[str, _Last], later: Pair, to: Values | None, unseen: frozenset[str]
+    rule: TableRule, lasts: Mapping[str, LastTotal], later: Pair, to: Values | None, unseen: frozenset[str]
 ) -> Values | None:
-    """The replayed row with what the platform changed since our last step.
+    """Return the replayed row with what the platform changed since our last step.
 
     :param lasts: the last writes of totals, for what was written without having seen them.
     :param later: (replayed row, real row) after our last step.
@@ -207,7 +207,7 @@ def _carried(
 
 
 def _led(rule: TableRule, result: Values, replayed: Values, found: Values) -> Values:
-    """The row with what comes together from the row that leads: where that is the replayed one, the platform's gives nothing."""
+    """Return the row with what comes together from the row that leads: where that is the replayed one, the platform's gives nothing."""
     ours, theirs = Side("", replayed), Side("", found, target=True)
     for derivation in rule.derive:
         leader = derivation.leader
@@ -219,7 +219,7 @@ def _led(rule: TableRule, result: Values, replayed: Values, found: Values) -> Va
 
 
 def _differing(left: Values | None, found: Values | None) -> set[str]:
-    """The columns that the platform wrote between a step of ours and the next look at the row; none where the row is gone."""
+    """Return the columns that the platform wrote between a step of ours and the next look at the row; none where the row is gone."""
     if found is None:
         return set()
     return {column for column, value in found.items() if value != (left or {}).get(column)}
@@ -228,7 +228,7 @@ def _differing(left: Values | None, found: Values | None) -> set[str]:
 def _again(
     rule: TableRule, account: str, row: Values | None, now: Values | None, written: set[str], evidence: EvidenceOf
 ) -> Values | None:
-    """The row with what follows from other columns derived again, where the platform's own number was right for what it saw.
+    """Return the row with what follows from other columns derived again, where the platform's own number was right for what it saw.
 
     :param now: the real row.
     :param written: the columns that the platform wrote; only these are derived.
@@ -243,7 +243,7 @@ def _again(
 
 
 def derived_again(rule: TableRule, account: str, now: Values | None, shown: Evidence) -> Values | None:
-    """A row that no merge touched, when an undo or redo changes what it follows from: a number that is right stays so.
+    """Return a row that no merge touched, when an undo or redo changes what it follows from: a number that is right stays so.
 
     :param shown: what other tables' rows show; what follows from the row's own columns stays as the platform has it.
     """
@@ -259,7 +259,7 @@ def change_to(
     also: Mapping[str, frozenset[Any]],
     why: str,
 ) -> Change:
-    """The change that brings a row from `now` to `to`.
+    """Return the change that brings a row from `now` to `to`.
 
     :param at: column -> timestamp (µs) of its write; of "" that of the row itself.
     :param also: columns that are put even if they are right, with the elements that we ever put there: a write of ours
@@ -277,7 +277,7 @@ def change_to(
 
 
 def _write(had: Any, value: Any, timestamp: int, put: frozenset[Any]) -> Write:
-    """A whole value, or of a map or set all its elements and the removal of those that go."""
+    """Return a whole value, or of a map or set all its elements and the removal of those that go."""
     if isinstance(value if value is not None else had, Mapping | set | frozenset) or put:
         return Write(value, timestamp, frozenset({*(had or ()), *put} - {*(value or ())}))
     return Write(value, timestamp)

@@ -56,7 +56,7 @@ def above(change: Change, row: Row | None, base: int, floor: Floor | None = None
 
 
 def _named(element: Any) -> str:
-    """An element as a note names it. Python shows no whole number of more than 4,300 digits, which a varint may have."""
+    """Return an element as a note names it. Python shows no whole number of more than 4,300 digits, which a varint may have."""
     try:
         return repr(element)[:_SHOWN]
     except ValueError:
@@ -87,7 +87,7 @@ def _replaced(seen: Mapping[Any, int], row: Row | None) -> int:
 
 
 def _one_by_one(delete: int, row: Row, floor: Floor) -> Iterator[tuple[str, Write]]:
-    """What a deletion of the row does not reach, deleted each for itself: a deletion ahead would hide what comes next."""
+    """Yield what a deletion of the row does not reach, deleted each for itself: a deletion ahead would hide what comes next."""
     for column in sorted({*row.written, *floor}):
         at = max(row.written.get(column, 0) + 1, floor[column].timestamp if column in floor else 0)
         times = dict(floor[column].later) if column in floor else {}
@@ -118,13 +118,13 @@ def _ahead(name: str, at: int, base: int) -> Iterator[str]:
 
 
 def stuck(change: Change) -> list[str]:
-    """The columns that a change cannot be written to: there is no time above what stands there."""
+    """Return the columns that a change cannot be written to: there is no time above what stands there."""
     times = {c: max([w.timestamp, *w.later.values()]) for c, w in change.writes.items()}
     return sorted(column for column, at in times.items() if at > LAST)
 
 
 def impossible(whose: str, row: Row, base: int) -> Iterator[str]:
-    """A note when cells of a row were written at times that cannot be: by a client that counts otherwise, or a wrong clock."""
+    """Yield a note when cells of a row were written at times that cannot be: by a client that counts otherwise, or a wrong clock."""
     if base < _EARLIEST:
         return  # no clock was read
     odd = sorted(c for c, at in row.written.items() if at < _EARLIEST or at > base + _YEARS)

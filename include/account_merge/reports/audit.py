@@ -138,7 +138,7 @@ KEPT = {"table", "rows", "entries", "digest"}
 
 
 def read_report(path: str) -> Mapping[str, Any]:
-    """An exported report.
+    """Return an exported report.
 
     :raises InvalidRequest: the file is no such thing.
     """
@@ -153,7 +153,7 @@ def read_report(path: str) -> Mapping[str, Any]:
 
 
 def compared_with(exported: Mapping[str, Any], merge: Merge, reader: ReportReader) -> Iterator[Difference]:
-    """What an exported report says otherwise than the journal (kind `report`; `later` for what only went on since)."""
+    """Yield what an exported report says otherwise than the journal (kind `report`; `later` for what only went on since)."""
     today = reader.report(merge.merge_id)
     head = today.head()
     for name in LASTING if merge.state != "erased" else ():

@@ -18,7 +18,7 @@ from account_merge.engine.table_merge import TableMerge
 from account_merge.errors import NeedsAttention
 from account_merge.model import Change, Key, Row, Values
 from account_merge.rules import TableRule, rule_for
-from account_merge.rules.measures import Parts, Term, total
+from account_merge.rules.measures import Measure, Parts, total
 
 #: Keys of one table that are compared at most.
 MOST = 200_000
@@ -27,7 +27,7 @@ SHOWN = 1_000
 #: Places that are named of those where rows stay behind for one reason.
 NAMED = 5
 
-Place = tuple[str, tuple[Any, ...]]
+ScopeKey = tuple[str, tuple[Any, ...]]
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Line:
     :param why: reason -> how much it explains of `short`.
     """
 
-    term: Term
+    term: Measure
     sources: dict[str, float] = field(default_factory=dict)
     target: float = 0
     result: float = 0
@@ -64,7 +64,7 @@ class Behind:
     table: str
     why: str
     rows: int = 0
-    places: list[Place] = field(default_factory=list)
+    places: list[ScopeKey] = field(default_factory=list)
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Balance:
     :param complete: False when an account has more rows than are compared.
     """
 
-    places: dict[Place, dict[str, Line]] = field(default_factory=dict)
+    places: dict[ScopeKey, dict[str, Line]] = field(default_factory=dict)
     behind: list[Behind] = field(default_factory=list)
     not_looked_for: dict[str, str] = field(default_factory=dict)
     ambiguous: int = 0
@@ -128,11 +128,11 @@ class Compared:
 
 
 #: (source account, place) -> the account whose rows stand there instead, under `on_conflict: skip`.
-Left = Mapping[tuple[str, Place], str]
+Left = Mapping[tuple[str, ScopeKey], str]
 
 
 def weigh(tables: Mapping[str, Compared], target: str, left: Left) -> Balance:
-    """The balance of a merge that is only planned.
+    """Return the balance of a merge that is only planned.
 
     :param target: the account that the merge writes to.
     """
@@ -175,7 +175,7 @@ class _Table:
         self._behind: dict[str, Behind] = {}
 
     def weigh(self) -> None:
-        """Adds the table to the balance."""
+        """Add the table to the balance."""
         keys = self._keys()
         for key, side in islice(keys, MOST):
             self._found.rows.update(list(_sources(side)))
@@ -206,14 +206,14 @@ class _Table:
     # --- what is counted ------------------------------------------------------------------------------------------
     def _count(self, key: Key, side: _Side, why: str) -> None:
         known = dict(zip(self._rule.key, key, strict=True))
-        for term in self._rule.terms:
+        for term in self._rule.measures:
             if term.where and known.get(term.where[0]) != term.where[1]:
                 continue
             mine = {account: term.of(values) for account, values in _sources(side).items()}
             before, after = _of(term, side.before), _of(term, side.result)
             if not (before or after or any(mine.values())):
                 continue
-            place = (self._rule.belongs.kind, self._rule.belongs.of(known))
+            place = (self._rule.scope.kind, self._rule.scope.of(known))
             line = self._found.places.setdefault(place, {}).setdefault(term.words, Line(term))
             for account, parts in mine.items():
                 line.sources[account] = line.sources.get(account, 0) + total(parts)
@@ -234,11 +234,15 @@ class _Table:
     def _stays_behind(self, key: Key, why: str) -> None:
         behind = self._behind.setdefault(why, Behind(self._rule.table, why))
         behind.rows += 1
-        if not self._rule.collects and len(behind.places) < NAMED and (place := self._place(key)) not in behind.places:
+        if (
+            not self._rule.holds_scopes
+            and len(behind.places) < NAMED
+            and (place := self._place(key)) not in behind.places
+        ):
             behind.places.append(place)
 
-    def _place(self, key: Key) -> Place:
-        return self._rule.belongs.kind, self._rule.place(key)
+    def _place(self, key: Key) -> ScopeKey:
+        return self._rule.scope.kind, self._rule.scope_of(key)
 
     def _why(self, key: Key, side: _Side) -> str:
         if self._compared.planned is None:
@@ -249,13 +253,17 @@ class _Table:
         there = side.planned.sources if side.planned else {}
         for account in _sources(side):
             if account not in there:
-                by = self._target if self._rule.collects else self._left.get((account, self._place(key)), self._target)
+                by = (
+                    self._target
+                    if self._rule.holds_scopes
+                    else self._left.get((account, self._place(key)), self._target)
+                )
                 whose = "the target's rows" if by == self._target else f"the rows of {by}, which was listed first,"
-                return f"{whose} of this {self._rule.belongs.kind} stay as they are (skip)"
+                return f"{whose} of this {self._rule.scope.kind} stay as they are (skip)"
         return "it follows from what else is left out"
 
 
-def _of(term: Term, values: Values | None) -> Parts:
+def _of(term: Measure, values: Values | None) -> Parts:
     return {} if values is None else term.of(values)
 
 
@@ -264,12 +272,12 @@ def _sources(side: _Side) -> Mapping[str, Values]:
 
 
 def _beyond(change: Change | None, account: str, parts: Parts) -> Parts:
-    """What of a sum no earlier merge has handed on."""
+    """Return what of a sum no earlier merge has handed on."""
     given = change.given.get(account, {}) if change else {}
     return {name: max(0.0, number - float(given.get(str(name), (0, 0))[0])) for name, number in parts.items()}
 
 
-def _lacks(term: Term, should: Parts, after: Parts) -> float:
+def _lacks(term: Measure, should: Parts, after: Parts) -> float:
     def there(name: Any) -> float:
         known = term.name_in(after, name)
         return 0.0 if known is None else after[known]

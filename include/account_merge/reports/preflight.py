@@ -36,14 +36,14 @@ class Notice:
 _CHECK_THE_ID = "Check the id. A merge would be remembered: later events for this account then go to the target."
 
 
-class Beforehand:
+class Preflight:
     """Looks at a merge's accounts; writes nothing."""
 
     def __init__(self, journal: Journal, directory: PlatformDirectory) -> None:
         self._journal, self._directory = journal, directory
 
     def notices(self, merge: Merge, rows: Mapping[str, int] | None) -> list[Notice]:
-        """What is known, the serious first.
+        """Return what is known, the serious first.
 
         :param merge: not opened yet; its survivor is known.
         :param rows: source account -> how many rows the rules found; None when they could not be counted.

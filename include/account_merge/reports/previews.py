@@ -17,7 +17,7 @@ from account_merge.lifecycle.answers import TableAnswer, table_answer
 from account_merge.lifecycle.undoing import Undoing
 from account_merge.model import Merge, MergeRequest
 from account_merge.reports.balance import Balance, Compared, weigh
-from account_merge.reports.preflight import Beforehand, Notice
+from account_merge.reports.preflight import Notice, Preflight
 from account_merge.reports.report import NO_TABLE, NOT_CHOSEN, Report, TableReport, row_of
 from account_merge.rules import RULES, TableRule, rule_for
 
@@ -29,14 +29,14 @@ class Previews:
     """
 
     def __init__(
-        self, tables: MergeTables, undoing: Undoing, coverage: Callable[[], Mapping[str, Any]], preflight: Beforehand
+        self, tables: MergeTables, undoing: Undoing, coverage: Callable[[], Mapping[str, Any]], preflight: Preflight
     ) -> None:
         self._tables, self._undoing, self._coverage, self._preflight = tables, undoing, coverage, preflight
         resources = tables.resources
         self._journal, self._settings, self._schemas = resources.journal, resources.settings, resources.tables
 
     def preview_table(self, request: MergeRequest, table: str) -> TableAnswer:
-        """Counts of what a merge would do in one table."""
+        """Count of what a merge would do in one table."""
         merge = previewed(self._journal, self._settings, request)
         report = self._preview(merge, rule_for(table))
         counts: dict[str, int] = {}
@@ -47,12 +47,12 @@ class Previews:
         return table_answer(merge, table, counts, note)
 
     def preview(self, request: MergeRequest) -> Report:
-        """What a merge would do."""
+        """Return what a merge would do."""
         merge = previewed(self._journal, self._settings, request)
         return Report(merge, tuple(self._preview(merge, rule) for rule in RULES), True, self._coverage())
 
     def balance(self, request: MergeRequest) -> Balance:
-        """What a merge would mean to the learner: what each account has, what results, and what stays behind."""
+        """Return what a merge would mean to the learner: what each account has, what results, and what stays behind."""
         merge = previewed(self._journal, self._settings, request)
         asked = merge.request
         whole = replace(merge, request=replace(asked, tables=(), on_conflict="combine", choices=Choices()))
@@ -63,11 +63,13 @@ class Previews:
             everything = self._tables.merging(TableJob(whole, rule))
             planned = everything if whole == merge else self._tables.merging(TableJob(merge, rule))
             tables[rule.table] = Compared(everything, planned if asked_for(merge, rule) else None)
-        left = {(source, (kind, tuple(place))): by for source, by, (kind, *place) in self._tables.skipped.left(merge)}
+        left = {
+            (source, (kind, tuple(place))): by for source, by, (kind, *place) in self._tables.skipped.not_merged(merge)
+        }
         return weigh(tables, merge.target, left)
 
     def notices(self, request: MergeRequest, balance: Balance | None) -> list[Notice]:
-        """What a person should know of the accounts before they are merged.
+        """Return what a person should know of the accounts before they are merged.
 
         :param balance: None when it could not be worked out.
         """
@@ -80,11 +82,11 @@ class Previews:
         if schema is None or not asked_for(merge, rule):
             return TableReport(rule.table, NOT_CHOSEN if schema else NO_TABLE, stage="left out")
         work = self._tables.merging(TableJob(merge, rule))
-        note = work.remark(change for change, _ in work.plan())
+        note = work.table_note(change for change, _ in work.plan())
         return TableReport(rule.table, note, {}, (row_of(change, schema) for change, _ in work.plan()))
 
     def preview_undo(self, merge_id: uuid.UUID, action: str = "undo") -> Report:
-        """What an undo (or redo) would do.
+        """Return what an undo (or redo) would do.
 
         :raises InvalidRequest: it makes no sense now; the remedy names what to do first.
         """
@@ -98,7 +100,7 @@ class Previews:
         return Report(merge, tuple(tables), preview=True)
 
     def preview_undo_table(self, merge_id: uuid.UUID, action: str, table: str) -> TableAnswer:
-        """Counts of what an undo (or redo) would do in one table."""
+        """Count of what an undo (or redo) would do in one table."""
         merge, rule = self._journal.need(merge_id), rule_for(table)
         self._undoing.check(merge, action)
         found = self._undoing.preview(merge, action, rule) if rule in self._tables.undone_rules(merge) else ()

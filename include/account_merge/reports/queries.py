@@ -9,8 +9,8 @@ from typing import Any
 from account_merge.errors import InvalidRequest, MergeError
 from account_merge.journal import Journal
 from account_merge.journal.daily import daily
-from account_merge.journal.listing import Place, newest, span
-from account_merge.lifecycle.pause_switch import Switch
+from account_merge.journal.listing import ListPosition, newest, span
+from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.lifecycle.undoing import Undoing
 from account_merge.model import Merge, MergeFilter, MergesByDay
 from account_merge.reports.reader import ReportReader
@@ -21,7 +21,7 @@ from account_merge.states import ACTIONS, AT_ONCE
 class Queries:
     """Asks the journal; nothing is written."""
 
-    def __init__(self, journal: Journal, switch: Switch, undoing: Undoing, reader: ReportReader) -> None:
+    def __init__(self, journal: Journal, switch: PauseSwitch, undoing: Undoing, reader: ReportReader) -> None:
         self._journal, self._switch, self._undoing, self._reader = journal, switch, undoing, reader
 
     def status(self) -> Status:
@@ -33,9 +33,9 @@ class Queries:
         return daily(self._journal, span)
 
     def merges(
-        self, wanted: MergeFilter, before: Place | None = None, limit: int = 50
-    ) -> tuple[list[Merge], Place | None]:
-        """A page of merges, newest first, each confirmed by key; and the place that the next page begins before."""
+        self, wanted: MergeFilter, before: ListPosition | None = None, limit: int = 50
+    ) -> tuple[list[Merge], ListPosition | None]:
+        """Return a page of merges, newest first, each confirmed by key; and the place that the next page begins before."""
         places = newest(self._journal, wanted, before, limit)
         merges = [merge for _, merge_id in places if (merge := self._journal.get(merge_id)) is not None]
         kept = [merge for merge in merges if not wanted.state or merge.state == wanted.state]
@@ -91,8 +91,8 @@ class Queries:
         return sorted(known, key=lambda moment: moment[0])
 
 
-def place_of(text: str) -> Place | None:
-    """A place in the list of merges as `text_of` writes it; None for an empty text.
+def place_of(text: str) -> ListPosition | None:
+    """Return a place in the list of merges as `text_of` writes it; None for an empty text.
 
     :raises InvalidRequest: it is none.
     """
@@ -105,6 +105,6 @@ def place_of(text: str) -> Place | None:
         raise InvalidRequest("BAD_CURSOR", "the cursor is none of this list", "Take it from the page before.") from None
 
 
-def text_of(place: Place | None) -> str | None:
-    """A place in the list of merges as text."""
+def text_of(place: ListPosition | None) -> str | None:
+    """Return a place in the list of merges as text."""
     return f"{place[0].isoformat(timespec='milliseconds')}_{place[1]}" if place else None

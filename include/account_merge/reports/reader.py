@@ -12,7 +12,7 @@ from account_merge.errors import InvalidRequest
 from account_merge.journal.log import Log
 from account_merge.jsonable import jsonable
 from account_merge.lifecycle.deactivation import Deactivation
-from account_merge.model import Entry, Head, Merge
+from account_merge.model import ChangeHeader, Entry, Merge
 from account_merge.model import what as happened_to
 from account_merge.reports.report import NO_TABLE, NOT_CHOSEN, Report, TableReport, row_of, rows_of
 from account_merge.rules import RULES, TABLES, TableRule
@@ -36,7 +36,7 @@ class ReportReader:
         self._journal, self._schemas = tables.resources.journal, tables.resources.tables
 
     def report(self, merge_id: uuid.UUID) -> Report:
-        """What a merge did, and its undos, from their logs."""
+        """Return what a merge did, and its undos, from their logs."""
         merge = self._journal.need(merge_id)
         tables = []
         for rule in RULES:
@@ -94,13 +94,13 @@ class ReportReader:
             )
 
 
-def _looked_for(what: str, text: str, kind: str, head: Head) -> bool:
+def _looked_for(what: str, text: str, kind: str, head: ChangeHeader) -> bool:
     happened = not what or (bool(head.notes) if what == "ambiguous" else happened_to(kind, head) == what)
     return happened and (not text or any(text in str(jsonable(value)) for value in head.key))
 
 
 def logged(log: Log, schema: TableSchema, merge: Merge) -> TableReport:
-    """What a log says of its table and how far it is; its rows are read when they are asked for."""
+    """Return what a log says of its table and how far it is; its rows are read when they are asked for."""
     counts, said = log.summary()
     last, operation = log.last(), _operation(log.table)
     stage = _stage(log, last, merge)
@@ -112,7 +112,7 @@ def logged(log: Log, schema: TableSchema, merge: Merge) -> TableReport:
 
 
 def _operation(name: str) -> str:
-    """The undo or redo that a log's name begins with."""
+    """Return the undo or redo that a log's name begins with."""
     first = name.partition("/")[0]
     return first if first.rpartition("-")[0] in ACTIONS else ""
 
@@ -136,7 +136,7 @@ def _words(stage: str, operation: str, merge: Merge) -> str:
 
 
 def gone(merge: Merge) -> str:
-    """What a report says of rows that are not there any more."""
+    """Return what a report says of rows that are not there any more."""
     if merge.expiry is None:
         return ""
     when = f" on {merge.images_gone:%Y-%m-%d}" if merge.images_gone else ""

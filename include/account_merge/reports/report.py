@@ -61,7 +61,7 @@ class TableReport:
     operation: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The table with all its rows, in JSON's types."""
+        """Return the table with all its rows, in JSON's types."""
         return {**vars(self), "counts": dict(self.counts), "rows": list(self.rows)}
 
 
@@ -78,7 +78,7 @@ class Report:
     coverage: Mapping[str, Any] = field(default_factory=dict)
 
     def head(self) -> dict[str, Any]:
-        """The merge without its rows: ids, state, error; safe for logs but for the reason people typed."""
+        """Return the merge without its rows: ids, state, error; safe for logs but for the reason people typed."""
         m = self.merge
         return {
             "merge_id": str(m.merge_id),
@@ -112,7 +112,7 @@ class Report:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole report; reads every table's rows."""
+        """Return the whole report; reads every table's rows."""
         return {
             **self.head(),
             "coverage": dict(self.coverage),

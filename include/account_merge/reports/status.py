@@ -7,7 +7,7 @@ from typing import Any
 
 from account_merge.journal import Journal
 from account_merge.jsonable import jsonable
-from account_merge.lifecycle.pause_switch import Switch
+from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.model import Merge
 from account_merge.states import STATES
 
@@ -19,9 +19,9 @@ _SHOWN = 50
 Status = dict[str, Any]
 
 
-def status_of(journal: Journal, switch: Switch) -> Status:
-    """A snapshot by index, unconfirmed: numbers may lag behind merges that move meanwhile."""
-    stops = switch.on()
+def status_of(journal: Journal, switch: PauseSwitch) -> Status:
+    """Return a snapshot by index, unconfirmed: numbers may lag behind merges that move meanwhile."""
+    stops = switch.active()
     counts = {state: sum(1 for _ in islice(journal.hints("state", state), MOST)) for state in STATES}
     owed = {state: sum(1 for _ in islice(journal.hints("failed_event", state), MOST))
             for state in ("due", "sending", "undeliverable")}  # fmt: skip

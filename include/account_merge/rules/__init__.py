@@ -4,7 +4,7 @@ A rule is data; the engine names no table, and whoever adds one adds a row to `t
 one. It imports the ground only, and knows no server.
 """
 
-from account_merge.rules.spec import Counts, Example, Limit, Look, Place, TableRule
+from account_merge.rules.spec import Counts, Example, Limit, Lookup, Scope, TableRule
 from account_merge.rules.strategies import keep_target
 from account_merge.rules.tables import LEFT_ALONE, RULES, TABLES, rule_for, rules_hash
 
@@ -15,8 +15,8 @@ __all__ = [
     "Counts",
     "Example",
     "Limit",
-    "Look",
-    "Place",
+    "Lookup",
+    "Scope",
     "TableRule",
     "keep_target",
     "rule_for",

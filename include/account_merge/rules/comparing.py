@@ -15,7 +15,7 @@ Rank = tuple[Any, ...]
 
 
 def number(value: Any) -> Any:
-    """The value when it is a number, infinity included; None for NaN and for everything else."""
+    """Return the value when it is a number, infinity included; None for NaN and for everything else."""
     if isinstance(value, Decimal):
         return None if value.is_nan() else value
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -24,7 +24,7 @@ def number(value: Any) -> Any:
 
 
 def like(example: Any, found: Any) -> Any:
-    """A number as the type of another one; what an integer cannot be (infinity) stays that other one."""
+    """Return a number as the type of another one; what an integer cannot be (infinity) stays that other one."""
     if not isinstance(example, int | float):
         return found
     try:
@@ -41,7 +41,7 @@ def weight(value: Any) -> int:
 
 
 def size(value: Any) -> Rank:
-    """The order of sizes: numbers over texts and times, these over what is neither, and below it NaN and null."""
+    """Return the order of sizes: numbers over texts and times, these over what is neither, and below it NaN and null."""
     if isinstance(value, bool) or number(value) is not None:
         return (3, value)
     if isinstance(value, str | bytes):
@@ -52,7 +52,7 @@ def size(value: Any) -> Rank:
 
 
 def time(value: Any) -> Rank:
-    """The order of times: those that can be over those that cannot, and below them what no moment is read from."""
+    """Return the order of times: those that can be over those that cannot, and below them what no moment is read from."""
     moment = instant(value)
     if moment is None:
         return (0, size(value))
@@ -60,14 +60,14 @@ def time(value: Any) -> Rank:
 
 
 def least(one: Any, other: Any) -> Any:
-    """The smaller of two numbers, texts or times; what is none of them, or NaN, gives way."""
+    """Return the smaller of two numbers, texts or times; what is none of them, or NaN, gives way."""
     a, b = size(one), size(other)
     smaller = a <= b if a[0] == b[0] else a[0] > b[0]
     return one if smaller else other
 
 
 def soonest(one: Any, other: Any) -> Any:
-    """The earlier of two times; one that cannot be, and what is no time, gives way."""
+    """Return the earlier of two times; one that cannot be, and what is no time, gives way."""
     a, b = time(one), time(other)
     if a[:-1] == b[:-1]:  # one moment in two forms, or no moment at all
         return max(one, other, key=time)

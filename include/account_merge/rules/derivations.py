@@ -50,7 +50,7 @@ class Derivation:
 
 
 def twins(timestamp: str, text: str, first: bool = False) -> Derivation:
-    """A timestamp column and its older text form: the timestamp shows the latest (`first`: earliest) moment of both.
+    """Return a timestamp column and its older text form: the timestamp shows the latest (`first`: earliest) moment of both.
 
     A form that no account has stays null; a text stays as somebody wrote it; a text that is unreadable, or a time that
     cannot be, loses.
@@ -86,12 +86,12 @@ def count_of(column: str, counted: str, value: int) -> Derivation:
 
 
 def shown(values: Values, column: str, older: str = "") -> Values:
-    """What the platform reads of a map that has an older form: the older form's keys, the newer one's over them."""
+    """Return what the platform reads of a map that has an older form: the older form's keys, the newer one's over them."""
     return {**((values.get(older) if older else None) or {}), **(values.get(column) or {})}
 
 
 def no_less(column: str, older: str) -> Derivation:
-    """A key of `column` is no less than any side shows, also where that side has it in the older form only.
+    """Return a key of `column` is no less than any side shows, also where that side has it in the older form only.
 
     The platform reads `older` first and `column` over it: a lesser number in `column` would hide the greater one.
     """
@@ -130,7 +130,7 @@ def best_score(column: str, details: str, older: str = "") -> Derivation:
         return {column: result} if result else {}
 
     def again(now: Side, row: Values, evidence: Evidence) -> Values:
-        """A score that the platform shows is that of an attempt; those that stay have one, too."""
+        """Return a score that the platform shows is that of an attempt; those that stay have one, too."""
         result, showed = dict(row.get(column) or {}), now.values.get(column) or {}
         for attempt in map(attempt_of, row.get(details) or ()):
             content, score = attempt.get("content_id"), number(attempt.get("score"))
@@ -152,7 +152,7 @@ def _named(values: Values, prefix: str) -> list[str]:
 
 
 def union_count(column: str, key: str, evidence_name: str, older: str = "") -> Derivation:
-    """The number under `key` is the size of the union of what both accounts finished, where that is proved.
+    """Return the number under `key` is the size of the union of what both accounts finished, where that is proved.
 
     Proved: each side's stored number equals that account's own number of finished items, with or without the items
     that merges brought it (evidence `<name>: brought`), or those of them that have not expired (`<name>: lately`). The
@@ -187,7 +187,7 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
         return {column: {**result, key: like(result[key], max([len(union), *stored.values()]))}}
 
     def again(now: Side, row: Values, evidence: Evidence) -> Values:
-        """The platform counted what it saw: this account's lessons before the undo or redo changed them, or after."""
+        """Return the platform counted what it saw: this account's lessons before the undo or redo changed them, or after."""
         before, after = (
             evidence.get(f"{evidence_name}: {which}", {}).get(now.account) for which in ("before", "after")
         )
@@ -201,7 +201,7 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
 
 
 def _seeded(evidence: Evidence) -> frozenset[str]:
-    """The source accounts that the retired job had merged into this target."""
+    """Return the source accounts that the retired job had merged into this target."""
     return frozenset(evidence.get("seeded", {}).get("accounts", ()))
 
 
@@ -256,7 +256,7 @@ def attempts_count(column: str, details: str, evidence_name: str) -> Derivation:
         return {column: result} if result else {}
 
     def again(now: Side, row: Values, evidence: Evidence) -> Values:
-        """The platform counted the attempts that it saw."""
+        """Return the platform counted the attempts that it saw."""
         result, counted = dict(row.get(column) or {}), now.values.get(column) or {}
         seen, left = attempts(now.values), attempts(row)
         for key in _named(result, "attempts_count:"):

@@ -35,11 +35,11 @@ class _Led:
         return ranked
 
     def leader(self, sides: Sequence[Side]) -> Side:
-        """The side that leads."""
+        """Return the side that leads."""
         return self.ranked(sides)[0]
 
     def _shown(self, side: Side, lead: Lead) -> Rank | None:
-        """What a row shows of a lead: a number, or a moment that can be; None when it shows neither."""
+        """Return what a row shows of a lead: a number, or a moment that can be; None when it shows neither."""
         if isinstance(lead, str) and number(side.values.get(lead)) is not None:
             return size(side.values[lead])
         columns = (lead,) if isinstance(lead, str) else lead
@@ -47,7 +47,7 @@ class _Led:
         return size((min if self.first else max)(m for m in moments if m)) if moments else None
 
     def _best(self, sides: Sequence[Side], leads: tuple[Lead, ...]) -> Side:
-        """The side that leads: of those that tie by the next lead, and against those that lack one by what both show."""
+        """Return the side that leads: of those that tie by the next lead, and against those that lack one by what both show."""
         if len(sides) == 1 or not leads:
             return sides[0]
         shown = {id(side): self._shown(side, leads[0]) for side in sides}

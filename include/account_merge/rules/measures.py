@@ -15,7 +15,7 @@ Parts = Mapping[Hashable, float]
 
 
 @dataclass(frozen=True)
-class Term:
+class Measure:
     """One thing that a learner has a number of.
 
     :param parts: what one row has of it.
@@ -31,11 +31,11 @@ class Term:
     same: Callable[[Any, Any], bool] | None = None
 
     def of(self, values: Values) -> Parts:
-        """What one row has of it; what cannot be used counts nothing."""
+        """Return what one row has of it; what cannot be used counts nothing."""
         return self.parts(usable_row(values))
 
     def together(self, sides: Sequence[Parts]) -> dict[Hashable, float]:
-        """What accounts with these parts have together."""
+        """Return what accounts with these parts have together."""
         found: dict[Hashable, float] = {}
         for parts in sides:
             for name, number in parts.items():
@@ -47,7 +47,7 @@ class Term:
         return found
 
     def name_in(self, parts: Parts, name: Hashable) -> Hashable | None:
-        """The name under which `parts` have this part; None when they lack it."""
+        """Return the name under which `parts` have this part; None when they lack it."""
         if name in parts:
             return name
         same = self.same
@@ -65,7 +65,7 @@ def each(values: Values) -> Parts:
 
 
 def number(column: str) -> Callable[[Values], Parts]:
-    """The number in a column."""
+    """Return the number in a column."""
     return lambda values: {column: value} if (value := _real(values.get(column))) else {}
 
 
@@ -90,7 +90,7 @@ def same_elements(*keys: str) -> Callable[[Any, Any], bool]:
 
 
 def entries(prefix: str, *columns: str) -> Callable[[Values], Parts]:
-    """The entries of maps whose key begins so; of an entry that several columns have, the last column's."""
+    """Return the entries of maps whose key begins so; of an entry that several columns have, the last column's."""
 
     def parts(values: Values) -> Parts:
         found = {k: _real(v) for column in columns for k, v in (values.get(column) or {}).items()}
@@ -100,6 +100,6 @@ def entries(prefix: str, *columns: str) -> Callable[[Values], Parts]:
 
 
 def _real(value: Any) -> float:
-    """A number; null and NaN are none."""
+    """Return a number; null and NaN are none."""
     found = float(value or 0)
     return found if found == found else 0.0

@@ -11,7 +11,7 @@ from account_merge.rules.strategies import Strategy
 
 
 def _standing(sides: Sequence[Side], merged: Values, lead: str) -> list[Side]:
-    """The rows that show the merged `lead`: the target's first, then by account."""
+    """Return the rows that show the merged `lead`: the target's first, then by account."""
     stand = [side for side in sides if side.values and side.values.get(lead) == merged.get(lead)]
     return sorted(stand, key=lambda side: (not side.target, side.account))
 
@@ -40,7 +40,7 @@ def best_of_standing(lead: str, column: str, strategy: Strategy) -> Derivation:
 
 
 def only_where(column: str, name: str, words: str) -> Derivation:
-    """The set `column` gains each element that the evidence `name` shows for an account, and loses none.
+    """Return the set `column` gains each element that the evidence `name` shows for an account, and loses none.
 
     Elements that the evidence names as `kept` stay as the target has them, those of `yielded` come from another account.
     Without the evidence the union stands.

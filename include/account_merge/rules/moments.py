@@ -34,7 +34,7 @@ def believable(moment: datetime | None) -> bool:
 
 
 def instant(value: Any, time_zone: str = "Asia/Kolkata") -> datetime | None:
-    """The moment in UTC that a value names, to the millisecond; None when it names none. Never raises.
+    """Return the moment in UTC that a value names, to the millisecond; None when it names none. Never raises.
 
     The platform writes `yyyy-MM-dd HH:mm:ss:SSSZ` (a colon before the milliseconds, a zone like +0530).
     A number since the epoch, also as a text, is read in the unit that makes it believable, otherwise in milliseconds.

@@ -8,7 +8,7 @@ from typing import Any
 
 from account_merge.model import Key
 from account_merge.rules.derivations import Derivation
-from account_merge.rules.measures import Term
+from account_merge.rules.measures import Measure
 from account_merge.rules.remarks import Remark
 from account_merge.rules.strategies import Strategy, keep_target_fill_gaps
 
@@ -23,7 +23,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Place:
+class Scope:
     """What a row belongs to: a course and batch, say. Rows of several tables meet in one place.
 
     :param kind: places of two tables are the same when their kinds and values are.
@@ -43,18 +43,18 @@ class Place:
     listed: str = ""
 
     def bind(self, values: tuple[Any, ...]) -> dict[str, Any]:
-        """The key columns that a place decides, with their values."""
+        """Return the key columns that a place decides, with their values."""
         known = dict(zip(self.columns, values, strict=True))
         return {**self.constants, **known, self.columns[-1]: f"{self.prefix}{values[-1]}"}
 
     def of(self, known: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The place that these columns name."""
+        """Return the place that these columns name."""
         *first, last = (known[column] for column in self.columns)
         return *first, str(last).removeprefix(self.prefix)
 
 
 @dataclass(frozen=True)
-class Look:
+class Lookup:
     """Rows of another table that a rule may look at: both accounts' rows of the same place.
 
     :param collect: columns whose values are collected (one: the value, more: a tuple).
@@ -134,41 +134,41 @@ class TableRule:
     key: tuple[str, ...]
     why: str
     columns: Mapping[str, Strategy]
-    belongs: Place
+    scope: Scope
     forks: frozenset[str] = frozenset()
     derive: tuple[Derivation, ...] = ()
-    gives: bool = False
+    lists_scopes: bool = False
     unseen: str = ""
-    looks: tuple[Look, ...] = ()
-    decides: Counts | None = None
+    lookups: tuple[Lookup, ...] = ()
+    decides_skip: Counts | None = None
     limits: tuple[Limit, ...] = ()
     keyspace: str = "courses"
     enrolments: bool = False
     deactivated: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[Remark, ...] = ()
     last: bool = False
-    terms: tuple[Term, ...] = ()
+    measures: tuple[Measure, ...] = ()
     examples: tuple[Example, ...] = ()
 
     def strategy(self, column: str) -> Strategy:
-        """The strategy of a column, also of one that no rule knows."""
+        """Return the strategy of a column, also of one that no rule knows."""
         return self.columns.get(column, keep_target_fill_gaps)
 
     def derivations(self, columns: Iterable[str]) -> tuple[Derivation, ...]:
-        """The derivations for rows with these columns: those that lead unknown ones too do so."""
+        """Return the derivations for rows with these columns: those that lead unknown ones too do so."""
         unknown = tuple(sorted(column for column in columns if column not in self.columns))
         return tuple(d.widen(unknown) if unknown and d.widen else d for d in self.derive)
 
     @property
-    def collects(self) -> bool:
+    def holds_scopes(self) -> bool:
         """A row holds a set of places; its key names none."""
-        return not set(self.belongs.columns) <= set(self.key)
+        return not set(self.scope.columns) <= set(self.key)
 
     @property
     def needs_values(self) -> bool:
         """A row without a value says nothing: a set of places, numbers that follow from other tables' rows."""
-        return self.collects or bool(self.looks)
+        return self.holds_scopes or bool(self.lookups)
 
-    def place(self, key: Key) -> tuple[Any, ...]:
-        """The place that a key belongs to."""
-        return self.belongs.of(dict(zip(self.key, key, strict=True)))
+    def scope_of(self, key: Key) -> tuple[Any, ...]:
+        """Return the place that a key belongs to."""
+        return self.scope.of(dict(zip(self.key, key, strict=True)))

@@ -19,7 +19,7 @@ Revert = Callable[[Any, Any, Any], Any]
 
 
 def revert_value(before: Any, after: Any, now: Any) -> Any:
-    """The value before, when nobody wrote since; else what is there now."""
+    """Return the value before, when nobody wrote since; else what is there now."""
     return before if now == after else now
 
 
@@ -39,13 +39,13 @@ def goes_on(combine: Combine) -> Revert:
 
 
 def revert_elements(before: Any, after: Any, now: Any) -> Any:
-    """A set with each element that the merge put taken back, each that it took put back, and what came later kept."""
+    """Return a set with each element that the merge put taken back, each that it took put back, and what came later kept."""
     before, after, now = set(before or ()), set(after or ()), set(now or ())
     return (now - (after - before)) | (before - after) or None
 
 
 def revert_list(before: Any, after: Any, now: Any) -> Any:
-    """A list without the elements that the merge put, in the order that it has now; those it replaced are put back."""
+    """Return a list without the elements that the merge put, in the order that it has now; those it replaced are put back."""
     if now == after:
         return before
     had, put = before or [], after or []
@@ -55,7 +55,7 @@ def revert_list(before: Any, after: Any, now: Any) -> Any:
 
 
 def revert_total(before: Any, after: Any, now: Any) -> Any:
-    """The number that is there now, less exactly what the merge added to it; never below zero."""
+    """Return the number that is there now, less exactly what the merge added to it; never below zero."""
     if now is None or now == after:
         return before
     return now if number(now) is None else max(0, now - ((number(after) or 0) - (number(before) or 0)))
@@ -154,7 +154,7 @@ follows = Strategy("follows", "comes with the row whose leading column won", lam
 
 
 def highest(*ranks: str) -> Strategy:
-    """The word that comes later in `ranks` stands; a word that is none of them is below all."""
+    """Return the word that comes later in `ranks` stands; a word that is none of them is below all."""
 
     def rank(word: Any) -> tuple[Any, ...]:
         return (ranks.index(word) if word in ranks else -1, size(word))
@@ -211,7 +211,7 @@ class _United:
 
 
 def union_by(*keys: str, newer: str = "") -> Strategy:
-    """A list of maps united: two elements are the same by the first of `keys` that both have, else as a whole.
+    """Return a list of maps united: two elements are the same by the first of `keys` that both have, else as a whole.
 
     Of two forms of one element the one with the later time in `newer` stands; a key that only the other has is kept.
     """
@@ -249,7 +249,7 @@ def _identity(text: Any) -> Any:
 
 
 def attempt_of(text: Any) -> dict[str, Any]:
-    """The fields of one attempt's JSON text; empty when it is no JSON object."""
+    """Return the fields of one attempt's JSON text; empty when it is no JSON object."""
     try:
         value = json.loads(text)
     except (TypeError, ValueError, RecursionError):
@@ -272,7 +272,7 @@ union_of_attempts = Strategy(
 
 
 def per_key(patterns: Mapping[str, Strategy]) -> Strategy:
-    """A map combined key by key, each by the strategy of the first pattern that matches; no key is ever dropped."""
+    """Yield a map combined key by key, each by the strategy of the first pattern that matches; no key is ever dropped."""
 
     def by(key: Any) -> Strategy:
         found = (s for pattern, s in patterns.items() if isinstance(key, str) and fnmatch.fnmatchcase(key, pattern))

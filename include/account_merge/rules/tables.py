@@ -20,10 +20,10 @@ from account_merge.rules.derivations import (
     union_count,
 )
 from account_merge.rules.following import follow
-from account_merge.rules.measures import Term, each, elements, entries, number, same_elements, shows
+from account_merge.rules.measures import Measure, each, elements, entries, number, same_elements, shows
 from account_merge.rules.memberships import best_of_standing, of_standing, only_where
 from account_merge.rules.remarks import same_name
-from account_merge.rules.spec import Counts, Example, Limit, Look, Place, TableRule
+from account_merge.rules.spec import Counts, Example, Limit, Lookup, Scope, TableRule
 from account_merge.rules.strategies import (
     consent,
     earliest,
@@ -68,8 +68,8 @@ RULES: tuple[TableRule, ...] = (
         user="user_id",
         key=("activity_type", "activity_id", "context_id"),
         why="Course and unit progress and the best scores: certificates are issued from them, so no key is ever dropped.",
-        terms=(
-            Term(
+        measures=(
+            Measure(
                 "points, best of each test", entries("score:", "agg", "aggregates"), where=("activity_type", "Course")
             ),
         ),
@@ -89,7 +89,7 @@ RULES: tuple[TableRule, ...] = (
             attempts_count("aggregates", "agg_details", "attempts"),
             attempts_count("agg", "agg_details", "attempts"),
         ),
-        belongs=Place(
+        scope=Scope(
             "course",
             ("activity_id", "context_id"),
             constants={"activity_type": "Course"},
@@ -97,9 +97,9 @@ RULES: tuple[TableRule, ...] = (
             parts="course_hierarchy",
         ),
         unseen="progress of units",
-        looks=(
-            Look("finished", "user_content_consumption", ("contentid",), where=("status", 2)),
-            Look(
+        lookups=(
+            Lookup("finished", "user_content_consumption", ("contentid",), where=("status", 2)),
+            Lookup(
                 "attempts",
                 "assessment_aggregator",
                 ("content_id", "attempt_id", "total_score", "total_max_score", "last_attempted_on"),
@@ -119,9 +119,9 @@ RULES: tuple[TableRule, ...] = (
         key=("courseid", "batchid"),
         why="Course enrolments: an enrolment that only the source has moves whole; where both are enrolled, the further "
         "progress, the first completion and every certificate stand.",
-        terms=(
-            Term("enrolments", each),
-            Term(
+        measures=(
+            Measure("enrolments", each),
+            Measure(
                 "certificates",
                 elements("certificates", "issued_certificates"),
                 same=same_elements(*_CERTIFICATE),
@@ -153,9 +153,9 @@ RULES: tuple[TableRule, ...] = (
             twins("enrolled_date", "enrolleddate", first=True),
             count_of("progress", "contentstatus", 2),
         ),
-        belongs=Place("course", ("courseid", "batchid")),
-        gives=True,
-        decides=_enrolled,
+        scope=Scope("course", ("courseid", "batchid")),
+        lists_scopes=True,
+        decides_skip=_enrolled,
         enrolments=True,
         deactivated={"active": False},
         remarks=(same_name("certificates"), same_name("issued_certificates")),
@@ -194,7 +194,7 @@ RULES: tuple[TableRule, ...] = (
         user="user_id",
         key=("course_id", "batch_id", "content_id", "attempt_id"),
         why="Test attempts keep their id; of one attempt that both accounts have, the later one stands whole.",
-        terms=(Term("test attempts", each),),
+        measures=(Measure("test attempts", each),),
         columns={
             "last_attempted_on": latest,
             "created_on": follows,
@@ -212,7 +212,7 @@ RULES: tuple[TableRule, ...] = (
                 unknown=True,
             ),
         ),
-        belongs=Place("course", ("course_id", "batch_id")),
+        scope=Scope("course", ("course_id", "batch_id")),
         examples=(
             Example(
                 source={"last_attempted_on": _DAY2, "total_score": 4.0},
@@ -226,7 +226,7 @@ RULES: tuple[TableRule, ...] = (
         user="userid",
         key=("contentid", "contextid", "batchid"),
         why="Event subscriptions, where the platform has them: merged as course enrolments are.",
-        terms=(Term("event subscriptions", each),),
+        measures=(Measure("event subscriptions", each),),
         columns={
             "active": either,
             "addedby": follows,
@@ -242,8 +242,8 @@ RULES: tuple[TableRule, ...] = (
             "progress": maximum,
             "status": maximum,
         },
-        belongs=Place("event", ("contentid", "contextid", "batchid")),
-        decides=_enrolled,
+        scope=Scope("event", ("contentid", "contextid", "batchid")),
+        decides_skip=_enrolled,
         derive=(
             follow("enrolled_date", ("addedby",), first=True),
             follow(_read_at, _last_read, unknown=True),
@@ -269,9 +269,9 @@ RULES: tuple[TableRule, ...] = (
         why="The groups of an account: the target's own, and each in which either account is an active member, so that "
         "this list and the memberships agree.",
         columns={"groupid": union},
-        belongs=Place("group", ("groupid",)),
-        gives=True,
-        looks=(Look("memberships", "group_member", ("groupid",), where=("status", "active")),),
+        scope=Scope("group", ("groupid",)),
+        lists_scopes=True,
+        lookups=(Lookup("memberships", "group_member", ("groupid",), where=("status", "active")),),
         derive=(only_where("groupid", "memberships", "every group in which either account is an active member"),),
         limits=(Limit(50, "groups of one account", column="groupid"),),
         keyspace="groups",
@@ -285,7 +285,7 @@ RULES: tuple[TableRule, ...] = (
         key=("groupid",),
         why="Group memberships: one that has ended never ends one that is active, and who left as an admin does not come "
         "back as one. Groups are found through user_group of either account, which does not list inactive memberships.",
-        terms=(Term("active memberships", shows("status", "active")),),
+        measures=(Measure("active memberships", shows("status", "active")),),
         columns={
             "createdby": follows,
             "createdon": earliest,
@@ -297,9 +297,9 @@ RULES: tuple[TableRule, ...] = (
             "updatedon": latest,
             "visited": either,
         },
-        belongs=Place("group", ("groupid",)),
+        scope=Scope("group", ("groupid",)),
         unseen="inactive memberships",
-        decides=Counts(
+        decides_skip=Counts(
             "each membership counts, an ended one too: who was removed from a group or left it does not come back by another "
             "account, and nothing earned hangs on it"
         ),
@@ -331,7 +331,7 @@ RULES: tuple[TableRule, ...] = (
         why="Program enrolments: one that only the source has moves. Consent is never switched on by a merge: where the "
         "target is enrolled its own stays, and an enrolment that moves comes with consent switched off, because it was "
         "given under another account.",
-        terms=(Term("program enrolments", each),),
+        measures=(Measure("program enrolments", each),),
         columns={
             "created_at": earliest,
             "organisation_id": keep_target,
@@ -344,9 +344,9 @@ RULES: tuple[TableRule, ...] = (
             "user_sub_type": keep_target,
             "user_type": keep_target,
         },
-        belongs=Place("program", ("program_id",), listed="program_ids"),
+        scope=Scope("program", ("program_id",), listed="program_ids"),
         unseen="program enrolments",
-        decides=Counts("each row is an enrolment: no column of it says otherwise"),
+        decides_skip=Counts("each row is an enrolment: no column of it says otherwise"),
         keyspace="programs",
         examples=(
             Example(
@@ -366,7 +366,7 @@ RULES: tuple[TableRule, ...] = (
         user="userid",
         key=("courseid", "batchid", "contentid"),
         why="What the learner did in each lesson: effort adds up, the furthest point and the latest visit stand.",
-        terms=(Term("lessons done", shows("status", 2)), Term("views", number("viewcount"), adds=True)),
+        measures=(Measure("lessons done", shows("status", 2)), Measure("views", number("viewcount"), adds=True)),
         columns={
             "status": maximum,
             "progress": maximum,
@@ -393,8 +393,8 @@ RULES: tuple[TableRule, ...] = (
             twins("last_completed_time", "lastcompletedtime"),
             twins("last_updated_time", "lastupdatedtime"),
         ),
-        belongs=Place("course", ("courseid", "batchid")),
-        gives=True,
+        scope=Scope("course", ("courseid", "batchid")),
+        lists_scopes=True,
         last=True,
         examples=(
             Example(
@@ -441,7 +441,7 @@ LEFT_ALONE: Mapping[str, str] = {
 
 
 def rule_for(table: str) -> TableRule:
-    """The rule of a logical table; a KeyError names the tables that have one."""
+    """Return the rule of a logical table; a KeyError names the tables that have one."""
     for rule in RULES:
         if rule.table == table:
             return rule
@@ -449,7 +449,7 @@ def rule_for(table: str) -> TableRule:
 
 
 def rules_hash(rules: tuple[TableRule, ...] = RULES) -> str:
-    """Changes when a rule's meaning may have changed: a merge is finished by the rules that it was begun with."""
+    """Change when a rule's meaning may have changed: a merge is finished by the rules that it was begun with."""
     text = "\n".join(
         f"{r.table} {r.key} {sorted((c, s.name) for c, s in r.columns.items())} {[(d.columns, d.why) for d in r.derive]}"
         for r in rules
@@ -463,7 +463,7 @@ def _check(rules: tuple[TableRule, ...]) -> None:
         for column, strategy in rule.columns.items():
             if strategy in (follows, goes_with) and column not in led:
                 raise ValueError(f"{rule.table}.{column} follows a column, but no derivation leads it")
-        unknown = {*rule.belongs.columns, *rule.belongs.constants} - {*rule.key, *rule.columns}
+        unknown = {*rule.scope.columns, *rule.scope.constants} - {*rule.key, *rule.columns}
         if unknown:
             raise ValueError(f"{rule.table} belongs to a place by {', '.join(sorted(unknown))}, which it lacks")
 

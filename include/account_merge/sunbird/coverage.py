@@ -45,11 +45,11 @@ class Coverage:
     tables: tuple[TableCoverage, ...]
 
     def names(self, state: str) -> list[str]:
-        """The tables in a state."""
+        """Return the tables in a state."""
         return [table.name for table in self.tables if table.state == state]
 
     def summary(self) -> dict[str, Any]:
-        """Counts, and the unknown tables by name."""
+        """Count, and the unknown tables by name."""
         return {
             "covered": len(self.names("covered")),
             "ignored": len(self.names("ignored")),
@@ -77,7 +77,7 @@ def like_user_ids(columns: Iterable[str]) -> tuple[str, ...]:
 
 
 def look(session: Any, settings: Settings, tables: Tables) -> Coverage:
-    """Compares the tables of the configured keyspaces with the rules. Reads names only."""
+    """Compare the tables of the configured keyspaces with the rules. Reads names only."""
     merged = {(s.keyspace, s.name): logical for logical, s in tables.schemas.items()}
     reasons = {**LEFT_ALONE, **settings.ignored_tables}
     found = []

@@ -40,7 +40,7 @@ class Directory(Protocol):
     """What administrators' calls need to know of users."""
 
     def find(self, user_name: str) -> Person | None:
-        """The user with this name, None when nobody has it.
+        """Return the user with this name, None when nobody has it.
 
         :raises TransientError: the directory is away.
         """
@@ -57,7 +57,7 @@ class PlatformDirectory:
         self._session, self._store, self._settings = session, store, settings
 
     def find(self, user_name: str) -> Person | None:
-        """The user with this name, whatever its upper and lower case; see `Directory`."""
+        """Return the user with this name, whatever its upper and lower case; see `Directory`."""
         for value in spellings(user_name, self._settings.user_name_salt):
             found = self._rows("SELECT userid FROM {ks}.user_lookup WHERE type = ? AND value = ?",
                                self._settings.user_name_type, value)  # fmt: skip
@@ -86,7 +86,7 @@ class PlatformDirectory:
 
     # --- the rows that lead to a user -----------------------------------------------------------------------------
     def free(self, account: str, names: Mapping[str, str], until: int) -> None:
-        """Deletes the rows of user_lookup that lead to this account; a name that leads elsewhere stays. May be repeated.
+        """Delete the rows of user_lookup that lead to this account; a name that leads elsewhere stays. May be repeated.
 
         :param names: type -> value exactly as it is stored.
         :param until: µs; the same at every repetition, so that one that comes late does not delete what came after.
@@ -98,7 +98,7 @@ class PlatformDirectory:
                            written + 1, kind, value)  # fmt: skip
 
     def give_back(self, account: str, names: Mapping[str, str], until: int) -> list[str]:
-        """Puts those rows there again; answers the types whose value leads to another account by now. May be repeated."""
+        """Put those rows there again; answers the types whose value leads to another account by now. May be repeated."""
         insert = "INSERT INTO {ks}.user_lookup (type, value, userid) VALUES (?, ?, ?) USING TIMESTAMP ?"
         taken = []
         for kind, value in names.items():
@@ -125,12 +125,12 @@ class PlatformDirectory:
             raise self._told(error) from error
 
     def _told(self, error: MergeError) -> MergeError:
-        """A table or column of the platform's users that is not there has its own error."""
+        """Return a table or column of the platform's users that is not there has its own error."""
         return no_directory(self._settings) if error.code == "SCHEMA_CHANGED" else error
 
 
 def no_directory(settings: Settings) -> NeedsAttention:
-    """The error of a cluster that has no users where the settings say."""
+    """Return the error of a cluster that has no users where the settings say."""
     return NeedsAttention(
         "NO_DIRECTORY",
         f"keyspace {settings.users_keyspace} has no tables user, user_lookup and user_roles as the platform makes them",
@@ -152,7 +152,7 @@ def spellings(user_name: str, salt: str) -> Iterator[str]:
 
 
 def encrypted(value: str, salt: str, lines: bool) -> str:
-    """A value as the platform's encryption service writes it.
+    """Return a value as the platform's encryption service writes it.
 
     :param lines: base64 in lines of 76 characters, as Java's older encoder makes it.
     """

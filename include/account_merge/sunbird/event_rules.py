@@ -21,7 +21,7 @@ _INVISIBLE = (
 
 
 @dataclass(frozen=True)
-class Validity:
+class EventRule:
     """One way in which a message is no merge event: the code refuses by it, tests and docs show its examples."""
 
     code: str
@@ -40,51 +40,51 @@ def _pair(source: Any = "old-account", target: Any = "new-account", **more: Any)
 
 _SEND_AGAIN = "Mend the producer, then publish the right event; both accounts are as they were."
 
-EMPTY = Validity("EMPTY_EVENT", "The message is empty (a tombstone has no value).", _SEND_AGAIN, (b"", b" \n"))
-TOO_LARGE = Validity(
+EMPTY = EventRule("EMPTY_EVENT", "The message is empty (a tombstone has no value).", _SEND_AGAIN, (b"", b" \n"))
+TOO_LARGE = EventRule(
     "EVENT_TOO_LARGE", "The message is longer than ACCOUNT_MERGE_MAX_EVENT_BYTES.",
     "Publish a shorter event, or raise ACCOUNT_MERGE_MAX_EVENT_BYTES if this one is right.",
     (_pair(padding="x" * 262144),))  # fmt: skip
-NOT_TEXT = Validity("EVENT_NOT_TEXT", "The message is binary: it is not text in UTF-8.", _SEND_AGAIN,
+NOT_TEXT = EventRule("EVENT_NOT_TEXT", "The message is binary: it is not text in UTF-8.", _SEND_AGAIN,
                     (b"\x00\x00\x00\x00\x07\x02\x18", b"\xff\xfe{\x00}\x00", b'{"edata": "\xc3\x28"}'))  # fmt: skip
-NOT_JSON = Validity(
+NOT_JSON = EventRule(
     "EVENT_NOT_JSON", "The message is not JSON.", _SEND_AGAIN,
     (b"hello", b'{"edata": {"fromAccountId": "a", ', b'{"ets": NaN}', b'{"mid": "\\ud800"}', b"[" * 100_000,
      b'{"edata": {}} {}'))  # fmt: skip
-NOT_AN_OBJECT = Validity("EVENT_NOT_AN_OBJECT", "The message is JSON, but not an object.", _SEND_AGAIN,
+NOT_AN_OBJECT = EventRule("EVENT_NOT_AN_OBJECT", "The message is JSON, but not an object.", _SEND_AGAIN,
                          (b"[]", b'"text"', b"17", b"null"))  # fmt: skip
-NO_EDATA = Validity("NO_EDATA", "The event's edata is missing or not an object.", _SEND_AGAIN,
+NO_EDATA = EventRule("NO_EDATA", "The event's edata is missing or not an object.", _SEND_AGAIN,
                     (b"{}", b'{"edata": null}', b'{"edata": "x"}', b'{"edata": []}'))  # fmt: skip
-ID_MISSING = Validity(
+ID_MISSING = EventRule(
     "ID_MISSING", "An account id is missing.", _SEND_AGAIN,
     (_example({}), _example({"fromAccountId": "a"}), _example({"toAccountId": "b"}), _pair(None)))  # fmt: skip
-ID_NOT_TEXT = Validity("ID_NOT_TEXT", "An account id is not a string.", _SEND_AGAIN,
+ID_NOT_TEXT = EventRule("ID_NOT_TEXT", "An account id is not a string.", _SEND_AGAIN,
                        (_pair(7), _pair(target=["b"]), _pair(target={"id": "b"}), _pair(True)))  # fmt: skip
-ID_BLANK = Validity(
+ID_BLANK = EventRule(
     "ID_BLANK", "An account id is blank, or all its characters are invisible.", _SEND_AGAIN,
     (_pair(""), _pair(target="  \t"), _pair("\u3164"), _pair(target="\u2800\u200b")))  # fmt: skip
-ID_TOO_LONG = Validity(
+ID_TOO_LONG = EventRule(
     "ID_TOO_LONG", "An account id is longer than ACCOUNT_MERGE_MAX_ID_LENGTH.",
     "Look where the id comes from; raise ACCOUNT_MERGE_MAX_ID_LENGTH only if the platform's ids are really that long.",
     (_pair("a" * 129), _pair(target="b" * 5000)))  # fmt: skip
-ID_UNCLEAN = Validity(
+ID_UNCLEAN = EventRule(
     "ID_UNCLEAN", "An account id begins or ends with white space, or holds a control or invisible character.",
     "Publish the event again with the id as the platform's user table has it; nothing is stripped here, since "
     "the stripped id may be another account.",
     (_pair(" old-account"), _pair(target="new-account\n"), _pair("old\u0000account"), _pair("old\u200baccount"),
      _pair("old\u034faccount"), _pair(target="new-account\u2800")),
 )  # fmt: skip
-SAME_ACCOUNT = Validity("SAME_ACCOUNT", "The source account is the target account.",
+SAME_ACCOUNT = EventRule("SAME_ACCOUNT", "The source account is the target account.",
                         "Nothing is to be merged; if another pair was meant, publish that.",
                         (_pair("one", "one"),))  # fmt: skip
-WRONG_HASH = Validity(
+WRONG_HASH = EventRule(
     "WRONG_HASH", "object.id looks like the hash of the two account ids but is that of others.",
     "Find out which accounts the person merged (the user service's log has the event), then publish that pair.",
     (_pair(object={"id": hashlib.sha256(b"new-account_old-account").hexdigest()}), _pair(object={"id": "A" * 64})),
 )  # fmt: skip
 
 #: In the order of the checks: the first row that applies refuses the message.
-VALIDITY: tuple[Validity, ...] = (
+EVENT_RULES: tuple[EventRule, ...] = (
     EMPTY, TOO_LARGE, NOT_TEXT, NOT_JSON, NOT_AN_OBJECT, NO_EDATA, ID_MISSING, ID_NOT_TEXT, ID_BLANK, ID_TOO_LONG,
     ID_UNCLEAN, SAME_ACCOUNT, WRONG_HASH,
 )  # fmt: skip
@@ -123,7 +123,7 @@ def is_blank(text: str) -> bool:
     return all(sign.isspace() or unicodedata.category(sign) in _UNCLEAN or _invisible(sign) for sign in text)
 
 
-def account_id_problem(value: object, max_length: int) -> Validity | None:
+def account_id_problem(value: object, max_length: int) -> EventRule | None:
     """Return the row that a value breaks as an account id, or None; requests that people make obey the same rows."""
     if value is None:
         return ID_MISSING

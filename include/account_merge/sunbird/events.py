@@ -24,21 +24,21 @@ from account_merge.sunbird.event_rules import (
     ACCEPTED,
     ACTION,
     EMPTY,
+    EVENT_RULES,
     NO_EDATA,
     NOT_AN_OBJECT,
     NOT_JSON,
     NOT_TEXT,
     SAME_ACCOUNT,
     TOO_LARGE,
-    VALIDITY,
     WRONG_HASH,
-    Validity,
+    EventRule,
     account_id_problem,
     is_blank,
 )
 
 __all__ = [
-    "ACCEPTED", "ACTION", "RAW_LIMIT", "VALIDITY", "MergeEvent", "Message", "Position", "Validity",
+    "ACCEPTED", "ACTION", "RAW_LIMIT", "EVENT_RULES", "MergeEvent", "Message", "Position", "EventRule",
     "account_id_problem", "failed_event", "merge_id_for", "parse", "sync_events",
 ]  # fmt: skip
 
@@ -48,7 +48,7 @@ RAW_LIMIT = 262144
 _NAMESPACE = uuid.UUID("6f0c7a52-7a53-5c5f-9d0e-3b1f6a1f2c44")
 _DIGITS = 30  # a longer text is no time in any unit
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
-_ROWS = {row.code: row for row in VALIDITY}
+_ROWS = {row.code: row for row in EVENT_RULES}
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _sound_mid(value: Any) -> str | None:
 
 
 def _number(value: Any) -> int | None:
-    """A number, also one that a producer wrote as a text or in the form of a double (1.7E12)."""
+    """Return a number, also one that a producer wrote as a text or in the form of a double (1.7E12)."""
     if isinstance(value, str) and value.strip().isdecimal() and len(value) < _DIGITS:
         return int(value)
     if isinstance(value, float):
@@ -180,7 +180,7 @@ def _object(raw: bytes | None, max_bytes: int) -> dict[str, Any]:
     return body
 
 
-def _refused(row: Validity, where: str = "") -> InvalidEvent:
+def _refused(row: EventRule, where: str = "") -> InvalidEvent:
     return InvalidEvent(row.code, f"{row.what[:-1]} ({where})." if where else row.what, row.remedy)
 
 

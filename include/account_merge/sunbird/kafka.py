@@ -148,7 +148,7 @@ class Topics:
                     room = 1000 if limit is None else min(1000, limit - len(messages))
                     for got in consumer.consume(room, timeout=min(left, 0.05)):
                         error, partition = got.error(), got.partition()
-                        if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                        if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client has no public name for it
                             open_.discard(partition or 0)
                         elif error is not None and error.name() in PERMANENT:
                             self._fail(error, doing)

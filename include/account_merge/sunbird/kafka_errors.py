@@ -34,7 +34,7 @@ def away(doing: str, servers: str) -> TransientError:
 
 
 def refused(doing: str, reason: str) -> MergeError:
-    """The brokers or the client said no: repeating the call cannot help."""
+    """Return the brokers or the client said no: repeating the call cannot help."""
     return MergeError(
         "KAFKA_REFUSED",
         f"{doing} ({reason}).",
@@ -44,7 +44,7 @@ def refused(doing: str, reason: str) -> MergeError:
 
 
 def topic_missing(topics: Sequence[str], doing: str) -> MergeError:
-    """A topic does not exist; it is never created on the way, since the name may be the mistake."""
+    """Return a topic does not exist; it is never created on the way, since the name may be the mistake."""
     return MergeError(
         "TOPIC_MISSING",
         f"{doing} Missing on the cluster: {', '.join(topics)}.",
@@ -63,7 +63,7 @@ def group_in_use(group: str, members: Sequence[str]) -> MergeError:
 
 
 def bad_option(reason: str) -> InvalidRequest:
-    """The client does not know an option of `KAFKA_CONFIG`, or not with this value."""
+    """Return the client does not know an option of `KAFKA_CONFIG`, or not with this value."""
     return InvalidRequest(
         "BAD_SETTING", f"KAFKA_CONFIG: {reason}. No merge was touched.", "Use option names and values of librdkafka."
     )

@@ -17,7 +17,7 @@ from typing import Any
 from account_merge.cursor import ascending
 from account_merge.errors import NeedsAttention
 from account_merge.model import Key, Row
-from account_merge.rules import RULES, Look, Place, TableRule
+from account_merge.rules import RULES, Lookup, Scope, TableRule
 from account_merge.settings import SETTINGS, Settings
 from account_merge.sunbird.schema import Tables, TableSchema
 from account_merge.sunbird.store import Store, batched
@@ -28,7 +28,7 @@ Values = tuple[Any, ...]
 MOST_SORTED = 50_000
 
 
-class Sources:
+class RowFinder:
     """Finds the rows of some accounts.
 
     :param accounts: places that any of them touched lead to the rows of all.
@@ -43,12 +43,12 @@ class Sources:
 
     # --- rows -----------------------------------------------------------------------------------------------------
     def rows(self, rule: TableRule, account: str) -> Iterator[Row]:
-        """An account's rows of a table that this cluster has, sorted by key.
+        """Yield an account's rows of a table that this cluster has, sorted by key.
 
         :raises NeedsAttention: the table's key cannot be reached from what is known.
         """
         schema = self._tables.schemas[rule.table]
-        way = self.way(rule)
+        way = self.access_path(rule)
         if way == "partition":
             pages = self._store.pages(schema, {schema.user.logical: account})
             yield from pages if schema.lies_by(rule.key, [schema.user.logical]) else self._sorted(schema, pages)
@@ -67,10 +67,10 @@ class Sources:
     def _list_lies_by_key(self, rule: TableRule, schema: TableSchema) -> bool:
         """Whether the rows of a list of keys come in the order of the rule's key: first the places', then Cassandra's."""
         known = _needed(schema)
-        led = [c for c in rule.belongs.columns if c in known]
+        led = [c for c in rule.scope.columns if c in known]
         left = [c for c in rule.key if c not in known]
-        leads = rule.belongs.columns[: len(led)] == tuple(led)
-        by_key = [*led, *left] == [c for c in rule.key if c not in rule.belongs.constants or c not in known]
+        leads = rule.scope.columns[: len(led)] == tuple(led)
+        by_key = [*led, *left] == [c for c in rule.key if c not in rule.scope.constants or c not in known]
         return leads and by_key and schema.lies_by(left, known)
 
     @staticmethod
@@ -90,7 +90,7 @@ class Sources:
             )
         return sorted(rows, key=lambda row: row.key)
 
-    def way(self, rule: TableRule) -> str:
+    def access_path(self, rule: TableRule) -> str:
         """How the rows of a table that this cluster has are found: partition, index, scan or keys."""
         schema = self._tables.schemas[rule.table]
         if schema.by_account:
@@ -100,19 +100,19 @@ class Sources:
         return "scan" if rule.table in self._settings.scan_tables and self._out_of_reach(rule) else "keys"
 
     def note(self, rule: TableRule) -> str:
-        """What of a table is not moved or not looked for, and why; empty when all of it is."""
+        """Return what of a table is not moved or not looked for, and why; empty when all of it is."""
         schema = self._tables.of(rule)
         unmoved = [f"column {name} is not moved: {why}" for name, why in schema.unmoved.items()] if schema else []
         return "; ".join(filter(None, (*unmoved, self.unseen(rule))))
 
     def unseen(self, rule: TableRule) -> str:
-        """What of a table is not looked for, with the remedy; empty when every row is found."""
+        """Return what of a table is not looked for, with the remedy; empty when every row is found."""
         schema = self._tables.of(rule)
-        words = self._out_of_reach(rule) if schema and self.way(rule) == "keys" else ""
+        words = self._out_of_reach(rule) if schema and self.access_path(rule) == "keys" else ""
         if not words or schema is None:
             return ""
         options = [f"an index on {schema.name} ({schema.user.actual})"]
-        options += [_variable(name) for name in (rule.belongs.parts, rule.belongs.listed) if name]
+        options += [_variable(name) for name in (rule.scope.parts, rule.scope.listed) if name]
         options.append(f"{rule.table} in {_variable('scan_tables')}")
         return f"not looked for: {words} (what leads to them: {', '.join(options[:-1])} or {options[-1]})"
 
@@ -123,17 +123,17 @@ class Sources:
         return self._unseen[rule.table]
 
     def _beyond_the_list(self, rule: TableRule) -> str:
-        if self._listed(rule.belongs):
+        if self._listed(rule.scope):
             return ""
-        parts = self._parts(rule.belongs)
+        parts = self._parts(rule.scope)
         if not rule.unseen or parts is None:
             return rule.unseen
-        missing = sum(1 for whole, _ in groupby(v[0] for v in self.places(rule.belongs)) if whole not in parts)
-        file = Path(getattr(self._settings, rule.belongs.parts)).name
-        return f"{rule.unseen} ({rule.belongs.kind}s that {file} does not name: {missing})" if missing else ""
+        missing = sum(1 for whole, _ in groupby(v[0] for v in self.scopes(rule.scope)) if whole not in parts)
+        file = Path(getattr(self._settings, rule.scope.parts)).name
+        return f"{rule.unseen} ({rule.scope.kind}s that {file} does not name: {missing})" if missing else ""
 
     def _scan(self, rule: TableRule, schema: TableSchema) -> dict[str, list[Key]]:
-        """The keys of every account of this merge, from one reading of the whole table's keys."""
+        """Return the keys of every account of this merge, from one reading of the whole table's keys."""
         if rule.table not in self._scanned:
             found: dict[str, list[Key]] = {account: [] for account in self._accounts}
             for account, *key in self._store.values(schema, (schema.user.logical, *schema.key), {}):
@@ -143,43 +143,43 @@ class Sources:
         return self._scanned[rule.table]
 
     # --- lists of keys ----------------------------------------------------------------------------------------------
-    def places(self, place: Place) -> Iterator[Values]:
+    def scopes(self, scope: Scope) -> Iterator[Values]:
         """Every place of a kind that an account of this merge touched, sorted, once each."""
         streams = [
             self._given(rule, schema, account)
             for rule in RULES
-            if rule.gives and rule.belongs.kind == place.kind and (schema := self._tables.of(rule)) is not None
+            if rule.lists_scopes and rule.scope.kind == scope.kind and (schema := self._tables.of(rule)) is not None
             for account in self._accounts
         ]
-        checked = (ascending(((values,) for values in stream), f"{place.kind}s of an account") for stream in streams)
-        for (values,), _ in groupby(heapq.merge(((values,) for values in self._listed(place)), *checked)):
+        checked = (ascending(((values,) for values in stream), f"{scope.kind}s of an account") for stream in streams)
+        for (values,), _ in groupby(heapq.merge(((values,) for values in self._listed(scope)), *checked)):
             yield values
 
     def _given(self, rule: TableRule, schema: TableSchema, account: str) -> Iterator[Values]:
-        found = self._store.values(schema, rule.belongs.columns, {schema.user.logical: account})
-        if rule.collects:
+        found = self._store.values(schema, rule.scope.columns, {schema.user.logical: account})
+        if rule.holds_scopes:
             yield from ((value,) for (held,) in found for value in sorted(held or ()))
-        elif schema.lies_by(rule.belongs.columns, [schema.user.logical]):
+        elif schema.lies_by(rule.scope.columns, [schema.user.logical]):
             yield from found
         else:
             yield from sorted(set(found))
 
-    def _listed(self, place: Place) -> list[Values]:
-        return sorted({(value,) for value in getattr(self._settings, place.listed)}) if place.listed else []
+    def _listed(self, scope: Scope) -> list[Values]:
+        return sorted({(value,) for value in getattr(self._settings, scope.listed)}) if scope.listed else []
 
-    def _with_parts(self, place: Place) -> Iterator[Values]:
-        parts = self._parts(place)
+    def _with_parts(self, scope: Scope) -> Iterator[Values]:
+        parts = self._parts(scope)
         if not parts:
-            return self.places(place)
-        pairs = ((part, *rest) for whole, *rest in self.places(place) for part in (whole, *parts.get(whole, ())))
+            return self.scopes(scope)
+        pairs = ((part, *rest) for whole, *rest in self.scopes(scope) for part in (whole, *parts.get(whole, ())))
         return iter(sorted(set(pairs)))
 
     def _key_list(self, rule: TableRule, schema: TableSchema, account: str) -> Iterator[dict[str, Any]]:
-        """What the leading key columns are for each place, as far as the key needs it, once each."""
+        """Yield what the leading key columns are for each place, as far as the key needs it, once each."""
         needed = _needed(schema)
         asked: set[Values] = set()
-        for values in self._with_parts(rule.belongs):
-            known = {**rule.belongs.bind(values), schema.user.logical: account}
+        for values in self._with_parts(rule.scope):
+            known = {**rule.scope.bind(values), schema.user.logical: account}
             if not known.keys() >= set(needed):
                 raise NeedsAttention(
                     "UNKNOWN_KEY",
@@ -191,68 +191,68 @@ class Sources:
                 asked.add(wanted)
                 yield dict(zip(needed, wanted, strict=True))
 
-    def _parts(self, place: Place) -> dict[str, list[str]] | None:
-        """The configured parts of each whole; None when none are configured."""
-        path = getattr(self._settings, place.parts) if place.parts else ""
-        return _read_parts(path, _variable(place.parts), _changed(path, _variable(place.parts))) if path else None
+    def _parts(self, scope: Scope) -> dict[str, list[str]] | None:
+        """Return the configured parts of each whole; None when none are configured."""
+        path = getattr(self._settings, scope.parts) if scope.parts else ""
+        return _read_parts(path, _variable(scope.parts), _changed(path, _variable(scope.parts))) if path else None
 
     # --- under `skip` -----------------------------------------------------------------------------------------------
     def stays(self, rule: TableRule, kept: frozenset[Values]) -> Callable[[Key], bool]:
         """Whether a key's row stays as the target has it, because it belongs to one of the places `kept`."""
-        if not kept or rule.collects:
+        if not kept or rule.holds_scopes:
             return lambda key: False
-        if not rule.belongs.parts:
-            return lambda key: rule.place(key) in kept
+        if not rule.scope.parts:
+            return lambda key: rule.scope_of(key) in kept
         # A part belongs to its whole, which the rest of the place tells: a unit's row names the course's batch.
-        wholes, rests = frozenset(self.places(rule.belongs)), {place[1:] for place in kept}
+        wholes, rests = frozenset(self.scopes(rule.scope)), {scope[1:] for scope in kept}
 
         def stays(key: Key) -> bool:
-            place = rule.place(key)
-            return place in kept or (place not in wholes and place[1:] in rests)
+            scope = rule.scope_of(key)
+            return scope in kept or (scope not in wholes and scope[1:] in rests)
 
         return stays
 
     # --- looking at other tables ------------------------------------------------------------------------------------
-    def look(self, look: Look, account: str, place: Values | None) -> Iterator[Any]:
-        """What an account's rows of another table show, in one place or (None) in all."""
+    def look(self, look: Lookup, account: str, scope: Values | None) -> Iterator[Any]:
+        """Yield what an account's rows of another table show, in one place or (None) in all."""
         other = next(rule for rule in RULES if rule.table == look.table)
         schema = self._tables.of(other)
         if schema is None:
             return
         names = [*look.collect, *([look.where[0]] if look.where else [])]
         width = len(look.collect)
-        for row in self._shown(other, schema, account, names, place):
+        for row in self._shown(other, schema, account, names, scope):
             if look.where is None or row[width] == look.where[1]:
                 named = tuple(map(usable, row[:width]))
                 if named[0] is not None:
                     yield named[0] if width == 1 else named
 
-    def touches(self, rule: TableRule, account: str, place: Values | None) -> bool:
+    def touches(self, rule: TableRule, account: str, scope: Values | None) -> bool:
         """Whether an account may have rows of a table in a place: where one reading tells all of its places, they do."""
         schema = self._tables.of(rule)
-        if schema is None or place is None or self.way(rule) not in ("partition", "index"):
+        if schema is None or scope is None or self.access_path(rule) not in ("partition", "index"):
             return schema is not None
         if (rule.table, account) not in self._touched:
-            found = self._store.values(schema, rule.belongs.columns, {schema.user.logical: account})
-            named = (dict(zip(rule.belongs.columns, values, strict=True)) for values in found)
-            self._touched[rule.table, account] = frozenset(rule.belongs.of(known) for known in named)
-        return place in self._touched[rule.table, account]
+            found = self._store.values(schema, rule.scope.columns, {schema.user.logical: account})
+            named = (dict(zip(rule.scope.columns, values, strict=True)) for values in found)
+            self._touched[rule.table, account] = frozenset(rule.scope.of(known) for known in named)
+        return scope in self._touched[rule.table, account]
 
     def _shown(
-        self, rule: TableRule, schema: TableSchema, account: str, names: Sequence[str], place: Values | None
+        self, rule: TableRule, schema: TableSchema, account: str, names: Sequence[str], scope: Values | None
     ) -> Iterator[Values]:
-        if place is None:
+        if scope is None:
             for row in self.rows(rule, account):
                 shown = {**dict(zip(rule.key, row.key, strict=True)), **row.values}
                 yield tuple(shown.get(name) for name in names)
             return
-        known = {**rule.belongs.bind(place), schema.user.logical: account}
+        known = {**rule.scope.bind(scope), schema.user.logical: account}
         leading = {c: known[c] for c in (*schema.partition, *schema.clustering) if c in known}
         yield from self._store.values(schema, names, leading)
 
 
 def _needed(schema: TableSchema) -> list[str]:
-    """The leading key columns that must be known to read an account's rows."""
+    """Return the leading key columns that must be known to read an account's rows."""
     order = [*schema.partition, *schema.clustering]
     return order[: max(order.index(schema.user.logical) + 1, len(schema.partition))]
 
@@ -270,7 +270,7 @@ def _changed(path: str, variable: str) -> int:
 
 @lru_cache(maxsize=4)
 def _read_parts(path: str, variable: str, changed: int) -> dict[str, list[str]]:
-    """Reads the file once for each time that it changes."""
+    """Read the file once for each time that it changes."""
     try:
         parts = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -154,16 +154,16 @@ class Tables:
         return found
 
     def forget(self) -> None:
-        """A table or column is gone: who asks next has them looked at anew."""
+        """Forget the tables, because one or a column of one is gone: the next question detects them anew."""
         self._found = None
 
     def of(self, rule: TableRule) -> TableSchema | None:
-        """The rule's table, or None."""
+        """Return the rule's table, or None."""
         return self.schemas.get(rule.table)
 
 
 def real_name(logical: str, present: set[str]) -> str | None:
-    """The column of the table that stands for a logical one: by its own name, else by an alias."""
+    """Return the column of the table that stands for a logical one: by its own name, else by an alias."""
     if logical in present:
         return logical
     for names in ALIASES:
@@ -206,7 +206,7 @@ def capabilities(session: Any) -> Capabilities:
 
 
 def columns_of(session: Any, keyspace: str) -> dict[str, list[str]]:
-    """The columns of every table of a keyspace, sorted; none when there is no such keyspace."""
+    """Return the columns of every table of a keyspace, sorted; none when there is no such keyspace."""
     tables = session.execute("SELECT table_name FROM system_schema.tables WHERE keyspace_name=%s", (keyspace,))
     found: dict[str, list[str]] = {row.table_name: [] for row in tables}
     columns = session.execute(
@@ -246,7 +246,7 @@ def _key_names(rule: TableRule, primary: set[str], table: str) -> dict[str, str]
 def detect(
     session: Any, rule: TableRule, keyspace: str, name: str, can: Capabilities | None = None
 ) -> TableSchema | None:
-    """The rule's table in this cluster, or None when the table does not exist.
+    """Return the rule's table in this cluster, or None when the table does not exist.
 
     :raises NeedsAttention: the table exists, but its key is not the rule's or cannot be put in order, or it is none that
         a merge can write (a view, counters).
@@ -336,7 +336,7 @@ def _check_writable(session: Any, keyspace: str, name: str, rows: Sequence[Any])
 
 def _check_types(rule: TableRule, types: Mapping[str, str], table: str) -> None:
     """Key columns whose values are taken from other tables are texts; Python can put the others in an order."""
-    named = {rule.user, *rule.belongs.columns, *rule.belongs.constants}
+    named = {rule.user, *rule.scope.columns, *rule.scope.constants}
     for logical, cql_type in types.items():
         fits = _TEXTS if logical in named else _ALIKE | _OTHERWISE
         if cql_type not in fits:

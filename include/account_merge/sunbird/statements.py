@@ -73,7 +73,7 @@ def _assignments(column: Column, write: Write, now: float, attempt: int) -> Iter
 
 
 def _elements(kind: str, quoted: str, here: Mapping[Any, Any], remove: frozenset[Any]) -> Iterator[Assignment]:
-    """Replacing a map or set leaves a range tombstone behind; adding and removing elements does not.
+    """Replace a map or set leaves a range tombstone behind; adding and removing elements does not.
 
     Cassandra reads what comes as a collection, and refuses one with a text that is not UTF-8: it is put by itself.
     """

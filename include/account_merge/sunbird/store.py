@@ -38,7 +38,7 @@ _WINDOW = 16  # requests in flight: measured best for small batches on two cores
 
 
 def connect(settings: Settings) -> tuple[Cluster, Session]:
-    """An open session with one data centre: LOCAL_QUORUM, SERIAL for leases across all, token-aware, no driver retries.
+    """Return an open session with one data centre: LOCAL_QUORUM, SERIAL for leases across all, token-aware, no driver retries.
 
     Nagle's algorithm is switched off: with it every request above 4 KiB costs 44 ms.
 
@@ -144,7 +144,7 @@ class Store:
         return told
 
     def prepare(self, cql: str) -> PreparedStatement:
-        """A prepared statement, made once for this session."""
+        """Return a prepared statement, made once for this session."""
         if cql not in self._prepared:
             try:
                 self._prepared[cql] = self._session.prepare(cql)
@@ -152,7 +152,7 @@ class Store:
                 raise self._told("prepare a statement", error) from error
         return self._prepared[cql]
 
-    def base(self) -> int:
+    def safe_timestamp(self) -> int:
         """µs: the lower of this machine's and the server's clock, less `CLOCK_MARGIN`.
 
         :raises TransientError: the two clocks are too far apart to give timestamps an order.
@@ -212,12 +212,12 @@ class Store:
         return Row(tuple(map(key_part, raw[:keys])), values, written, base, elements, ends, schema.frozen, read)
 
     def columns(self, schema: TableSchema) -> frozenset[str]:
-        """The names of the columns that a table has at this moment."""
+        """Return the names of the columns that a table has at this moment."""
         cql = "SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?"
         return frozenset(name for (name,) in self.fetch(self.prepare(cql), (schema.keyspace, schema.name)))
 
     def pages(self, schema: TableSchema, known: Mapping[str, Any]) -> Iterator[Row]:
-        """The rows whose key columns are `known`, page by page; a partition from its least to its greatest key.
+        """Yield the rows whose key columns are `known`, page by page; a partition from its least to its greatest key.
 
         Each page's rows carry a clock taken before the page was asked for.
 
@@ -228,7 +228,7 @@ class Store:
         bound.fetch_size = max(1, self._settings.page_rows // 5) if wide else self._settings.page_rows
         state = None
         while True:
-            base = self.base()
+            base = self.safe_timestamp()
             try:
                 result = self._session.execute(bound, paging_state=state)
                 rows, state = list(result.current_rows), result.paging_state
@@ -255,8 +255,8 @@ class Store:
             raise self._told(f"answer a read of {schema.full_name}", error) from error
 
     def rows_by_key(self, schema: TableSchema, account: str, keys: Iterable[Key]) -> dict[Key, Row]:
-        """An account's rows of exactly these keys, with a clock taken before; a missing row is not in the answer."""
-        base = self.base()
+        """Return an account's rows of exactly these keys, with a clock taken before; a missing row is not in the answer."""
+        base = self.safe_timestamp()
         found: dict[Key, Row] = {}
         order = [*schema.partition, *schema.clustering]
         # One request asks for all keys that differ only in the last clustering column, where there is one.
@@ -286,7 +286,7 @@ class Store:
         return found
 
     def write(self, schema: TableSchema, account: str, changes: Iterable[Change], attempt: int = 0) -> None:
-        """Puts the changes' absolute values, each at its own timestamp.
+        """Put the changes' absolute values, each at its own timestamp.
 
         Safe to repeat with another `attempt`: scalars and elements are the same again, a list takes its timestamp +
         `attempt`. Returns when every write is acknowledged.

@@ -64,7 +64,7 @@ class Users:
         return columns
 
     def page(self, behind: int, size: int) -> list[User]:
-        """The next accounts behind a token, at most `size`, along the ring; none at its end."""
+        """Return the next accounts behind a token, at most `size`, along the ring; none at its end."""
         found = self._store.fetch(self._store.prepare(self._cql), (behind, size))
         return [self._user(row) for row in found]
 

@@ -32,7 +32,7 @@ class LazyApp:
 
 
 def views() -> list[dict[str, Any]]:
-    """What Airflow's navigation and its page of a DAG run show of ours, below whatever path Airflow itself lies."""
+    """Return what Airflow's navigation and its page of a DAG run show of ours, below whatever path Airflow itself lies."""
     from urllib.parse import urlsplit
 
     from airflow.configuration import conf

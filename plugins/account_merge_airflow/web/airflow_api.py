@@ -64,7 +64,7 @@ class AirflowApi:
         return Run(dag_id, run_id, str(found.get("state")))
 
     def run(self, dag_id: str, run_id: str) -> Run:
-        """A run as it is now.
+        """Return a run as it is now.
 
         :raises Refusal: there is none, or the user may not see it.
         """
@@ -76,7 +76,7 @@ class AirflowApi:
         return Run(dag_id, run_id, str(self._checked(answer).get("state")))
 
     def conf(self, dag_id: str, run_id: str) -> Mapping[str, Any]:
-        """What a run was started with.
+        """Return what a run was started with.
 
         :raises Refusal: there is no such run, or the user may not see it.
         """

@@ -80,7 +80,7 @@ def _csrf(user: Any, day: date) -> str:
 
 
 def caller_of(request: Request) -> Caller:
-    """The user whom the guard found for this request."""
+    """Return the user whom the guard found for this request."""
     found = request.scope["caller"]
     assert isinstance(found, Caller)
     return found
@@ -90,7 +90,7 @@ CallerDep = Annotated[Caller, Depends(caller_of)]
 
 
 async def who(request: Request) -> Caller | str:
-    """The request's user as Airflow itself would have it, or why there is none."""
+    """Return the request's user as Airflow itself would have it, or why there is none."""
     bearer = await bearer_scheme(request)
     token = bearer.credentials if bearer else request.cookies.get(COOKIE_NAME_JWT_TOKEN, "")
     try:
@@ -103,7 +103,7 @@ async def who(request: Request) -> Caller | str:
 
 
 def started_by(path: str) -> str:
-    """The DAG that a changing request to this path (below the app) starts."""
+    """Return the DAG that a changing request to this path (below the app) starts."""
     return next((dag for pattern, dag in STARTED_BY if pattern.search(path)), MERGE_DAG)
 
 

@@ -36,7 +36,7 @@ class Core:
         self._until = 0.0
 
     def service(self) -> Service:
-        """The service with open connections; may block.
+        """Return the service with open connections; may block.
 
         :raises TransientError: Cassandra does not answer.
         """
@@ -59,7 +59,7 @@ class Core:
 
 
 def server_settings() -> Settings:
-    """The settings as the API server sees them: the same connections as a task's."""
+    """Return the settings as the API server sees them: the same connections as a task's."""
     return settings_from(_connection(CASSANDRA_CONNECTION), _connection(KAFKA_CONNECTION))
 
 
@@ -74,7 +74,7 @@ def _connection(conn_id: str) -> Any:
 
 
 def core_of(request: Request) -> Core:
-    """The app's core."""
+    """Return the app's core."""
     found = request.app.state.core
     assert isinstance(found, Core)
     return found
@@ -86,7 +86,7 @@ _limiter: list[CapacityLimiter] = []
 
 
 async def in_thread(call: Callable[..., Any], *args: Any, **named: Any) -> Any:
-    """The result of a blocking call, in one of our own threads."""
+    """Return the result of a blocking call, in one of our own threads."""
     if not _limiter:
         _limiter.append(CapacityLimiter(THREADS))
     return await to_thread.run_sync(functools.partial(call, *args, **named), limiter=_limiter[0])

@@ -20,7 +20,7 @@ import httpx
 from fastapi import APIRouter, Request, Response
 
 from account_merge.errors import InvalidRequest, MergeError, TransientError
-from account_merge.intake.by_user_name import Found, Wanted
+from account_merge.intake.by_user_name import AdministratorRequest, OpenedMerge
 from account_merge.model import Merge
 from account_merge.states import MERGE_DAG
 from account_merge_airflow.web import auth
@@ -64,14 +64,14 @@ class State:
 
 @functools.cache
 def state() -> State:
-    """This process's, made at the first request."""
+    """Return this process's, made at the first request."""
     return State()
 
 
 # --- the handshake ------------------------------------------------------------------------------------------------
 @router.api_route(CONNECT, methods=["GET", "POST"])
 async def connect(request: Request) -> Response:
-    """The first call gets SESSION_ID; the second, with it and the API user's name and password, SESSION_INFO."""
+    """Return the first call gets SESSION_ID; the second, with it and the API user's name and password, SESSION_INFO."""
     known, session_id = state(), request.cookies.get(SESSION_ID, "")
     try:
         given = await parameters(request)
@@ -96,7 +96,7 @@ async def connect(request: Request) -> Response:
 
 
 async def _sign_in(request: Request, name: str, password: str) -> str:
-    """The token that Airflow's auth manager gives for a name and password; empty when it gives none.
+    """Return the token that Airflow's auth manager gives for a name and password; empty when it gives none.
 
     Asked through its own route, inside of this process, so that every auth manager that has one decides as it does.
     """
@@ -150,7 +150,7 @@ async def user_service(request: Request, core: CoreDep) -> Response:
 
 
 async def _caller(request: Request) -> Any:
-    """The API user of the session, None when it is not valid (any more)."""
+    """Return the API user of the session, None when it is not valid (any more)."""
     from airflow.api_fastapi.app import get_auth_manager
     from jwt import InvalidTokenError
 
@@ -163,8 +163,8 @@ async def _caller(request: Request) -> Any:
         return None
 
 
-def _wanted(request: Request, given: Mapping[str, str], caller: str) -> Wanted:
-    """The call's parameters as a request.
+def _wanted(request: Request, given: Mapping[str, str], caller: str) -> AdministratorRequest:
+    """Return the call's parameters as a request.
 
     :raises InvalidRequest: they are not those of `mergeAccounts`.
     """
@@ -174,7 +174,7 @@ def _wanted(request: Request, given: Mapping[str, str], caller: str) -> Wanted:
     if deactivate not in ("", "true", "false"):
         raise InvalidRequest("BAD_OPTION", "deactivate is true or false", "Correct it.")
     others = ",".join(given.get(name, "") for name in ("otherUserNames", "otherUserName"))
-    return Wanted(
+    return AdministratorRequest(
         acting=_acting(request, given),
         main=given.get("mainUserName", ""),
         others=tuple(others.split(",")),
@@ -185,7 +185,7 @@ def _wanted(request: Request, given: Mapping[str, str], caller: str) -> Wanted:
 
 
 def _acting(request: Request, given: Mapping[str, str]) -> str:
-    """The acting user's name: the header's, else the parameter's; empty when the two differ."""
+    """Return the acting user's name: the header's, else the parameter's; empty when the two differ."""
     sent = [
         raw.encode("latin-1").decode("utf-8", "replace").split("|")[0] for raw in request.headers.getlist(ACTING_HEADER)
     ]
@@ -195,7 +195,7 @@ def _acting(request: Request, given: Mapping[str, str]) -> str:
 
 
 async def _ended(service: Any, merge: Merge) -> Merge:
-    """The merge when it has ended, stopped, or the time to wait is over."""
+    """Return the merge when it has ended, stopped, or the time to wait is over."""
     known = state()
     deadline, pause = time.monotonic() + known.settings.answer_seconds, 0.2
     if known.waiting >= MOST_WAITING:
@@ -232,11 +232,11 @@ def _refused(error: MergeError, details: bool = False) -> Response:
     return response
 
 
-def _details(service: Any, merge: Merge, found: Found, wanted: Wanted) -> dict[str, Any]:
-    """What the old answer has no place for: the merge id, each account's result, and what was skipped."""
+def _details(service: Any, merge: Merge, found: OpenedMerge, wanted: AdministratorRequest) -> dict[str, Any]:
+    """Return what the old answer has no place for: the merge id, each account's result, and what was skipped."""
     names = {account: name for name, account in found.accounts.items()}
     skipped: dict[str, list[dict[str, str]]] = {}
-    for source, stands, (kind, *place) in service.skipped.left(merge):
+    for source, stands, (kind, *place) in service.skipped.not_merged(merge):
         why = {"keptFrom": names.get(stands, ""), "keptFromAccount": stands}
         skipped.setdefault(source, []).append({"kind": kind, "id": "/".join(map(str, place)), **why})
     main = merge.request.target

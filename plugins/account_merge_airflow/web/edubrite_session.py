@@ -37,7 +37,7 @@ class Sessions:
         )
 
     def new_id(self) -> str:
-        """A new SESSION_ID."""
+        """Return a new SESSION_ID."""
         body = f"{os.urandom(16).hex()}.{self._expiry()}"
         return f"{body}.{self._signature(body)}"
 
@@ -54,7 +54,7 @@ class Sessions:
         return base64.urlsafe_b64encode(nonce + sealed).decode().rstrip("=")
 
     def open(self, session_id: str, info: str) -> str:
-        """The token; empty when a cookie is not ours, expired, or the two do not belong together."""
+        """Return the token; empty when a cookie is not ours, expired, or the two do not belong together."""
         if not self.valid_id(session_id):
             return ""
         try:
@@ -98,7 +98,7 @@ class Throttle:
             return self.MINUTE - (now - seen[0]) if seen and len(seen) >= self._most else 0.0
 
     def count(self, key: str) -> None:
-        """Counts one event of this key; what was not seen for longest is forgotten when there are too many keys."""
+        """Count one event of this key; what was not seen for longest is forgotten when there are too many keys."""
         with self._lock:
             seen = self._seen.setdefault(key, deque(maxlen=self._most))
             seen.append(time.monotonic())

@@ -32,7 +32,7 @@ Part = str | Mapping[str, "Part"] | Sequence["Part"]
 
 
 def respond(code: str, text: str = "", details: Mapping[str, Any] | None = None, status: int = 0) -> Response:
-    """The response with this message code.
+    """Return the response with this message code.
 
     :param text: instead of the code's own.
     :param details: elements behind `msgs`, by name.
@@ -44,7 +44,7 @@ def respond(code: str, text: str = "", details: Mapping[str, Any] | None = None,
 
 
 def envelope(root: str, code: str, value: str, details: Mapping[str, Any] | None = None) -> bytes:
-    """The XML of an answer: UTF-8, without a declaration, as the documents show it."""
+    """Return the XML of an answer: UTF-8, without a declaration, as the documents show it."""
     document = Document()
     response = document.createElement("response")
     response.setAttribute("code", root)

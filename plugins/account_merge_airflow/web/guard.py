@@ -66,7 +66,7 @@ class Guard:
                 await answer(found, scope)(scope, receive, sent)
 
     async def _refused(self, scope: Scope, receive: Receive) -> tuple[Response | None, Receive]:
-        """The response that ends the request here, and how the rest of it is received."""
+        """Return the response that ends the request here, and how the rest of it is received."""
         request = Request(scope, receive)
         if scope["path"].removeprefix(scope.get("root_path", "")) in edubrite.OPEN:
             return None, receive  # these two check themselves who asks, by a session of their own
@@ -105,7 +105,7 @@ class Headed:
 
 
 async def _forged(request: Request, receive: Receive, caller: auth.Caller) -> tuple[Problem | None, Receive]:
-    """What is wrong with a change that a browser sent by itself: a foreign page's, or without our token."""
+    """Return what is wrong with a change that a browser sent by itself: a foreign page's, or without our token."""
     if not auth.same_origin(request):
         return problem(
             403, "OTHER_ORIGIN", "A page of another origin sent this.", "Use the pages of this Airflow."
@@ -121,7 +121,7 @@ async def _forged(request: Request, receive: Receive, caller: auth.Caller) -> tu
 
 
 async def _read(receive: Receive) -> tuple[bytes, Receive]:
-    """A form's body, at most `MAX_FORM` of it, and a `receive` that gives what was read again."""
+    """Return a form's body, at most `MAX_FORM` of it, and a `receive` that gives what was read again."""
     messages, size = [], 0
     while size <= MAX_FORM:
         message = await receive()

@@ -19,7 +19,7 @@ TEMPLATES.filters.update(shown.FILTERS)
 
 
 def page(scope: Any, template: str, **shown: Any) -> str:
-    """A template filled in. It also knows `base`, the path that all our links begin with, and `airflow`, Airflow's own.
+    """Return a template filled in. It also knows `base`, the path that all our links begin with, and `airflow`, Airflow's own.
 
     :param scope: the request's; `caller` in it, when there is one, is the logged-in user.
     """

@@ -74,7 +74,7 @@ def problem(status: int, code: str, detail: str, remedy: str = "", errors: list[
 
 
 def of_error(error: MergeError) -> Problem:
-    """The core's error: the caller's mistake, a conflict with how things stand, or a server that is away."""
+    """Return the core's error: the caller's mistake, a conflict with how things stand, or a server that is away."""
     by_class = 503 if isinstance(error, TransientError) else 422 if isinstance(error, InvalidRequest) else 409
     return problem(STATUS.get(error.code, by_class), error.code, error.message, error.remedy)
 
@@ -87,7 +87,7 @@ def wants_page(scope: Any) -> bool:
 
 
 def answer(found: Problem, scope: Any, **shown: Any) -> Response:
-    """The response: a page for a person, JSON for everybody else."""
+    """Return the response: a page for a person, JSON for everybody else."""
     headers = {"WWW-Authenticate": "Bearer"} if found.status == 401 else {}
     if found.status == 503:
         headers["Retry-After"] = "10"

@@ -16,7 +16,7 @@ LONGEST = 2000
 
 
 def text(value: Any) -> str:
-    """A value as people read it."""
+    """Return a value as people read it."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -28,28 +28,28 @@ def text(value: Any) -> str:
 
 
 def short(name: str) -> str:
-    """An account's id, shortened in the middle when it is long."""
+    """Return an account's id, shortened in the middle when it is long."""
     return name if len(name) <= 40 else f"{name[:24]}…{name[-12:]}"
 
 
 def iso(at: Any) -> str:
-    """A moment for programs."""
+    """Return a moment for programs."""
     return str(jsonable(at))
 
 
 def when(at: Any) -> str:
-    """A moment to the second, as Airflow writes it."""
+    """Return a moment to the second, as Airflow writes it."""
     moment = at if isinstance(at, datetime) else datetime.fromisoformat(str(at))
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def number(value: float) -> str:
-    """A count with its thousands apart; what is no whole number with two places."""
+    """Return a count with its thousands apart; what is no whole number with two places."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
 
 
 def capitalise(words: str) -> str:
-    """A sentence's first letter as a capital; the others stay as they are."""
+    """Return a sentence's first letter as a capital; the others stay as they are."""
     return words[:1].upper() + words[1:]
 
 
@@ -74,7 +74,7 @@ NOTHING = {COMBINE: "Nothing had to be written.", TARGET: "As the target has it,
 
 
 def _rule_of(log: str) -> TableRule | None:
-    """The rule whose table a log's name holds: alone, behind `undo-1/`, or before an account."""
+    """Return the rule whose table a log's name holds: alone, behind `undo-1/`, or before an account."""
     return next((rule_for(part) for part in log.split("/") if part in TABLES), None)
 
 

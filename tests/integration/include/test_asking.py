@@ -12,7 +12,7 @@ from cassandra import InvalidRequest as CassandraRefuses
 
 from account_merge.cli.main import run_merge
 from account_merge.errors import InvalidRequest
-from account_merge.journal.cas import Cas, now
+from account_merge.journal.cas import JournalSession, now
 from account_merge.model import MergeFilter, MergeRequest
 from account_merge.reports.queries import place_of, text_of
 from account_merge.service import Service
@@ -125,14 +125,14 @@ def test_merges_of_any_age_are_listed_newest_first_each_once(service, dated, lim
 
 def test_a_server_without_ranges_lists_the_same(service, dated, monkeypatch):
     made = dated(0, 3, 100)
-    stream = Cas.stream
+    stream = JournalSession.stream
 
     def refusing(cas, cql, *args, **named):
         if "day >= ?" in cql:
             raise service.journal.missing(CassandraRefuses("Only EQ and IN relation are supported on the index"))
         return stream(cas, cql, *args, **named)
 
-    monkeypatch.setattr(Cas, "stream", refusing)
+    monkeypatch.setattr(JournalSession, "stream", refusing)
     assert listed(service, MergeFilter(), 2)[0] == made
 
 

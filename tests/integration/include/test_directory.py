@@ -8,7 +8,7 @@ import pytest
 
 from account_merge.cli.main import run_merge
 from account_merge.errors import NeedsAttention
-from account_merge.journal.scans import STRANDED, ScanLog
+from account_merge.journal.scans import STRANDED, ScanProgress
 from account_merge.model import MergeRequest
 from account_merge.sunbird.directory import encrypted, spellings
 from tests.integration.include.journal_text import journal_text
@@ -178,7 +178,7 @@ def test_the_report_shows_the_deactivation_and_its_log_holds_only_what_is_writte
 def test_what_a_deactivation_remembers_is_erased_with_the_person(session, keyspace, service):
     source = person(session, keyspace, "Erased-Asha", email="asha@example.org", phone="4711-0815")
     target = person(session, keyspace, "Erased-Main")
-    search, another = ScanLog(service.journal, STRANDED), account()
+    search, another = ScanProgress(service.journal, STRANDED), account()
     search.append(search.last()[0] + 1, {"found": [{"account_id": source}, {"account_id": another}]})
     merge_id = merged(service, [source], target, deactivate_sources=True)
     assert "asha@example.org" in journal_text(session, service)

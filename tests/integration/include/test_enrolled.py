@@ -79,12 +79,12 @@ def test_who_was_removed_from_a_group_does_not_come_back_by_another_account(sess
 
 
 def test_each_rule_that_decides_says_why_and_names_columns_that_it_has():
-    deciding = [rule for rule in RULES if rule.decides]
-    assert {rule.belongs.kind for rule in deciding} == {rule.belongs.kind for rule in RULES}
+    deciding = [rule for rule in RULES if rule.decides_skip]
+    assert {rule.scope.kind for rule in deciding} == {rule.scope.kind for rule in RULES}
     for rule in deciding:
-        named = {*rule.decides.has, *([rule.decides.shows[0]] if rule.decides.shows else [])}
-        assert rule.decides.why
+        named = {*rule.decides_skip.has, *([rule.decides_skip.shows[0]] if rule.decides_skip.shows else [])}
+        assert rule.decides_skip.why
         assert len(named & set(rule.columns)) >= min(1, len(named))
     pairs = itertools.product([True, False, None], [DATE, None])
-    said = [rule_for(ENR).decides.of({"active": a, "enrolled_date": d, "x": COURSE + BATCH}) for a, d in pairs]
+    said = [rule_for(ENR).decides_skip.of({"active": a, "enrolled_date": d, "x": COURSE + BATCH}) for a, d in pairs]
     assert said == [True, True, False, False, True, False]

@@ -12,7 +12,7 @@ import pytest
 from account_merge.cli.main import main, run_merge
 from account_merge.errors import InvalidRequest, NeedsAttention, TransientError
 from account_merge.journal import now
-from account_merge.journal.cas import Cas
+from account_merge.journal.cas import JournalSession
 from account_merge.model import MergeRequest
 from account_merge.service import Service
 from tests.integration.include.journal_text import journal_text
@@ -249,7 +249,7 @@ def test_a_log_that_was_tampered_with_is_found_after_expiry_too(harm, session, k
 def dying(monkeypatch, number, after):
     """Lets the process die around its n-th request to the journal: what it knew is gone, what was written stays."""
     sent = []
-    write, stream = Cas.write, Cas.stream
+    write, stream = JournalSession.write, JournalSession.stream
 
     def counted(original):
         def call(self, *arguments, **named):
@@ -263,8 +263,8 @@ def dying(monkeypatch, number, after):
 
         return call
 
-    monkeypatch.setattr(Cas, "write", counted(write))
-    monkeypatch.setattr(Cas, "stream", counted(stream))
+    monkeypatch.setattr(JournalSession, "write", counted(write))
+    monkeypatch.setattr(JournalSession, "stream", counted(stream))
     return sent
 
 
@@ -347,9 +347,9 @@ def test_a_refused_event_expires_and_is_not_replayed(session, keyspace, service)
     service.retention.run()
     assert service.journal.need(merge_id).expiry == "done"
     assert "same-id-twice" not in journal_text(session, service, merge_id)
-    from account_merge.intake.failed_search import Search
+    from account_merge.intake.failed_search import FailedMergeFilter
 
-    answer = service.replays.replay(Search.of(merge_ids=[merge_id]), "operator", dry_run=True)
+    answer = service.replays.replay(FailedMergeFilter.of(merge_ids=[merge_id]), "operator", dry_run=True)
     assert [item["code"] for item in answer["items"]] == ["EXPIRED"]
 
 

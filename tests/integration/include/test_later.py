@@ -14,7 +14,7 @@ import pytest
 
 from account_merge.cli.main import run_merge
 from account_merge.engine import history as past
-from account_merge.engine.skipped import Places
+from account_merge.engine.skipped import SkippedScopes
 from account_merge.journal import now
 from account_merge.journal.log import Ledger
 from account_merge.model import MergeRequest
@@ -242,7 +242,7 @@ def brings_the_whole_row_again(patch: pytest.MonkeyPatch) -> None:
 
 def looks_at_all_places_anew(patch: pytest.MonkeyPatch) -> None:
     """A settle of a skip merge takes what its parent brought for the target's own."""
-    patch.setattr(Places, "_family", lambda self, merge: [])
+    patch.setattr(SkippedScopes, "_family", lambda self, merge: [])
 
 
 def forgets_the_retired_job(patch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,7 @@ def test_each_table_shows_the_first_listed_sources_rows_and_nothing_of_the_other
     merge_id = merge(service, (first, second), target)
     assert everything(session, keyspace, target) == alone
     assert everything(session, keyspace, second) == other
-    left = {(source, stands, place[0]) for source, stands, place in service.skipped.left(
+    left = {(source, stands, place[0]) for source, stands, place in service.skipped.not_merged(
         service.journal.need(merge_id))}  # fmt: skip
     assert left == {(second, first, kind) for kind in ("course", "group", "program", "event")}
     service.undoing.run(merge_id, publish=False)
@@ -93,7 +93,7 @@ def test_what_only_the_second_has_moves_and_what_the_target_has_stays(session, w
     found = {row["courseid"]: row["progress"] for row in rows(session, keyspace, ENR, target)}
     assert found == {COURSE: 7, "do_second": 5}
     assert {row["courseid"] for row in rows(session, keyspace, CC, target)} == {"do_second"}
-    left = list(service.skipped.left(service.journal.need(merge_id)))
+    left = list(service.skipped.not_merged(service.journal.need(merge_id)))
     assert left == [(one, target, ("course", COURSE, BATCH))]
 
 

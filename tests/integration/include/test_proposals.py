@@ -146,10 +146,10 @@ def test_proposed_twice_is_proposed_once(session, service, pair):
 
 
 def test_a_plan_that_was_not_written_to_its_end_is_not_approved_and_written_anew(session, service, pair, monkeypatch):
-    from account_merge.journal.plans import PlanLog
+    from account_merge.journal.plans import PlanDigests
 
     merge_id, written = uuid.uuid4(), []
-    append = PlanLog._append
+    append = PlanDigests._append
 
     def killed(self, *args):
         written.append(args)
@@ -157,10 +157,10 @@ def test_a_plan_that_was_not_written_to_its_end_is_not_approved_and_written_anew
             raise KeyboardInterrupt
         return append(self, *args)
 
-    monkeypatch.setattr(PlanLog, "_append", killed)
+    monkeypatch.setattr(PlanDigests, "_append", killed)
     with pytest.raises(KeyboardInterrupt):
         service.proposals.propose(request(pair), merge_id)
-    monkeypatch.setattr(PlanLog, "_append", append)
+    monkeypatch.setattr(PlanDigests, "_append", append)
     assert refusal(service.proposals.approve, merge_id, "bob") == "NO_PLAN"
     answer = service.proposals.propose(request(pair), merge_id)
     assert answer["tables"][CC] == {"created": 1, "changed": 1}

@@ -10,7 +10,7 @@ import pytest
 
 from account_merge.cli.main import main, run_merge
 from account_merge.errors import InvalidRequest, NeedsAttention, TransientError
-from account_merge.intake.failed_search import Search
+from account_merge.intake.failed_search import FailedMergeFilter
 from account_merge.journal import now
 from account_merge.model import MergeRequest
 from account_merge.service import Service
@@ -28,7 +28,9 @@ def service(own_world):
 
 
 def replay(service, *merge_ids, dry_run=False, corrected=None, reason="the cause is repaired", **search):
-    answer = service.replays.replay(Search.of(merge_ids=merge_ids, **search), "ops", reason, dry_run, corrected)
+    answer = service.replays.replay(
+        FailedMergeFilter.of(merge_ids=merge_ids, **search), "ops", reason, dry_run, corrected
+    )
     assert answer["replayed"] + answer["left_alone"] == len(answer["items"])
     for item in answer["items"]:
         assert set(item) == {"merge_id", "before", "after", "code", "note"}
@@ -119,7 +121,7 @@ def test_copies_of_one_event_are_replayed_once(service):
     refused(service, raw, raw, raw)
     assert sorted(item["code"] for item in replay(service)) == ["REOPENED", "REPLAYED_BEFORE", "REPLAYED_BEFORE"]
     assert len(started(service)) == 1
-    assert service.replays.find(Search()) == []
+    assert service.replays.find(FailedMergeFilter()) == []
 
 
 def test_an_event_that_came_again_and_was_merged_is_not_replayed(service):
@@ -256,7 +258,7 @@ def test_a_corrected_event_is_a_merge_of_its_own_and_the_refused_one_names_it(se
     assert rows(session, keyspace, CC, target)[0]["viewcount"] == 3
     for again in ({}, {"corrected": {str(bad.merge_id): right}}):
         assert one(service, bad.merge_id, **again)[0] == "REPLAYED_BEFORE"
-    assert service.replays.find(Search()) == []
+    assert service.replays.find(FailedMergeFilter()) == []
 
 
 def test_a_corrected_event_without_a_mid_is_one_merge_however_often_it_is_given(service):
@@ -365,7 +367,7 @@ def test_a_search_finds_by_code_account_and_time_oldest_first(service):
     ids = [service.journal.find("state", "refused")[0].merge_id, failed(service, source=source), failed(service)]
 
     def found(**search):
-        return [m.merge_id for m in service.replays.find(Search.of(**search))]
+        return [m.merge_id for m in service.replays.find(FailedMergeFilter.of(**search))]
 
     assert found() == ids
     assert found(limit=2) == ids[:2]
@@ -386,7 +388,7 @@ def test_a_search_finds_by_code_account_and_time_oldest_first(service):
                                     {"merge_ids": ["x"]}])  # fmt: skip
 def test_a_search_that_cannot_be_read_is_refused(search):
     with pytest.raises(InvalidRequest, match="BAD_"):
-        Search.of(**search)
+        FailedMergeFilter.of(**search)
 
 
 def foreign(raw):

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from account_merge.cli.main import main, run_merge
-from account_merge.intake.failed_search import Search
+from account_merge.intake.failed_search import FailedMergeFilter
 from account_merge.intake.rescue import RescueOptions
 from account_merge.journal.merges import Merges
 from account_merge.model import MergeRequest
@@ -372,7 +372,7 @@ def test_an_event_that_was_refused_obeys_the_cutover_when_it_is_opened(service):
         narrow.failures.sweep(lambda run: "success")
     (refused,) = [m for m in service.journal.find("state", "refused") if m.request.raw == raw]
     assert refused.request.dated > CUTOVER.timestamp() * 1000  # the message's time: its own was not read
-    service.replays.replay(Search.of(merge_ids=[refused.merge_id]), "ops", dry_run=False)
+    service.replays.replay(FailedMergeFilter.of(merge_ids=[refused.merge_id]), "ops", dry_run=False)
     opened = service.journal.need(refused.merge_id)
     assert (opened.state, opened.request.dated, opened.request.seeded) == ("requested", ASKED * 1000, True)
 

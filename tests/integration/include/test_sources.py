@@ -11,7 +11,7 @@ from account_merge.cli.main import run_merge
 from account_merge.errors import NeedsAttention
 from account_merge.model import MergeRequest
 from account_merge.rules import rule_for
-from account_merge.sunbird.row_finder import Sources
+from account_merge.sunbird.row_finder import RowFinder
 from tests.learners import COURSE, account, aggregate, enrolment, put, rows
 
 ENR, AGG = "user_enrolments", "user_activity_agg"
@@ -118,8 +118,8 @@ def test_each_way_gives_the_same_rows_in_key_order(session, keyspace, shared_ser
     scanned = with_settings(scan_tables=(AGG,), page_rows=7)
     found = {}
     for way, service in (("keys", listed), ("scan", scanned)):
-        sources = Sources(service.store, service.tables, service.settings, (user,))
-        assert sources.way(RULE) == way
+        sources = RowFinder(service.store, service.tables, service.settings, (user,))
+        assert sources.access_path(RULE) == way
         found[way] = [(row.key, row.values) for row in sources.rows(RULE, user)]
     assert found["keys"] == found["scan"] == sorted(found["keys"])
     assert len(found["keys"]) == 31

@@ -285,7 +285,7 @@ def test_two_operators_at_once_lose_no_switch(service):
     tenants = [f"org-{number}" for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(lambda tenant: service.switch.pause(tenant, "ops", "test")["changed"], tenants))
-    assert sorted(service.switch.on()) == tenants
+    assert sorted(service.switch.active()) == tenants
 
 
 def test_a_merge_that_is_not_running_for_another_reason_still_says_so(service, pair, monkeypatch):

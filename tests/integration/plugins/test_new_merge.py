@@ -167,4 +167,4 @@ def test_an_undo_says_whether_it_is_only_looked_at(robot, server, pair, action):
 def test_merging_is_not_stopped_without_a_reason(robot, server):
     for body in ({"action": "pause"}, {"action": "pause", "reason": " "}):
         refused(robot.post("/api/v1/switches", json=body), "NO_REASON")
-    assert server.service.switch.on() == {}
+    assert server.service.switch.active() == {}

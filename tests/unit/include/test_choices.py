@@ -16,7 +16,7 @@ from account_merge.lifecycle.requests import check_request
 from account_merge.model import Change, MergeRequest, Row, Values, Write
 from account_merge.planning.combining import Facts, merge_values
 from account_merge.planning.merge_join import TableFacts, plan, plan_row
-from account_merge.planning.rebuild import Standing, Step, without
+from account_merge.planning.rebuild import AppliedChange, Standing, rebuild_without
 from account_merge.rules import RULES, TABLES, rule_for
 from account_merge.settings import Settings
 from tests.unit.include.rules.test_tables import rows_of
@@ -32,8 +32,10 @@ def merged(rule: Any, target: Values | None, source: Values, choice: str = COMBI
     return plan_row(rule, (), {"s": source}, row, "t", 1, Facts(handed or {}, choice=choice))
 
 
-def replayed(rule: Any, steps: list[Step], now: Values | None, *gone: uuid.UUID, **more: Any) -> Values | None:
-    return without(rule, steps, now, "t", Standing(lambda merge: merge not in gone, {}, lambda merge: {}, **more))
+def replayed(rule: Any, steps: list[AppliedChange], now: Values | None, *gone: uuid.UUID, **more: Any) -> Values | None:
+    return rebuild_without(
+        rule, steps, now, "t", Standing(lambda merge: merge not in gone, {}, lambda merge: {}, **more)
+    )
 
 
 @each_rule
@@ -44,7 +46,7 @@ def test_a_row_of_the_target_that_stays_stays(rule: Any) -> None:
         change = merged(rule, target, source, TARGET)
         assert (change.writes, change.create, change.given, change.choice) == ({}, 0, {}, TARGET)
         assert change.after == target
-        steps = [Step(ONE, change)]
+        steps = [AppliedChange(ONE, change)]
         assert replayed(rule, steps, target) == replayed(rule, steps, target, ONE) == target
 
     check()
@@ -62,7 +64,7 @@ def test_of_a_source_s_row_that_stands_every_value_does(rule: Any) -> None:
                 assert after.get(column) == (value or None) or after.get(column) == value
         for column in {*(target or {})} - {*source}:
             assert after[column] == (target or {})[column]
-        steps = [Step(ONE, change)]
+        steps = [AppliedChange(ONE, change)]
         assert replayed(rule, steps, change.after, ONE) == target
         assert replayed(rule, steps, change.after) == change.after
 
@@ -77,7 +79,7 @@ def test_beside_another_merge_a_chosen_one_is_taken_back_as_if_it_had_never_been
         choices = (SOURCE, COMBINE) if chosen_first else (COMBINE, SOURCE)
         one = merged(rule, target, first, choices[0])
         two = merged(rule, one.after, second, choices[1])
-        steps = [Step(ONE, one), Step(TWO, two)]
+        steps = [AppliedChange(ONE, one), AppliedChange(TWO, two)]
         assert replayed(rule, steps, two.after, TWO) == one.after
         assert replayed(rule, steps, two.after, ONE) == merged(rule, target, second, choices[1]).after
 
@@ -96,7 +98,7 @@ def test_a_total_that_the_platform_wrote_unseen_goes_on_from_the_chosen_one(sour
     put = merged(CC, {"viewcount": target}, {"viewcount": source}, SOURCE)
     assert put.after == {"viewcount": source}
     assert put.given == {"s": {"viewcount": (0, source)}}
-    steps, seen = [Step(ONE, put)], {"viewcount": target + 1}
+    steps, seen = [AppliedChange(ONE, put)], {"viewcount": target + 1}
     assert replayed(CC, steps, seen, unseen=frozenset({"viewcount"})) == {"viewcount": source + 1}
     assert replayed(CC, steps, seen, ONE, unseen=frozenset({"viewcount"})) == {"viewcount": target + 1}
     assert replayed(CC, steps, {"viewcount": source + 2}, ONE) == {"viewcount": target + 2}
@@ -104,7 +106,7 @@ def test_a_total_that_the_platform_wrote_unseen_goes_on_from_the_chosen_one(sour
         (), {"s": {"viewcount": source}}, seen, {"viewcount": Write(source + 1, 5)}, 0, {},
         {"s": {"viewcount": (0, source)}}, unseen=frozenset({"viewcount"}), choice=SOURCE,
     )  # fmt: skip
-    folded = [*steps, Step(ONE, fold, fold=True)]
+    folded = [*steps, AppliedChange(ONE, fold, fold=True)]
     assert replayed(CC, folded, fold.after) == {"viewcount": source + 1}
     assert replayed(CC, folded, fold.after, ONE) == {"viewcount": target + 1}
 

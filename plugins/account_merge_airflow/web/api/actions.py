@@ -7,7 +7,7 @@ import uuid
 
 from fastapi import Request, Response
 
-from account_merge.intake.failed_search import Search
+from account_merge.intake.failed_search import FailedMergeFilter
 from account_merge.service import Service
 from account_merge.states import ACTIONS
 from account_merge_airflow.web.airflow_api import AirflowDep
@@ -23,13 +23,13 @@ ANSWERS = (
 
 
 def run_id_of(action: str, merge_id: uuid.UUID | str, user: str, key: str | None) -> str:
-    """The id of the run that does it: with a key the same however often it is asked for."""
+    """Return the id of the run that does it: with a key the same however often it is asked for."""
     unique = hashlib.sha256(f"{user}\n{key}".encode()).hexdigest()[:32] if key else uuid.uuid4().hex
     return f"{action}__{merge_id}__{unique}"
 
 
 def checked(service: Service, merge_id: uuid.UUID, action: str, rows: int) -> models.Checked:
-    """What an action would do, by table and row; nothing is written."""
+    """Return what an action would do, by table and row; nothing is written."""
     if action in ACTIONS:
         tables = common.previewed(service.previews.preview_undo(merge_id, action), rows)
     else:
@@ -39,14 +39,14 @@ def checked(service: Service, merge_id: uuid.UUID, action: str, rows: int) -> mo
 
 
 @router.post("/merges/{merge_id}/retry", status_code=202, summary="Let a failed merge go on", responses=ANSWERS)
-def retry(
+def retry(  # noqa: PLR0913 - a route: each parameter is a part of the request
     merge_id: uuid.UUID, body: inputs.ActionIn, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
     response: Response, key: common.OptionalKey = None,
 ) -> models.Accepted | models.Checked:  # fmt: skip
-    """Opens a failed merge or a refused event again: it goes on where it stopped."""
+    """Open a failed merge or a refused event again: it goes on where it stopped."""
     service = core.service()
     service.journal.need(merge_id)
-    item = service.replays.replay(Search(merge_ids=(merge_id,)), caller.name, body.reason, dry_run=True)
+    item = service.replays.replay(FailedMergeFilter(merge_ids=(merge_id,)), caller.name, body.reason, dry_run=True)
     if item["left_alone"]:
         raise Refusal(409, item["items"][0]["code"], item["items"][0]["note"], "Look at the merge's status.")
     if body.dry_run:
@@ -62,11 +62,11 @@ def retry(
 
 
 @router.post("/merges/{merge_id}/{action}", status_code=202, summary="Undo, redo, abandon or repair", responses=ANSWERS)
-def act(
+def act(  # noqa: PLR0913 - a route: each parameter is a part of the request
     merge_id: uuid.UUID, action: inputs.Action, body: inputs.ActionIn, core: CoreDep, caller: CallerDep,
     airflow: AirflowDep, request: Request, response: Response, key: common.OptionalKey = None,
 ) -> models.Accepted | models.Checked:  # fmt: skip
-    """Starts a run that does it, once it is clear that it makes sense now; `dry_run` shows what it would do.
+    """Start a run that does it, once it is clear that it makes sense now; `dry_run` shows what it would do.
 
     An undo or redo without `dry_run` is refused: it rewrites a learner's rows.
     """

@@ -47,17 +47,17 @@ OptionalKey = Annotated[
 
 
 def router(tag: str) -> APIRouter:
-    """A resource's routes."""
+    """Return a resource's routes."""
     return APIRouter(tags=[tag], route_class=Route, responses=PROBLEMS)
 
 
 def link(request: Request, path: str) -> str:
-    """A path of the API as a client reaches it."""
+    """Return a path of the API as a client reaches it."""
     return f"{request.scope.get('root_path', '')}/api/v1{path}"
 
 
 def run_out(request: Request, dag_id: str, run_id: str, state: str | None = None) -> RunOut:
-    """A run with its addresses."""
+    """Return a run with its addresses."""
     airflow = str(request.scope.get("root_path", "")).removesuffix(LazyApp.PREFIX)
     name = quote(run_id, safe="")
     return RunOut(
@@ -70,7 +70,7 @@ def run_out(request: Request, dag_id: str, run_id: str, state: str | None = None
 
 
 def runs_of(request: Request, merge: Merge) -> list[RunOut]:
-    """The runs of Airflow's that worked on a merge; what the command line does has none."""
+    """Return the runs of Airflow's that worked on a merge; what the command line does has none."""
     made = (name for name in merge.run_ids if not name.startswith(BY_COMMAND))
     acts = tuple(f"{action}__" for action in ACTIONS)
     return [run_out(request, "account_merge_undo" if name.startswith(acts) else "account_merge", name) for name in made]
@@ -83,7 +83,7 @@ def accepted(response: Response, found: Accepted) -> Accepted:
 
 
 def previewed(report: Report, rows: int) -> list[PreviewTable]:
-    """A preview's tables: all rows counted up to a limit, the first ones shown; memory for those only."""
+    """Return a preview's tables: all rows counted up to a limit, the first ones shown; memory for those only."""
     found = []
     for table in report.tables:
         shown: list[Mapping[str, Any]] = []
@@ -105,7 +105,7 @@ def rows_out(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
 
 
 def place_of(cursor: str) -> tuple[int, int]:
-    """The place in a log that a cursor of rows names.
+    """Return the place in a log that a cursor of rows names.
 
     :raises InvalidRequest: it is none.
     """

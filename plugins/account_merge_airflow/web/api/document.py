@@ -16,7 +16,7 @@ address of its status in `Location`. Changes that a browser sends with its cooki
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The document; made once."""
+    """Return the document; made once."""
     if app.openapi_schema is None:
         found = get_openapi(
             title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes, openapi_version="3.1.0"

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from fastapi import Query, Request, Response
 
 from account_merge.errors import InvalidRequest, MergeError
-from account_merge.intake.failed_search import Search
+from account_merge.intake.failed_search import FailedMergeFilter
 from account_merge.intake.opening import choices_of
 from account_merge.jsonable import jsonable
 from account_merge.model import Merge, MergeFilter, MergeRequest
@@ -33,7 +33,7 @@ Cursor = Annotated[inputs.Text, Query(max_length=100, description="`next` of the
 
 
 def request_of(body: inputs.PreviewIn, caller: Caller, reason: str = "") -> MergeRequest:
-    """The core's request.
+    """Return the core's request.
 
     :raises InvalidRequest: a list of tables that names none, or choices that cannot be read.
     """
@@ -51,7 +51,7 @@ def request_of(body: inputs.PreviewIn, caller: Caller, reason: str = "") -> Merg
 
 @router.post("/previews", summary="Preview a merge", responses=common.CONFLICT)
 def preview(body: inputs.PreviewIn, core: CoreDep, caller: CallerDep, rows: Rows = 100) -> models.PreviewOut:
-    """What a merge would do, by table and row, what stays behind, and what is known of the accounts. Nothing is written.
+    """Return what a merge would do, by table and row, what stays behind, and what is known of the accounts. Nothing is written.
 
     `warnings` with `serious` true mean that an id is probably wrong: ask a person before you merge.
     """
@@ -70,7 +70,7 @@ def create(
     body: inputs.MergeIn, key: common.Key, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
     response: Response,
 ) -> models.Accepted:  # fmt: skip
-    """Opens a merge in the journal and starts its run; with the same key again it is the same merge, done once.
+    """Open a merge in the journal and starts its run; with the same key again it is the same merge, done once.
 
     A merge that cannot start now (another one has an account, merging is stopped, Airflow fails) is started by the poll.
     """
@@ -98,7 +98,7 @@ def start(merge: Merge, service: Service, airflow: AirflowApi, request: Request)
 
 
 @router.get("/merges", summary="Search merges")
-def search(
+def search(  # noqa: PLR0913 - a route: each parameter is a part of the request
     core: CoreDep,
     account: Annotated[inputs.Text, Query(max_length=1024, description="Source or target.")] = "",
     merge_id: uuid.UUID | None = None,
@@ -109,8 +109,8 @@ def search(
     cursor: Cursor = "",
     limit: Limit = 50,
 ) -> models.MergesOut:
-    """Merges that fit all that is given, newest first. A page may have fewer than `limit`: only `next` tells the end."""
-    times = Search.of(since=since, until=until)
+    """Merge that fit all that is given, newest first. A page may have fewer than `limit`: only `next` tells the end."""
+    times = FailedMergeFilter.of(since=since, until=until)
     service = core.service()
     if merge_id is not None:
         found = service.journal.get(merge_id)
@@ -143,7 +143,7 @@ def _possible(error: MergeError | None) -> models.Possible:
 
 @router.get("/merges/{merge_id}/report", summary="What a merge did", responses=common.NOT_FOUND)
 def report(merge_id: uuid.UUID, core: CoreDep, request: Request) -> models.ReportOut:
-    """Counts by table, of the merge and of its undos, and where each table's rows are."""
+    """Count by table, of the merge and of its undos, and where each table's rows are."""
     found = core.service().reader.report(merge_id)
 
     def table(part: Any) -> models.TableOut:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Query, Request, Response
 
 from account_merge.errors import need_reason
-from account_merge.intake.failed_search import KINDS, MOST, Search
+from account_merge.intake.failed_search import KINDS, MOST, FailedMergeFilter
 from account_merge_airflow.web.airflow_api import OUR_DAGS, AirflowDep
 from account_merge_airflow.web.api import common, inputs, models
 from account_merge_airflow.web.api.actions import run_id_of
@@ -28,7 +28,9 @@ def failed(
     limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
 ) -> list[models.MergeOut]:
     """Failed merges, refused events and failed events that could not be published, oldest first."""
-    wanted = Search.of(kinds=states or KINDS, codes=codes, account=account, since=since, until=until, limit=limit)
+    wanted = FailedMergeFilter.of(
+        kinds=states or KINDS, codes=codes, account=account, since=since, until=until, limit=limit
+    )
     return [models.MergeOut.of(merge) for merge in core.service().replays.find(wanted)]
 
 
@@ -40,11 +42,11 @@ def replay(
     body: inputs.ReplayIn, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request, response: Response,
     key: common.OptionalKey = None,
 ) -> models.Accepted | models.Replayed:  # fmt: skip
-    """Starts a run that opens failed merges and refused events again; `dry_run` (the default) says what it would do."""
+    """Start a run that opens failed merges and refused events again; `dry_run` (the default) says what it would do."""
     asked = body.model_dump(mode="json", exclude={"dry_run", "reason", "corrected"})
     kinds = asked.pop("states")
     found = core.service().replays.replay(
-        Search.of(kinds=kinds, **asked), caller.name, body.reason, True, body.corrected
+        FailedMergeFilter.of(kinds=kinds, **asked), caller.name, body.reason, True, body.corrected
     )
     if body.dry_run:
         response.status_code = 200
@@ -65,7 +67,7 @@ def turn(
     body: inputs.SwitchIn, caller: CallerDep, airflow: AirflowDep, request: Request, response: Response,
     key: common.OptionalKey = None,
 ) -> models.Accepted:  # fmt: skip
-    """Starts a run that turns a switch; a merge stops before its next rows are written. A pause needs a reason."""
+    """Start a run that turns a switch; a merge stops before its next rows are written. A pause needs a reason."""
     if body.action == "pause":
         need_reason(body.reason)
     run_id = run_id_of(body.action, "switch", str(caller.user.get_id()), key)
@@ -83,13 +85,13 @@ def status(core: CoreDep) -> models.StatusOut:
 
 @router.get("/runs/{dag_id}/{run_id:path}", summary="A run's state", responses=common.NOT_FOUND)
 def run(dag_id: inputs.Text, run_id: inputs.Text, airflow: AirflowDep, request: Request) -> models.RunOut:
-    """A run of one of the product's DAGs."""
+    """Return a run of one of the product's DAGs."""
     found = airflow.run(dag_id, run_id)
     return common.run_out(request, found.dag_id, found.run_id, found.state)
 
 
 @router.get("/session", summary="Who is logged in")
 async def session(caller: CallerDep) -> models.SessionOut:
-    """The user, what the user may start, and the token that changes by cookie need."""
+    """Return the user, what the user may start, and the token that changes by cookie need."""
     may = {dag: await in_thread(caller.may_start, dag) for dag in OUR_DAGS}
     return models.SessionOut(user=caller.name, may_start=may, csrf_token=caller.csrf_token)

@@ -23,7 +23,7 @@ def propose(
     body: inputs.ProposalIn, key: common.Key, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
     response: Response,
 ) -> models.Accepted:  # fmt: skip
-    """Opens a merge as proposed and starts the run that plans it and asks; with the same key again it is the same proposal.
+    """Open a merge as proposed and starts the run that plans it and asks; with the same key again it is the same proposal.
 
     Whoever asks cannot approve. Airflow's conf gets the accounts only, the journal has the rest.
     """
@@ -34,11 +34,11 @@ def propose(
 
 @router.post("/merges/{merge_id}/propose", status_code=202, summary="Propose a merge anew",
              responses=common.NOT_FOUND | common.CONFLICT)  # fmt: skip
-def propose_anew(
+def propose_anew(  # noqa: PLR0913 - a route: each parameter is a part of the request
     merge_id: uuid.UUID, body: inputs.RenewalIn, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
     response: Response, key: common.OptionalKey = None,
 ) -> models.Accepted:  # fmt: skip
-    """Starts a run that plans a proposed merge as things stand, and waits for a person; who asked first stays so."""
+    """Start a run that plans a proposed merge as things stand, and waits for a person; who asked first stays so."""
     merge = core.service().journal.need(merge_id)
     if merge.state != "proposed":
         words = f"Merge {merge_id} is {merge.state}: it is not up for approval."

@@ -25,7 +25,7 @@ PREVIEWS = 20
 def upload(
     body: inputs.UploadIn, core: CoreDep, caller: CallerDep, request: Request, response: Response
 ) -> models.UploadOut:
-    """Opens a merge for each good line; a bad one stops no other, and the same lines again are the same merges."""
+    """Open a merge for each good line; a bad one stops no other, and the same lines again are the same merges."""
     answers: list[Mapping[str, Any]] = []
     done = core.service().rescue.run(
         io.BytesIO(body.lines.encode()), body.format, answers.append,

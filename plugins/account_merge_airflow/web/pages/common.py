@@ -12,7 +12,7 @@ from account_merge_airflow.web.core import Route
 
 
 def router() -> APIRouter:
-    """A router of pages."""
+    """Return a router of pages."""
     return APIRouter(route_class=Route, include_in_schema=False, default_response_class=HTMLResponse)
 
 
@@ -67,7 +67,7 @@ class Button:
 
 
 def buttons(possible: Callable[[str], str], may_start: Callable[[str], bool]) -> list[Button]:
-    """The buttons of one merge.
+    """Return the buttons of one merge.
 
     :param possible: action -> why it makes no sense now; empty when it does.
     """

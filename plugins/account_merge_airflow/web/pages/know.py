@@ -20,7 +20,7 @@ ORDER = ("unknown", "covered", "ignored")
 
 @router.get("/rules")
 def rules(request: Request) -> str:
-    """What becomes of each column, why, with worked examples; all of it read from the rules themselves."""
+    """Return what becomes of each column, why, with worked examples; all of it read from the rules themselves."""
     shown = [{"rule": rule, "examples": [_example(e) for e in rule.examples], "derived": _derived(rule)}
              for rule in RULES]  # fmt: skip
     return page(request.scope, "rules.html", tab="/rules", rules=shown, left_alone=LEFT_ALONE)

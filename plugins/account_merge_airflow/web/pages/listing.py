@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from fastapi import Query, Request
 
-from account_merge.intake.failed_search import Search
+from account_merge.intake.failed_search import FailedMergeFilter
 from account_merge.model import MergeFilter
 from account_merge.reports.queries import place_of, text_of
 from account_merge.service import Service
@@ -34,7 +34,7 @@ def _id_of(text: str) -> uuid.UUID | None:
 
 
 @router.get("/")
-def merges(
+def merges(  # noqa: PLR0913 - a route: each parameter is a part of the request
     request: Request,
     core: CoreDep,
     q: Annotated[Text, Query(max_length=1024)] = "",
@@ -44,7 +44,7 @@ def merges(
     until: Annotated[Text, Query(max_length=40)] = "",
     cursor: Annotated[Text, Query(max_length=100)] = "",
 ) -> str:
-    """Merges that fit, newest first; a merge id shows that merge alone."""
+    """Merge that fit, newest first; a merge id shows that merge alone."""
     if state and state not in STATES:
         raise Refusal(422, "BAD_FILTER", "No merge can be in that state.", f"Choose from {', '.join(STATES)}.")
     asked = {"q": q.strip(), "state": state, "origin": origin, "since": since.strip(), "until": until.strip()}
@@ -58,7 +58,7 @@ def merges(
 
 
 def _found(service: Service, asked: dict[str, str], cursor: str) -> tuple[list[Any], str | None]:
-    times = Search.of(since=asked["since"], until=asked["until"])
+    times = FailedMergeFilter.of(since=asked["since"], until=asked["until"])
     merge_id = _id_of(asked["q"])
     one = service.journal.get(merge_id) if merge_id else None
     if one is not None:
@@ -73,7 +73,7 @@ def _found(service: Service, asked: dict[str, str], cursor: str) -> tuple[list[A
 
 @router.get("/parts/overview")
 def overview(request: Request, core: CoreDep) -> str:
-    """Counts by state, plots, what waits and which switches are on: loaded behind the list, which never waits for it."""
+    """Count by state, plots, what waits and which switches are on: loaded behind the list, which never waits for it."""
     service = core.service()
     status, days = service.queries.status(), service.queries.by_day()
     return page(

@@ -11,7 +11,7 @@ from fastapi import Query, Request
 from fastapi.responses import HTMLResponse
 
 from account_merge.errors import MergeError
-from account_merge.intake.failed_search import KINDS, Search
+from account_merge.intake.failed_search import KINDS, FailedMergeFilter
 from account_merge.merge_ids import request_id
 from account_merge.model import Merge
 from account_merge.reports.report import Report, TableReport
@@ -91,7 +91,7 @@ IDLE = {"done": "Nothing in", "begun": "Begun, without a row so far", "left out"
 
 
 def _parts(report: Report) -> list[Part]:
-    """The merge itself, then its undos and redos in their order."""
+    """Return the merge itself, then its undos and redos in their order."""
     found: dict[str, Part] = {"": Part("", [], {})}
     for table in report.tables:
         part = found.setdefault(table.operation, Part(table.operation, [], {}))
@@ -106,7 +106,7 @@ def _parts(report: Report) -> list[Part]:
 
 
 def _timeline(moments: list[tuple[Any, str, str]], busy: dict[str, TableReport]) -> list[dict[str, Any]]:
-    """What happened, oldest first: a log once, with how long it took; logs of nothing are left out.
+    """Return what happened, oldest first: a log once, with how long it took; logs of nothing are left out.
 
     :param busy: each log with rows; of one that is not done nobody knows how long it will have taken.
     """
@@ -128,7 +128,7 @@ def _why_not(service: Service, found: Merge, action: str) -> str:
     if action == "retry":
         if found.state not in KINDS:
             return f"a merge that is {found.state.replace('_', ' ')} is not retried"
-        answer = service.replays.replay(Search(merge_ids=(found.merge_id,)), "", "", dry_run=True)
+        answer = service.replays.replay(FailedMergeFilter(merge_ids=(found.merge_id,)), "", "", dry_run=True)
         return str(answer["items"][0]["note"]) if answer["left_alone"] else ""
     try:
         service.undoing.check(found, action)
@@ -147,7 +147,7 @@ def rows(
     what: Annotated[Text, Query(max_length=20)] = "",
     key: Annotated[Text, Query(max_length=200)] = "",
 ) -> HTMLResponse:
-    """Some rows of one table, as the bodies of its diff; the header `x-next` names the place of the next."""
+    """Return some rows of one table, as the bodies of its diff; the header `x-next` names the place of the next."""
     found, following = core.service().reader.rows(merge_id, table, place_of(cursor), PAGE, what, key.strip())
     html = page(request.scope, "parts/rows.html", rows=diff(found, table))
     headers = {"x-next": f"{following[0]}.{following[1]}"} if following else {}
@@ -156,7 +156,7 @@ def rows(
 
 @router.get("/runs/{dag_id}/{run_id:path}")
 def of_run(request: Request, dag_id: Text, run_id: Text, core: CoreDep, caller: CallerDep, airflow: AirflowDep) -> str:
-    """The merge that a DAG run works on: a tab of the run's page."""
+    """Return the merge that a DAG run works on: a tab of the run's page."""
     service = core.service()
     merge_id = _merge_of(service, airflow, dag_id, run_id)
     if merge_id is None or service.journal.get(merge_id) is None:

@@ -32,7 +32,7 @@ PLACES, ROWS = 100, 50
 def new(
     request: Request, caller: CallerDep, source: Accounts = None, target: Annotated[Text, Query(max_length=1024)] = ""
 ) -> str:
-    """The form; filled in where the link knew something."""
+    """Return the form; filled in where the link knew something."""
     return page(
         request.scope, "new.html", tab="/new", sources=source or [], target=target, tables=RULES, key=uuid.uuid4().hex,
         may=caller.may_start("account_merge"), may_propose=caller.may_start("account_merge_approve"),
@@ -41,7 +41,7 @@ def new(
 
 @router.post("/new/preview")
 def preview(body: PreviewIn, request: Request, core: CoreDep, caller: CallerDep) -> str:
-    """The preview as a part of the form's page: the balance first, then every table's rows."""
+    """Return the preview as a part of the form's page: the balance first, then every table's rows."""
     service = core.service()
     asked = request_of(body, caller)
     report = service.previews.preview(asked)
@@ -59,7 +59,7 @@ def preview(body: PreviewIn, request: Request, core: CoreDep, caller: CallerDep)
 
 
 def _choosable(row: dict[str, Any], table: str, choices: Choices) -> dict[str, Any]:
-    """A row with what the page needs to choose for it."""
+    """Return a row with what the page needs to choose for it."""
     return {**row, "chosen": choices.rows.get(row_name(table, tuple(row["key"].values())), ""),
             "name": json.dumps({"table": table, "key": row["key"]})}  # fmt: skip
 

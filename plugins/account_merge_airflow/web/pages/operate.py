@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import Query, Request
 
-from account_merge.intake.failed_search import KINDS, Search
+from account_merge.intake.failed_search import KINDS, FailedMergeFilter
 from account_merge_airflow.web.api.inputs import Text
 from account_merge_airflow.web.auth import CallerDep
 from account_merge_airflow.web.core import CoreDep
@@ -22,7 +22,7 @@ REPLAY_DAG = "account_merge_replay"
 
 
 @router.get("/failed")
-def failed(
+def failed(  # noqa: PLR0913 - a route: each parameter is a part of the request
     request: Request,
     core: CoreDep,
     caller: CallerDep,
@@ -35,7 +35,7 @@ def failed(
     """Failed merges, refused events and failed events that could not be published, oldest first."""
     asked = {"states": states or list(KINDS), "codes": codes.strip(), "account": account.strip(), "since": since,
              "until": until}  # fmt: skip
-    wanted = Search.of(
+    wanted = FailedMergeFilter.of(
         kinds=asked["states"], codes=codes.replace(",", " ").split(), account=account.strip(), since=since, until=until,
         limit=LIMIT,
     )  # fmt: skip
@@ -50,7 +50,7 @@ def failed(
 
 @router.get("/failed/{merge_id}/event")
 def event(request: Request, merge_id: uuid.UUID, core: CoreDep, caller: CallerDep) -> str:
-    """A refused event, whole, where it can be corrected: only for who may replay it, since it names people's accounts."""
+    """Return a refused event, whole, where it can be corrected: only for who may replay it, since it names people's accounts."""
     merge = core.service().journal.need(merge_id)
     if not caller.may_start(REPLAY_DAG):
         why = f"You may not start runs of the DAG {REPLAY_DAG}."
@@ -64,5 +64,5 @@ def event(request: Request, merge_id: uuid.UUID, core: CoreDep, caller: CallerDe
 
 @router.get("/upload")
 def upload(request: Request, caller: CallerDep) -> str:
-    """A file of pairs: checked line by line, then opened for the poll to start."""
+    """Return a file of pairs: checked line by line, then opened for the poll to start."""
     return page(request.scope, "upload.html", tab="/upload", may=caller.may_start("account_merge_rescue"))

@@ -39,5 +39,5 @@ def days(found: MergesByDay) -> dict[str, Any]:
 
 
 def reasons(found: MergesByDay, shown: int = 8) -> list[tuple[str, int]]:
-    """The commonest error codes with their merges."""
+    """Return the commonest error codes with their merges."""
     return found.reasons.most_common(shown)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from account_merge.errors import InvalidRequest
-from account_merge.intake.rescue_lines import LINE_LIMIT, Bad, Found, decided, read
+from account_merge.intake.rescue_lines import LINE_LIMIT, ParsedLine, RejectedLine, decided, read
 from account_merge.settings import Settings
 from account_merge.sunbird.events import merge_id_for
 
@@ -30,7 +30,7 @@ def items(text, form="auto"):
 
 
 def codes(text, form="auto"):
-    return [item.error.code if isinstance(item, Bad) else item and "found" for item in items(text, form)]
+    return [item.error.code if isinstance(item, RejectedLine) else item and "found" for item in items(text, form)]
 
 
 LOGS = [
@@ -130,7 +130,7 @@ def test_a_hostile_line_does_not_cost_the_square_of_its_length():
 
 def seeded(line, how, settings):
     (item,) = [i for i in read(io.BytesIO(line.encode()), settings) if i]
-    assert isinstance(item, Found)
+    assert isinstance(item, ParsedLine)
     return decided(item, how, settings).request.seeded
 
 

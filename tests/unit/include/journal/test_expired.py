@@ -6,15 +6,15 @@ import hashlib
 
 import msgspec
 
-from account_merge.journal.cas import ERASED, Cas
+from account_merge.journal.cas import ERASED, JournalSession
 from account_merge.journal.encoding import payload, peek
-from account_merge.journal.expired import Kept, before_hash, brought_hash, given_hash, pack
+from account_merge.journal.expired import RedactedFacts, before_hash, brought_hash, given_hash, pack
 from account_merge.model import HandedOn, Values
 from account_merge.planning.merge_join import TableFacts, plan
 from tests.unit.include.planning.test_merge_join import CONSUMPTION, stream
 
 
-class Keyed(Cas):
+class Keyed(JournalSession):
     """The hashes alone, with a key that needs no server."""
 
     def __init__(self, key: bytes = b"k" * 32) -> None:
@@ -23,7 +23,7 @@ class Keyed(Cas):
 
 def test_totals_are_found_by_account_and_key_and_the_highest_counts() -> None:
     cas = Keyed()
-    kept = Kept(cas)
+    kept = RedactedFacts(cas)
     assert not kept
     kept.add(
         pack(
@@ -44,7 +44,7 @@ def test_totals_are_found_by_account_and_key_and_the_highest_counts() -> None:
 
 def test_marks_are_apart_from_totals() -> None:
     cas = Keyed()
-    kept = Kept(cas)
+    kept = RedactedFacts(cas)
     kept.add(pack([(before_hash(cas, "t", "a", b"k"), {"active": b"\x01"}),
                    (brought_hash(cas, "t", ("status", 2), "a", ("c", "b"), "L1"), {})]))  # fmt: skip
     assert kept.before("t", "a", b"k") == {"active": b"\x01"}

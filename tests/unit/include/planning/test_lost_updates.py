@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from account_merge.model import Change, Row, Write
-from account_merge.planning.lost_updates import mend, overwritten, unseen
-from account_merge.planning.merge_join import Mend
-from account_merge.planning.rebuild import Step
+from account_merge.planning.lost_updates import correct, lost_updates, overwritten
+from account_merge.planning.merge_join import Correction
+from account_merge.planning.rebuild import AppliedChange
 from account_merge.rules import rule_for
 from account_merge.settings import Settings
 
@@ -46,7 +46,7 @@ def written(value: int, ahead: float = 0.0) -> Row:
 def test_a_write_meanwhile_is_told_by_its_value_or_named(
     one: Change, found: int, blind: bool, noted: bool, ahead: float
 ) -> None:
-    columns, notes = unseen(CC, one, written(found, ahead), NOW, SETTINGS)
+    columns, notes = lost_updates(CC, one, written(found, ahead), NOW, SETTINGS)
     assert (bool(columns), bool(notes)) == (blind, noted)
 
 
@@ -82,7 +82,7 @@ def test_what_was_put_and_is_gone_is_told_from_a_decision_by_value_and_time(
     rule: Any, column: str, before: Any, put: Any, now: Any, lost: bool
 ) -> None:
     held = None if before is None else {column: before}
-    step = Step(ONE, Change((), {}, held, {column: Write(put, int((NOW - 2) * 1e6))}, 1, {}, {}), sent=NOW)
+    step = AppliedChange(ONE, Change((), {}, held, {column: Write(put, int((NOW - 2) * 1e6))}, 1, {}, {}), sent=NOW)
 
     def looked(ahead: float) -> Any:
         return overwritten(rule, [step], Row((), {column: now}, {column: int((NOW + ahead) * 1e6)}), SETTINGS)
@@ -97,7 +97,7 @@ def test_what_was_put_and_is_gone_is_told_from_a_decision_by_value_and_time(
 
 def mended(found: int | None, ahead: float = 0.0, sent: float = NOW) -> Any:
     row = None if found is None else written(found, ahead)
-    return mend(CC, [Step(ONE, change(2, 5), sent=sent)], row, "t", lambda merge: True, SETTINGS)
+    return correct(CC, [AppliedChange(ONE, change(2, 5), sent=sent)], row, "t", lambda merge: True, SETTINGS)
 
 
 def test_a_share_that_was_written_over_is_handed_on_again() -> None:
@@ -112,4 +112,4 @@ def test_growth_changes_nothing_and_stays_open_only_for_the_window() -> None:
 
 
 def test_a_row_that_was_removed_gets_nothing_again() -> None:
-    assert mended(None) == Mend()
+    assert mended(None) == Correction()

@@ -102,7 +102,7 @@ def test_applying_and_planning_again_changes_nothing(one: Table, two: Table, tar
 @quick
 @given(ACCOUNT, ACCOUNT)
 def test_keys_to_skip_stay_as_the_target_has_them(source: Table, target: Table) -> None:
-    changes = [c for c, _ in planned({"s": source}, target, skip=lambda key: CONSUMPTION.place(key) == ("a", "1"))]
+    changes = [c for c, _ in planned({"s": source}, target, skip=lambda key: CONSUMPTION.scope_of(key) == ("a", "1"))]
     assert [c.key for c in changes] == sorted(key for key in source if key[:2] != ("a", "1"))
 
 
@@ -231,7 +231,7 @@ def test_each_case_of_one_event_is_planned_right(case: dict[str, Any], table: st
         event.target,
         {source: stream(held.get(source, {})) for source in event.sources},
         stream(held.get(event.target, {})),
-        TableFacts(shown=Shown(lambda key: finished(case, rule.place(key)))),
+        TableFacts(shown=Shown(lambda key: finished(case, rule.scope_of(key)))),
     )
     after = applied(held.get(event.target, {}), [change for change, _ in changes])
     free = {f["column"] for f in (*case["free_columns"], *CASES["always_free"]) if f["table"] == table}

@@ -13,7 +13,7 @@ from account_merge.model import Row, Values
 from account_merge.planning.combining import Facts, merge_values
 from account_merge.planning.merge_join import plan_row
 from account_merge.planning.news import Earlier
-from account_merge.planning.rebuild import Standing, Step, without
+from account_merge.planning.rebuild import AppliedChange, Standing, rebuild_without
 from account_merge.rules import RULES, TABLES, rule_for
 from tests.unit.include.rules.test_tables import rows_of
 
@@ -74,13 +74,18 @@ def test_a_replay_of_both_merges_is_what_they_left_and_of_neither_what_was_befor
         totals = {"s": {c: after for c, (_, after) in one.given.get("s", {}).items()}}
         left = None if one.after is None else Row((), one.after)
         two = plan_row(rule, (), {"s": now}, left, "t", 1, Facts(totals, earlier=Earlier({"s": base})))
-        steps = [Step("one", one), Step("two", two)]
-        assert without(rule, steps, two.after, "t", Standing(lambda merge: True, {}, lambda merge: {})) == two.after
+        steps = [AppliedChange("one", one), AppliedChange("two", two)]
         assert (
-            without(rule, steps, two.after, "t", Standing(lambda merge: merge == "one", {}, lambda merge: {}))
+            rebuild_without(rule, steps, two.after, "t", Standing(lambda merge: True, {}, lambda merge: {}))
+            == two.after
+        )
+        assert (
+            rebuild_without(rule, steps, two.after, "t", Standing(lambda merge: merge == "one", {}, lambda merge: {}))
             == one.after
         )
-        assert without(rule, steps, two.after, "t", Standing(lambda merge: False, {}, lambda merge: {})) == target
+        assert (
+            rebuild_without(rule, steps, two.after, "t", Standing(lambda merge: False, {}, lambda merge: {})) == target
+        )
 
     check()
 

@@ -15,7 +15,7 @@ from account_merge.model import Row
 from account_merge.planning.combining import Facts, merge_values
 from account_merge.planning.merge_join import TableFacts, plan, plan_row
 from account_merge.planning.news import Earlier
-from account_merge.planning.rebuild import Standing, Step, without
+from account_merge.planning.rebuild import AppliedChange, Standing, rebuild_without
 from account_merge.planning.seeding import Seeding
 from account_merge.rules import rule_for
 from account_merge.rules.derivations import Side, scores_of_attempts, union_count
@@ -60,9 +60,11 @@ def test_what_comes_later_moves_by_its_difference(source, target):
 def test_undo_and_redo_of_a_seeded_merge_are_exact(source, target):
     row = None if target is None else Row(KEY, target, dict.fromkeys(target, 5), 100)
     change = plan_row(LESSONS, KEY, {"s": source}, row, "t", 100, Facts(earlier=SEEDED))
-    steps = [Step("m", change)]
-    assert without(LESSONS, steps, change.after, "t", Standing(lambda m: False, {}, lambda m: {})) == target
-    assert without(LESSONS, steps, change.after, "t", Standing(lambda m: True, {}, lambda m: {})) == change.after
+    steps = [AppliedChange("m", change)]
+    assert rebuild_without(LESSONS, steps, change.after, "t", Standing(lambda m: False, {}, lambda m: {})) == target
+    assert (
+        rebuild_without(LESSONS, steps, change.after, "t", Standing(lambda m: True, {}, lambda m: {})) == change.after
+    )
 
 
 def test_a_row_that_only_the_source_has_moves_whole():
@@ -78,8 +80,11 @@ def test_a_switch_that_was_turned_after_the_merge_stays(written, since, active):
     change = plan_row(*args, Facts(earlier=Earlier({}, seeding.seeded, seeding.stays(ENROLMENTS, target))))
     assert change.after == {"active": active}
     assert plan_row(*args, Facts()).after == {"active": True}
-    steps = [Step("m", change)]
-    assert without(ENROLMENTS, steps, change.after, "t", Standing(lambda m: True, {}, lambda m: {})) == change.after
+    steps = [AppliedChange("m", change)]
+    assert (
+        rebuild_without(ENROLMENTS, steps, change.after, "t", Standing(lambda m: True, {}, lambda m: {}))
+        == change.after
+    )
 
 
 @pytest.mark.parametrize(("value", "held", "written", "since", "words"), [

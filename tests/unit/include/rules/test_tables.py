@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from account_merge.model import Row, Values
 from account_merge.planning.combining import Facts, merge_values
 from account_merge.planning.merge_join import plan_row
-from account_merge.planning.rebuild import Standing, Step, without
-from account_merge.rules import RULES, TABLES, Example, Place, TableRule, rule_for, rules_hash, tables
+from account_merge.planning.rebuild import AppliedChange, Standing, rebuild_without
+from account_merge.rules import RULES, TABLES, Example, Scope, TableRule, rule_for, rules_hash, tables
 from account_merge.rules.derivations import (
     Evidence,
     Side,
@@ -330,8 +330,12 @@ def test_what_the_leading_row_lacks_is_emptied_at_the_target_and_comes_back_by_t
     change = plan_row(rule, ("c", "b"), {"s": source}, Row((), target), "t", 1, Facts())
     assert change.writes["lrc_progressdetails"].value is None
     assert change.after == source
-    undone = without(
-        rule, [Step(uuid.uuid4(), change)], change.after, "t", Standing(lambda merge: False, {}, lambda merge: {})
+    undone = rebuild_without(
+        rule,
+        [AppliedChange(uuid.uuid4(), change)],
+        change.after,
+        "t",
+        Standing(lambda merge: False, {}, lambda merge: {}),
     )
     assert undone == target
 
@@ -513,23 +517,23 @@ def test_rule_for_names_what_there_is() -> None:
 
 
 def test_place_is_the_course_and_batch_of_a_key() -> None:
-    assert rule_for("user_activity_agg").place(("Course", "do_1", "cb:7")) == ("do_1", "7")
-    assert rule_for("user_enrolments").place(("do_1", "7")) == ("do_1", "7")
-    assert CONSUMPTION.place(("do_1", "7", "x")) == ("do_1", "7")
-    assert rule_for("assessment_aggregator").place(("do_1", "7", "x", "a")) == ("do_1", "7")
-    assert MEMBER.place(("g1",)) == ("g1",)
-    assert GROUPS.collects
-    assert not MEMBER.collects
+    assert rule_for("user_activity_agg").scope_of(("Course", "do_1", "cb:7")) == ("do_1", "7")
+    assert rule_for("user_enrolments").scope_of(("do_1", "7")) == ("do_1", "7")
+    assert CONSUMPTION.scope_of(("do_1", "7", "x")) == ("do_1", "7")
+    assert rule_for("assessment_aggregator").scope_of(("do_1", "7", "x", "a")) == ("do_1", "7")
+    assert MEMBER.scope_of(("g1",)) == ("g1",)
+    assert GROUPS.holds_scopes
+    assert not MEMBER.holds_scopes
 
 
 def test_a_place_decides_key_columns_and_is_read_back_from_them() -> None:
-    place = Place("course", ("activity", "context"), constants={"type": "Course"}, prefix="cb:")
+    place = Scope("course", ("activity", "context"), constants={"type": "Course"}, prefix="cb:")
     known = place.bind(("do_1", "7"))
     assert known == {"type": "Course", "activity": "do_1", "context": "cb:7"}
     assert place.of(known) == ("do_1", "7")
 
 
-K = Place("course", ("k",))
+K = Scope("course", ("k",))
 
 
 def test_the_hash_changes_with_a_rule_s_meaning_only() -> None:
@@ -569,7 +573,7 @@ def test_an_undo_keeps_the_best_attempt_that_stays_and_counts_those() -> None:
     found |= count.again(now, found, {})
     assert found["m"] == {"score:q": 7.0, "max_score:q": 10.0, "attempts_count:q": 2.0}
     assert best.again(now, {**row, "m": {}}, {}) == {"m": {"score:q": 7.0, "max_score:q": 10.0}}  # ours was as good
-    without = Side("t", {**now.values, "m": {}}, target=True)
-    assert best.again(without, {**row, "m": {}}, {}) == {}  # the platform has not scored it
+    rebuild_without = Side("t", {**now.values, "m": {}}, target=True)
+    assert best.again(rebuild_without, {**row, "m": {}}, {}) == {}  # the platform has not scored it
     unlike = Side("t", {**now.values, "m": {"attempts_count:q": 8.0}}, target=True)
     assert count.again(unlike, row, {})["m"]["attempts_count:q"] == 3.0  # it counts something else

@@ -16,12 +16,12 @@ from account_merge.errors import InvalidEvent, InvalidRequest
 from account_merge.settings import Settings
 from account_merge.sunbird.events import (
     ACCEPTED,
+    EVENT_RULES,
     RAW_LIMIT,
-    VALIDITY,
+    EventRule,
     FailInfo,
     MergeEvent,
     Position,
-    Validity,
     failed_event,
     merge_id_for,
     parse,
@@ -31,7 +31,7 @@ from account_merge.sunbird.events import (
 SETTINGS = Settings.from_env({})
 OLD, NEW = "b964d83a-c40f-4b3c-85e7-68b764efd14b", "191e6b5a-8581-46bd-b779-b3b534984649"
 PLACE = Position("dev.lms.user.account.merge", 1, 42, 1648720639981, b"bytes")
-BAD = [(row, example) for row in VALIDITY for example in row.examples]
+BAD = [(row, example) for row in EVENT_RULES for example in row.examples]
 MERGE = uuid.UUID("00000000-0000-0000-0000-000000000001")
 
 
@@ -54,7 +54,7 @@ def test_parse_accepts_each_form_of_the_wild(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize(("row", "raw"), BAD, ids=[f"{row.code}-{n}" for n, (row, _) in enumerate(BAD)])
-def test_parse_refuses_each_example_by_its_row(row: Validity, raw: bytes) -> None:
+def test_parse_refuses_each_example_by_its_row(row: EventRule, raw: bytes) -> None:
     with pytest.raises(InvalidEvent) as refused:
         parse(raw, SETTINGS)
     assert refused.value.code == row.code
@@ -137,7 +137,7 @@ def test_parse_answers_anything_with_an_event_none_or_a_row(raw: bytes) -> None:
         answer = error.code
     else:
         answer = "accepted" if found is None or found.sources[0] != found.target else "merged into itself"
-    assert answer in {"accepted", *(row.code for row in VALIDITY)}
+    assert answer in {"accepted", *(row.code for row in EVENT_RULES)}
 
 
 def test_merge_id_never_changes_from_release_to_release() -> None:
@@ -224,7 +224,7 @@ def test_failed_event_sent_to_the_merge_topic_is_the_same_merge_again() -> None:
 
 
 @pytest.mark.parametrize(("row", "raw"), BAD, ids=[f"{row.code}-{n}" for n, (row, _) in enumerate(BAD)])
-def test_failed_event_of_a_refused_message_is_a_data_error_and_carries_it(row: Validity, raw: bytes) -> None:
+def test_failed_event_of_a_refused_message_is_a_data_error_and_carries_it(row: EventRule, raw: bytes) -> None:
     found = failed(raw, row.code)
     info = found["failInfo"]
     assert (info["errorCode"], info["code"]) == ("DATA_ERROR", row.code)
