@@ -43,7 +43,7 @@ PARAMS = {name: param for name, param in MERGE_PARAMS.items() if name != "dry_ru
 def account_merge_approve() -> None:
     @task(task_display_name="Propose the merge", execution_timeout=timedelta(hours=6))
     def propose() -> dict[str, Any]:
-        """Plans every table, keeps the plan as digests and opens the merge as proposed; takes no account."""
+        """Plan every table, keeps the plan as digests and opens the merge as proposed; takes no account."""
         with open_service() as service:
             return open_proposal(get_current_context(), service)
 

@@ -45,7 +45,7 @@ PARAMS = {
 def account_merge_erase() -> None:
     @task(task_display_name="Erase a person", execution_timeout=timedelta(hours=2))
     def erase_person() -> dict[str, Any]:
-        """Answers which merges were, or would be, erased."""
+        """Answer which merges were, or would be, erased."""
         context = get_current_context()
         params, person = context["params"], person_of(context)
         with open_service() as service:

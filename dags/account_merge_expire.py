@@ -41,7 +41,7 @@ from account_merge_airflow.policies import TASK_ARGS
 def account_merge_expire() -> None:
     @task(task_display_name="Expire what is due", execution_timeout=timedelta(minutes=20))
     def expire_merges() -> dict[str, int]:
-        """Blanks the images of merges past the retention; answers how many, and how many were left alone."""
+        """Blank the images of merges past the retention; answers how many, and how many were left alone."""
         with open_service() as service:
             return service.retention.run(limit=100_000, seconds=900.0)
 

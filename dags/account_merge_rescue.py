@@ -63,7 +63,7 @@ PARAMS = {
 def account_merge_rescue() -> None:
     @task(task_display_name="Rescue", execution_timeout=timedelta(hours=1))
     def rescue() -> dict[str, Any]:
-        """Previews or opens the merges that the lines name, or goes on with the search; answers numbers."""
+        """Preview or opens the merges that the lines name, or goes on with the search; answers numbers."""
         context = get_current_context()
         with open_service() as service:
             return rescue_of(context["params"], service, person_of(context))

@@ -168,7 +168,7 @@ class Demo:
 
 
 def run(stack: Stack, console: Console) -> int:
-    """Return the whole demo; 0 when the merge was completed."""
+    """Run the whole demo; return 0 when the merge was completed."""
     begin = time.monotonic()
     stack.up()
     demo = Demo(stack, console)

@@ -57,12 +57,12 @@ def health(port: int) -> dict[str, Any]:
 
 
 def api_server(entry: Entry) -> bool:
-    """Return the health page answers and the metadata database is healthy."""
+    """Return whether the health page answers and the metadata database is healthy."""
     return bool(health(entry["port"])["metadatabase"]["status"] == "healthy")
 
 
 def component(name: str, entry: Entry) -> bool:
-    """Return the api-server calls the component healthy by a heartbeat that is younger than its process."""
+    """Return whether the api-server calls the component healthy, by a heartbeat that is younger than its process."""
     key = COMPONENTS[name]
     found = health(entry["port"])[key]
     beat = found.get(f"latest_{key}_heartbeat")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 
 class MergeError(Exception):
     """An error with a stable code and a remedy.
@@ -38,9 +40,14 @@ class NeedsAttention(MergeError):
 
 
 def need_reason(reason: str) -> None:
-    """Refuses to stop merging when nobody says why; asks no server.
+    """Refuse to stop merging when nobody says why; asks no server.
 
     :raises InvalidRequest: the reason is blank.
     """
     if not reason.strip():
         raise InvalidRequest("NO_REASON", "merging is not stopped without a reason", "Say why: the notes show it.")
+
+
+def busy(merge_id: uuid.UUID) -> TransientError:
+    """Return the error of a step that found its merge changed by somebody else between reading and writing it."""
+    return TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")

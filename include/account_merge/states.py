@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: Back to proposed goes only what was never admitted: its rows changed since a person approved it.
+#: Only a merge that was never admitted may return to `proposed`: its rows changed since a person approved it.
 TRANSITIONS: dict[str, frozenset[str]] = {
     "proposed": frozenset({"requested", "rejected", "expired"}),
     "refused": frozenset({"requested", "erased"}),

@@ -54,7 +54,7 @@ def words_of(merge: Merge, tables: Mapping[str, Mapping[str, int]], days: int) -
 
 
 def _choices(request: MergeRequest) -> str:
-    """Tables by name; of rows only how many: the journal does not keep which."""
+    """Return tables by name; of rows only how many: the journal does not keep which."""
     words = [f"{table}: {choice}" for table, choice in request.choices.tables.items()]
     words += [f"for {len(request.choices.rows)} single rows"] if request.choices.rows else []
     return ", ".join(words) or "none"

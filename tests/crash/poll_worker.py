@@ -173,7 +173,12 @@ def die(task: str, steps: list[str]) -> None:
 
     lasting(step)
     with Service(Settings.from_env(os.environ)) as service:
-        getattr(service, task)(*([] if task == "claim_events" else [lambda run: "running"]))
+        tasks = {
+            "claim_events": service.inbox.claim,
+            "choose_merges": lambda: service.inbox.choose(lambda run: "running"),
+            "report_failures": lambda: service.failures.sweep(lambda run: "running"),
+        }
+        tasks[task]()
     raise SystemExit(f"{task} took {seen} and lived")
 
 

@@ -19,7 +19,7 @@ def rows_through_places(patch):
     """An undo finds rows only through places that the target and the sources of the standing merges show."""
 
     def planning(self, after=None):
-        past, replay, base = self._past, self._replay(), self._store.base()
+        past, replay, base = self._past, self._replay(), self._store.safe_timestamp()
         found = RowFinder(self._store, self._tables, self._settings, (*sorted(past.sources), past.account))
         rows = {row.key: row for row in found.rows(self._rule, self.account)}
         for key, steps in self._steps():

@@ -173,7 +173,7 @@ def _undo(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
 
 
 def told(answer: Mapping[str, Any], arguments: argparse.Namespace, out: IO[str]) -> int:
-    """Says what became of a merge."""
+    """Say what became of a merge."""
     words = f"merge {answer['merge_id']}: {answer.get('state', '')} {answer['note']}".rstrip()
     print(json.dumps(answer) if arguments.json else words, file=out)
     return 0

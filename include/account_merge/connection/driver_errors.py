@@ -93,7 +93,7 @@ def _unavailable(doing: str, error: BaseException, settings: Settings) -> Transi
 
 
 def schema_changed(doing: str, why: str) -> TransientError:
-    """Return a keyspace, table or column is gone. Transient: the next attempt looks at the cluster's tables anew."""
+    """Return the error of a keyspace, table or column that is gone. It is transient: the next attempt detects the tables anew."""
     return TransientError(
         "SCHEMA_CHANGED",
         f"Cassandra did not {doing}: {why}",

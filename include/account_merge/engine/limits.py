@@ -32,7 +32,7 @@ def _elements(limit: Limit, change: Change) -> int:
 
 
 def _rows(rule: TableRule, limit: Limit, schema: TableSchema, store: Store, target: str, change: Change) -> int:
-    """Rows of the place that count, the target's included as it is after the merge."""
+    """Return rows of the place that count, the target's included as it is after the merge."""
     column, wanted = limit.where or (schema.user.logical, target)
     if limit.where and _after(change, column) != wanted:
         return 0

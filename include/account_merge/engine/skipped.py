@@ -45,7 +45,7 @@ class SkippedScopes:
         log.append(1, "skip", None, 0, [msgspec.msgpack.encode(share) for share in shares], {"left": left})
 
     def kept(self, merge: Merge, rule: TableRule) -> frozenset[tuple[Any, ...]]:
-        """Places of the rule's kind whose rows stay; a preview, which writes no entry, looks for itself."""
+        """Return places of the rule's kind whose rows stay; a preview, which writes no entry, looks for itself."""
         log = self._log(merge) if merge.request.on_conflict == "skip" else None
         if log is None:
             return frozenset()

@@ -133,7 +133,7 @@ class TableMerge(TableWork):
         return ((self._codec.fitted(change), base) for change, base in planned)
 
     def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
-        """Folds in what the platform wrote since."""
+        """Fold in what the platform wrote since."""
         evidence = self._shown().at
         folds, base = fold_in(self._resources, self._schema, self._rule, self.account, entry, sent, evidence)
         return [self._codec.fitted(fold) for fold in folds], base
@@ -176,7 +176,7 @@ def reactivated(
     kept: RedactedFacts,
     expired: Callable[[Key], Values],
 ) -> Iterator[Row]:
-    """Rows (sorted) with the value from before a merge set them inactive (null included), where it is still as it was set.
+    """Yield rows (sorted) with the value from before a merge set them inactive (null included), where it is still as it was set.
 
     :param kept: takes in what expired entries tell.
     :param expired: what those know of a row from before: column -> value or None.

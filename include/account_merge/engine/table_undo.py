@@ -152,7 +152,7 @@ class TableUndo(TableWork):
         return given
 
     def _unheard(self, steps: Sequence[AppliedChange], row: Row | None) -> frozenset[str]:
-        """Columns whose last write of ours never reached the row: a crash between logging and writing."""
+        """Return columns whose last write of ours never reached the row: a crash between logging and writing."""
         change = steps[-1].change
         if row is None:
             return frozenset()
@@ -178,7 +178,7 @@ class TableUndo(TableWork):
         return put
 
     def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
-        """Replays the rows that the platform wrote since."""
+        """Replay the rows that the platform wrote since."""
         wrote = {c.key: c for c in entry.changes if c.writes or c.create or c.delete}
         if not wrote:
             return [], 0

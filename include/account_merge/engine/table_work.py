@@ -148,7 +148,7 @@ class TableWork(ABC):
         return begun
 
     def _run_from(self, last: Entry | None) -> Entry:
-        """Plans and applies what comes behind `last`; returns early with another worker's entry when it was faster."""
+        """Plan and applies what comes behind `last`; returns early with another worker's entry when it was faster."""
         done = 0
         for group, packed, base in self._groups(self.plan(last.last_key if last else None)):
             self._guard()
@@ -226,7 +226,8 @@ class TableWork(ABC):
             if not pending or newest.kind == "end":
                 return newest
             if turn > 1:
-                # What was deleted a moment ago hides what is written, and no read shows when: the rounds outlast it.
+                # A tombstone may carry a later timestamp than our write, and reads do not return a tombstone's time. Wait,
+                # so that the last round outranks it.
                 time.sleep(
                     (self._settings.clock_margin_seconds + self._settings.max_clock_skew_seconds) / (VERIFY_ROUNDS - 4)
                 )
@@ -286,7 +287,7 @@ class TableWork(ABC):
 
 
 def counts_of(kind: str, changes: Iterable[Change]) -> dict[str, int]:
-    """Rows of an entry by what happened to them, and those with notes as `ambiguous`."""
+    """Return rows of an entry by what happened to them, and those with notes as `ambiguous`."""
     counts: dict[str, int] = {}
     for change in changes:
         counts[what(kind, change)] = counts.get(what(kind, change), 0) + 1

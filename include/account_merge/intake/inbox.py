@@ -26,7 +26,7 @@ class Inbox:
         self._switch, self._alive = PauseSwitch(journal), Liveness(journal, settings)
 
     def look(self) -> dict[str, int]:
-        """Messages past the committed offset; without any, 1 when a merge or a failed event is due. Consumes nothing."""
+        """Return messages past the committed offset; without any, 1 when a merge or a failed event is due. Consumes nothing."""
         lag = self._topics.lag()
         return {"lag": lag, "due": 0 if lag else int(any(True for _ in self._due()))}
 

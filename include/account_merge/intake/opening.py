@@ -76,7 +76,7 @@ def _asked(request: MergeRequest) -> tuple[Any, ...]:
 
 
 def choices_of(found: Mapping[str, Any]) -> Choices:
-    """Choices as a person's program writes them: `{"tables": {table: choice}, "rows": [{"table", "key", "choice"}]}`.
+    """Return choices as a person's program writes them: `{"tables": {table: choice}, "rows": [{"table", "key", "choice"}]}`.
 
     :raises InvalidRequest: something is missing, or a row's key is not its table's.
     """

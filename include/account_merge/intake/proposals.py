@@ -9,7 +9,7 @@ import os
 import uuid
 from typing import Any
 
-from account_merge.errors import InvalidRequest, TransientError
+from account_merge.errors import InvalidRequest, busy
 from account_merge.journal import Journal
 from account_merge.jsonable import jsonable
 from account_merge.lifecycle.admission import previewed
@@ -57,7 +57,7 @@ class Proposals:
             merge = self._plan(merge)
         asked = merge.state != "proposed" or run_id in ("", merge.approval_run)
         if not asked and not self._journal.change(merge, approval_run=run_id):
-            raise _busy(merge)
+            raise busy(merge.merge_id)
         return self._answer(
             merge, "" if merge.state == "proposed" else f"the merge is {merge.state}: nothing to propose"
         )
@@ -77,11 +77,11 @@ class Proposals:
                 self._plans.write(merge)
                 merge = self._journal.need(merge.merge_id)
         if merge.plan != salt:
-            raise _busy(merge)
+            raise busy(merge.merge_id)
         return merge
 
     def approve(self, merge_id: uuid.UUID, by: str, note: str = "", plan: str = "") -> dict[str, Any]:
-        """Lets the merge be done, when it would still do exactly what was proposed; the poll starts it.
+        """Let the merge be done, when it would still do exactly what was proposed; the poll starts it.
 
         :param plan: which plan was shown to the person; empty: the one that there is.
         :raises InvalidRequest: this person may not, or there is nothing to approve.
@@ -104,7 +104,7 @@ class Proposals:
             done = {"approved_by": by, "note": words[:1000], **error_columns(None)}
             if self._journal.move(merge, "requested", **done):
                 return self._answer(self._journal.need(merge_id), "")
-        raise _busy(merge)
+        raise busy(merge.merge_id)
 
     def reject(self, merge_id: uuid.UUID, by: str, reason: str = "", plan: str = "") -> dict[str, Any]:
         """End a proposal; whoever asked may take it back so.
@@ -126,7 +126,7 @@ class Proposals:
         if merge.state != state:
             self._check(merge, plan)
             if not self._journal.move(merge, state, note=words[:1000]):
-                raise _busy(merge)
+                raise busy(merge.merge_id)
         self._plans.forget(merge)
         return self._answer(self._journal.need(merge_id), "")
 
@@ -166,7 +166,7 @@ class Proposals:
             )
 
     def _answer(self, merge: Merge, note: str) -> dict[str, Any]:
-        """Ids and counts, never a learner's values."""
+        """Return ids and counts, never a learner's values."""
         counts = self._plans.counts(merge) if merge.state == "proposed" else None
         return {
             "merge_id": str(merge.merge_id), "state": merge.state, "note": note or merge.note or "",
@@ -193,7 +193,3 @@ def _second_person(merge: Merge, by: str) -> None:
 
 def _same(one: str, other: str) -> bool:
     return one.strip().casefold() == other.strip().casefold() != ""
-
-
-def _busy(merge: Merge) -> TransientError:
-    return TransientError("BUSY", f"merge {merge.merge_id} changes state just now", "Try again.")

@@ -86,7 +86,7 @@ class Replay:
         self._corrected = {merge_id_of(key): body for key, body in (corrected or {}).items()}
 
     def run(self, search: FailedMergeFilter) -> list[dict[str, Any]]:
-        """Replays what is named or found; answers for each what it was, what it is and what was done, or why not.
+        """Replay what is named or found; answers for each what it was, what it is and what was done, or why not.
 
         An item is `{merge_id, before, after, code, note}`: states, a code of `DONE` or a reason, and words. It holds
         ids and key names, never a learner's values.

@@ -116,7 +116,7 @@ class _Run:
             return self._merge(decided(item, self._seeded, self._settings))
         except (InvalidRequest, NeedsAttention) as error:
             if isinstance(error, NeedsAttention) and error.code != "CIRCLE":
-                raise  # it is no trouble of this line
+                raise  # not this line's fault
             merge_id = item.merge_id if isinstance(item, ParsedLine) else None
             return _told(item.line, error.code, merge_id, note=error.message, remedy=error.remedy)
 

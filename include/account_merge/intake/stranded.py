@@ -63,7 +63,7 @@ class Stranded:
             yield from entry["found"]
 
     def run(self, pace: Pace, restart: bool = False, told: Progress = lambda state: None) -> dict[str, Any]:
-        """Goes on where the last search stopped; returns numbers, and whether it has come to the end.
+        """Go on where the last search stopped; returns numbers, and whether it has come to the end.
 
         :param restart: forget what was found and begin anew.
         :raises InvalidRequest: another process goes on with it.

@@ -44,7 +44,7 @@ class JournalSession:
         return self._prepared[cql, serial]
 
     def as_error(self, error: BaseException) -> MergeError:
-        """Return a keyspace, table or column of the journal that is not there has its own error."""
+        """Return the error of a keyspace, table or column of the journal that is missing."""
         told = driver_error("answer the journal", error, self.settings)
         return self.not_created() if told.code == "SCHEMA_CHANGED" else told
 
@@ -57,7 +57,7 @@ class JournalSession:
         )
 
     def read(self, cql: str, values: Sequence[Any] = (), serial: bool = True) -> list[Any]:
-        """Rows of a SERIAL read of one partition, or (`serial` false) of a QUORUM read."""
+        """Return rows of a SERIAL read of one partition, or (`serial` false) of a QUORUM read."""
         return list(self.stream(cql, values, serial))
 
     def stream(self, cql: str, values: Sequence[Any] = (), serial: bool = True, fetch_size: int = 500) -> Iterator[Any]:

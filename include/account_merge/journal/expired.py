@@ -1,4 +1,4 @@
-"""Logs whose images are gone: what they still tell, under hashed keys, and the making of it.
+"""Redacted log entries: what is kept of them, under keyed hashes, and how an entry is redacted.
 
 Blanking an entry and writing what is kept of it is one conditional write, so no crash loses either, and who reads a log
 while it expires finds each entry whole or blanked. Digest and sealed digest stay: order and number stay provable.
@@ -88,7 +88,7 @@ def pack(records: Iterable[Record]) -> bytes:
 
 
 def redact(cas: JournalSession, merge_id: uuid.UUID, log: str, keep: Callable[[bytes], Iterable[Record]]) -> int:
-    """Blanks the images, keys and notes of a whole log; may be repeated at any point. Answers how many entries did so.
+    """Blank the images, keys and notes of a whole log; may be repeated at any point. Answers how many entries did so.
 
     :param keep: what stays of one encoded change.
     """

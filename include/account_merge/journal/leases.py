@@ -12,7 +12,7 @@ from account_merge.model import Merge
 
 @dataclass(frozen=True)
 class LeaseResult:
-    """What came of it: the surviving account, or the account that another merge holds."""
+    """The result: the surviving account, or the account that another merge holds."""
 
     survivor: str
     blocked_account: str | None = None

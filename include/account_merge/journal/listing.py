@@ -37,7 +37,7 @@ def newest(cas: JournalSession, wanted: MergeFilter, before: ListPosition | None
 
 
 def _windows(cas: JournalSession, wanted: MergeFilter, before: ListPosition | None) -> Iterator[Iterator[Any]]:
-    """Rows in portions, each older than the one before."""
+    """Yield rows in portions, each older than the one before."""
     if wanted.account:
         yield _stream(cas, "accounts CONTAINS ?", [wanted.account])
         return

@@ -98,7 +98,7 @@ class Log:
         return unpayload(rows[0].payload) if rows and rows[0].payload else []
 
     def counts(self) -> dict[str, int]:
-        """Rows by what happened to them, added up over the entries without reading their payload."""
+        """Return rows by what happened to them, added up over the entries without reading their payload."""
         return self.summary()[0]
 
     def summary(self) -> tuple[dict[str, int], str]:
@@ -250,7 +250,7 @@ class Log:
 
 
 def standing(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Entries as they count: the changes of a closing one stand instead of those of the entry before it."""
+    """Yield entries as they count: the changes of a closing one stand instead of those of the entry before it."""
     held: list[Entry] = []  # the newest entry, and the closing ones behind it
     for entry in entries:
         if entry.kind != "closed":

@@ -162,7 +162,7 @@ class Merges(JournalSession):
 
 
 def next_settle(pauses: tuple[float, ...], done: int, since: datetime) -> dict[str, Any]:
-    """Columns of the merge's row: how many settles were opened, and when the next one is due.
+    """Return columns of the merge's row: how many settles were opened, and when the next one is due.
 
     :param pauses: seconds between the merge's end and each settle.
     :param done: how many were opened, this time included.

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from account_merge.engine.skipped import SkippedScopes
-from account_merge.errors import InvalidRequest, NeedsAttention, TransientError
+from account_merge.errors import InvalidRequest, NeedsAttention, TransientError, busy
 from account_merge.journal import Journal, leases
 from account_merge.lifecycle.answers import MergeAnswer, merge_answer
 from account_merge.lifecycle.approved_plan import ApprovedPlan
@@ -54,7 +54,7 @@ class Admission:
                 words = f"the merge is {merge.state}: nothing is written"
                 return merge_answer(merge, proceed=done, note=(merge.request.dry_run and merge.note) or words)
             if merge.state == "proposed":
-                self._give_back(merge)  # a try before this one may have ended between the two
+                self._give_back(merge)  # an earlier attempt may have stopped before it released the leases
             if merge.state in ("proposed", "undoing", "redoing"):
                 return merge_answer(merge, proceed=False, note=f"the merge is {merge.state}: nothing to do here")
             if self._not_wanted(merge) or self._dry_run(merge):
@@ -146,7 +146,7 @@ class Admission:
         if not self._journal.move(
             merge, "proposed", note=str(error)[:1000], **error_columns(error), **cleared, **columns
         ):
-            raise TransientError("BUSY", f"merge {merge.merge_id} changes state just now", "The task is tried again.")
+            raise busy(merge.merge_id)
         merge = self._journal.need(merge.merge_id)
         self._give_back(merge)
         return merge_answer(merge, proceed=False)

@@ -29,7 +29,7 @@ class ApprovedPlan:
         self._tables, self._journal = tables, tables.resources.journal
 
     def write(self, merge: Merge) -> None:
-        """Plans every table and keeps the digests under the merge's salt."""
+        """Plan every table and keeps the digests under the merge's salt."""
         for rule, changes in self._planned(merge):
             counts: dict[str, int] = {}
 

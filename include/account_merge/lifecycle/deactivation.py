@@ -82,7 +82,7 @@ class Deactivation:
             _ = self.tables
 
     def run(self, merge: Merge, guard: Guard | None = None, operation: str = "") -> None:
-        """Deactivates the accounts; may be repeated.
+        """Deactivate the accounts; may be repeated.
 
         :param guard: asked before anything is written, instead of whether the merge is running.
         :param operation: the redo that it belongs to.
@@ -94,7 +94,7 @@ class Deactivation:
             self._directory.free(account, *_names(work.log))
 
     def take_back(self, merge: Merge, guard: Guard) -> list[str]:
-        """Reactivates the accounts (the platform's later changes stay); answers what could not be given back. Repeatable.
+        """Reactivate the accounts (the platform's later changes stay); answers what could not be given back. Repeatable.
 
         The login itself is not ours: what the platform removed elsewhere (identity provider, search) stays removed.
         """

@@ -15,7 +15,7 @@ from typing import Any
 
 from account_merge.engine.merge_tables import set_inactive
 from account_merge.engine.table_merge import source_log
-from account_merge.errors import InvalidRequest, TransientError
+from account_merge.errors import InvalidRequest, TransientError, busy
 from account_merge.journal import Journal
 from account_merge.journal.cas import ERASED
 from account_merge.journal.expired import rename
@@ -102,7 +102,7 @@ class Erasure:
                 yield merge
 
     def erase(self, account: str, by: str, reason: str, dry_run: bool = True) -> dict[str, Any]:
-        """Erases the person whose account this is, or says what would be erased.
+        """Erase the person whose account this is, or says what would be erased.
 
         :raises InvalidRequest: nobody says why, or one of the merges is open: nothing was changed.
         :raises TransientError: somebody is at work on one of them; the same call again goes on.
@@ -185,7 +185,7 @@ class Erasure:
             approved_by=None if merge.approved_by in names else merge.approved_by, **dict.fromkeys(texts),
         )  # fmt: skip
         if not done:
-            raise TransientError("BUSY", f"merge {merge.merge_id} changes state just now", "Try again.")
+            raise busy(merge.merge_id)
 
     def _account_logs(self, merge: Merge) -> Iterator[tuple[str, Callable[[str], str]]]:
         """(account, its name -> the log's name) of each log of a merge that is called by an account."""

@@ -26,14 +26,14 @@ _SPARE = 60.0  # s beyond the delivery time-out before a sender counts as gone
 
 
 def next_failure(merge: Merge) -> dict[str, Any]:
-    """Columns with which a merge that goes on can owe its next failed event, once the last one is out or given up."""
+    """Return columns with which a merge that goes on can owe its next failed event, once the last one is out or given up."""
     if merge.failed_event not in ("sent", "undeliverable"):
         return {}
     return {"failed_event": "none", "failed_number": merge.failed_number + 1}
 
 
 def error_columns(error: MergeError | None) -> dict[str, Any]:
-    """Columns of a merge's row that say what went wrong; None: nothing any more."""
+    """Return columns of a merge's row that say what went wrong; None: nothing any more."""
     if error is None:
         return dict.fromkeys(("error_code", "error", "remedy"))
     return {"error_code": error.code, "error": error.message, "remedy": error.remedy}

@@ -64,7 +64,7 @@ class PauseSwitch:
         return self._turned(self.turn_on(tenant, by, reason))
 
     def resume(self, tenant: str, by: str, reason: str = "") -> dict[str, Any]:
-        """Switches off what `pause` with the same tenant switched on; the next poll starts what it held up."""
+        """Switch off what `pause` with the same tenant switched on; the next poll starts what it held up."""
         return self._turned(self.turn_off(tenant, by, reason))
 
     def _turned(self, changed: bool) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class PauseSwitch:
         return self._turn("on", stop)
 
     def turn_off(self, tenant: str, by: str, reason: str = "") -> bool:
-        """Lets merges go on; False when that switch was not on. Other switches stay as they are.
+        """Let merges go on; False when that switch was not on. Other switches stay as they are.
 
         :raises TransientError: whether it is off is unknown; the same call again is safe.
         """
@@ -137,7 +137,7 @@ class PauseSwitch:
         return stop.note
 
     def check(self, merge: Merge, asked: bool = False) -> None:
-        """Lets a task go on or not; only `admit` moves a paused merge on.
+        """Let a task go on or not; only `admit` moves a paused merge on.
 
         :raises Paused: nothing may be written now.
         """

@@ -102,7 +102,7 @@ class Remains(TableWork):
         )  # fmt: skip
 
     def _absent(self, own: Log) -> Mapping[Key, frozenset[str]]:
-        """Columns that the merge itself had logged and never wrote: a crash before its undo began."""
+        """Return columns that the merge itself had logged and never wrote: a crash before its undo began."""
         last = own.last()
         if last is None or last.kind != "closed" or not last.seq:
             return {}

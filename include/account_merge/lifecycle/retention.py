@@ -14,7 +14,7 @@ from account_merge.engine.evidence import turned_by
 from account_merge.engine.merge_tables import set_inactive
 from account_merge.engine.resources import Resources
 from account_merge.engine.table_merge import source_log
-from account_merge.errors import TransientError
+from account_merge.errors import busy
 from account_merge.journal import now
 from account_merge.journal.encoding import Codec, peek
 from account_merge.journal.expired import Record, before_hash, brought_hash, digest, given_hash, redact
@@ -39,7 +39,7 @@ class Retention:
         self._days = resources.settings.retention_days
 
     def run(self, limit: int = 1000, seconds: float = 240.0, dry_run: bool = False) -> dict[str, int]:
-        """Expires what is due, as far as limit and time allow; the rest is due the next time.
+        """Expire what is due, as far as limit and time allow; the rest is due the next time.
 
         :returns: counts: expired, and left alone because a younger merge's undo needs it (`needed`) or an open merge
             has one of its accounts (`held`).
@@ -104,7 +104,7 @@ class Retention:
 
     # --- one merge ------------------------------------------------------------------------------------------------
     def expire(self, merge: Merge) -> None:
-        """Blanks one closed merge's images and free texts.
+        """Blank one closed merge's images and free texts.
 
         :raises TransientError: somebody changes the merge just now.
         """
@@ -127,7 +127,7 @@ class Retention:
         if not self._journal.change(merge, **columns):
             found = self._journal.need(merge.merge_id)
             if (found.state, found.expiry) != (merge.state, columns["expiry"]):
-                raise TransientError("BUSY", f"merge {merge.merge_id} changes state just now", "Try again.")
+                raise busy(merge.merge_id)
 
     def _logs(self, merge: Merge) -> Iterator[tuple[str, Callable[[bytes], Iterable[Record]]]]:
         """(name, what stays of a change) of every log of the merge, also where the cluster lost the table since."""

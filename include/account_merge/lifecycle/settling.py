@@ -19,7 +19,7 @@ from account_merge.lifecycle.merging import Merging
 from account_merge.model import Merge
 from account_merge.settings import Settings
 
-#: Days that are looked back for settles that are due: so long may the clock stand still.
+#: Days to look back: the longest outage of the scheduler that loses no settle.
 LOOK_BACK = 30
 
 
@@ -78,7 +78,7 @@ class Settling:
         return child if self._journal.change(parent, **columns) else None
 
     def _merge(self, merge_id: uuid.UUID) -> int | None:
-        """Rows that the settle wrote; None when it may not go on now."""
+        """Return rows that the settle wrote; None when it may not go on now."""
         written = 0
 
         def count(answer: TableAnswer) -> None:

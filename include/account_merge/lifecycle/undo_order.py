@@ -47,7 +47,7 @@ class UndoOrder:
             self._check_order(known, merge, action)
 
     def _check_age(self, known: Known, merge: Merge, action: str) -> None:
-        """Refuses what has no images any more, and what is closed for longer than the undo window."""
+        """Refuse what has no images any more, and what is closed for longer than the undo window."""
         target, admitted = merge.target, merge.rules_hash is not None
         if merge.expiry or (admitted and merge.merge_id not in {m.merge_id for _, m in unexpired(known, target)}):
             raise InvalidRequest(

@@ -11,7 +11,7 @@ from account_merge.engine.history import Known, settles_of
 from account_merge.engine.merge_tables import MergeTables
 from account_merge.engine.resources import Guard, Progress, TableJob, untold
 from account_merge.engine.skipped import opened_ms
-from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError
+from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError, busy
 from account_merge.journal.log import ends
 from account_merge.lifecycle.admission import check_run
 from account_merge.lifecycle.answers import TableAnswer, UndoAnswer, UndoneAnswer, table_answer, undo_answer
@@ -75,7 +75,7 @@ class Undoing:
             note = f"{action} by {by or 'somebody'}" + (f": {reason}" if reason else "")
             clean = dict.fromkeys(("error_code", "error", "remedy", "resume"))
             if not self._journal.move(merge, under_way, operation=_named(merge, action), note=note[:1000], **clean):
-                raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
+                raise busy(merge_id)
             merge = self._journal.need(merge_id)
         # The lease of a closed merge is free to take: only now that this one is open again do they hold.
         self._take(merge)
@@ -111,7 +111,7 @@ class Undoing:
             others = [known for known in merge.run_ids if known != run_id]
             if self._journal.change(merge, run_ids=[*others, run_id]):
                 return
-        raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
+        raise busy(merge_id)
 
     def _take(self, merge: Merge) -> None:
         roles = {**{s: "source" for s in merge.request.sources}, merge.target: "target"}
@@ -136,7 +136,7 @@ class Undoing:
             yield work.log.table, (change for change, _ in work.plan())
 
     def table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> TableAnswer:
-        """Brings one table's rows to what they are without the merge (or with it again), or goes on where it stopped."""
+        """Bring one table's rows to what they are without the merge (or with it again), or goes on where it stopped."""
         merge, rule = self._journal.need(merge_id), rule_for(table)
         if merge.state not in ("undoing", "redoing"):
             return table_answer(merge, table, {}, f"the merge is {merge.state}: nothing is written")
@@ -199,17 +199,17 @@ class Undoing:
                 self._end_with(child, merge)
         settles = first_settle(merge, self._settings) if state == "completed" else {}
         if not self._journal.move(merge, state, digests=self._digests(merge), **note, **settles):
-            raise TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")
+            raise busy(merge_id)
         return {**undo_answer(self._journal.need(merge_id), "", proceed=True), "sent": sent}
 
     def _end_with(self, child: Merge, merge: Merge) -> None:
         """End a settle with its parent, whose undo has already taken back what the settle brought."""
         note = f"undone with merge {merge.merge_id}"
         if child.state != "undoing" and not self._journal.move(child, "undoing", note=note):
-            raise TransientError("BUSY", f"merge {child.merge_id} changes state just now", "Try again.")
+            raise busy(child.merge_id)
         child = self._journal.need(child.merge_id)
         if not self._journal.move(child, "undone", digests=self._digests(child)):
-            raise TransientError("BUSY", f"merge {child.merge_id} changes state just now", "Try again.")
+            raise busy(child.merge_id)
 
     # --- giving up, and more of the same --------------------------------------------------------------------------
     def abandon(self, merge_id: uuid.UUID, reason: str) -> UndoAnswer:
@@ -267,7 +267,7 @@ class Undoing:
 
     def _move(self, merge: Merge, state: str, **columns: Any) -> None:
         if not self._journal.move(merge, state, **columns):
-            raise TransientError("BUSY", f"merge {merge.merge_id} changes state just now", "Try again.")
+            raise busy(merge.merge_id)
 
     def _give_up(self, merge: Merge) -> Iterator[str]:
         """Close the logs of a merge as they are; yields what people should know of it."""

@@ -185,5 +185,5 @@ def _sources_values(
 
 
 def folding(rule: TableRule, choice: str) -> TableRule:
-    """Return the rule by which a row is brought beside what the platform wrote later: of a chosen one nothing is derived."""
+    """Return the rule for folding in later writes; a row that was chosen from the source derives no columns."""
     return replace(rule, derive=()) if choice == SOURCE else rule

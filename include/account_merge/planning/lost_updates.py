@@ -99,7 +99,7 @@ def lost_since(
 def overwritten(
     rule: TableRule, steps: Sequence[AppliedChange], row: Row, settings: Settings
 ) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Columns in which the platform replaced what we had put, from a row that it had read before; totals left out.
+    """Return columns in which the platform replaced what we had put, from a row that it had read before; totals left out.
 
     What is written long after our entry is a decision and stands. Within the time that an update of the platform takes,
     the value tells: one that shows nothing of what we had put, and goes on from what stood there before, is a lost update.
@@ -203,7 +203,7 @@ def _totals(rule: TableRule, change: Change) -> Change:
 def corrections(
     steps: Iterator[tuple[Key, list[AppliedChange]]], look: Callable[[Sequence[AppliedChange], Row | None], Correction]
 ) -> Corrections:
-    """Mends for one sweep with ascending keys."""
+    """Mend for one sweep with ascending keys."""
     done = Cursor(steps, "what was done to rows, in the log,")
 
     def at(key: Key, row: Row | None) -> Correction:

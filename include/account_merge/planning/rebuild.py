@@ -109,7 +109,7 @@ def rebuild_without(
 def rebuild(
     rule: TableRule, steps: Sequence[AppliedChange], now: Values | None, account: str, standing: Standing
 ) -> Replayed:  # fmt: skip
-    """Replays a row; the parameters are those of `without`."""
+    """Replay a row; the parameters are those of `without`."""
     evidence = standing.evidence
     row = left = steps[0].change.before
     handed: Given = {source: dict(totals) for source, totals in standing.given.items()}

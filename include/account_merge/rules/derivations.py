@@ -50,7 +50,7 @@ class Derivation:
 
 
 def twins(timestamp: str, text: str, first: bool = False) -> Derivation:
-    """Return a timestamp column and its older text form: the timestamp shows the latest (`first`: earliest) moment of both.
+    """Bring a timestamp column and its older text form together: the timestamp shows the latest (`first`: earliest) moment of both.
 
     A form that no account has stays null; a text stays as somebody wrote it; a text that is unreadable, or a time that
     cannot be, loses.
@@ -91,7 +91,7 @@ def shown(values: Values, column: str, older: str = "") -> Values:
 
 
 def no_less(column: str, older: str) -> Derivation:
-    """Return a key of `column` is no less than any side shows, also where that side has it in the older form only.
+    """Keep each key of `column` at least as great as any side shows it, also where a side has only the older form.
 
     The platform reads `older` first and `column` over it: a lesser number in `column` would hide the greater one.
     """
@@ -130,7 +130,7 @@ def best_score(column: str, details: str, older: str = "") -> Derivation:
         return {column: result} if result else {}
 
     def again(now: Side, row: Values, evidence: Evidence) -> Values:
-        """Return a score that the platform shows is that of an attempt; those that stay have one, too."""
+        """Put the best score of the attempts that stay, where the platform shows a score."""
         result, showed = dict(row.get(column) or {}), now.values.get(column) or {}
         for attempt in map(attempt_of, row.get(details) or ()):
             content, score = attempt.get("content_id"), number(attempt.get("score"))
@@ -152,7 +152,7 @@ def _named(values: Values, prefix: str) -> list[str]:
 
 
 def union_count(column: str, key: str, evidence_name: str, older: str = "") -> Derivation:
-    """Return the number under `key` is the size of the union of what both accounts finished, where that is proved.
+    """Count under `key` the union of what both accounts finished, where both numbers are proved.
 
     Proved: each side's stored number equals that account's own number of finished items, with or without the items
     that merges brought it (evidence `<name>: brought`), or those of them that have not expired (`<name>: lately`). The
@@ -187,7 +187,7 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
         return {column: {**result, key: like(result[key], max([len(union), *stored.values()]))}}
 
     def again(now: Side, row: Values, evidence: Evidence) -> Values:
-        """Return the platform counted what it saw: this account's lessons before the undo or redo changed them, or after."""
+        """Put the lessons of the account as they are then, where the platform counted those before or after."""
         before, after = (
             evidence.get(f"{evidence_name}: {which}", {}).get(now.account) for which in ("before", "after")
         )
@@ -206,7 +206,7 @@ def _seeded(evidence: Evidence) -> frozenset[str]:
 
 
 def scores_of_attempts(column: str, evidence_name: str, older: str = "") -> Derivation:
-    """Scores that the retired job erased, made again of the attempts themselves; nothing where it did not merge.
+    """Return scores that the retired job erased, made again of the attempts themselves; nothing where it did not merge.
 
     As the platform makes them: `score:X` is the best total of X, `max_score:X` that attempt's own maximum,
     `attempts_count:X` the number of attempts. Only what is missing or less is put.
@@ -256,7 +256,7 @@ def attempts_count(column: str, details: str, evidence_name: str) -> Derivation:
         return {column: result} if result else {}
 
     def again(now: Side, row: Values, evidence: Evidence) -> Values:
-        """Return the platform counted the attempts that it saw."""
+        """Put the number of attempts that stay, where the platform counted those that it saw."""
         result, counted = dict(row.get(column) or {}), now.values.get(column) or {}
         seen, left = attempts(now.values), attempts(row)
         for key in _named(result, "attempts_count:"):

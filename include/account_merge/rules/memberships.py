@@ -40,7 +40,7 @@ def best_of_standing(lead: str, column: str, strategy: Strategy) -> Derivation:
 
 
 def only_where(column: str, name: str, words: str) -> Derivation:
-    """Return the set `column` gains each element that the evidence `name` shows for an account, and loses none.
+    """Add to the set `column` each element that the evidence `name` shows for an account; remove none.
 
     Elements that the evidence names as `kept` stay as the target has them, those of `yielded` come from another account.
     Without the evidence the union stands.

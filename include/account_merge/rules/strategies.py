@@ -154,7 +154,7 @@ follows = Strategy("follows", "comes with the row whose leading column won", lam
 
 
 def highest(*ranks: str) -> Strategy:
-    """Return the word that comes later in `ranks` stands; a word that is none of them is below all."""
+    """Keep the word that comes later in `ranks`; an unknown word is below all."""
 
     def rank(word: Any) -> tuple[Any, ...]:
         return (ranks.index(word) if word in ranks else -1, size(word))
@@ -211,7 +211,7 @@ class _United:
 
 
 def union_by(*keys: str, newer: str = "") -> Strategy:
-    """Return a list of maps united: two elements are the same by the first of `keys` that both have, else as a whole.
+    """Unite lists of maps: two elements are the same by the first of `keys` that both have, else as a whole.
 
     Of two forms of one element the one with the later time in `newer` stands; a key that only the other has is kept.
     """
@@ -272,7 +272,7 @@ union_of_attempts = Strategy(
 
 
 def per_key(patterns: Mapping[str, Strategy]) -> Strategy:
-    """Yield a map combined key by key, each by the strategy of the first pattern that matches; no key is ever dropped."""
+    """Combine a map key by key, each by the strategy of the first pattern that matches; no key is ever dropped."""
 
     def by(key: Any) -> Strategy:
         found = (s for pattern, s in patterns.items() if isinstance(key, str) and fnmatch.fnmatchcase(key, pattern))

@@ -125,7 +125,7 @@ class PlatformDirectory:
             raise self._told(error) from error
 
     def _told(self, error: MergeError) -> MergeError:
-        """Return a table or column of the platform's users that is not there has its own error."""
+        """Return the error of a table or column of the platform's users that is missing."""
         return no_directory(self._settings) if error.code == "SCHEMA_CHANGED" else error
 
 

@@ -171,7 +171,7 @@ class Topics:
         """Per partition of the merge topic: committed offset of the group (None without one), low and high mark."""
         topic = self._settings.merge_topic
         marks = self._watermarks(topic)
-        doing = f"The offsets that group {self._settings.consumer_group} committed are not to be had"
+        doing = f"Could not read the offsets that group {self._settings.consumer_group} committed"
 
         def ask() -> dict[int, int | None]:
             entries = self._consuming().committed([TopicPartition(topic, p) for p in marks], timeout=self._patience)
@@ -195,7 +195,7 @@ class Topics:
             time.sleep(0.05)
 
     def _watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
-        doing = f"Offsets of topic {topic} are not to be had"
+        doing = f"Could not read the offsets of topic {topic}"
         marks: dict[int, tuple[int, int]] = {}
         with self._doing(doing):
             found = self._consuming().list_topics(topic, timeout=self._patience).topics[topic]

@@ -44,7 +44,7 @@ def refused(doing: str, reason: str) -> MergeError:
 
 
 def topic_missing(topics: Sequence[str], doing: str) -> MergeError:
-    """Return a topic does not exist; it is never created on the way, since the name may be the mistake."""
+    """Return the error of a topic that does not exist. Nothing creates it on the way: the name may be the mistake."""
     return MergeError(
         "TOPIC_MISSING",
         f"{doing} Missing on the cluster: {', '.join(topics)}.",

@@ -8,13 +8,13 @@ from account_merge.settings import Settings
 
 
 def common(settings: Settings) -> dict[str, Any]:
-    """Options of every client."""
+    """Return options of every client."""
     fixed = {"bootstrap.servers": settings.kafka_bootstrap_servers}
     return {"client.id": "account-merge", **settings.kafka_config, **fixed}
 
 
 def consumer(settings: Settings) -> dict[str, Any]:
-    """Offsets are committed by us alone, aborted transactions are not read, and each partition's end is told."""
+    """Return the options of a consumer: we alone commit offsets, read no aborted transaction and hear of each partition's end."""
     # We read to the end and stop: the broker need not wait there for more (its client's default is half a second).
     return (
         {"fetch.wait.max.ms": 20}

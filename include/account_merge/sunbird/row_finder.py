@@ -75,7 +75,7 @@ class RowFinder:
 
     @staticmethod
     def _sorted(schema: TableSchema, found: Iterable[Row]) -> list[Row]:
-        """Rows that do not come in the order of the rule's key, put in order.
+        """Return rows that do not come in the order of the rule's key, put in order.
 
         :raises NeedsAttention: there are too many to hold them at once.
         """

@@ -187,7 +187,7 @@ def orders_alike(kind: str, cql_type: Any) -> bool:
 
 
 def capabilities(session: Any) -> Capabilities:
-    """Asks the server; writes nothing."""
+    """Ask the server; writes nothing."""
 
     def understands(cql: str) -> bool:
         try:

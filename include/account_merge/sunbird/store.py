@@ -112,7 +112,7 @@ def check_data_centre(there: Sequence[str], settings: Settings) -> None:
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
-    """Neighbours in groups of at most `size` (itertools has it from Python 3.12 on)."""
+    """Yield neighbours in groups of at most `size` (itertools has it from Python 3.12 on)."""
     iterator = iter(items)
     while group := tuple(islice(iterator, size)):
         yield group
@@ -241,7 +241,7 @@ class Store:
     def values(
         self, schema: TableSchema, columns: Sequence[str], known: Mapping[str, Any]
     ) -> Iterator[tuple[Any, ...]]:
-        """Values of some columns in the rows whose key columns are `known`; of the whole table when nothing is.
+        """Yield values of some columns in the rows whose key columns are `known`; of the whole table when nothing is.
 
         One page at a time and one request in flight, so that reading a whole table disturbs nobody.
         """

@@ -90,7 +90,7 @@ class Throttle:
         self._lock = threading.Lock()
 
     def wait(self, key: str) -> float:
-        """Seconds until this key may do it once more; 0 when it may now."""
+        """Return seconds until this key may do it once more; 0 when it may now."""
         with self._lock:
             seen, now = self._seen.get(key), time.monotonic()
             while seen and now - seen[0] >= self.MINUTE:

@@ -57,7 +57,7 @@ def test_a_merge_is_started_once_and_what_is_not_triggered_is_found_by_the_poll(
     assert service.opening.start(merge) is None  # read before it was started
     assert service.opening.start(service.journal.need(merge.merge_id)) is None
     assert service.inbox.choose(lambda run_id: None) == []  # it may still be triggered
-    service.journal.write(
+    service.journal.write_if(
         "UPDATE {ks}.merges SET updated_at = ? WHERE merge_id = ? IF EXISTS",
         [now() - timedelta(minutes=1), merge.merge_id],
     )
@@ -87,7 +87,7 @@ def dated(service):
         for number in days:
             merge_id = service.opening.open_merge(request(origin="event" if number % 2 else "api"))
             moment = now() - timedelta(days=number)
-            service.journal.write(
+            service.journal.write_if(
                 "UPDATE {ks}.merges SET created_at = ?, day = ? WHERE merge_id = ? IF EXISTS",
                 [moment, moment.date(), merge_id],
             )
@@ -129,7 +129,7 @@ def test_a_server_without_ranges_lists_the_same(service, dated, monkeypatch):
 
     def refusing(cas, cql, *args, **named):
         if "day >= ?" in cql:
-            raise service.journal.missing(CassandraRefuses("Only EQ and IN relation are supported on the index"))
+            raise service.journal.as_error(CassandraRefuses("Only EQ and IN relation are supported on the index"))
         return stream(cas, cql, *args, **named)
 
     monkeypatch.setattr(JournalSession, "stream", refusing)

@@ -153,7 +153,7 @@ def test_an_erasure_that_dies_at_any_request_is_finished_by_the_same_call(sessio
 def test_a_merge_that_comes_while_an_account_is_erased_loses_nothing(session, keyspace, service, monkeypatch):
     source, target = account(), account()
     merge_id, other = merge(service, source, target), account()
-    original, journal = type(service.journal).write, service.journal
+    original, journal = type(service.journal).write_if, service.journal
     later = service.opening.open_merge(MergeRequest((target,), other, TABLES))
     ran = []
 
@@ -161,12 +161,12 @@ def test_a_merge_that_comes_while_an_account_is_erased_loses_nothing(session, ke
         if cql.startswith("DELETE") and not ran:
             ran.append(1)
             with Service(service.settings) as second, monkeypatch.context() as patch:
-                patch.setattr(type(journal), "write", original)
+                patch.setattr(type(journal), "write_if", original)
                 assert run_merge(second, later, publish=False)["state"] == "completed"
         return original(self, cql, values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(journal), "write", write)
+        patch.setattr(type(journal), "write_if", write)
         assert journal.erase_account(target) is None
     assert ran
     assert not journal.plain(target)

@@ -249,7 +249,7 @@ def test_a_log_that_was_tampered_with_is_found_after_expiry_too(harm, session, k
 def dying(monkeypatch, number, after):
     """Lets the process die around its n-th request to the journal: what it knew is gone, what was written stays."""
     sent = []
-    write, stream = JournalSession.write, JournalSession.stream
+    write, stream = JournalSession.write_if, JournalSession.stream
 
     def counted(original):
         def call(self, *arguments, **named):
@@ -263,7 +263,7 @@ def dying(monkeypatch, number, after):
 
         return call
 
-    monkeypatch.setattr(JournalSession, "write", counted(write))
+    monkeypatch.setattr(JournalSession, "write_if", counted(write))
     monkeypatch.setattr(JournalSession, "stream", counted(stream))
     return sent
 
@@ -387,7 +387,7 @@ def test_a_journal_of_the_first_version_gets_what_it_lacks(session, service):
             older.journal.create()
         with Service(settings.replace(undo_days=0.0, retention_days=0.0)) as later:
             assert run_merge(later, merge_id, publish=False)["state"] == "completed"
-            assert later.expire()["expired"] == 1
+            assert later.retention.run()["expired"] == 1
     finally:
         session.execute(f"DROP KEYSPACE IF EXISTS {settings.journal_keyspace}", timeout=60)
 

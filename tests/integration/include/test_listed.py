@@ -119,4 +119,4 @@ def test_an_admission_that_died_between_the_two_entries_goes_on_with_the_places_
     put(session, keyspace, ENR, enrolment(target, progress=9))  # after the first entry: it does not count any more
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
     assert [row["createdby"] for row in rows(session, keyspace, MEMBER, target)] == ["5"]
-    assert {(source, stands) for source, stands, _ in places.left(merge)} == {(one, two)}
+    assert {(source, stands) for source, stands, _ in places.not_merged(merge)} == {(one, two)}

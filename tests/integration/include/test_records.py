@@ -376,7 +376,7 @@ def test_the_indexes_that_check_offers_lead_to_every_row(session, settings, serv
     put(session, keyspace, AGG, aggregate(source, aggregates={"completedCount": 2.0}) | {"activity_id": "unit"})
     with Service(settings) as indexed:
         merge_id, _ = merge(indexed, source, target)
-        assert {t["note"] for t in indexed.report(merge_id).to_dict()["tables"]} == {
+        assert {t["note"] for t in indexed.reader.report(merge_id).to_dict()["tables"]} == {
             "",
             "this cluster has no such table",
         }

@@ -202,7 +202,7 @@ def test_whatever_is_asked_first_its_failure_is_transient(known, how, shared_ser
         proxy.__exit__() if how == "gone" else silent.set()
         asks = {"tables": lambda: service.tables, "journal": lambda: service.journal.need(merge_id)}
         if how == "gone":  # the driver waits ten seconds for the preparation of a statement
-            asks["store"] = lambda: service.store.base()
+            asks["store"] = lambda: service.store.safe_timestamp()
         for name, ask in asks.items():
             if name not in known:
                 with pytest.raises(TransientError, match="CASSANDRA_UNAVAILABLE"):

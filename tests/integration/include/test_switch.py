@@ -56,7 +56,7 @@ def after_write(monkeypatch, number, act):
 def from_elsewhere(service, what, tenant="", reason="a course is being restored"):
     """Turns the switch over a connection of its own, as another process does."""
     with Service(service.settings) as other:
-        return getattr(other, what)(tenant, "ops", reason)
+        return getattr(other.switch, what)(tenant, "ops", reason)
 
 
 def opened(service, source, target, tenant="", **more):

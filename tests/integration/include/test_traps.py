@@ -236,8 +236,8 @@ def has_what_the_source_had(session, keyspace, user, above=0, certificates=("c1"
 
 @pytest.mark.parametrize(("kind", "ahead"), TIES)
 def test_a_tie_is_never_left_to_the_server(kind, ahead, session, keyspace, service, pair, monkeypatch):
-    base = service.store.base()
-    monkeypatch.setattr(Store, "base", lambda self: base)
+    base = service.store.safe_timestamp()
+    monkeypatch.setattr(Store, "safe_timestamp", lambda self: base)
     put(session, keyspace, ENR, enrolment(pair[0], **SOURCE), timestamp=1000)
     existing(session, keyspace, pair[1], kind, base + ahead)
     merge(service, pair)

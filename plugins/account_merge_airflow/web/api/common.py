@@ -100,7 +100,7 @@ def previewed(report: Report, rows: int) -> list[PreviewTable]:
 
 
 def rows_out(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """Rows of a report."""
+    """Return rows of a report."""
     return [Row.model_validate(row) for row in rows]
 
 

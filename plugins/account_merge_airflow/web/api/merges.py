@@ -163,6 +163,6 @@ def report(merge_id: uuid.UUID, core: CoreDep, request: Request) -> models.Repor
 def rows(
     merge_id: uuid.UUID, table: inputs.Text, core: CoreDep, cursor: Cursor = "0.0", limit: Limit = 100
 ) -> models.RowsOut:
-    """Rows of one table of the report, in key order, page by page."""
+    """Return rows of one table of the report, in key order, page by page."""
     found, following = core.service().reader.rows(merge_id, table, common.place_of(cursor or "0.0"), limit)
     return models.RowsOut(rows=common.rows_out(found), next=f"{following[0]}.{following[1]}" if following else None)

@@ -68,7 +68,7 @@ def approval_of(request: Request, found: Merge) -> str:
 
 @router.get("/merges/{merge_id}/parts/changes")
 def changes(request: Request, merge_id: uuid.UUID, core: CoreDep) -> str:
-    """Rows of a proposed merge that are otherwise than they were; every table is planned for it."""
+    """Return rows of a proposed merge that are otherwise than they were; every table is planned for it."""
     return page(request.scope, "parts/changes.html", **core.service().proposals.changes(merge_id))
 
 

@@ -69,7 +69,7 @@ def _writes(tables: list[dict[str, Any]]) -> int:
 
 
 def _shown(balance: Balance) -> list[dict[str, Any]]:
-    """Places in the order of their kinds; those where something is less come first."""
+    """Return places in the order of their kinds; those where something is less come first."""
     places = sorted(
         balance.places.items(), key=lambda item: (all(line.kept for line in item[1].values()), str(item[0]))
     )
