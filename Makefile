@@ -53,7 +53,7 @@ env: $(STAMP) ## KEY=VALUE lines that tell any client where everything runs
 
 clean: ## stop everything and remove all that was ever made here
 	@if [ -x $(RUN) ]; then $(RUN) -m local.stack clean; fi
-	@rm -rf .local $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .local $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 check: lint ## lint, types and unit tests: under a minute, no servers
