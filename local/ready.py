@@ -36,7 +36,7 @@ def cassandra(entry: Entry) -> bool:
 
 
 def postgres(entry: Entry) -> bool:
-    """Return a whole start-up message, answered by an authentication request ('E' would be: still starting)."""
+    """Return whether a whole start-up message is answered by an authentication request ('E' would be: still starting)."""
     body = struct.pack(">i", 196608) + b"user\0postgres\0database\0postgres\0\0"
     return _ask(entry["port"], struct.pack(">i", len(body) + 4) + body, 1) == b"R"
 

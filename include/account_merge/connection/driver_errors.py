@@ -122,7 +122,7 @@ def _no_grant(doing: str, said: str) -> NeedsAttention:
 
 
 def too_large(doing: str, why: str) -> NeedsAttention:
-    """Return a request that this server's limits do not allow."""
+    """Return the error of a request that this server's limits do not allow."""
     return NeedsAttention(
         "TOO_LARGE",
         f"Cassandra did not {doing}: {why}",

@@ -170,7 +170,7 @@ class _Run:
 
 
 def _no_earlier(twin: Merge, request: MergeRequest) -> bool:
-    """Return a merge that was asked for later, or with no time, has moved what an earlier one of the same pair would."""
+    """Return whether a merge was asked for later, or with no time: it has moved what an earlier one of the same pair would."""
     mine, other = request.dated, twin.request.dated
     return mine is None or other is None or other >= mine
 

@@ -49,7 +49,7 @@ class JournalSession:
         return self.not_created() if told.code == "SCHEMA_CHANGED" else told
 
     def not_created(self) -> MergeError:
-        """Return the journal was never created, or is older than this program."""
+        """Return the error of a journal that was never created, or is older than this program."""
         return NeedsAttention(
             "NO_JOURNAL",
             f"the journal in keyspace {self.settings.journal_keyspace} does not exist or is older than this program",

@@ -57,7 +57,7 @@ class LastTotal:
     whatever: bool = False
 
     def lost(self, found: Any) -> bool:
-        """Return what is found is below what was put there: totals only rise, so a write that had not seen it replaced it."""
+        """Return whether a total is below what was put there: totals only rise, so a write that had not seen it replaced it."""
         return found is not None and (self.real or 0) < (self.put or 0) and found < self.put
 
 

@@ -34,7 +34,7 @@ def away(doing: str, servers: str) -> TransientError:
 
 
 def refused(doing: str, reason: str) -> MergeError:
-    """Return the brokers or the client said no: repeating the call cannot help."""
+    """Return the error of a call that the brokers or the client refused: repeating it cannot help."""
     return MergeError(
         "KAFKA_REFUSED",
         f"{doing} ({reason}).",
@@ -63,7 +63,7 @@ def group_in_use(group: str, members: Sequence[str]) -> MergeError:
 
 
 def bad_option(reason: str) -> InvalidRequest:
-    """Return the client does not know an option of `KAFKA_CONFIG`, or not with this value."""
+    """Return the error of an option of `KAFKA_CONFIG` that the client does not know, or not with this value."""
     return InvalidRequest(
         "BAD_SETTING", f"KAFKA_CONFIG: {reason}. No merge was touched.", "Use option names and values of librdkafka."
     )
