@@ -22,6 +22,15 @@ def told(root: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A copy of what import-linter reads."""
+    for folder in ("include", "plugins"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [
@@ -37,24 +46,18 @@ def told(root: Path) -> tuple[int, str]:
         ("account_merge/service.py", "import airflow", "without Airflow"),
     ],
 )
-def test_a_step_against_the_plan_is_refused(module: str, line: str, contract: str, tmp_path: Path) -> None:
-    for folder in ("include", "plugins"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    file = tmp_path / "include" / module
+def test_a_step_against_the_plan_is_refused(module: str, line: str, contract: str, copied: Path) -> None:
+    file = copied / "include" / module
     file.write_text(f"{file.read_text()}\n{line}\n")
-    status, words = told(tmp_path)
+    status, words = told(copied)
     assert status == 1, words
     broken = [text for text in words.splitlines() if text.endswith("BROKEN")]
     assert any(contract in text for text in broken), words
 
 
-def test_a_module_without_a_wing_is_refused(tmp_path: Path) -> None:
-    for folder in ("include", "plugins"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    (tmp_path / "include" / "account_merge" / "helpers.py").write_text('"""Anything."""\n')
-    status, words = told(tmp_path)
+def test_a_module_without_a_wing_is_refused(copied: Path) -> None:
+    (copied / "include" / "account_merge" / "helpers.py").write_text('"""Anything."""\n')
+    status, words = told(copied)
     assert status == 1
     assert "helpers" in words
 

@@ -10,14 +10,14 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from account_merge.cursor import Cursor, ascending
 from account_merge.journal import JournalSession
 from account_merge.journal.encoding import Codec
 from account_merge.journal.expired import RedactedFacts
 from account_merge.journal.log import Log
-from account_merge.model import Change, Key, Values
+from account_merge.model import Change, Entry, Key, Values
 from account_merge.planning.merge_join import Shown
 from account_merge.rules import Lookup, TableRule, rule_for
 from account_merge.rules.derivations import Evidence
@@ -26,6 +26,7 @@ from account_merge.sunbird.schema import Tables, TableSchema
 from account_merge.values import usable
 
 ScopeValues = tuple[Any, ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -264,15 +265,20 @@ def images_of(
                 yield () if whole else other.scope_of(change.key), (account, shown_by(look, other, change.key, values))
 
 
+def in_runs(log: Log, of: Callable[[Entry], Iterable[T]], key: Callable[[T], Any]) -> Iterator[T]:
+    """Yield what entries of a log tell, sorted: a fold goes back to rows of the entry that it mends, and stands behind it."""
+    run: list[T] = []
+    for entry in log.entries():
+        if entry.kind == "changes":
+            yield from sorted(run, key=key)
+            run = []
+        run += of(entry)
+    yield from sorted(run, key=key)
+
+
 def in_key_order(log: Log) -> Iterator[Change]:
     """Yield the changes of a log; a row that was folded in comes once more behind its first change."""
-    run: list[Change] = []
-    for entry in log.entries():
-        if entry.kind == "changes":  # a fold goes back to rows of the entry that it mends
-            yield from sorted(run, key=lambda change: change.key)
-            run = []
-        run += entry.changes
-    yield from sorted(run, key=lambda change: change.key)
+    return in_runs(log, lambda entry: entry.changes, lambda change: change.key)
 
 
 def turned(
@@ -283,15 +289,14 @@ def turned(
 
     :param kept: takes in what expired entries tell.
     """
-    run: list[tuple[ScopeValues, tuple[Any, bool]]] = []
-    for entry in log.entries() if look.where else ():
+
+    def of(entry: Entry) -> Iterator[tuple[ScopeValues, tuple[Any, bool]]]:
         if entry.kept is not None:
             kept.add(entry.kept)
-        if entry.kind == "changes":  # a fold goes back to rows of the entry that it mends
-            yield from sorted(run, key=lambda item: item[0])
-            run = []
-        run += (found for change in entry.changes for found in turned_by(change, look, other))
-    yield from sorted(run, key=lambda item: item[0])
+        for change in entry.changes:
+            yield from turned_by(change, look, other)
+
+    return in_runs(log, of, lambda item: item[0]) if look.where else iter(())
 
 
 def turned_by(change: Change, look: Lookup, other: TableRule) -> Iterator[tuple[ScopeValues, tuple[Any, bool]]]:

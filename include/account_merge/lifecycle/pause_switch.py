@@ -60,38 +60,33 @@ class PauseSwitch:
         return found.get(ALL) or found.get(merge.request.tenant)
 
     def pause(self, tenant: str, by: str, reason: str) -> dict[str, Any]:
-        """Stop all merging (tenant "") or one tenant's, in every process; answers which switches are on then."""
-        return self._turned(self.turn_on(tenant, by, reason))
-
-    def resume(self, tenant: str, by: str, reason: str = "") -> dict[str, Any]:
-        """Switch off what `pause` with the same tenant switched on; the next poll starts what it held up."""
-        return self._turned(self.turn_off(tenant, by, reason))
-
-    def _turned(self, changed: bool) -> dict[str, Any]:
-        return {"changed": changed, "stopped": [stop.note for stop in self.active().values()]}
-
-    def history(self) -> list[dict[str, Any]]:
-        """Every switching, oldest first."""
-        return [{"at": at.isoformat(timespec="seconds") + "Z", "what": what, "note": note}
-                for at, what, note in self._log.history()]  # fmt: skip
-
-    def turn_on(self, tenant: str, by: str, reason: str) -> bool:
-        """Stop merging from the next entry on, wherever it runs; False when that very switch is on with that reason.
+        """Stop merging from the next entry on, wherever it runs; answer which switches are on then.
 
         :param tenant: `ALL`, or the `edata.rootOrgId` whose merges are stopped.
+        :returns: `changed` is false when that very switch is on with that reason.
         :raises InvalidRequest: nobody says why.
         :raises TransientError: whether it is on is unknown; the same call again is safe.
         """
         need_reason(reason)
         stop = Stop(tenant.strip(), by, reason.strip()[:1000], now().isoformat(timespec="seconds") + "Z")
-        return self._turn("on", stop)
+        return self._turned("on", stop)
 
-    def turn_off(self, tenant: str, by: str, reason: str = "") -> bool:
-        """Let merges go on; False when that switch was not on. Other switches stay as they are.
+    def resume(self, tenant: str, by: str, reason: str = "") -> dict[str, Any]:
+        """Let merges go on; the next poll starts what `pause` with the same tenant held up. Other switches stay as they are.
 
+        :returns: `changed` is false when that switch was not on; `stopped` has those that are on then.
         :raises TransientError: whether it is off is unknown; the same call again is safe.
         """
-        return self._turn("off", Stop(tenant.strip(), by, reason.strip()[:1000], ""))
+        return self._turned("off", Stop(tenant.strip(), by, reason.strip()[:1000], ""))
+
+    def _turned(self, what: str, stop: Stop) -> dict[str, Any]:
+        changed = self._turn(what, stop)
+        return {"changed": changed, "stopped": [one.note for one in self.active().values()]}
+
+    def history(self) -> list[dict[str, Any]]:
+        """Every switching, oldest first."""
+        return [{"at": at.isoformat(timespec="seconds") + "Z", "what": what, "note": note}
+                for at, what, note in self._log.history()]  # fmt: skip
 
     def _turn(self, what: str, stop: Stop) -> bool:
         for _ in range(20):

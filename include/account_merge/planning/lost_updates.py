@@ -79,7 +79,7 @@ def _totals_put(rule: TableRule, change: Change) -> dict[str, tuple[int, int]]:
 def lost_since(
     rule: TableRule, steps: Sequence[AppliedChange], row: Row | None, settings: Settings
 ) -> tuple[frozenset[str], tuple[str, ...]]:
-    """`verify.unseen` for the last write of each total, looked at any time later."""
+    """Return `lost_updates` for the last write of each total, looked at any time later."""
     blind: set[str] = set()
     notes: list[str] = []
     seen: set[str] = set()

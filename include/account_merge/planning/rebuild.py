@@ -97,7 +97,7 @@ def rebuild_without(
 ) -> Values | None:
     """Return what the row is when only the standing merges count; None when there is no row then.
 
-    `without(…)` of the only merge is exactly the row before it, when nobody wrote in between; a total that went on loses
+    `rebuild_without(…)` of the only merge is exactly the row before it, when nobody wrote in between; a total that went on loses
     exactly what was added, of collections each element is looked at alone, and what the platform wrote later stays.
 
     :param steps: all that was done to the row, in order; at least one.
@@ -109,7 +109,7 @@ def rebuild_without(
 def rebuild(
     rule: TableRule, steps: Sequence[AppliedChange], now: Values | None, account: str, standing: Standing
 ) -> Replayed:  # fmt: skip
-    """Replay a row; the parameters are those of `without`."""
+    """Replay a row; the parameters are those of `rebuild_without`."""
     evidence = standing.evidence
     row = left = steps[0].change.before
     handed: Given = {source: dict(totals) for source, totals in standing.given.items()}

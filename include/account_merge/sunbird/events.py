@@ -1,4 +1,4 @@
-"""The wire: a merge event is read whole or refused by one row of `VALIDITY`; what goes out is built to the letter.
+"""The wire: a merge event is read whole or refused by one row of `EVENT_RULES`; what goes out is built to the letter.
 
 Only this module and its table (`validity`) know the wire's names. A refusal names the key that is wrong, never a value.
 """
@@ -140,7 +140,7 @@ class _WireEvent(BaseModel):
 
 
 def parse(raw: bytes | None, settings: Settings) -> MergeEvent | None:
-    """Read one message: a merge event, or None for an event of another action, else `InvalidEvent` by `VALIDITY`."""
+    """Read one message: a merge event, or None for an event of another action, else `InvalidEvent` by `EVENT_RULES`."""
     body = _object(raw, settings.max_event_bytes)
     edata = body.get("edata")
     if not isinstance(edata, dict):
@@ -241,7 +241,7 @@ class FailInfo:
 
     :param failed_id: of this failure; a later one of the same merge has another.
     :param data_error: the request is at fault (`DATA_ERROR`), not the machinery (`PROCESSING_ERROR`); unknown means
-        that the code decides: those of `VALIDITY` are data errors.
+        that the code decides: those of `EVENT_RULES` are data errors.
     """
 
     failed_id: str
