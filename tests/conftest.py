@@ -13,6 +13,7 @@ parametrised indirectly.
 from __future__ import annotations
 
 import os
+import random
 import socket
 import sys
 import tempfile
@@ -50,6 +51,8 @@ HOME_PREFIX = "account-merge-test-"
 RUN_HOME = "ACCOUNT_MERGE_TEST_RUN_HOME"
 #: `make test-all` and `make crash`: every interruption, every moment and 300 histories instead of a choice of them.
 FULL = bool(os.environ.get("ACCOUNT_MERGE_FULL"))
+#: Chooses the interruptions that are tried where not all are. A gate judges the commit, not the dice.
+CRASH_SEED = int(os.environ.setdefault("CRASH_SEED", "1" if "CI" in os.environ else str(random.randrange(1_000_000))))
 STARTED: list[Stack] = []
 
 
@@ -70,6 +73,23 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         _remove_leftovers()
         os.environ[RUN_HOME] = str(_new_home())
+
+
+def told_at_the_end(section: str, line: str) -> None:
+    """Have a line printed when all workers of the run are done, whichever of them says it."""
+    with (Path(os.environ[RUN_HOME]) / f"{section}.told").open("a") as file:
+        file.write(line + "\n")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What tests had to tell, with the seed of the run."""
+    for found in sorted(Path(os.environ[RUN_HOME]).glob("*.told")):
+        terminalreporter.section(found.stem)
+        terminalreporter.line(
+            "every request" if FULL else f"of each kind of request one, and a sample: CRASH_SEED={CRASH_SEED}"
+        )
+        for line in found.read_text().splitlines():
+            terminalreporter.line(line)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

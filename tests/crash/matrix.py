@@ -27,7 +27,6 @@ from tests.crash.outcome import Outcome
 from tests.keyspaces import own_keyspaces
 
 LANES = 2
-SAMPLE = 40  # requests of a merge that are tried beside one of each kind
 OURS = ("merges", "log", "accounts")
 WORKER = Path(__file__).with_name("worker.py")
 ROOT = Path(__file__).resolve().parents[2]
@@ -220,41 +219,30 @@ def lanes(stack: Any, session: Any) -> Iterator[Matrix]:
             found.close()
 
 
-def kills(work: str, kinds: Sequence[str], every: bool, dice: random.Random | None = None) -> list[Job]:
-    """Before and after each request; or one of each kind, and after it only where it leaves something behind.
+def kills(work: str, kinds: Sequence[str]) -> list[Job]:
+    """Before and after each request of the work."""
+    return [Job(work, "kill", n, when, kind) for n, kind in enumerate(kinds, 1) for when in ("before", "after")]
 
-    :param dice: chooses `SAMPLE` more jobs of those that `every` would try.
+
+def stops(work: str, kinds: Sequence[str], meanwhile: str) -> list[Job]:
+    """Before each request, and after those that leave something behind."""
+    whens = {kind: ("before",) if _reads(kind) else ("before", "after") for kind in kinds}
+    return [Job(work, "stop", n, when, kind, meanwhile) for n, kind in enumerate(kinds, 1) for when in whens[kind]]
+
+
+def some(jobs: Sequence[Job], dice: random.Random, sample: int) -> list[Job]:
+    """Choose, for each kind of request and moment, one of these jobs, and a sample of the others.
+
+    After a request that only reads, nothing is left behind: such a moment is for the sample alone.
     """
-    whole = [Job(work, "kill", n, when, kind) for n, kind in enumerate(kinds, 1) for when in ("before", "after")]
-    if every:
-        return whole
-    some = [Job(work, "kill", n, when, kind) for n, kind in one_of_each(kinds) for when in _whens(kind)]
-    rest = sorted(set(whole) - set(some), key=lambda job: (job.at, job.when))
-    return some + (dice.sample(rest, min(SAMPLE, len(rest))) if dice else [])
-
-
-def stops(work: str, kinds: Sequence[str], meanwhile: str, every: bool) -> list[Job]:
-    """Before each request, and after those that leave something behind.
-
-    :param every: else one request of each kind; where not a merge is taken back meanwhile, of those that leave
-        something behind.
-    """
-    chosen = enumerate(kinds, 1) if every else one_of_each(kinds)
-    some = [(n, kind) for n, kind in chosen if every or (work, meanwhile) == ("merge", "undo") or not _reads(kind)]
-    return [Job(work, "stop", n, when, kind, meanwhile) for n, kind in some for when in _whens(kind)]
-
-
-def one_of_each(kinds: Sequence[str]) -> list[tuple[int, str]]:
-    """(number, kind): of each kind the one in the middle."""
-    places: dict[str, list[int]] = {}
-    for number, kind in enumerate(kinds, 1):
-        places.setdefault(kind, []).append(number)
-    return sorted((numbers[len(numbers) // 2], kind) for kind, numbers in places.items())
+    alike: dict[tuple[str, str], list[Job]] = {}
+    for job in jobs:
+        if job.when == "before" or not _reads(job.kind):
+            alike.setdefault((job.kind, job.when), []).append(job)
+    chosen = [dice.choice(found) for _, found in sorted(alike.items())]
+    others = sorted(set(jobs) - set(chosen), key=str)
+    return chosen + dice.sample(others, min(sample, len(others)))
 
 
 def _reads(kind: str) -> bool:
     return kind.startswith(READS)
-
-
-def _whens(kind: str) -> tuple[str, ...]:
-    return ("before",) if _reads(kind) else ("before", "after")

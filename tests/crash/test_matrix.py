@@ -1,8 +1,8 @@
 """A process killed or stopped around any request, then resumed: equal to the uninterrupted run.
 
 Equal are all columns of both accounts, the order of their write times, the journal and the topics (see `outcome`). One
-request of each kind is tried, and of a merge a sample beside them, whose seed the run tells; by `make crash`, every
-request of all.
+request of each kind is tried, in whichever work the dice choose, and a sample beside them; the run tells the seed. `make
+crash` tries every request of each work.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import random
 
 import pytest
 
-from tests.conftest import FULL
-from tests.crash.conftest import SEED
-from tests.crash.matrix import Job, kills, stops
+from tests.conftest import CRASH_SEED, FULL
+from tests.crash.matrix import Job, kills, some, stops
 from tests.crash.scenes import WORKS
 
 #: A second process of the same work, one that takes it back, or another merge into the same target.
 STOPS = [*((work, meanwhile) for work in WORKS for meanwhile in ("second", "undo")), ("merge", "other")]
+KILLS_BESIDE, STOPS_BESIDE = 30, 40  # what is tried beside one of each kind
 LONG = pytest.mark.timeout(14400 if FULL else 2400)
 
 
@@ -34,18 +34,30 @@ def test_the_uninterrupted_runs_are_what_they_should_be(interrupting):
         assert end.rows != interrupting.still[work].rows, work
 
 
+@pytest.fixture(scope="module")
+def tried(interrupting):
+    """The interruptions of this run: all kills, and all stops, or a choice of each."""
+    whole = {
+        KILLS_BESIDE: [job for work in WORKS for job in kills(work, interrupting.kinds[work])],
+        STOPS_BESIDE: [job for work, meanwhile in STOPS for job in stops(work, interrupting.kinds[work], meanwhile)],
+    }
+    dice = random.Random(CRASH_SEED)
+    return [job for beside, jobs in whole.items() for job in (jobs if FULL else some(jobs, dice, beside))]
+
+
 @LONG
 @pytest.mark.parametrize("work", WORKS)
-def test_a_process_may_be_killed_around_any_request(work, interrupting):
-    dice = random.Random(SEED) if work == "merge" else None
-    wrong = interrupting.run(kills(work, interrupting.kinds[work], FULL, dice))
+def test_a_process_may_be_killed_around_any_request(work, interrupting, tried):
+    wrong = interrupting.run([job for job in tried if (job.work, job.action) == (work, "kill")])
     assert not wrong, f"{len(wrong)} differ\n" + "\n".join(wrong[:5])
 
 
 @LONG
 @pytest.mark.parametrize(("work", "meanwhile"), STOPS)
-def test_a_process_may_be_stopped_around_any_request_and_go_on_later(work, meanwhile, interrupting):
-    wrong = interrupting.run(stops(work, interrupting.kinds[work], meanwhile, FULL))
+def test_a_process_may_be_stopped_around_any_request_and_go_on_later(work, meanwhile, interrupting, tried):
+    wrong = interrupting.run(
+        [job for job in tried if (job.work, job.action, job.meanwhile) == (work, "stop", meanwhile)]
+    )
     assert not wrong, f"{len(wrong)} differ\n" + "\n".join(wrong[:5])
 
 

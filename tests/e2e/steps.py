@@ -6,7 +6,7 @@ from airflow_client import wait_for
 from platform_world import Learner
 
 MERGE = "account_merge"
-LESSONS = 30_000  # enough that a task runs for some seconds
+LESSONS = 10_000  # enough that a task runs for some seconds
 
 
 def conf_of(source, target, **more):

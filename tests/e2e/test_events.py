@@ -32,13 +32,19 @@ def minimal(event):
     return {"eid": event["eid"], "ets": event["ets"], "mid": event["mid"], "edata": accounts}
 
 
-@pytest.mark.parametrize("form", [documented, minimal, dict])
-def test_an_event_becomes_a_merge(world, airflow, poll, in_state, core, form):
-    source, target = world.study(Learner()), Learner()
+def test_an_event_of_any_form_becomes_a_merge(world, airflow, poll, in_state, core):
     synced = world.end_of(world.settings.sync_topic)
-    event = form(world.event(source.account, target.account))
-    world.publish(event)
+    pairs = [(world.study(Learner()), Learner()) for _ in range(3)]
+    forms = zip((documented, minimal, dict), pairs, strict=True)
+    events = [form(world.event(source.account, target.account)) for form, (source, target) in forms]
+    world.publish(*events)
     poll()
+    for event, (source, target) in zip(events, pairs, strict=True):
+        became_a_merge(world, airflow, in_state, core, event, source, target, synced)
+
+
+def became_a_merge(world, airflow, in_state, core, event, source, target, synced):
+    """The event's run, rows, sync event and report are all there."""
     merge_id = world.merge_id(event)
     head = in_state(merge_id, "completed")
     assert (head["source_accounts"], head["target_account"]) == ([source.account], target.account)
@@ -110,6 +116,7 @@ def bad_events(world):
     }
 
 
+@pytest.mark.alone  # it counts all failed events
 def test_bad_events_are_reported_and_stop_no_good_one(world, airflow, poll, in_state):
     topic = world.settings.failed_topic
     before = world.end_of(topic)
@@ -153,6 +160,7 @@ def test_a_chain_at_once_arrives_at_its_end(world, poll, in_state, core):
     assert set(world.views(third.account, first.course).values()) == {6}
 
 
+@pytest.mark.alone
 def test_a_quiet_window_is_green_and_skips(airflow, poll):
     def quiet():
         run = poll()

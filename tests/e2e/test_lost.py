@@ -49,6 +49,7 @@ def aged(session, core, merge_id):
     )
 
 
+@pytest.mark.alone
 def test_a_merge_and_an_undo_whose_task_was_lost_go_on(
     airflow_stack, airflow, core, world, session, poll, in_state, slots
 ):

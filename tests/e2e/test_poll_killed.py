@@ -77,6 +77,7 @@ def failed_counts(world, since, marker):
     return Counter(text.split(f"{marker}-")[1].split("\\")[0].split('"')[0] for text in found if marker in text)
 
 
+@pytest.mark.alone
 def test_every_gap_between_two_steps_is_made_good_by_the_next_poll(
     world, airflow, airflow_stack, core, session, paused_poll, poll, in_state
 ):
@@ -127,6 +128,7 @@ def test_every_gap_between_two_steps_is_made_good_by_the_next_poll(
     assert failed_counts(world, before, marker) == {"1": 1, "2": 1, "3": 1}
 
 
+@pytest.mark.alone
 def test_claim_and_report_killed_in_the_middle_lose_and_double_nothing(world, airflow, core, session, poll, in_state):
     before, marker = world.end_of(world.settings.failed_topic), uuid.uuid4().hex
     source, target = world.study(Learner()), Learner()

@@ -33,6 +33,7 @@ def failed_event_of(world, before, word):
     return uuid.UUID(found["failInfo"]["mergeId"])
 
 
+@pytest.mark.alone
 def test_what_failed_is_replayed_to_completion(world, airflow, poll, in_state, core):
     """A bad event with its corrected form, and a merge that was begun with other rules, in one replay."""
     pairs = [(world.study(Learner()), Learner()) for _ in range(2)]

@@ -152,6 +152,7 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(world, api, core):
     problem(api.post(f"/merges/{uuid.uuid4()}/retry", {}), 404, "UNKNOWN_MERGE")
 
 
+@pytest.mark.alone
 def test_a_merge_behind_a_switch_waits_for_the_poll(world, api, core, poll, airflow):
     core.switch.pause("", "tests", "a pause")
     try:

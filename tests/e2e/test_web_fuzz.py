@@ -18,7 +18,7 @@ KEPT = CHECKS.get_by_names(["not_a_server_error", "status_code_conformance", "co
                             "response_headers_conformance", "response_schema_conformance", "negative_data_rejection"])  # fmt: skip
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def stopped(core):
     """No merge that the fuzzing opens is started; each is abandoned at the end."""
     core.switch.pause("", "tests", "fuzzing")
@@ -32,7 +32,7 @@ def stopped(core):
     core.switch.resume("", "tests")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def document(airflow_stack, airflow, stopped):
     url = airflow_stack.describe()["AIRFLOW_URL"]
     found = schemathesis.openapi.from_dict(Caller(url, airflow.token).get("/openapi.json").json())
@@ -41,6 +41,7 @@ def document(airflow_stack, airflow, stopped):
     return found
 
 
+@pytest.mark.alone
 def test_no_request_breaks_the_api(document, airflow):
     headers = {"Authorization": f"Bearer {airflow.token}"}
     seen, failures = set(), []
