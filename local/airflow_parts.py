@@ -25,7 +25,7 @@ POOL = ("account_merge", 16, "Tasks of account merges that work on learners' tab
 
 #: What is the same in every local stack; docker-compose.yaml sets the same (tests/unit/local/test_compose.py).
 SETTINGS = {
-    "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+    "AIRFLOW__CORE__EXECUTOR": "account_merge_airflow.executor.WarmLocalExecutor",
     "AIRFLOW__CORE__PARALLELISM": "32",
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
