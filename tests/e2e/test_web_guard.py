@@ -68,7 +68,7 @@ def routes():
     Without the two of the EduBrite API: they have sessions of their own (tests/integration/plugins/test_edubrite.py).
     """
     from account_merge_airflow.web.app import create_app
-    from account_merge_airflow.web.edubrite import OPEN
+    from account_merge_airflow.web.edubrite.routes import OPEN
 
     values = {"action": "undo", "dag_id": "account_merge"}
     found = [("DELETE", "/"), ("PUT", "/api/v1/merges"), ("OPTIONS", "/api/v1/merges")]

@@ -10,12 +10,12 @@ from starlette.staticfiles import StaticFiles
 
 from account_merge_airflow.web.api import api
 from account_merge_airflow.web.api.document import document
-from account_merge_airflow.web.core import Core, server_settings
-from account_merge_airflow.web.edubrite import router as edubrite
+from account_merge_airflow.web.edubrite.routes import router as edubrite
 from account_merge_airflow.web.guard import Guard
-from account_merge_airflow.web.html import STATIC
 from account_merge_airflow.web.pages import pages
 from account_merge_airflow.web.problems import add_handlers
+from account_merge_airflow.web.service import Core, server_settings
+from account_merge_airflow.web.templating import STATIC
 
 if TYPE_CHECKING:
     from account_merge.settings import Settings

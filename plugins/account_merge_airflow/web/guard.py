@@ -15,7 +15,8 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from account_merge.states import MERGE_DAG
-from account_merge_airflow.web import Receive, Scope, Send, auth, edubrite
+from account_merge_airflow.web import Receive, Scope, Send, auth
+from account_merge_airflow.web.edubrite.routes import OPEN
 from account_merge_airflow.web.problems import Problem, answer, problem
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Guard:
     async def _refused(self, scope: Scope, receive: Receive) -> tuple[Response | None, Receive]:
         """Return the response that ends the request here, and how the rest of it is received."""
         request = Request(scope, receive)
-        if scope["path"].removeprefix(scope.get("root_path", "")) in edubrite.OPEN:
+        if scope["path"].removeprefix(scope.get("root_path", "")) in OPEN:
             return None, receive  # these two check themselves who asks, by a session of their own
         found = await auth.who(request)
         if isinstance(found, str):

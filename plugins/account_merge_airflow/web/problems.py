@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from account_merge.errors import InvalidRequest, MergeError, TransientError
-from account_merge_airflow.web.html import page
+from account_merge_airflow.web.templating import page
 
 log = logging.getLogger(__name__)
 

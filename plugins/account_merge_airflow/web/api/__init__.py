@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from account_merge_airflow.web.api import actions, know, merges, operate, proposals, uploads
+from account_merge_airflow.web.api import actions, merges, operate, proposals, reference, uploads
 
 api = APIRouter(prefix="/api/v1")
-for _part in (merges.router, proposals.router, actions.router, uploads.router, operate.router, know.router):
+for _part in (merges.router, proposals.router, actions.router, uploads.router, operate.router, reference.router):
     api.include_router(_part)

@@ -11,14 +11,14 @@ from account_merge.intake.failed_search import FailedMergeFilter
 from account_merge.service import Service
 from account_merge.states import ACTIONS
 from account_merge_airflow.web.airflow_api import AirflowDep
-from account_merge_airflow.web.api import common, inputs, models
+from account_merge_airflow.web.api import answers, bodies, common
 from account_merge_airflow.web.auth import CallerDep
-from account_merge_airflow.web.core import CoreDep
 from account_merge_airflow.web.problems import Refusal
+from account_merge_airflow.web.service import CoreDep
 
 router = common.router("actions")
 ANSWERS = (
-    common.NOT_FOUND | common.CONFLICT | {200: {"model": models.Checked, "description": "dry_run: what it would do."}}
+    common.NOT_FOUND | common.CONFLICT | {200: {"model": answers.Checked, "description": "dry_run: what it would do."}}
 )
 
 
@@ -28,21 +28,21 @@ def run_id_of(action: str, merge_id: uuid.UUID | str, user: str, key: str | None
     return f"{action}__{merge_id}__{unique}"
 
 
-def checked(service: Service, merge_id: uuid.UUID, action: str, rows: int) -> models.Checked:
+def checked(service: Service, merge_id: uuid.UUID, action: str, rows: int) -> answers.Checked:
     """Return what an action would do, by table and row; nothing is written."""
     if action in ACTIONS:
         tables = common.previewed(service.previews.preview_undo(merge_id, action), rows)
     else:
         service.undoing.check(service.journal.need(merge_id), action)
         tables = []
-    return models.Checked(merge_id=merge_id, action=action, tables=tables)
+    return answers.Checked(merge_id=merge_id, action=action, tables=tables)
 
 
 @router.post("/merges/{merge_id}/retry", status_code=202, summary="Let a failed merge go on", responses=ANSWERS)
 def retry(  # noqa: PLR0913 - a route: each parameter is a part of the request
-    merge_id: uuid.UUID, body: inputs.ActionIn, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
+    merge_id: uuid.UUID, body: bodies.ActionIn, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
     response: Response, key: common.OptionalKey = None,
-) -> models.Accepted | models.Checked:  # fmt: skip
+) -> answers.Accepted | answers.Checked:  # fmt: skip
     """Open a failed merge or a refused event again: it goes on where it stopped."""
     service = core.service()
     service.journal.need(merge_id)
@@ -51,21 +51,21 @@ def retry(  # noqa: PLR0913 - a route: each parameter is a part of the request
         raise Refusal(409, item["items"][0]["code"], item["items"][0]["note"], "Look at the merge's status.")
     if body.dry_run:
         response.status_code = 200
-        return models.Checked(merge_id=merge_id, action="retry", tables=[])
+        return answers.Checked(merge_id=merge_id, action="retry", tables=[])
     conf = {"merge_ids": [str(merge_id)], "dry_run": False, "reason": body.reason}
     run_id = run_id_of("retry", merge_id, str(caller.user.get_id()), key)
     run = airflow.trigger("account_merge_replay", run_id, conf)
     made = common.run_out(request, run.dag_id, run.run_id, run.state)
     return common.accepted(
-        response, models.Accepted(merge_id=merge_id, state=None, status_url=made.status_url, run=made)
+        response, answers.Accepted(merge_id=merge_id, state=None, status_url=made.status_url, run=made)
     )
 
 
 @router.post("/merges/{merge_id}/{action}", status_code=202, summary="Undo, redo, abandon or repair", responses=ANSWERS)
 def act(  # noqa: PLR0913 - a route: each parameter is a part of the request
-    merge_id: uuid.UUID, action: inputs.Action, body: inputs.ActionIn, core: CoreDep, caller: CallerDep,
+    merge_id: uuid.UUID, action: bodies.Action, body: bodies.ActionIn, core: CoreDep, caller: CallerDep,
     airflow: AirflowDep, request: Request, response: Response, key: common.OptionalKey = None,
-) -> models.Accepted | models.Checked:  # fmt: skip
+) -> answers.Accepted | answers.Checked:  # fmt: skip
     """Start a run that does it, once it is clear that it makes sense now; `dry_run` shows what it would do.
 
     An undo or redo without `dry_run` is refused: it rewrites a learner's rows.
@@ -83,5 +83,5 @@ def act(  # noqa: PLR0913 - a route: each parameter is a part of the request
     run = airflow.trigger("account_merge_undo", run_id_of(action, merge_id, str(caller.user.get_id()), key), conf)
     made = common.run_out(request, run.dag_id, run.run_id, run.state)
     return common.accepted(
-        response, models.Accepted(merge_id=merge_id, state=merge.state, status_url=made.status_url, run=made)
+        response, answers.Accepted(merge_id=merge_id, state=merge.state, status_url=made.status_url, run=made)
     )

@@ -14,9 +14,9 @@ from account_merge.model import Merge
 from account_merge.reports.report import Report
 from account_merge.states import ACTIONS, BY_COMMAND
 from account_merge_airflow.web import LazyApp
-from account_merge_airflow.web.api.models import Accepted, PreviewTable, Row, RunOut
-from account_merge_airflow.web.core import Route
+from account_merge_airflow.web.api.answers import Accepted, PreviewTable, Row, RunOut
 from account_merge_airflow.web.problems import Problem
+from account_merge_airflow.web.service import Route
 
 #: A preview counts at most so many rows of a table.
 MOST_COUNTED = 100_000

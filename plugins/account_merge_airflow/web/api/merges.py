@@ -19,20 +19,20 @@ from account_merge.reports.queries import text_of
 from account_merge.rules import TABLES
 from account_merge.service import Service
 from account_merge_airflow.web.airflow_api import AirflowApi, AirflowDep
-from account_merge_airflow.web.api import common, inputs, models
+from account_merge_airflow.web.api import answers, bodies, common
 from account_merge_airflow.web.auth import Caller, CallerDep
-from account_merge_airflow.web.core import CoreDep
 from account_merge_airflow.web.problems import Refusal
+from account_merge_airflow.web.service import CoreDep
 
 log = logging.getLogger(__name__)
 
 router = common.router("merges")
 Rows = Annotated[int, Query(ge=0, le=1000, description="How many rows of each table are shown.")]
 Limit = Annotated[int, Query(ge=1, le=500)]
-Cursor = Annotated[inputs.Text, Query(max_length=100, description="`next` of the page before.")]
+Cursor = Annotated[bodies.Text, Query(max_length=100, description="`next` of the page before.")]
 
 
-def request_of(body: inputs.PreviewIn, caller: Caller, reason: str = "") -> MergeRequest:
+def request_of(body: bodies.PreviewIn, caller: Caller, reason: str = "") -> MergeRequest:
     """Return the core's request.
 
     :raises InvalidRequest: a list of tables that names none, or choices that cannot be read.
@@ -45,31 +45,31 @@ def request_of(body: inputs.PreviewIn, caller: Caller, reason: str = "") -> Merg
     return MergeRequest(
         tuple(body.source_accounts), body.target_account, tables, body.on_conflict, body.source_rows,
         reason=reason, requested_by=caller.name, origin="api", choices=choices_of(body.choices.model_dump()),
-        deactivate_sources=isinstance(body, inputs.MergeIn) and body.deactivate_sources,
+        deactivate_sources=isinstance(body, bodies.MergeIn) and body.deactivate_sources,
     )  # fmt: skip
 
 
 @router.post("/previews", summary="Preview a merge", responses=common.CONFLICT)
-def preview(body: inputs.PreviewIn, core: CoreDep, caller: CallerDep, rows: Rows = 100) -> models.PreviewOut:
+def preview(body: bodies.PreviewIn, core: CoreDep, caller: CallerDep, rows: Rows = 100) -> answers.PreviewOut:
     """Return what a merge would do, by table and row, what stays behind, and what is known of the accounts. Nothing is written.
 
     `warnings` with `serious` true mean that an id is probably wrong: ask a person before you merge.
     """
     service, asked = core.service(), request_of(body, caller)
     report = service.previews.preview(asked)
-    merge = models.MergeOut.model_validate(report.head())
+    merge = answers.MergeOut.model_validate(report.head())
     balance = service.previews.balance(asked)
-    return models.PreviewOut(
-        merge=merge, tables=common.previewed(report, rows), balance=models.BalanceOut.model_validate(balance.to_dict()),
-        warnings=[models.Warned.model_validate(n.to_dict()) for n in service.previews.notices(asked, balance)],
+    return answers.PreviewOut(
+        merge=merge, tables=common.previewed(report, rows), balance=answers.BalanceOut.model_validate(balance.to_dict()),
+        warnings=[answers.Warned.model_validate(n.to_dict()) for n in service.previews.notices(asked, balance)],
     )  # fmt: skip
 
 
 @router.post("/merges", status_code=202, summary="Merge accounts", responses=common.CONFLICT)
 def create(
-    body: inputs.MergeIn, key: common.Key, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
+    body: bodies.MergeIn, key: common.Key, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
     response: Response,
-) -> models.Accepted:  # fmt: skip
+) -> answers.Accepted:  # fmt: skip
     """Open a merge in the journal and starts its run; with the same key again it is the same merge, done once.
 
     A merge that cannot start now (another one has an account, merging is stopped, Airflow fails) is started by the poll.
@@ -79,7 +79,7 @@ def create(
     return common.accepted(response, start(merge, service, airflow, request))
 
 
-def start(merge: Merge, service: Service, airflow: AirflowApi, request: Request) -> models.Accepted:
+def start(merge: Merge, service: Service, airflow: AirflowApi, request: Request) -> answers.Accepted:
     """Start a requested merge's run, if nothing is in its way; the journal has it whatever happens here."""
     run = service.opening.start(merge)
     if run is not None:
@@ -89,7 +89,7 @@ def start(merge: Merge, service: Service, airflow: AirflowApi, request: Request)
             log.warning("Merge %s: %s; the poll starts it.", merge.merge_id, refusal.problem.code)
     merge = service.journal.need(merge.merge_id)
     runs = common.runs_of(request, merge)
-    return models.Accepted(
+    return answers.Accepted(
         merge_id=merge.merge_id,
         state=merge.state,
         status_url=common.link(request, f"/merges/{merge.merge_id}"),
@@ -100,34 +100,34 @@ def start(merge: Merge, service: Service, airflow: AirflowApi, request: Request)
 @router.get("/merges", summary="Search merges")
 def search(  # noqa: PLR0913 - a route: each parameter is a part of the request
     core: CoreDep,
-    account: Annotated[inputs.Text, Query(max_length=1024, description="Source or target.")] = "",
+    account: Annotated[bodies.Text, Query(max_length=1024, description="Source or target.")] = "",
     merge_id: uuid.UUID | None = None,
-    state: inputs.State | None = None,
-    origin: Annotated[inputs.Text, Query(max_length=20, examples=["event"])] = "",
-    since: Annotated[inputs.Text, Query(max_length=40, description="Created at or after (UTC).")] = "",
-    until: Annotated[inputs.Text, Query(max_length=40, description="Created before (UTC).")] = "",
+    state: bodies.State | None = None,
+    origin: Annotated[bodies.Text, Query(max_length=20, examples=["event"])] = "",
+    since: Annotated[bodies.Text, Query(max_length=40, description="Created at or after (UTC).")] = "",
+    until: Annotated[bodies.Text, Query(max_length=40, description="Created before (UTC).")] = "",
     cursor: Cursor = "",
     limit: Limit = 50,
-) -> models.MergesOut:
+) -> answers.MergesOut:
     """Merge that fit all that is given, newest first. A page may have fewer than `limit`: only `next` tells the end."""
     times = FailedMergeFilter.of(since=since, until=until)
     service = core.service()
     if merge_id is not None:
         found = service.journal.get(merge_id)
-        return models.MergesOut(merges=[models.MergeOut.of(found)] if found else [], next=None)
+        return answers.MergesOut(merges=[answers.MergeOut.of(found)] if found else [], next=None)
     wanted = MergeFilter(account, state or "", origin, times.since, times.until)
     merges, following = service.queries.merges(wanted, merge_place(cursor), limit)
-    return models.MergesOut(merges=[models.MergeOut.of(m) for m in merges], next=text_of(following))
+    return answers.MergesOut(merges=[answers.MergeOut.of(m) for m in merges], next=text_of(following))
 
 
 @router.get("/merges/{merge_id}", summary="A merge's status", responses=common.NOT_FOUND)
-def status(merge_id: uuid.UUID, core: CoreDep, request: Request) -> models.MergeStatus:
+def status(merge_id: uuid.UUID, core: CoreDep, request: Request) -> answers.MergeStatus:
     """How far a merge is, what happened to it, its runs, and what can be done with it now."""
     service = core.service()
     merge = service.journal.need(merge_id)
-    return models.MergeStatus(
-        merge=models.MergeOut.of(merge),
-        timeline=[models.Moment(at=str(jsonable(at)), what=what, note=note)
+    return answers.MergeStatus(
+        merge=answers.MergeOut.of(merge),
+        timeline=[answers.Moment(at=str(jsonable(at)), what=what, note=note)
                   for at, what, note in service.queries.timeline(merge)],
         actions={action: _possible(error) for action, error in service.queries.possible(merge).items()},
         runs=common.runs_of(request, merge),
@@ -135,34 +135,34 @@ def status(merge_id: uuid.UUID, core: CoreDep, request: Request) -> models.Merge
     )  # fmt: skip
 
 
-def _possible(error: MergeError | None) -> models.Possible:
+def _possible(error: MergeError | None) -> answers.Possible:
     if error is None:
-        return models.Possible(possible=True)
-    return models.Possible(possible=False, code=error.code, detail=error.message, remedy=error.remedy)
+        return answers.Possible(possible=True)
+    return answers.Possible(possible=False, code=error.code, detail=error.message, remedy=error.remedy)
 
 
 @router.get("/merges/{merge_id}/report", summary="What a merge did", responses=common.NOT_FOUND)
-def report(merge_id: uuid.UUID, core: CoreDep, request: Request) -> models.ReportOut:
+def report(merge_id: uuid.UUID, core: CoreDep, request: Request) -> answers.ReportOut:
     """Count by table, of the merge and of its undos, and where each table's rows are."""
     found = core.service().reader.report(merge_id)
 
-    def table(part: Any) -> models.TableOut:
+    def table(part: Any) -> answers.TableOut:
         path = f"/merges/{merge_id}/tables/{quote(part.table, safe='')}/rows"
         url = common.link(request, path) if part.counts else None
-        return models.TableOut(
+        return answers.TableOut(
             table=part.table, note=part.note, counts=dict(part.counts), stage=part.stage, operation=part.operation,
             rows_url=url,
         )  # fmt: skip
 
-    return models.ReportOut(
-        merge=models.MergeOut.of(found.merge), coverage=dict(found.coverage), tables=[table(t) for t in found.tables]
+    return answers.ReportOut(
+        merge=answers.MergeOut.of(found.merge), coverage=dict(found.coverage), tables=[table(t) for t in found.tables]
     )
 
 
 @router.get("/merges/{merge_id}/tables/{table:path}/rows", summary="A report's rows", responses=common.NOT_FOUND)
 def rows(
-    merge_id: uuid.UUID, table: inputs.Text, core: CoreDep, cursor: Cursor = "0.0", limit: Limit = 100
-) -> models.RowsOut:
+    merge_id: uuid.UUID, table: bodies.Text, core: CoreDep, cursor: Cursor = "0.0", limit: Limit = 100
+) -> answers.RowsOut:
     """Return rows of one table of the report, in key order, page by page."""
     found, following = core.service().reader.rows(merge_id, table, common.place_of(cursor or "0.0"), limit)
-    return models.RowsOut(rows=common.rows_out(found), next=f"{following[0]}.{following[1]}" if following else None)
+    return answers.RowsOut(rows=common.rows_out(found), next=f"{following[0]}.{following[1]}" if following else None)

@@ -9,10 +9,10 @@ from fastapi import Query, Request, Response
 from account_merge.errors import need_reason
 from account_merge.intake.failed_search import KINDS, MOST, FailedMergeFilter
 from account_merge_airflow.web.airflow_api import OUR_DAGS, AirflowDep
-from account_merge_airflow.web.api import common, inputs, models
+from account_merge_airflow.web.api import answers, bodies, common
 from account_merge_airflow.web.api.actions import run_id_of
 from account_merge_airflow.web.auth import CallerDep
-from account_merge_airflow.web.core import CoreDep, in_thread
+from account_merge_airflow.web.service import CoreDep, in_thread
 
 router = common.router("operation")
 
@@ -20,28 +20,28 @@ router = common.router("operation")
 @router.get("/failed", summary="What a person has to look at")
 def failed(
     core: CoreDep,
-    states: Annotated[list[inputs.Kind] | None, Query(description="Empty: all.")] = None,
-    codes: Annotated[list[inputs.Text] | None, Query(description="Error codes.", max_length=100)] = None,
-    account: Annotated[inputs.Text, Query(max_length=1024)] = "",
-    since: Annotated[inputs.Text, Query(max_length=40)] = "",
-    until: Annotated[inputs.Text, Query(max_length=40)] = "",
+    states: Annotated[list[bodies.Kind] | None, Query(description="Empty: all.")] = None,
+    codes: Annotated[list[bodies.Text] | None, Query(description="Error codes.", max_length=100)] = None,
+    account: Annotated[bodies.Text, Query(max_length=1024)] = "",
+    since: Annotated[bodies.Text, Query(max_length=40)] = "",
+    until: Annotated[bodies.Text, Query(max_length=40)] = "",
     limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
-) -> list[models.MergeOut]:
+) -> list[answers.MergeOut]:
     """Failed merges, refused events and failed events that could not be published, oldest first."""
     wanted = FailedMergeFilter.of(
         kinds=states or KINDS, codes=codes, account=account, since=since, until=until, limit=limit
     )
-    return [models.MergeOut.of(merge) for merge in core.service().replays.find(wanted)]
+    return [answers.MergeOut.of(merge) for merge in core.service().replays.find(wanted)]
 
 
 @router.post(
     "/failed/replay", status_code=202, summary="Open them again",
-    responses=common.CONFLICT | {200: {"model": models.Replayed, "description": "dry_run: what it would do."}},
+    responses=common.CONFLICT | {200: {"model": answers.Replayed, "description": "dry_run: what it would do."}},
 )  # fmt: skip
 def replay(
-    body: inputs.ReplayIn, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request, response: Response,
+    body: bodies.ReplayIn, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request, response: Response,
     key: common.OptionalKey = None,
-) -> models.Accepted | models.Replayed:  # fmt: skip
+) -> answers.Accepted | answers.Replayed:  # fmt: skip
     """Start a run that opens failed merges and refused events again; `dry_run` (the default) says what it would do."""
     asked = body.model_dump(mode="json", exclude={"dry_run", "reason", "corrected"})
     kinds = asked.pop("states")
@@ -50,7 +50,7 @@ def replay(
     )
     if body.dry_run:
         response.status_code = 200
-        return models.Replayed.model_validate(found)
+        return answers.Replayed.model_validate(found)
     conf = asked | {
         "states": kinds or list(KINDS[:3]),
         "corrected": body.corrected,
@@ -59,14 +59,14 @@ def replay(
     }
     run = airflow.trigger("account_merge_replay", run_id_of("replay", "failed", str(caller.user.get_id()), key), conf)
     made = common.run_out(request, run.dag_id, run.run_id, run.state)
-    return common.accepted(response, models.Accepted(merge_id=None, state=None, status_url=made.status_url, run=made))
+    return common.accepted(response, answers.Accepted(merge_id=None, state=None, status_url=made.status_url, run=made))
 
 
 @router.post("/switches", status_code=202, summary="Stop merging, or let it go on", responses=common.CONFLICT)
 def turn(
-    body: inputs.SwitchIn, caller: CallerDep, airflow: AirflowDep, request: Request, response: Response,
+    body: bodies.SwitchIn, caller: CallerDep, airflow: AirflowDep, request: Request, response: Response,
     key: common.OptionalKey = None,
-) -> models.Accepted:  # fmt: skip
+) -> answers.Accepted:  # fmt: skip
     """Start a run that turns a switch; a merge stops before its next rows are written. A pause needs a reason."""
     if body.action == "pause":
         need_reason(body.reason)
@@ -74,24 +74,24 @@ def turn(
     conf: dict[str, Any] = {"action": body.action, "tenant": body.tenant or None, "reason": body.reason}
     run = airflow.trigger("account_merge_switch", run_id, conf)
     made = common.run_out(request, run.dag_id, run.run_id, run.state)
-    return common.accepted(response, models.Accepted(merge_id=None, state=None, status_url=made.status_url, run=made))
+    return common.accepted(response, answers.Accepted(merge_id=None, state=None, status_url=made.status_url, run=made))
 
 
 @router.get("/status", summary="How things stand")
-def status(core: CoreDep) -> models.StatusOut:
+def status(core: CoreDep) -> answers.StatusOut:
     """Which switches are on, how many merges are in which state, and what waits for whom."""
-    return models.StatusOut.model_validate(core.service().queries.status())
+    return answers.StatusOut.model_validate(core.service().queries.status())
 
 
 @router.get("/runs/{dag_id}/{run_id:path}", summary="A run's state", responses=common.NOT_FOUND)
-def run(dag_id: inputs.Text, run_id: inputs.Text, airflow: AirflowDep, request: Request) -> models.RunOut:
+def run(dag_id: bodies.Text, run_id: bodies.Text, airflow: AirflowDep, request: Request) -> answers.RunOut:
     """Return a run of one of the product's DAGs."""
     found = airflow.run(dag_id, run_id)
     return common.run_out(request, found.dag_id, found.run_id, found.state)
 
 
 @router.get("/session", summary="Who is logged in")
-async def session(caller: CallerDep) -> models.SessionOut:
+async def session(caller: CallerDep) -> answers.SessionOut:
     """Return the user, what the user may start, and the token that changes by cookie need."""
     may = {dag: await in_thread(caller.may_start, dag) for dag in OUR_DAGS}
-    return models.SessionOut(user=caller.name, may_start=may, csrf_token=caller.csrf_token)
+    return answers.SessionOut(user=caller.name, may_start=may, csrf_token=caller.csrf_token)

@@ -8,21 +8,21 @@ from fastapi import Request, Response
 
 from account_merge.model import Merge
 from account_merge_airflow.web.airflow_api import AirflowApi, AirflowDep
-from account_merge_airflow.web.api import common, inputs, models
+from account_merge_airflow.web.api import answers, bodies, common
 from account_merge_airflow.web.api.actions import run_id_of
 from account_merge_airflow.web.api.merges import request_of
 from account_merge_airflow.web.auth import CallerDep
-from account_merge_airflow.web.core import CoreDep
 from account_merge_airflow.web.problems import Refusal
+from account_merge_airflow.web.service import CoreDep
 
 router = common.router("proposals")
 
 
 @router.post("/proposals", status_code=202, summary="Ask a second person to approve a merge", responses=common.CONFLICT)
 def propose(
-    body: inputs.ProposalIn, key: common.Key, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
+    body: bodies.ProposalIn, key: common.Key, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
     response: Response,
-) -> models.Accepted:  # fmt: skip
+) -> answers.Accepted:  # fmt: skip
     """Open a merge as proposed and starts the run that plans it and asks; with the same key again it is the same proposal.
 
     Whoever asks cannot approve. Airflow's conf gets the accounts only, the journal has the rest.
@@ -35,9 +35,9 @@ def propose(
 @router.post("/merges/{merge_id}/propose", status_code=202, summary="Propose a merge anew",
              responses=common.NOT_FOUND | common.CONFLICT)  # fmt: skip
 def propose_anew(  # noqa: PLR0913 - a route: each parameter is a part of the request
-    merge_id: uuid.UUID, body: inputs.RenewalIn, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
+    merge_id: uuid.UUID, body: bodies.RenewalIn, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
     response: Response, key: common.OptionalKey = None,
-) -> models.Accepted:  # fmt: skip
+) -> answers.Accepted:  # fmt: skip
     """Start a run that plans a proposed merge as things stand, and waits for a person; who asked first stays so."""
     merge = core.service().journal.need(merge_id)
     if merge.state != "proposed":
@@ -49,7 +49,7 @@ def propose_anew(  # noqa: PLR0913 - a route: each parameter is a part of the re
 
 def _started(
     request: Request, response: Response, airflow: AirflowApi, merge: Merge, run_id: str, days: int
-) -> models.Accepted:
+) -> answers.Accepted:
     conf = {
         "merge_id": str(merge.merge_id),
         "source_accounts": list(merge.request.sources),
@@ -60,12 +60,12 @@ def _started(
     made = common.run_out(request, run.dag_id, run.run_id, run.state)
     status_url = common.link(request, f"/merges/{merge.merge_id}")
     return common.accepted(
-        response, models.Accepted(merge_id=merge.merge_id, state=merge.state, status_url=status_url, run=made)
+        response, answers.Accepted(merge_id=merge.merge_id, state=merge.state, status_url=status_url, run=made)
     )
 
 
 @router.get("/merges/{merge_id}/changes", summary="What changed since a merge was proposed",
             responses=common.NOT_FOUND | common.CONFLICT)  # fmt: skip
-def changes(merge_id: uuid.UUID, core: CoreDep) -> models.ChangesOut:
+def changes(merge_id: uuid.UUID, core: CoreDep) -> answers.ChangesOut:
     """By table how many rows would be done otherwise than was proposed, and the first of them by their keys."""
-    return models.ChangesOut.model_validate(core.service().proposals.changes(merge_id))
+    return answers.ChangesOut.model_validate(core.service().proposals.changes(merge_id))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from account_merge_airflow.web.core import Route
+from account_merge_airflow.web.service import Route
 
 
 def router() -> APIRouter:

@@ -13,12 +13,12 @@ from account_merge.model import MergeFilter
 from account_merge.reports.queries import place_of, text_of
 from account_merge.service import Service
 from account_merge.states import CLOSED, STATES
-from account_merge_airflow.web.api.inputs import Text
-from account_merge_airflow.web.core import CoreDep
-from account_merge_airflow.web.html import page
+from account_merge_airflow.web.api.bodies import Text
 from account_merge_airflow.web.pages import plots
 from account_merge_airflow.web.pages.common import router as made
 from account_merge_airflow.web.problems import Refusal
+from account_merge_airflow.web.service import CoreDep
+from account_merge_airflow.web.templating import page
 
 router = made()
 ORIGINS = ("event", "ui", "api", "cli", "repair", "settle", "remains", "rescue")

@@ -18,15 +18,15 @@ from account_merge.reports.report import Report, TableReport
 from account_merge.service import Service
 from account_merge.states import BY_COMMAND, CLOSED
 from account_merge_airflow.web.airflow_api import AirflowDep
+from account_merge_airflow.web.api.bodies import Text
 from account_merge_airflow.web.api.common import place_of, run_out, runs_of
-from account_merge_airflow.web.api.inputs import Text
 from account_merge_airflow.web.auth import Caller, CallerDep
-from account_merge_airflow.web.core import CoreDep
-from account_merge_airflow.web.html import page
+from account_merge_airflow.web.filters import diff
 from account_merge_airflow.web.pages.common import buttons
 from account_merge_airflow.web.pages.common import router as made
 from account_merge_airflow.web.problems import Refusal
-from account_merge_airflow.web.shown import diff
+from account_merge_airflow.web.service import CoreDep
+from account_merge_airflow.web.templating import page
 
 router = made()
 #: Rows in one answer.

@@ -11,14 +11,14 @@ from fastapi import Query, Request
 from account_merge.choices import COMBINE, SOURCE, TARGET, Choices, row_name
 from account_merge.reports.balance import Balance
 from account_merge.rules import RULES
+from account_merge_airflow.web.api.bodies import PreviewIn, Text
 from account_merge_airflow.web.api.common import previewed
-from account_merge_airflow.web.api.inputs import PreviewIn, Text
 from account_merge_airflow.web.api.merges import request_of
 from account_merge_airflow.web.auth import CallerDep
-from account_merge_airflow.web.core import CoreDep
-from account_merge_airflow.web.html import page
+from account_merge_airflow.web.filters import diff
 from account_merge_airflow.web.pages.common import router as made
-from account_merge_airflow.web.shown import diff
+from account_merge_airflow.web.service import CoreDep
+from account_merge_airflow.web.templating import page
 
 router = made()
 Accounts = Annotated[list[Text] | None, Query(max_length=20)]

@@ -9,12 +9,12 @@ from typing import Annotated
 from fastapi import Query, Request
 
 from account_merge.intake.failed_search import KINDS, FailedMergeFilter
-from account_merge_airflow.web.api.inputs import Text
+from account_merge_airflow.web.api.bodies import Text
 from account_merge_airflow.web.auth import CallerDep
-from account_merge_airflow.web.core import CoreDep
-from account_merge_airflow.web.html import page
 from account_merge_airflow.web.pages.common import router as made
 from account_merge_airflow.web.problems import Refusal
+from account_merge_airflow.web.service import CoreDep
+from account_merge_airflow.web.templating import page
 
 router = made()
 LIMIT = 200

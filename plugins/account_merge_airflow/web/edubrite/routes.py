@@ -24,10 +24,10 @@ from account_merge.intake.by_user_name import AdministratorRequest, OpenedMerge
 from account_merge.model import Merge
 from account_merge.states import MERGE_DAG
 from account_merge_airflow.web import auth
-from account_merge_airflow.web.core import CoreDep, in_thread
-from account_merge_airflow.web.edubrite_form import parameters
-from account_merge_airflow.web.edubrite_session import Sessions, Throttle
-from account_merge_airflow.web.edubrite_xml import respond
+from account_merge_airflow.web.edubrite.envelope import respond
+from account_merge_airflow.web.edubrite.form import parameters
+from account_merge_airflow.web.edubrite.session import Sessions, Throttle
+from account_merge_airflow.web.service import CoreDep, in_thread
 
 PREFIX = "/oltpublish/site"
 CONNECT, USER_SERVICE = f"{PREFIX}/connect.do", f"{PREFIX}/userService.do"

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from account_merge_airflow.web import shown
+from account_merge_airflow.web import filters
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -15,7 +15,7 @@ TEMPLATES = Environment(
     loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
     lstrip_blocks=True,
 )  # fmt: skip
-TEMPLATES.filters.update(shown.FILTERS)
+TEMPLATES.filters.update(filters.FILTERS)
 
 
 def page(scope: Any, template: str, **shown: Any) -> str:

@@ -9,9 +9,9 @@ from fastapi import Request
 
 from account_merge.jsonable import jsonable
 from account_merge.rules import LEFT_ALONE, RULES, TableRule
-from account_merge_airflow.web.core import CoreDep
-from account_merge_airflow.web.html import page
 from account_merge_airflow.web.pages.common import router as made
+from account_merge_airflow.web.service import CoreDep
+from account_merge_airflow.web.templating import page
 
 router = made()
 #: Unknown tables first: they are what a person has to look at.

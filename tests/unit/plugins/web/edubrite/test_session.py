@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from account_merge_airflow.web.edubrite_session import Sessions, Throttle
+from account_merge_airflow.web.edubrite.session import Sessions, Throttle
 
 TOKEN = "header.payload.signature"
 
@@ -84,7 +84,7 @@ def test_a_key_may_try_so_often_in_a_minute_and_others_do_not_count(monkeypatch)
 
 
 def test_many_keys_take_no_more_room(monkeypatch):
-    monkeypatch.setattr("account_merge_airflow.web.edubrite_session._MOST_KEYS", 100)
+    monkeypatch.setattr("account_merge_airflow.web.edubrite.session._MOST_KEYS", 100)
     throttle = Throttle(1)
     for number in range(1000):
         throttle.count(f"address {number}")

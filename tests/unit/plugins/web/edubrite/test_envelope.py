@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from account_merge_airflow.web.edubrite_xml import MESSAGES, clean, envelope, respond
+from account_merge_airflow.web.edubrite.envelope import MESSAGES, clean, envelope, respond
 
 
 @given(st.text(), st.text())

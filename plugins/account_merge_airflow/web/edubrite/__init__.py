@@ -1,0 +1,1 @@
+"""EduBrite's `mergeAccounts`: its routes, its forms, its cookies and its XML."""
