@@ -32,9 +32,9 @@ from airflow.sdk import Label, chain, dag, get_current_context, task
 from account_merge.rules import RULES, TableRule
 from account_merge_airflow.callbacks import publish_failed_event
 from account_merge_airflow.connections import open_service
-from account_merge_airflow.params import MERGE_PARAMS
+from account_merge_airflow.params import MERGE_PARAMS, request_of
 from account_merge_airflow.policies import TASK_ARGS
-from account_merge_airflow.runs import go_on, merge_id_of, open_or_confirm, request_of
+from account_merge_airflow.runs import go_on, merge_id_of, open_or_confirm
 
 
 @dag(schedule=None, catchup=False, max_active_runs=1000, params=MERGE_PARAMS, default_args=TASK_ARGS, doc_md=__doc__,

@@ -30,7 +30,7 @@ from account_merge_airflow.connections import open_service
 from account_merge_airflow.operators import AskSecondPerson
 from account_merge_airflow.params import MERGE_PARAMS
 from account_merge_airflow.policies import OPERATOR_ARGS
-from account_merge_airflow.runs import decide_proposal, open_proposal
+from account_merge_airflow.tasks import decide_proposal, open_proposal
 
 PARAMS = {name: param for name, param in MERGE_PARAMS.items() if name != "dry_run"} | {
     "answer_within_days": Param(7, type="integer", minimum=1, maximum=90, title="Answer within days",

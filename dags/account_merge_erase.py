@@ -28,8 +28,8 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 
 from account_merge_airflow.connections import open_service
+from account_merge_airflow.params import person_of
 from account_merge_airflow.policies import OPERATOR_ARGS
-from account_merge_airflow.runs import person_of
 
 PARAMS = {
     "account": Param(type="string", minLength=1, maxLength=1024, pattern=r"\S", title="Account",

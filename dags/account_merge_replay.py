@@ -33,8 +33,9 @@ from airflow.sdk import Param, dag, get_current_context, task
 
 from account_merge.intake.failed_search import KINDS, MOST
 from account_merge_airflow.connections import open_service
+from account_merge_airflow.params import person_of
 from account_merge_airflow.policies import OPERATOR_ARGS
-from account_merge_airflow.runs import person_of, replay_of
+from account_merge_airflow.tasks import replay_failed
 
 UUID = {"type": "string", "pattern": r"^\s*[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\s*$"}
 TIME: dict[str, Any] = {"type": ["null", "string"], "format": "date-time"}
@@ -66,7 +67,7 @@ def account_merge_replay() -> None:
         """Open again what is named or found; answers for each merge what was done, or why it was left alone."""
         context = get_current_context()
         with open_service() as service:
-            return replay_of(context["params"], service, person_of(context))
+            return replay_failed(context["params"], service, person_of(context))
 
     replay_events()
 

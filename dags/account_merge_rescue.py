@@ -37,8 +37,9 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 
 from account_merge_airflow.connections import open_service
+from account_merge_airflow.params import person_of
 from account_merge_airflow.policies import OPERATOR_ARGS
-from account_merge_airflow.runs import person_of, rescue_of
+from account_merge_airflow.tasks import rescue_accounts
 
 PARAMS = {
     "what": Param("pairs", type="string", enum=["pairs", "stranded"], title="What",
@@ -66,7 +67,7 @@ def account_merge_rescue() -> None:
         """Preview or opens the merges that the lines name, or goes on with the search; answers numbers."""
         context = get_current_context()
         with open_service() as service:
-            return rescue_of(context["params"], service, person_of(context))
+            return rescue_accounts(context["params"], service, person_of(context))
 
     rescue()
 

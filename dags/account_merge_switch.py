@@ -27,8 +27,8 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 
 from account_merge_airflow.connections import open_service
+from account_merge_airflow.params import person_of
 from account_merge_airflow.policies import OPERATOR_ARGS
-from account_merge_airflow.runs import person_of
 
 PARAMS = {
     "action": Param("pause", type="string", enum=["pause", "resume"], title="Action",

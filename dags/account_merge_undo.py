@@ -32,7 +32,8 @@ from airflow.sdk import Param, chain, dag, get_current_context, task
 from account_merge.rules import RULES, TableRule
 from account_merge_airflow.connections import open_service
 from account_merge_airflow.policies import TASK_ARGS
-from account_merge_airflow.runs import begin_undo, undo_of
+from account_merge_airflow.runs import undo_of
+from account_merge_airflow.tasks import begin_undo
 
 PARAMS = {
     "merge_id": Param(type="string", pattern=r"^\s*[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\s*$", title="Merge",

@@ -1,13 +1,19 @@
-"""What a person says of a merge, as the trigger forms ask it: the same for a merge and for a proposal of one."""
+"""The params of a merge and of a proposal of one: what the trigger form asks, and how a run's params are read."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Param
 
 from account_merge.choices import CHOICES
 from account_merge.rules import RULES
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from account_merge.model import MergeRequest
 
 TABLES = [rule.table for rule in RULES]
 ACCOUNT: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 1024, "pattern": r"\S"}
@@ -29,3 +35,34 @@ MERGE_PARAMS = {
         description="Plan and count the changes; write nothing to learners' tables, take no account, publish nothing."),
     "reason": Param("", type=["null", "string"], maxLength=1000, title="Reason", description="Kept in the journal."),
 }  # fmt: skip
+
+
+def request_from(params: Mapping[str, Any], requested_by: str = "") -> MergeRequest:
+    """Return the request that a run's params make."""
+    from account_merge.intake.opening import choices_of
+    from account_merge.model import MergeRequest
+
+    tables = tuple(params.get("tables") or ())
+    everything = set(tables) == set(TABLES)
+    return MergeRequest(
+        sources=tuple(dict.fromkeys(params["source_accounts"])),
+        target=params["target_account"],
+        tables=() if everything else tables,  # () = all, also those that a later version adds
+        on_conflict=params.get("on_conflict", "combine"),
+        source_rows=params.get("source_rows", "keep"),
+        deactivate_sources=bool(params.get("deactivate_sources", False)),
+        dry_run=bool(params.get("dry_run", False)),
+        reason=params.get("reason") or "",
+        choices=choices_of({"tables": params.get("choices") or {}}),
+        requested_by=requested_by,
+    )
+
+
+def request_of(context: Context) -> MergeRequest:
+    """Return the request of the run that this context belongs to."""
+    return request_from(context["params"], person_of(context))
+
+
+def person_of(context: Context) -> str:
+    """Return who triggered this run; empty when Airflow does not say."""
+    return getattr(context["dag_run"], "triggering_user_name", None) or ""

@@ -338,7 +338,7 @@ def test_a_rescue_takes_good_params_only_and_only_says_what_it_would_do(dagbag, 
 def test_the_rescue_s_form_offers_what_the_core_knows(dagbag):
     from account_merge.intake.rescue import SEEDED
     from account_merge.intake.rescue_lines import FORMATS
-    from account_merge_airflow.runs import STRANDED_SECONDS
+    from account_merge_airflow.tasks import STRANDED_SECONDS
 
     dag = dagbag.dags["account_merge_rescue"]
     assert dag.params.get_param("seeded").schema["enum"] == list(SEEDED)

@@ -167,7 +167,7 @@ def test_a_run_of_the_poll_names_its_merge():
 
 
 def test_params_become_a_request():
-    from account_merge_airflow.runs import request_from
+    from account_merge_airflow.params import request_from
 
     request = request_from({"source_accounts": ["a", "a", "c"], "target_account": "b", "tables": ["user_enrolments"],
                             "on_conflict": "skip", "reason": None}, requested_by="admin")  # fmt: skip
@@ -178,7 +178,7 @@ def test_params_become_a_request():
 
 def test_all_tables_means_all_also_later():
     from account_merge.rules import RULES
-    from account_merge_airflow.runs import request_from
+    from account_merge_airflow.params import request_from
 
     params = {"source_accounts": ["a"], "target_account": "b", "tables": [rule.table for rule in RULES]}
     assert request_from(params).tables == ()
