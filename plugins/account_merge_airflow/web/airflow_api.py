@@ -16,20 +16,10 @@ from anyio import from_thread
 from fastapi import Depends, Request
 
 from account_merge_airflow.web.auth import Caller, caller_of
+from account_merge_airflow.web.dags import DAG_IDS
 from account_merge_airflow.web.problems import Refusal
 
 log = logging.getLogger(__name__)
-
-OUR_DAGS = (
-    "account_merge",
-    "account_merge_approve",
-    "account_merge_poll",
-    "account_merge_replay",
-    "account_merge_rescue",
-    "account_merge_settle",
-    "account_merge_switch",
-    "account_merge_undo",
-)
 
 
 @dataclass(frozen=True)
@@ -68,8 +58,10 @@ class AirflowApi:
 
         :raises Refusal: there is none, or the user may not see it.
         """
-        if dag_id not in OUR_DAGS:
-            raise Refusal(404, "UNKNOWN_RUN", "That is no DAG of account merges.", f"Ours are {', '.join(OUR_DAGS)}.")
+        if dag_id not in DAG_IDS:
+            raise Refusal(
+                404, "UNKNOWN_RUN", "That DAG is not one of account merges.", f"Ours are {', '.join(DAG_IDS)}."
+            )
         answer = self._send("GET", f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
         if answer.status_code == 404:
             raise Refusal(404, "UNKNOWN_RUN", f"DAG {dag_id} has no such run.", "Airflow may have removed it.")

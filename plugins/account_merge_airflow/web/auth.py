@@ -1,14 +1,13 @@
 """Who asks, and what they may: Airflow's auth manager decides, by the right to the DAG that a request starts.
 
 Reading needs the right to read the DAG `account_merge`. A preview reads any learner's rows and a change starts a run, so
-both need the right to start runs: of the DAG that the path names in `STARTED_BY`, of `account_merge` for all others.
+both need the right to start runs: of the DAG that the path names in `dags.OUR_DAGS`, of `account_merge` for all others.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
@@ -26,16 +25,9 @@ from sqlalchemy.exc import NoResultFound
 from starlette.exceptions import HTTPException
 
 from account_merge.states import MERGE_DAG
+from account_merge_airflow.web.dags import started_by
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-#: Which DAG a changing request starts, by its path below the app; the first that fits counts.
-STARTED_BY = (
-    (re.compile(r"/merges/[^/]+/(undo|redo|repair|abandon)"), "account_merge_undo"),
-    (re.compile(r"/merges/[^/]+/propose|/proposals"), "account_merge_approve"),
-    (re.compile(r"/merges/[^/]+/retry|/failed/replay"), "account_merge_replay"),
-    (re.compile(r"/switches"), "account_merge_switch"),
-    (re.compile(r"/uploads"), "account_merge_rescue"),
-)
 CSRF_HEADER = "x-csrf-token"
 CSRF_FIELD = "csrf_token"
 
@@ -100,11 +92,6 @@ async def who(request: Request) -> Caller | str:
     except NoResultFound:
         return "Unknown user"
     return Caller(user, token, by_cookie=bearer is None)
-
-
-def started_by(path: str) -> str:
-    """Return the DAG that a changing request to this path (below the app) starts."""
-    return next((dag for pattern, dag in STARTED_BY if pattern.search(path)), MERGE_DAG)
 
 
 def may(user: Any, method: str, path: str) -> bool:

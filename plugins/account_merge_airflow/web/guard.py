@@ -16,6 +16,7 @@ from fastapi.responses import Response
 
 from account_merge.states import MERGE_DAG
 from account_merge_airflow.web import Receive, Scope, Send, auth
+from account_merge_airflow.web.dags import started_by
 from account_merge_airflow.web.edubrite.routes import OPEN
 from account_merge_airflow.web.problems import Problem, answer, problem
 
@@ -80,7 +81,7 @@ class Guard:
         self._limiter = self._limiter or CapacityLimiter(self._threads)
         if not await to_thread.run_sync(auth.may, found.user, scope["method"], path, limiter=self._limiter):
             needed = "read" if scope["method"] in auth.SAFE else "start runs of"
-            dag = MERGE_DAG if scope["method"] in auth.SAFE else auth.started_by(path)
+            dag = MERGE_DAG if scope["method"] in auth.SAFE else started_by(path)
             what = problem(403, "NOT_ALLOWED", f"You may not {needed} the DAG {dag}.", "Ask Airflow's administrator.")
             return answer(what, scope), receive
         if scope["method"] in auth.SAFE or not found.by_cookie:

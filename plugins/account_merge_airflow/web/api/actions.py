@@ -9,10 +9,11 @@ from fastapi import Request, Response
 
 from account_merge.intake.failed_search import FailedMergeFilter
 from account_merge.service import Service
-from account_merge.states import ACTIONS
+from account_merge.states import ACTIONS, UNDO_DAG
 from account_merge_airflow.web.airflow_api import AirflowDep
 from account_merge_airflow.web.api import answers, bodies, common
 from account_merge_airflow.web.auth import CallerDep
+from account_merge_airflow.web.dags import REPLAY_DAG
 from account_merge_airflow.web.problems import Refusal
 from account_merge_airflow.web.service import CoreDep
 
@@ -54,11 +55,8 @@ def retry(  # noqa: PLR0913 - a route: each parameter is a part of the request
         return answers.Checked(merge_id=merge_id, action="retry", tables=[])
     conf = {"merge_ids": [str(merge_id)], "dry_run": False, "reason": body.reason}
     run_id = run_id_of("retry", merge_id, str(caller.user.get_id()), key)
-    run = airflow.trigger("account_merge_replay", run_id, conf)
-    made = common.run_out(request, run.dag_id, run.run_id, run.state)
-    return common.accepted(
-        response, answers.Accepted(merge_id=merge_id, state=None, status_url=made.status_url, run=made)
-    )
+    run = airflow.trigger(REPLAY_DAG, run_id, conf)
+    return common.started(request, response, run, merge_id)
 
 
 @router.post("/merges/{merge_id}/{action}", status_code=202, summary="Undo, redo, abandon or repair", responses=ANSWERS)
@@ -80,8 +78,5 @@ def act(  # noqa: PLR0913 - a route: each parameter is a part of the request
     merge = service.journal.need(merge_id)
     service.undoing.check(merge, action)
     conf = {"merge_id": str(merge_id), "action": action, "dry_run": False, "reason": body.reason}
-    run = airflow.trigger("account_merge_undo", run_id_of(action, merge_id, str(caller.user.get_id()), key), conf)
-    made = common.run_out(request, run.dag_id, run.run_id, run.state)
-    return common.accepted(
-        response, answers.Accepted(merge_id=merge_id, state=merge.state, status_url=made.status_url, run=made)
-    )
+    run = airflow.trigger(UNDO_DAG, run_id_of(action, merge_id, str(caller.user.get_id()), key), conf)
+    return common.started(request, response, run, merge_id, merge.state)

@@ -6,14 +6,16 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 from urllib.parse import quote
+from uuid import UUID
 
 from fastapi import APIRouter, Header, Request, Response
 
 from account_merge.errors import InvalidRequest
 from account_merge.model import Merge
 from account_merge.reports.report import Report
-from account_merge.states import ACTIONS, BY_COMMAND
+from account_merge.states import ACTIONS, BY_COMMAND, MERGE_DAG, UNDO_DAG
 from account_merge_airflow.web import LazyApp
+from account_merge_airflow.web.airflow_api import Run
 from account_merge_airflow.web.api.answers import Accepted, PreviewTable, Row, RunOut
 from account_merge_airflow.web.problems import Problem
 from account_merge_airflow.web.service import Route
@@ -73,13 +75,24 @@ def runs_of(request: Request, merge: Merge) -> list[RunOut]:
     """Return the runs of Airflow's that worked on a merge; what the command line does has none."""
     made = (name for name in merge.run_ids if not name.startswith(BY_COMMAND))
     acts = tuple(f"{action}__" for action in ACTIONS)
-    return [run_out(request, "account_merge_undo" if name.startswith(acts) else "account_merge", name) for name in made]
+    return [run_out(request, UNDO_DAG if name.startswith(acts) else MERGE_DAG, name) for name in made]
 
 
 def accepted(response: Response, found: Accepted) -> Accepted:
     """Say where the state can be asked for, in the body and in the header."""
     response.headers["Location"] = found.status_url
     return found
+
+
+def started(request: Request, response: Response, run: Run, merge_id: UUID | None = None, state: str | None = None,
+            status_url: str = "") -> Accepted:  # fmt: skip
+    """Answer with the run that does what was asked for.
+
+    :param status_url: where the state can be asked for; empty: at the run's own address.
+    """
+    made = run_out(request, run.dag_id, run.run_id, run.state)
+    found = Accepted(merge_id=merge_id, state=state, status_url=status_url or made.status_url, run=made)
+    return accepted(response, found)
 
 
 def previewed(report: Report, rows: int) -> list[PreviewTable]:

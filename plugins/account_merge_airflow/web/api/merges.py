@@ -18,9 +18,11 @@ from account_merge.reports.queries import place_of as merge_place
 from account_merge.reports.queries import text_of
 from account_merge.rules import TABLES
 from account_merge.service import Service
+from account_merge.states import MERGE_DAG
 from account_merge_airflow.web.airflow_api import AirflowApi, AirflowDep
 from account_merge_airflow.web.api import answers, bodies, common
 from account_merge_airflow.web.auth import Caller, CallerDep
+from account_merge_airflow.web.dags import APPROVE_DAG
 from account_merge_airflow.web.problems import Refusal
 from account_merge_airflow.web.service import CoreDep
 
@@ -84,7 +86,7 @@ def start(merge: Merge, service: Service, airflow: AirflowApi, request: Request)
     run = service.opening.start(merge)
     if run is not None:
         try:
-            airflow.trigger("account_merge", run["trigger_run_id"], run["conf"])
+            airflow.trigger(MERGE_DAG, run["trigger_run_id"], run["conf"])
         except Refusal as refusal:
             log.warning("Merge %s: %s; the poll starts it.", merge.merge_id, refusal.problem.code)
     merge = service.journal.need(merge.merge_id)
@@ -131,7 +133,7 @@ def status(merge_id: uuid.UUID, core: CoreDep, request: Request) -> answers.Merg
                   for at, what, note in service.queries.timeline(merge)],
         actions={action: _possible(error) for action, error in service.queries.possible(merge).items()},
         runs=common.runs_of(request, merge),
-        approval=common.run_out(request, "account_merge_approve", merge.approval_run) if merge.approval_run else None,
+        approval=common.run_out(request, APPROVE_DAG, merge.approval_run) if merge.approval_run else None,
     )  # fmt: skip
 
 

@@ -8,10 +8,11 @@ from fastapi import Query, Request, Response
 
 from account_merge.errors import need_reason
 from account_merge.intake.failed_search import KINDS, MOST, FailedMergeFilter
-from account_merge_airflow.web.airflow_api import OUR_DAGS, AirflowDep
+from account_merge_airflow.web.airflow_api import AirflowDep
 from account_merge_airflow.web.api import answers, bodies, common
 from account_merge_airflow.web.api.actions import run_id_of
 from account_merge_airflow.web.auth import CallerDep
+from account_merge_airflow.web.dags import DAG_IDS, REPLAY_DAG, SWITCH_DAG
 from account_merge_airflow.web.service import CoreDep, in_thread
 
 router = common.router("operation")
@@ -57,9 +58,8 @@ def replay(
         "dry_run": False,
         "reason": body.reason,
     }
-    run = airflow.trigger("account_merge_replay", run_id_of("replay", "failed", str(caller.user.get_id()), key), conf)
-    made = common.run_out(request, run.dag_id, run.run_id, run.state)
-    return common.accepted(response, answers.Accepted(merge_id=None, state=None, status_url=made.status_url, run=made))
+    run = airflow.trigger(REPLAY_DAG, run_id_of("replay", "failed", str(caller.user.get_id()), key), conf)
+    return common.started(request, response, run)
 
 
 @router.post("/switches", status_code=202, summary="Stop merging, or let it go on", responses=common.CONFLICT)
@@ -72,9 +72,8 @@ def turn(
         need_reason(body.reason)
     run_id = run_id_of(body.action, "switch", str(caller.user.get_id()), key)
     conf: dict[str, Any] = {"action": body.action, "tenant": body.tenant or None, "reason": body.reason}
-    run = airflow.trigger("account_merge_switch", run_id, conf)
-    made = common.run_out(request, run.dag_id, run.run_id, run.state)
-    return common.accepted(response, answers.Accepted(merge_id=None, state=None, status_url=made.status_url, run=made))
+    run = airflow.trigger(SWITCH_DAG, run_id, conf)
+    return common.started(request, response, run)
 
 
 @router.get("/status", summary="How things stand")
@@ -93,5 +92,5 @@ def run(dag_id: bodies.Text, run_id: bodies.Text, airflow: AirflowDep, request: 
 @router.get("/session", summary="Who is logged in")
 async def session(caller: CallerDep) -> answers.SessionOut:
     """Return the user, what the user may start, and the token that changes by cookie need."""
-    may = {dag: await in_thread(caller.may_start, dag) for dag in OUR_DAGS}
+    may = {dag: await in_thread(caller.may_start, dag) for dag in DAG_IDS}
     return answers.SessionOut(user=caller.name, may_start=may, csrf_token=caller.csrf_token)

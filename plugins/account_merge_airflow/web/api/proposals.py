@@ -12,6 +12,7 @@ from account_merge_airflow.web.api import answers, bodies, common
 from account_merge_airflow.web.api.actions import run_id_of
 from account_merge_airflow.web.api.merges import request_of
 from account_merge_airflow.web.auth import CallerDep
+from account_merge_airflow.web.dags import APPROVE_DAG
 from account_merge_airflow.web.problems import Refusal
 from account_merge_airflow.web.service import CoreDep
 
@@ -56,12 +57,9 @@ def _started(
         "target_account": merge.request.target,
         "answer_within_days": days,
     }
-    run = airflow.trigger("account_merge_approve", run_id, conf)
-    made = common.run_out(request, run.dag_id, run.run_id, run.state)
+    run = airflow.trigger(APPROVE_DAG, run_id, conf)
     status_url = common.link(request, f"/merges/{merge.merge_id}")
-    return common.accepted(
-        response, answers.Accepted(merge_id=merge.merge_id, state=merge.state, status_url=status_url, run=made)
-    )
+    return common.started(request, response, run, merge.merge_id, merge.state, status_url)
 
 
 @router.get("/merges/{merge_id}/changes", summary="What changed since a merge was proposed",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
+from account_merge_airflow.web.dags import DAG_OF_BUTTON
 from account_merge_airflow.web.service import Route
 
 
@@ -20,38 +21,36 @@ def router() -> APIRouter:
 class Action:
     """A button on a merge, and what its dialog says before anything is done.
 
-    :param dag: the DAG that does it: who may start runs of it may press the button.
     :param does: what will happen, in sentences; `leaves` what will not.
     """
 
     name: str
     title: str
-    dag: str
     does: tuple[str, ...]
     leaves: tuple[str, ...] = ()
     danger: bool = False
 
 
 ACTIONS = (
-    Action("retry", "Retry", "account_merge_replay",
+    Action("retry", "Retry",
            ("The merge goes on where it stopped; what was written already is not written twice.",
             "Sync events go out when it is done."),
            ("What stopped it is not removed by a retry: look at its error first.",)),
-    Action("undo", "Undo", "account_merge_undo",
+    Action("undo", "Undo",
            ("Every row of the target becomes what it would be without this merge.",
             "Its accounts are kept until the undo is done; then the target's sync events go out again."),
            ("It does not give the login back: the platform switched the source account off by itself.",
             "What was written later than the merge stays, and is listed.",
             "Nothing is lost: an undone merge can be done again (redo)."), danger=True),
-    Action("redo", "Redo", "account_merge_undo",
+    Action("redo", "Redo",
            ("The undone merge stands again: its rows are written to the target once more.",
             "The target's sync events go out again."),
            ("Nothing is counted twice.",)),
-    Action("repair", "Repair", "account_merge_undo",
+    Action("repair", "Repair",
            ("A merge of the same accounts is opened, which moves only what is new since this one.",
             "The poll starts it within a minute or so."),
            ("What this merge moved is not moved again.",)),
-    Action("abandon", "Abandon", "account_merge_undo",
+    Action("abandon", "Abandon",
            ("The merge is given up: its accounts are free for other merges.",),
            ("Rows that it has written stay, and stay counted; nothing is restored.",
             "To take them back, undo it instead."), danger=True),
@@ -71,11 +70,11 @@ def buttons(possible: Callable[[str], str], may_start: Callable[[str], bool]) ->
 
     :param possible: action -> why it makes no sense now; empty when it does.
     """
-    may = {dag: may_start(dag) for dag in {action.dag for action in ACTIONS}}
+    may = {dag: may_start(dag) for dag in set(DAG_OF_BUTTON.values())}
     found = []
     for action in ACTIONS:
-        why_not = possible(action.name)
-        if not why_not and not may[action.dag]:
-            why_not = f"You may not start runs of the DAG {action.dag}: ask Airflow's administrator."
+        why_not, dag = possible(action.name), DAG_OF_BUTTON[action.name]
+        if not why_not and not may[dag]:
+            why_not = f"You may not start runs of the DAG {dag}: ask Airflow's administrator."
         found.append(Button(action, why_not))
     return found

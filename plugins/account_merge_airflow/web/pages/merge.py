@@ -16,11 +16,12 @@ from account_merge.merge_ids import request_id
 from account_merge.model import Merge
 from account_merge.reports.report import Report, TableReport
 from account_merge.service import Service
-from account_merge.states import BY_COMMAND, CLOSED
+from account_merge.states import BY_COMMAND, CLOSED, MERGE_DAG
 from account_merge_airflow.web.airflow_api import AirflowDep
 from account_merge_airflow.web.api.bodies import Text
 from account_merge_airflow.web.api.common import place_of, run_out, runs_of
 from account_merge_airflow.web.auth import Caller, CallerDep
+from account_merge_airflow.web.dags import APPROVE_DAG
 from account_merge_airflow.web.filters import diff
 from account_merge_airflow.web.pages.common import buttons
 from account_merge_airflow.web.pages.common import router as made
@@ -54,8 +55,8 @@ def _page(request: Request, service: Service, merge_id: uuid.UUID, caller: Calle
         timeline=_timeline(moments, {t.table: t for t in report.tables if t.counts}),
         runs=runs_of(request, found), by_command=any(name.startswith(BY_COMMAND) for name in found.run_ids),
         buttons=buttons(lambda action: _why_not(service, found, action), caller.may_start),
-        asks=approval_of(request, found), may_propose=caller.may_start("account_merge_approve"),
-        can_merge=caller.may_start("account_merge"), open=found.state not in CLOSED,
+        asks=approval_of(request, found), may_propose=caller.may_start(APPROVE_DAG),
+        can_merge=caller.may_start(MERGE_DAG), open=found.state not in CLOSED,
     )  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def approval_of(request: Request, found: Merge) -> str:
     """Airflow's own page where the second person answers; empty when nobody is asked."""
     if found.state != "proposed" or not found.approval_run:
         return ""
-    return run_out(request, "account_merge_approve", found.approval_run).page + "/tasks/approve/required_actions"
+    return run_out(request, APPROVE_DAG, found.approval_run).page + "/tasks/approve/required_actions"
 
 
 @router.get("/merges/{merge_id}/parts/changes")
@@ -167,7 +168,7 @@ def of_run(request: Request, dag_id: Text, run_id: Text, core: CoreDep, caller: 
 def _merge_of(service: Service, airflow: Any, dag_id: str, run_id: str) -> uuid.UUID | None:
     if named := IN_RUN_ID.search(run_id):
         return uuid.UUID(named[1])
-    if not dag_id.startswith("account_merge"):
+    if not dag_id.startswith(MERGE_DAG):
         return None
     try:
         conf = airflow.conf(dag_id, run_id)

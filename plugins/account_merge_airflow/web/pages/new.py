@@ -11,10 +11,12 @@ from fastapi import Query, Request
 from account_merge.choices import COMBINE, SOURCE, TARGET, Choices, row_name
 from account_merge.reports.balance import Balance
 from account_merge.rules import RULES
+from account_merge.states import MERGE_DAG
 from account_merge_airflow.web.api.bodies import PreviewIn, Text
 from account_merge_airflow.web.api.common import previewed
 from account_merge_airflow.web.api.merges import request_of
 from account_merge_airflow.web.auth import CallerDep
+from account_merge_airflow.web.dags import APPROVE_DAG
 from account_merge_airflow.web.filters import diff
 from account_merge_airflow.web.pages.common import router as made
 from account_merge_airflow.web.service import CoreDep
@@ -35,7 +37,7 @@ def new(
     """Return the form; filled in where the link knew something."""
     return page(
         request.scope, "new.html", tab="/new", sources=source or [], target=target, tables=RULES, key=uuid.uuid4().hex,
-        may=caller.may_start("account_merge"), may_propose=caller.may_start("account_merge_approve"),
+        may=caller.may_start(MERGE_DAG), may_propose=caller.may_start(APPROVE_DAG),
     )  # fmt: skip
 
 

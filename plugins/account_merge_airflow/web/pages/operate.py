@@ -11,6 +11,7 @@ from fastapi import Query, Request
 from account_merge.intake.failed_search import KINDS, FailedMergeFilter
 from account_merge_airflow.web.api.bodies import Text
 from account_merge_airflow.web.auth import CallerDep
+from account_merge_airflow.web.dags import REPLAY_DAG, RESCUE_DAG
 from account_merge_airflow.web.pages.common import router as made
 from account_merge_airflow.web.problems import Refusal
 from account_merge_airflow.web.service import CoreDep
@@ -18,7 +19,6 @@ from account_merge_airflow.web.templating import page
 
 router = made()
 LIMIT = 200
-REPLAY_DAG = "account_merge_replay"
 
 
 @router.get("/failed")
@@ -65,4 +65,4 @@ def event(request: Request, merge_id: uuid.UUID, core: CoreDep, caller: CallerDe
 @router.get("/upload")
 def upload(request: Request, caller: CallerDep) -> str:
     """Return a file of pairs: checked line by line, then opened for the poll to start."""
-    return page(request.scope, "upload.html", tab="/upload", may=caller.may_start("account_merge_rescue"))
+    return page(request.scope, "upload.html", tab="/upload", may=caller.may_start(RESCUE_DAG))
