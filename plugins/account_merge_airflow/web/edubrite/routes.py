@@ -26,7 +26,8 @@ from account_merge.states import MERGE_DAG
 from account_merge_airflow.web import auth
 from account_merge_airflow.web.edubrite.envelope import respond
 from account_merge_airflow.web.edubrite.form import parameters
-from account_merge_airflow.web.edubrite.session import Sessions, Throttle
+from account_merge_airflow.web.edubrite.sessions import Sessions
+from account_merge_airflow.web.edubrite.throttle import Throttle
 from account_merge_airflow.web.service import CoreDep, in_thread
 
 PREFIX = "/oltpublish/site"
