@@ -11,7 +11,7 @@ from account_merge.intake.failed_search import FailedMergeFilter
 from account_merge.service import Service
 from account_merge.states import ACTIONS, UNDO_DAG
 from account_merge_airflow.web.airflow_api import AirflowDep
-from account_merge_airflow.web.api import answers, bodies, common
+from account_merge_airflow.web.api import answers, bodies, common, preview_answers
 from account_merge_airflow.web.auth import CallerDep
 from account_merge_airflow.web.dags import REPLAY_DAG
 from account_merge_airflow.web.problems import Refusal
@@ -19,7 +19,9 @@ from account_merge_airflow.web.service import CoreDep
 
 router = common.router("actions")
 ANSWERS = (
-    common.NOT_FOUND | common.CONFLICT | {200: {"model": answers.Checked, "description": "dry_run: what it would do."}}
+    common.NOT_FOUND
+    | common.CONFLICT
+    | {200: {"model": preview_answers.Checked, "description": "dry_run: what it would do."}}
 )
 
 
@@ -29,21 +31,21 @@ def run_id_of(action: str, merge_id: uuid.UUID | str, user: str, key: str | None
     return f"{action}__{merge_id}__{unique}"
 
 
-def checked(service: Service, merge_id: uuid.UUID, action: str, rows: int) -> answers.Checked:
+def checked(service: Service, merge_id: uuid.UUID, action: str, rows: int) -> preview_answers.Checked:
     """Return what an action would do, by table and row; nothing is written."""
     if action in ACTIONS:
         tables = common.previewed(service.previews.preview_undo(merge_id, action), rows)
     else:
         service.undoing.check(service.journal.need(merge_id), action)
         tables = []
-    return answers.Checked(merge_id=merge_id, action=action, tables=tables)
+    return preview_answers.Checked(merge_id=merge_id, action=action, tables=tables)
 
 
 @router.post("/merges/{merge_id}/retry", status_code=202, summary="Let a failed merge go on", responses=ANSWERS)
 def retry(  # noqa: PLR0913 - a route: each parameter is a part of the request
     merge_id: uuid.UUID, body: bodies.ActionIn, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
     response: Response, key: common.OptionalKey = None,
-) -> answers.Accepted | answers.Checked:  # fmt: skip
+) -> answers.Accepted | preview_answers.Checked:  # fmt: skip
     """Open a failed merge or a refused event again: it goes on where it stopped."""
     service = core.service()
     service.journal.need(merge_id)
@@ -52,7 +54,7 @@ def retry(  # noqa: PLR0913 - a route: each parameter is a part of the request
         raise Refusal(409, item["items"][0]["code"], item["items"][0]["note"], "Look at the merge's status.")
     if body.dry_run:
         response.status_code = 200
-        return answers.Checked(merge_id=merge_id, action="retry", tables=[])
+        return preview_answers.Checked(merge_id=merge_id, action="retry", tables=[])
     conf = {"merge_ids": [str(merge_id)], "dry_run": False, "reason": body.reason}
     run_id = run_id_of("retry", merge_id, str(caller.user.get_id()), key)
     run = airflow.trigger(REPLAY_DAG, run_id, conf)
@@ -63,7 +65,7 @@ def retry(  # noqa: PLR0913 - a route: each parameter is a part of the request
 def act(  # noqa: PLR0913 - a route: each parameter is a part of the request
     merge_id: uuid.UUID, action: bodies.Action, body: bodies.ActionIn, core: CoreDep, caller: CallerDep,
     airflow: AirflowDep, request: Request, response: Response, key: common.OptionalKey = None,
-) -> answers.Accepted | answers.Checked:  # fmt: skip
+) -> answers.Accepted | preview_answers.Checked:  # fmt: skip
     """Start a run that does it, once it is clear that it makes sense now; `dry_run` shows what it would do.
 
     An undo or redo without `dry_run` is refused: it rewrites a learner's rows.

@@ -16,7 +16,8 @@ from account_merge.reports.report import Report
 from account_merge.states import ACTIONS, BY_COMMAND, MERGE_DAG, UNDO_DAG
 from account_merge_airflow.web import LazyApp
 from account_merge_airflow.web.airflow_api import Run
-from account_merge_airflow.web.api.answers import Accepted, PreviewTable, Row, RunOut
+from account_merge_airflow.web.api.answers import Accepted, Row, RunOut
+from account_merge_airflow.web.api.preview_answers import PreviewTable
 from account_merge_airflow.web.problems import Problem
 from account_merge_airflow.web.service import Route
 

@@ -20,7 +20,7 @@ from account_merge.rules import TABLES
 from account_merge.service import Service
 from account_merge.states import MERGE_DAG
 from account_merge_airflow.web.airflow_api import AirflowApi, AirflowDep
-from account_merge_airflow.web.api import answers, bodies, common
+from account_merge_airflow.web.api import answers, bodies, common, preview_answers
 from account_merge_airflow.web.auth import Caller, CallerDep
 from account_merge_airflow.web.dags import APPROVE_DAG
 from account_merge_airflow.web.problems import Refusal
@@ -52,7 +52,7 @@ def request_of(body: bodies.PreviewIn, caller: Caller, reason: str = "") -> Merg
 
 
 @router.post("/previews", summary="Preview a merge", responses=common.CONFLICT)
-def preview(body: bodies.PreviewIn, core: CoreDep, caller: CallerDep, rows: Rows = 100) -> answers.PreviewOut:
+def preview(body: bodies.PreviewIn, core: CoreDep, caller: CallerDep, rows: Rows = 100) -> preview_answers.PreviewOut:
     """Return what a merge would do, by table and row, what stays behind, and what is known of the accounts. Nothing is written.
 
     `warnings` with `serious` true mean that an id is probably wrong: ask a person before you merge.
@@ -61,9 +61,9 @@ def preview(body: bodies.PreviewIn, core: CoreDep, caller: CallerDep, rows: Rows
     report = service.previews.preview(asked)
     merge = answers.MergeOut.model_validate(report.head())
     balance = service.previews.balance(asked)
-    return answers.PreviewOut(
-        merge=merge, tables=common.previewed(report, rows), balance=answers.BalanceOut.model_validate(balance.to_dict()),
-        warnings=[answers.Warned.model_validate(n.to_dict()) for n in service.previews.notices(asked, balance)],
+    return preview_answers.PreviewOut(
+        merge=merge, tables=common.previewed(report, rows), balance=preview_answers.BalanceOut.model_validate(balance.to_dict()),
+        warnings=[preview_answers.Warned.model_validate(n.to_dict()) for n in service.previews.notices(asked, balance)],
     )  # fmt: skip
 
 

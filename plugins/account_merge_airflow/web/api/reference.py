@@ -8,42 +8,44 @@ from fastapi import Path
 
 from account_merge.jsonable import jsonable
 from account_merge.rules import LEFT_ALONE, RULES
-from account_merge_airflow.web.api import answers, bodies, common
+from account_merge_airflow.web.api import answers, bodies, common, reference_answers
 from account_merge_airflow.web.service import CoreDep
 
 router = common.router("knowledge")
 
 
 @router.get("/accounts/{account_id:path}", summary="An account's story", responses=common.NOT_FOUND | common.CONFLICT)
-def account(account_id: Annotated[bodies.Text, Path(max_length=1024)], core: CoreDep) -> answers.AccountOut:
+def account(account_id: Annotated[bodies.Text, Path(max_length=1024)], core: CoreDep) -> reference_answers.AccountOut:
     """All that ever happened to an account: what it gave and received, who holds it, where its history lives."""
     found = core.service().queries.account(account_id)
-    return answers.AccountOut.model_validate(
+    return reference_answers.AccountOut.model_validate(
         found | {"merges": [answers.MergeOut.of(merge) for merge in found["merges"]]}
     )
 
 
 @router.get("/coverage", summary="Which tables are merged")
-def coverage(core: CoreDep) -> list[answers.CoverageTable]:
+def coverage(core: CoreDep) -> list[reference_answers.CoverageTable]:
     """Every table with a column like a user id: covered by a rule, left alone with a reason, or unknown."""
     return [
-        answers.CoverageTable(keyspace=t.keyspace, table=t.table, columns=list(t.columns), state=t.state, why=t.why)
+        reference_answers.CoverageTable(
+            keyspace=t.keyspace, table=t.table, columns=list(t.columns), state=t.state, why=t.why
+        )
         for t in core.service().coverage().tables
     ]
 
 
 @router.get("/rules", summary="What becomes of each column")
-def rules() -> answers.RulesOut:
+def rules() -> reference_answers.RulesOut:
     """Every rule with its columns' strategies and worked examples."""
     found = [
-        answers.RuleOut(
+        reference_answers.RuleOut(
             table=rule.table,
             why=rule.why,
             user=rule.user,
             key=list(rule.key),
-            columns={name: answers.ColumnOut(strategy=use.name, why=use.why) for name, use in rule.columns.items()},
+            columns={name: reference_answers.ColumnOut(strategy=use.name, why=use.why) for name, use in rule.columns.items()},
             examples=[
-                answers.ExampleOut(
+                reference_answers.ExampleOut(
                     source=jsonable(e.source), target=None if e.target is None else jsonable(e.target),
                     merged=jsonable(e.merged),
                 )
@@ -52,4 +54,4 @@ def rules() -> answers.RulesOut:
         )
         for rule in RULES
     ]  # fmt: skip
-    return answers.RulesOut(rules=found, left_alone=dict(LEFT_ALONE))
+    return reference_answers.RulesOut(rules=found, left_alone=dict(LEFT_ALONE))
