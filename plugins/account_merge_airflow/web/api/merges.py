@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import Query, Request, Response
+from pydantic import BaseModel, Field
 
 from account_merge.errors import InvalidRequest, MergeError
 from account_merge.intake.failed_search import FailedMergeFilter
@@ -99,26 +100,29 @@ def start(merge: Merge, service: Service, airflow: AirflowApi, request: Request)
     )
 
 
+class SearchQuery(BaseModel):
+    """Which merges a search finds."""
+
+    account: bodies.Text = Field("", max_length=1024, description="Source or target.")
+    merge_id: uuid.UUID | None = None
+    state: bodies.State | None = None
+    origin: bodies.Text = Field("", max_length=20, examples=["event"])
+    since: bodies.Text = Field("", max_length=40, description="Created at or after (UTC).")
+    until: bodies.Text = Field("", max_length=40, description="Created before (UTC).")
+    cursor: bodies.Text = Field("", max_length=100, description="`next` of the page before.")
+    limit: int = Field(50, ge=1, le=500)
+
+
 @router.get("/merges", summary="Search merges")
-def search(  # noqa: PLR0913 - a route: each parameter is a part of the request
-    core: CoreDep,
-    account: Annotated[bodies.Text, Query(max_length=1024, description="Source or target.")] = "",
-    merge_id: uuid.UUID | None = None,
-    state: bodies.State | None = None,
-    origin: Annotated[bodies.Text, Query(max_length=20, examples=["event"])] = "",
-    since: Annotated[bodies.Text, Query(max_length=40, description="Created at or after (UTC).")] = "",
-    until: Annotated[bodies.Text, Query(max_length=40, description="Created before (UTC).")] = "",
-    cursor: Cursor = "",
-    limit: Limit = 50,
-) -> answers.MergesOut:
+def search(core: CoreDep, given: Annotated[SearchQuery, Query()]) -> answers.MergesOut:
     """Merge that fit all that is given, newest first. A page may have fewer than `limit`: only `next` tells the end."""
-    times = FailedMergeFilter.of(since=since, until=until)
+    times = FailedMergeFilter.of(since=given.since, until=given.until)
     service = core.service()
-    if merge_id is not None:
-        found = service.journal.get(merge_id)
+    if given.merge_id is not None:
+        found = service.journal.get(given.merge_id)
         return answers.MergesOut(merges=[answers.MergeOut.of(found)] if found else [], next=None)
-    wanted = MergeFilter(account, state or "", origin, times.since, times.until)
-    merges, following = service.queries.merges(wanted, merge_place(cursor), limit)
+    wanted = MergeFilter(given.account, given.state or "", given.origin, times.since, times.until)
+    merges, following = service.queries.merges(wanted, merge_place(given.cursor), given.limit)
     return answers.MergesOut(merges=[answers.MergeOut.of(m) for m in merges], next=text_of(following))
 
 

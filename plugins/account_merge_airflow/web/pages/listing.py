@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Query, Request
+from pydantic import BaseModel, Field
 
 from account_merge.intake.failed_search import FailedMergeFilter
 from account_merge.model import MergeFilter
@@ -33,27 +34,30 @@ def _id_of(text: str) -> uuid.UUID | None:
         return None
 
 
+class ListQuery(BaseModel):
+    """Which merges the list shows."""
+
+    q: Text = Field("", max_length=1024)
+    state: Text = Field("", max_length=40)
+    origin: Text = Field("", max_length=20)
+    since: Text = Field("", max_length=40)
+    until: Text = Field("", max_length=40)
+    cursor: Text = Field("", max_length=100)
+
+
 @router.get("/")
-def merges(  # noqa: PLR0913 - a route: each parameter is a part of the request
-    request: Request,
-    core: CoreDep,
-    q: Annotated[Text, Query(max_length=1024)] = "",
-    state: Annotated[Text, Query(max_length=40)] = "",
-    origin: Annotated[Text, Query(max_length=20)] = "",
-    since: Annotated[Text, Query(max_length=40)] = "",
-    until: Annotated[Text, Query(max_length=40)] = "",
-    cursor: Annotated[Text, Query(max_length=100)] = "",
-) -> str:
-    """Merge that fit, newest first; a merge id shows that merge alone."""
-    if state and state not in STATES:
+def merges(request: Request, core: CoreDep, given: Annotated[ListQuery, Query()]) -> str:
+    """Return the merges that fit, newest first; a merge id shows that merge alone."""
+    if given.state and given.state not in STATES:
         raise Refusal(422, "BAD_FILTER", "No merge can be in that state.", f"Choose from {', '.join(STATES)}.")
-    asked = {"q": q.strip(), "state": state, "origin": origin, "since": since.strip(), "until": until.strip()}
-    found, following = _found(core.service(), asked, cursor)
+    asked = {"q": given.q.strip(), "state": given.state, "origin": given.origin, "since": given.since.strip(),
+             "until": given.until.strip()}  # fmt: skip
+    found, following = _found(core.service(), asked, given.cursor)
     rest = {name: value for name, value in asked.items() if value}
     older = "?" + urlencode(rest | {"cursor": following}) if following else None
     return page(
         request.scope, "merges.html", tab="/", merges=found, asked=asked, filtered=bool(rest), older=older,
-        first=not cursor, states=STATES, origins=ORIGINS,
+        first=not given.cursor, states=STATES, origins=ORIGINS,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Annotated
 
 from fastapi import Query, Request
+from pydantic import BaseModel, Field
 
 from account_merge.intake.failed_search import KINDS, FailedMergeFilter
 from account_merge_airflow.web.api.bodies import Text
@@ -21,30 +22,31 @@ router = made()
 LIMIT = 200
 
 
+class FailedQuery(BaseModel):
+    """Which failures the page shows."""
+
+    states: list[Text] | None = Field(None, max_length=10)
+    codes: Text = Field("", max_length=400)
+    account: Text = Field("", max_length=1024)
+    since: Text = Field("", max_length=40)
+    until: Text = Field("", max_length=40)
+
+
 @router.get("/failed")
-def failed(  # noqa: PLR0913 - a route: each parameter is a part of the request
-    request: Request,
-    core: CoreDep,
-    caller: CallerDep,
-    states: Annotated[list[Text] | None, Query(max_length=10)] = None,
-    codes: Annotated[Text, Query(max_length=400)] = "",
-    account: Annotated[Text, Query(max_length=1024)] = "",
-    since: Annotated[Text, Query(max_length=40)] = "",
-    until: Annotated[Text, Query(max_length=40)] = "",
-) -> str:
-    """Failed merges, refused events and failed events that could not be published, oldest first."""
-    asked = {"states": states or list(KINDS), "codes": codes.strip(), "account": account.strip(), "since": since,
-             "until": until}  # fmt: skip
+def failed(request: Request, core: CoreDep, caller: CallerDep, given: Annotated[FailedQuery, Query()]) -> str:
+    """Return failed merges, refused events and failed events that could not be published, oldest first."""
+    asked = {"states": given.states or list(KINDS), "codes": given.codes.strip(), "account": given.account.strip(),
+             "since": given.since, "until": given.until}  # fmt: skip
     wanted = FailedMergeFilter.of(
-        kinds=asked["states"], codes=codes.replace(",", " ").split(), account=account.strip(), since=since, until=until,
-        limit=LIMIT,
+        kinds=asked["states"], codes=given.codes.replace(",", " ").split(), account=given.account.strip(),
+        since=given.since, until=given.until, limit=LIMIT,
     )  # fmt: skip
     merges = core.service().replays.find(wanted)
     return page(
         request.scope, "failed.html", tab="/failed", merges=merges, asked=asked, kinds=KINDS, limit=LIMIT,
         by_code=Counter(m.error_code or m.failed_event for m in merges).most_common(),
         may=caller.may_start(REPLAY_DAG),
-        filtered=bool(states or codes or account or since or until),
+        filtered=any(given.model_dump().values()),
     )  # fmt: skip
 
 
