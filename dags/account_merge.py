@@ -11,15 +11,15 @@
 `admit` opens the merge and takes its accounts; each `merge_…` task plans, writes and verifies one table; then
 `publish_sync_events` asks the platform to recompute and completes the merge. The trigger form describes the params.
 
-**Guarantees.** Every task can be cleared, killed and repeated at any time, in any order: the tables end the same. On a
+**Guarantees.** Every task can be cleared, killed and repeated at any time, in any order: the tables end up the same. On a
 completed merge the tasks report and write nothing. `dry_run` counts the same changes and writes nothing.
 
 **Another merge holds an account, or `account_merge_switch` stops it:** the task ends green and the rest is skipped; the
 poll starts the merge when it is free, or when the switch is off.
 
-**When it fails:** its failed event is published; it keeps its accounts, so that nothing interleaves. Servers away:
-retried with growing pauses; later clear the failed task. Invalid request: fails at once, the log says why. `python -m
-account_merge show MERGE_ID` tells the whole story; the XCom of `admit` holds the merge id.
+**When it fails:** its failed event is published. The merge keeps its accounts, so that no other merge interleaves. A server
+is away: Airflow retries with growing pauses; later clear the failed task. Invalid request: the run fails at once, the log
+says why. `python -m account_merge show MERGE_ID` tells the whole story; the XCom of `admit` holds the merge id.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from account_merge_airflow.runs import go_on, merge_id_of, open_or_confirm
 def account_merge() -> None:
     @task(task_display_name="Admit the merge", execution_timeout=timedelta(minutes=10))
     def admit() -> dict[str, Any]:
-        """Open the merge when a person asked for it, takes the leases of all its accounts or of none."""
+        """Open the merge when a person asked for it; take the leases of all its accounts, or of none."""
         context = get_current_context()
         if request_of(context).dry_run:
             return {"merge_id": None, "state": "preview", "note": "dry_run: nothing is opened.", "proceed": True}
@@ -59,7 +59,7 @@ def account_merge() -> None:
 
     @task(task_display_name="Publish sync events", execution_timeout=timedelta(minutes=30))
     def publish_sync_events() -> dict[str, Any]:
-        """Publish one sync event per enrolment, delivery checked, and completes the merge."""
+        """Publish one sync event for each enrolment, check its delivery, and complete the merge."""
         context = get_current_context()
         if request_of(context).dry_run:
             return {"merge_id": None, "sent": 0, "state": "preview", "note": "dry_run: nothing is published."}

@@ -8,15 +8,16 @@
 ```
 
 `propose` plans every table, keeps the plan as digests and opens the merge as *proposed*; `approve` waits for a person, on
-Airflow's page of required actions; `decide` does what was answered. Approved, the merge is started by the poll. Without an
-answer in time it expires.
+Airflow's page of required actions; `decide` carries out the answer. The poll starts an approved merge. Without an answer in
+time the proposal expires.
 
-What it guarantees: who asked cannot approve. No account is held while a person thinks. An approved merge does exactly what
-was proposed: rows that changed since, also after the approval, bring it back to *proposed*, its page names them, and a new
+**Guarantees.** The person who asked cannot approve. No account is held while a person thinks. An approved merge does exactly
+what was proposed. Rows that changed since, also after the approval, bring it back to *proposed*; its page names them. A new
 run with its `merge_id`, or clearing `propose` and what follows, proposes it anew. Each task can be cleared and repeated.
 
 **When it fails:** `SAME_PERSON`: clear the task `approve` and what follows, another person answers. `PLAN_CHANGED`: propose
-anew, or reject. Invalid request: nothing was opened, the log says why. Servers away: retried; later clear the failed task.
+anew, or reject. Invalid request: nothing was opened, the log says why. A server is away: Airflow
+retries; later clear the failed task.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ PARAMS = {name: param for name, param in MERGE_PARAMS.items() if name != "dry_ru
 def account_merge_approve() -> None:
     @task(task_display_name="Propose the merge", execution_timeout=timedelta(hours=6))
     def propose() -> dict[str, Any]:
-        """Plan every table, keeps the plan as digests and opens the merge as proposed; takes no account."""
+        """Plan every table, keep the plan as digests and open the merge as proposed. No account is held."""
         with open_service() as service:
             return open_proposal(get_current_context(), service)
 
     @task(task_display_name="Decide", execution_timeout=timedelta(hours=6))
     def decide() -> dict[str, Any]:
-        """Do what was answered: approve, reject, or expire when nobody answered; the poll starts what is approved."""
+        """Approve, reject, or expire when nobody answered. The poll starts an approved merge."""
         with open_service() as service:
             return decide_proposal(get_current_context(), service)
 

@@ -3,21 +3,21 @@
 **Erases a person from the journal, when the law or the person asks for it.** Triggered by hand; it only says what it would
 erase unless `dry_run` is off.
 
-The account leads to every account that merges have joined with it, and to every merge that names one of them: look at them
-first, they should be one person. All images go at once, whatever the retention; account ids become hashes; raw events,
+The account leads to every account that merges have joined with it, and to every merge that names one of them. Look at them
+first: they should be one person. All images go at once, whatever the retention; hashes replace account ids; raw events,
 reasons and notes go. The learners' own tables are not touched.
 
 ```json
 {"account": "87ed5b9a-8d4e-4a5b-9e0a-0d5ac1f3b7a1", "reason": "request 4711", "dry_run": false}
 ```
 
-What it guarantees: no value, id or key of the person is left in the journal; a repeated event still counts nothing twice;
-who erased, when and why stays (`python -m account_merge erase` lists it), so name nobody in the reason. It can be killed
-and repeated. **Nothing brings the images back**: the merges can never be undone. Airflow's own records and Kafka's topics
-hold the account's id too, this run's params among them: docs/operating.md says how to clear them.
+**Guarantees.** No value, id or key of the person is left in the journal. A repeated event still counts nothing twice. The
+journal keeps who erased, when and why (`python -m account_merge erase` lists it), so name nobody in the reason. It can be
+killed and repeated. **Nothing brings the images back**: the merges can never be undone. Airflow's own records and Kafka's topics
+hold the account's id too, this run's params among them; docs/operating.md says how to clear them.
 
-**When it fails:** `STILL_OPEN` names a merge to finish, undo or abandon first; nothing was changed then. Servers away:
-retried; later clear the failed task, it goes on.
+**When it fails:** `STILL_OPEN` names a merge to finish, undo or abandon first; nothing was changed then. A server is
+away: Airflow retries; later clear the failed task, and it goes on.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PARAMS = {
 def account_merge_erase() -> None:
     @task(task_display_name="Erase a person", execution_timeout=timedelta(hours=2))
     def erase_person() -> dict[str, Any]:
-        """Answer which merges were, or would be, erased."""
+        """Return which merges were, or would be, erased."""
         context = get_current_context()
         params, person = context["params"], person_of(context)
         with open_service() as service:

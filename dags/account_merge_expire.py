@@ -1,19 +1,19 @@
 """# Account merge: expire
 
-**Takes the learners' images out of the journal when their time is over.** Runs by itself, every night.
+**Redacts the learners' images in the journal after the retention period.** Runs by itself, every night.
 
 A merge keeps what it found and wrote, row by row, so that it can be explained and undone. `ACCOUNT_MERGE_RETENTION_DAYS`
-after its end these images go, with the raw event and free texts. What stays: ids, state, dates and counts; and under hashed
-keys what each source row handed on, so that a repeated event still counts nothing twice.
+after its end these images go, with the raw event and free texts. Ids, state, dates and counts stay. Under hashed keys the
+journal keeps what each source row handed on, so that a repeated event still counts nothing twice.
 
-What it guarantees: an undo within `ACCOUNT_MERGE_UNDO_DAYS` finds all that it needs, also of older merges into the same
-account; it can be killed and repeated at any point. A merge that has expired can never be undone or redone again.
+**Guarantees.** An undo within `ACCOUNT_MERGE_UNDO_DAYS` finds all that it needs, also of older merges into the same account.
+It can be killed and repeated at any point. A redacted merge can never be undone or redone again.
 
-It has no params: `{}` is its whole conf. One run does what is due for some minutes; the rest is due the next night. By hand,
-counting first: `python -m account_merge expire --dry-run`. One person at once: the DAG `account_merge_erase`.
+It has no params: `{}` is its whole conf. One run redacts for some minutes; the next night's run goes on. To count by hand
+first: `python -m account_merge expire --dry-run`. To erase one person at once: the DAG `account_merge_erase`.
 
-**When it fails:** nothing is lost, the next run goes on. Cassandra was away, or the journal is older than this program: then
-run `python -m account_merge create-journal`.
+**When it fails:** nothing is lost, the next run goes on. Cassandra was away, or the journal is older than this program. For
+the latter run `python -m account_merge create-journal`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from account_merge_airflow.policies import TASK_ARGS
 def account_merge_expire() -> None:
     @task(task_display_name="Expire what is due", execution_timeout=timedelta(minutes=20))
     def expire_merges() -> dict[str, int]:
-        """Blank the images of merges past the retention; answers how many, and how many were left alone."""
+        """Redact the images of merges past the retention; return how many, and how many were left alone."""
         with open_service() as service:
             return service.retention.run(limit=100_000, seconds=900.0)
 

@@ -2,19 +2,19 @@
 
 **Takes merge events from Kafka into the journal and starts one `account_merge` run for each merge that can start.**
 
-What it guarantees: an event is committed on the topic only after it is in the journal; a bad event never stops a good
-one; a merge whose run is gone is started again; each failed run gets its failed event, also when its callback was lost.
-All of it can be killed and repeated at any point.
+**Guarantees.** An event is committed on the topic only after it is in the journal. A bad event never stops a good one. A
+merge whose run is orphaned is started again. Each failed run gets its failed event, also when its callback was lost. All
+tasks can be killed and repeated at any point.
 
 | task | what it does |
 |---|---|
-| `wait_for_work` | looks for new messages and due merges, consumes nothing; skipped when a minute brings none |
+| `wait_for_work` | looks for new messages and due merges and consumes nothing; skipped when a minute brings none |
 | `claim_events` | writes each event into the journal (a bad one as *refused*), then commits |
-| `choose_merges` | moves what can start to *started*, oldest first; finds merges and undos that nobody works on any more |
-| `start_merges` | triggers one run for each; a run without a sign of life is begun anew, and ends at once (`RUN_REPLACED`) |
+| `choose_merges` | moves merges that can start to *started*, oldest first; finds orphaned runs of merges and undos |
+| `start_merges` | triggers one run for each; a new run replaces an orphaned one, which ends (`RUN_REPLACED`) |
 | `report_failures` | publishes the failed events that no callback has published |
 
-It has no params: `{}` is its whole conf. Triggering it by hand only looks earlier.
+It has no params: `{}` is its whole conf. A run by hand only looks earlier.
 
 **When it fails:** nothing is lost, the next minute tries again. `claim_events` red: Cassandra or Kafka is away, the
 retired job still reads the topic, or events expired before they were claimed; the log names the remedy. `python -m
@@ -36,7 +36,7 @@ from account_merge_airflow.policies import POLL_ARGS
 from account_merge_airflow.runs import life_of, run_state, trigger_arguments
 from account_merge_airflow.sensors import WaitForWorkSensor
 
-#: How long one run looks for work, in seconds: a bit less than the pause between two runs.
+#: How long one run looks for work, in seconds: a little less than the pause between two runs.
 WINDOW = float(os.environ.get("ACCOUNT_MERGE_POLL_WINDOW_SECONDS") or 50)
 
 
@@ -59,13 +59,13 @@ def account_merge_poll() -> None:
 
     @task(task_display_name="Claim events", execution_timeout=timedelta(minutes=5))
     def claim_events() -> dict[str, int]:
-        """Write each event into the journal, then commits its offset."""
+        """Write each event into the journal, then commit its offset."""
         with open_service() as service:
             return service.inbox.claim()
 
     @task(task_display_name="Choose merges", trigger_rule="all_done", execution_timeout=timedelta(minutes=3))
     def choose_merges() -> list[dict[str, Any]]:
-        """List the merges that can start, oldest first. Runs also without new events: merges may be free again."""
+        """Return the merges that can start, oldest first. It runs without new events too: an account may be free again."""
         context = get_current_context()
         with open_service() as service:
             return [trigger_arguments(merge) for merge in service.inbox.choose(lambda run: life_of(context, run))]
@@ -81,7 +81,7 @@ def account_merge_poll() -> None:
         task_id="start_merges", task_display_name="Start merges", logical_date=None,
         skip_when_already_exists=True, map_index_template="{{ task.conf['merge_id'] }}", retries=2,
         retry_delay=timedelta(seconds=5), execution_timeout=timedelta(minutes=1),
-        doc_md="Triggers one run for each chosen merge; one that exists is left alone. A run without life is ended.",
+        doc_md="Triggers one run for each chosen merge; a run that exists is left alone. An orphaned run is ended.",
     ).expand_kwargs(chosen := choose_merges())  # fmt: skip
     claimed = EmptyOperator(task_id="claimed", doc_md="A leaf, so that a failed claim fails the run.",
                             execution_timeout=timedelta(minutes=1))  # fmt: skip

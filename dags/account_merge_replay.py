@@ -3,25 +3,25 @@
 **Opens failed merges and refused events again, so that the next poll starts them.** Triggered by hand; it only says what
 it would do unless `dry_run` is off.
 
-What it guarantees: nothing has to be published again; what is completed, under way or already to be started is left
-alone, so nothing is replayed twice; each merge has an answer of its own, `{merge_id, before, after, code, note}`, in the
-XCom of `replay_events` and in its log.
+**Guarantees.** Nobody has to publish an event again. A merge that is completed, under way or about to start is left alone,
+so nothing is replayed twice. Each merge has an answer of its own, `{merge_id, before, after, code, note}`, in the XCom of
+`replay_events` and in its log.
 
 ```json
 {"states": ["failed"], "since": "2026-03-01T10:00:00Z", "reason": "Cassandra is back", "dry_run": false}
 ```
 
-| what it was | what a replay does |
+| before | a replay |
 |---|---|
-| failed, needs_attention | marks it: the next poll starts its next run, which goes on where it stopped |
+| failed, needs_attention | marks the merge: the next poll starts its next run, which goes on where it stopped |
 | refused, and valid by now (a limit was raised, the other merge was undone) | opens it as it is |
 | refused, with an event in `corrected` | opens that event as a merge of its own; the refused one names it |
-| undeliverable failed event | arms it: the next poll publishes it |
+| undeliverable failed event | marks the event: the next poll publishes it |
 
-Repair the cause first: `python -m account_merge failed` lists what there is, with remedies.
+Repair the cause first: `python -m account_merge failed` lists the failures, with remedies.
 
-**When it fails:** Cassandra is away or a param cannot be read; what was replayed before stays so, and repeating is safe.
-A run with merges that were left alone is green: read their codes.
+**When it fails:** Cassandra is away or a param cannot be read. Merges that were replayed before stay so, and repeating is
+safe. A run that left merges alone is green: read their codes.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ PARAMS = {
     "codes": Param([], type=["null", "array"], items={"type": "string"}, title="Error codes",
         description="Only merges with one of these codes, one a line."),
     "account": Param(None, type=["null", "string"], title="Account", description="Only merges with this account."),
-    "since": Param(None, **TIME, title="Failed since", description="Only what failed at or after this time."),
-    "until": Param(None, **TIME, title="Failed before", description="Only what failed before this time."),
+    "since": Param(None, **TIME, title="Failed since", description="Only merges that failed at or after this time."),
+    "until": Param(None, **TIME, title="Failed before", description="Only merges that failed before this time."),
     "limit": Param(100, type="integer", minimum=1, maximum=MOST, title="At most",
         description="The oldest failures first; repeat the replay for the others."),
     "corrected": Param({}, type=["null", "object"], title="Corrected events",
@@ -64,7 +64,7 @@ PARAMS = {
 def account_merge_replay() -> None:
     @task(task_display_name="Replay failed events", execution_timeout=timedelta(minutes=30))
     def replay_events() -> dict[str, Any]:
-        """Open again what is named or found; answers for each merge what was done, or why it was left alone."""
+        """Open merges again; return for each what was done, or why it was left alone."""
         context = get_current_context()
         with open_service() as service:
             return replay_failed(context["params"], service, person_of(context))

@@ -3,10 +3,10 @@
 **Merges pairs of accounts that were stranded or spoiled before this product, and finds stranded accounts.** Triggered by
 hand; it only says what it would do unless `dry_run` is off.
 
-What it guarantees: each line has an answer of its own and a bad one stops no other; a merge that the journal knows, by
-the topic or by an earlier rescue, is left alone, so the same lines may be given again; a merge that was asked for before
-`ACCOUNT_MERGE_CUTOVER` adds no totals, since the retired job moved them: certificates, scores, progress and missing rows
-come.
+**Guarantees.** Each line has an answer of its own, and a bad line stops no other. A merge that the journal knows, by the
+topic or by an earlier rescue, is left alone, so the same lines may be given again. A merge that was asked for before
+`ACCOUNT_MERGE_CUTOVER` adds no totals, since the retired job moved them; it moves certificates, scores, progress and
+missing rows.
 
 ```json
 {"lines": "from,to,merged_at\\nold-id,new-id,2022-03-31T09:57:19Z", "dry_run": false, "reason": "ticket 42"}
@@ -17,16 +17,16 @@ come.
 | csv | below a header with `from` and `to` (or `fromAccountId`, `toAccountId`), and `merged_at` and `reason` if you like |
 | events | a merge event as it stood on the topic |
 | log | the user service's log; lines without an event are passed over |
-| auto | any of these; a line that is none is answered so |
+| auto | any of these; another line gets an answer that says so |
 
-The answers are in the log, one a line with merge ids and counts, and as numbers in the XCom of `rescue`. What is opened
-the next poll starts, like any other merge.
+The answers are in the log, one a line with merge ids and counts, and as numbers in the XCom of `rescue`. The next poll
+starts the opened merges, like any other.
 
-`{"what": "stranded"}` reads the platform's accounts gently for 50 minutes and goes on at the next run; the accounts are
-listed by `python -m account_merge stranded --list`. Nothing but the journal is written.
+`{"what": "stranded"}` reads the platform's accounts gently for 50 minutes and goes on at the next run. `python -m
+account_merge stranded --list` lists the accounts. It writes to the journal only.
 
-**When it fails:** Cassandra is away or a param cannot be read; what was opened stays so, and repeating is safe. A run with
-bad lines is green: read their codes.
+**When it fails:** Cassandra is away or a param cannot be read. Merges that were opened stay so, and repeating is safe. A
+run with bad lines is green: read their codes.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from account_merge_airflow.tasks import rescue_accounts
 
 PARAMS = {
     "what": Param("pairs", type="string", enum=["pairs", "stranded"], title="What",
-        description="Merge the pairs that lines name, or look for accounts that are switched off and have no merge."),
+        description="pairs: merge the pairs that the lines name. stranded: look for accounts that are switched off and have no merge."),
     "lines": Param(None, type=["null", "string"], format="multiline", maxLength=1048576, title="Lines",
-        description="One merge a line; more than fits here goes into a file."),
+        description="One merge a line; put more lines than fit here into a file."),
     "path": Param(None, type=["null", "string"], maxLength=4096, title="File",
         description="A file of the worker, instead of lines."),
     "format": Param("auto", type="string", enum=["auto", "csv", "events", "log"], title="Format",
@@ -54,7 +54,7 @@ PARAMS = {
         description="by_date: when it was asked for before ACCOUNT_MERGE_CUTOVER. yes or no: all of these lines."),
     "dry_run": Param(True, type="boolean", title="Only say what would be done", description="Nothing is written."),
     "restart": Param(False, type="boolean", title="Begin anew",
-        description="Of the search for stranded accounts: forget what was found."),
+        description="Begin the search for stranded accounts anew and forget what was found."),
     "reason": Param("", type=["null", "string"], maxLength=1000, title="Reason", description="Kept in the journal."),
 }  # fmt: skip
 
@@ -64,7 +64,7 @@ PARAMS = {
 def account_merge_rescue() -> None:
     @task(task_display_name="Rescue", execution_timeout=timedelta(hours=1))
     def rescue() -> dict[str, Any]:
-        """Preview or opens the merges that the lines name, or goes on with the search; answers numbers."""
+        """Preview or open the merges that the lines name, or go on with the search; return numbers."""
         context = get_current_context()
         with open_service() as service:
             return rescue_accounts(context["params"], service, person_of(context))

@@ -1,16 +1,16 @@
 """# Account merge: settle
 
-**Moves what reached a source account after its merge: some minutes, a day and a week later.** Runs by itself.
+**Moves rows that reached a source account after its merge: some minutes, a day and a week later.** Runs by itself.
 
 A lagging aggregator, or a device that was offline for a week, still writes to the old account. A settle is a repair by
 the clock: a merge of its own, with its own id, into the account where the history lives on that day.
 `ACCOUNT_MERGE_SETTLE_AFTER_SECONDS` says when.
 
-What it guarantees: only what is new is moved, once; its parent's undo takes it back as well; it can be killed and repeated
-at any point.
+**Guarantees.** Only new values are moved, once. The undo of its parent takes a settle back as well. It can be killed and
+repeated at any point.
 
-It has no params: `{}` is its whole conf. Triggering it by hand only looks earlier. One run does what is due for some minutes;
-the rest is due at the next. A settle whose account another merge holds waits, and the poll starts it.
+It has no params: `{}` is its whole conf. A run by hand only looks earlier. One run settles for some minutes; the next run
+goes on. A settle whose account another merge holds waits, and the poll starts it.
 
 **When it fails:** nothing is lost, the next run tries again. A settle that fails is a failed merge like any other: it has
 its failed event, and `python -m account_merge failed` names the remedy.
@@ -41,7 +41,7 @@ from account_merge_airflow.policies import TASK_ARGS
 def account_merge_settle() -> None:
     @task(task_display_name="Settle what is due", execution_timeout=timedelta(minutes=15))
     def settle_merges() -> dict[str, int]:
-        """Open and does the settles that are due; answers how many had something to move."""
+        """Open and do the settles that are due; return how many had something to move."""
         with open_service() as service:
             return service.settling.run()
 

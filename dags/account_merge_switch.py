@@ -1,22 +1,21 @@
 """# Account merge: switch
 
-**Stops all merging, or that of one tenant, and lets it go on again.** Triggered by hand.
+**Stops all merging or one tenant's, and lets it go on again.** Triggered by hand.
 
-What it guarantees: a merge that runs stops before its next rows are written, wherever it runs, and becomes *paused*: it
-keeps its accounts and what it has done, no failed event is sent, its run ends green. Nothing is started; events are
-still taken from the topic and wait in the journal. Switched off, paused merges go on where they stopped and waiting ones
-start at the next poll. The switch is in the journal: it holds across restarts, and for the command line too.
+**Guarantees.** A running merge stops before it writes its next rows, wherever it runs, and becomes *paused*. It keeps its
+accounts and the rows that it has written; no failed event is sent, and its run ends green. No merge starts; the poll still
+takes events from the topic, and they wait in the journal. When the switch is off again, the next poll lets paused merges
+go on where they stopped and starts waiting ones. The journal holds the switch: across restarts, and for the command line.
 
 ```json
 {"action": "pause", "tenant": "0123221758376673287017", "reason": "the tenant's courses are being restored"}
 ```
 
-Both switches are apart: `resume` without a tenant leaves the tenants' switches as they are. A merge by hand has no
-tenant: only the switch for all stops it. Pausing the DAG `account_merge` is no substitute: tasks that run go on.
+The switches are independent: `resume` without a tenant leaves the tenants' switches as they are. A merge by hand has no
+tenant: only the switch for all stops it. Pausing the DAG `account_merge` is not a substitute: running tasks go on.
 
-**When it fails:** a pause without a reason is refused at once (`NO_REASON`: say why). Cassandra is away: the task is tried
-again. Without Airflow: `python -m account_merge pause --reason
-WHY`, `resume`, `status`.
+**When it fails:** a pause without a reason is refused at once (`NO_REASON`: say why). Cassandra is away: Airflow retries the
+task. Without Airflow: `python -m account_merge pause --reason WHY`, `resume`, `status`.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ PARAMS = {
     "tenant": Param(None, type=["null", "string"], maxLength=1024, title="Tenant",
         description="The rootOrgId of merge events; empty: all merging."),
     "reason": Param("", type=["null", "string"], maxLength=1000, title="Reason",
-        description="Shown in the note of every paused merge. A pause without one is refused by the run's first step."),
+        description="Shown in the note of every paused merge. The run refuses a pause without a reason at once."),
 }  # fmt: skip
 
 
@@ -45,7 +44,7 @@ PARAMS = {
 def account_merge_switch() -> None:
     @task(task_display_name="Turn the switch", execution_timeout=timedelta(minutes=5))
     def turn_switch() -> dict[str, Any]:
-        """Write the switch into the journal; answers which switches are on afterwards."""
+        """Write the switch into the journal; return which switches are on afterwards."""
         from account_merge.errors import need_reason
 
         context = get_current_context()

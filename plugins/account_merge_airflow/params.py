@@ -30,9 +30,9 @@ MERGE_PARAMS = {
     "source_rows": Param("keep", type="string", enum=["keep", "deactivate"], title="Source's enrolments",
         description="keep: untouched. deactivate: set inactive, so that the old account leaves teachers' reports."),
     "deactivate_sources": Param(False, type="boolean", title="Deactivate the source accounts",
-        description="Once all is merged and verified, as the user service does it; the undo gives them back."),
+        description="When all is merged and verified, as the user service does it; the undo gives them back."),
     "dry_run": Param(False, type="boolean", title="Preview only",
-        description="Plan and count the changes; write nothing to learners' tables, take no account, publish nothing."),
+        description="Plan and count the changes; write nothing to learners' tables, hold no account, publish nothing."),
     "reason": Param("", type=["null", "string"], maxLength=1000, title="Reason", description="Kept in the journal."),
 }  # fmt: skip
 
