@@ -1,5 +1,5 @@
-"""What the DAGs need of Airflow: connections, the looking sensor and its trigger, callbacks, retry rules.
+"""The parts between Airflow and the core: params, runs, tasks, connections, sensor, callbacks, retry rules, pages, API.
 
-The core (`account_merge`) knows nothing of Airflow; this package knows both. Nothing here opens a connection or imports
-a driver at import.
+The core (`account_merge`) knows nothing of Airflow; this package knows both. Importing a module of it opens no connection
+and imports no driver.
 """

@@ -1,8 +1,8 @@
 """A failed run publishes its failed event at once, through the same function that the poll's sweep uses.
 
-Airflow runs this in the dag-processor, also after SIGKILL and after "mark failed"; it can still be lost (time-out,
-restart), which is why `account_merge_poll.report_failures` looks for the same merges every minute. Both together
-publish one event: the journal remembers which was sent.
+Airflow runs the callback in the dag-processor, also after SIGKILL and after "mark failed". It can still be lost (time-out,
+restart), so the poll's task `report_failures` looks for the same merges every minute. Both together publish one event: the
+journal remembers which one was sent.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 
 def publish_failed_event(context: Context) -> None:
-    """DAG-level `on_failure_callback` of `account_merge`; safe to run twice."""
+    """Publish the failed event of a run: the `on_failure_callback` of the DAG `account_merge`; safe to run twice."""
     run_id = context["run_id"]
     reason = str(context.get("reason") or "the run failed")
     if _is_preview(context):
-        log.info("Run %s was a preview (dry_run): it is no merge, so there is no failed event.", run_id)
+        log.info("Run %s was a preview (dry_run): it is not a merge, so there is no failed event.", run_id)
         return
     with open_service() as service:
         merge_id = _merge_id(context, service)
@@ -49,7 +49,7 @@ def _is_preview(context: Context) -> bool:
 
 
 def _merge_id(context: Context, service: Service) -> uuid.UUID | None:
-    """Return the run's merge id; a run by hand whose `admit` never came so far gets its merge opened here."""
+    """Return the run's merge id; open the merge of a run by hand whose `admit` did not get so far."""
     from account_merge.errors import InvalidRequest
 
     by_poll = RUN_ID.fullmatch(context["run_id"])

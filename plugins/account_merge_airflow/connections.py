@@ -1,6 +1,6 @@
-"""Where the core's settings come from inside Airflow: the environment, then Airflow's connections over it.
+"""The core's settings inside Airflow: the environment's, with the fields of Airflow's connections over them.
 
-Connections (both optional; what they leave blank stays as the environment says):
+Connections (both optional; a blank field leaves the environment's value):
 
 - `cassandra_account_merge`: host (comma separated), port, login, password, schema = keyspace of the learners' tables,
   extra = `local_dc`, also where Airflow's own Cassandra hook has it (`load_balancing_policy_args`);
@@ -37,12 +37,12 @@ def open_service() -> Iterator[Service]:
 
 
 def load_settings() -> Settings:
-    """Return the settings as a task or a callback sees them."""
+    """Return the settings inside a task or a callback."""
     return settings_from(_connection(CASSANDRA_CONNECTION), _connection(KAFKA_CONNECTION))
 
 
 async def aload_settings() -> Settings:
-    """Return the same inside the triggerer, where only the asynchronous look-up may be used."""
+    """Return the settings inside the triggerer, where only the asynchronous look-up may be used."""
     return settings_from(await _aconnection(CASSANDRA_CONNECTION), await _aconnection(KAFKA_CONNECTION))
 
 
@@ -82,11 +82,13 @@ def _kafka_fields(connection: Connection) -> dict[str, Any]:
 
     extra = dict(connection.extra_dejson)
     servers = extra.pop("bootstrap.servers", None)
-    # The promise hangs on these (acknowledged delivery, commits after the claim), so no connection can change them.
+    # The guarantees need these (acknowledged delivery, commits after the claim), so no connection can change them.
     fixed = sorted(FIXED_KAFKA_OPTIONS & extra.keys())
     if fixed:
         log.info(
-            "Connection %s: the product sets these options itself, ignored: %s", KAFKA_CONNECTION, ", ".join(fixed)
+            "Connection %s: ignored these options, which the product sets itself: %s",
+            KAFKA_CONNECTION,
+            ", ".join(fixed),
         )
     options = {name: value for name, value in extra.items() if name not in FIXED_KAFKA_OPTIONS}
     changes: dict[str, Any] = {"kafka_bootstrap_servers": servers} if servers else {}

@@ -1,4 +1,4 @@
-"""Airflow's own operators, where they would read what somebody wrote as a template: account ids come from outside."""
+"""Airflow's own operators without their templates: account ids and reasons come from outside and are never rendered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class StartMergeOperator(TriggerDagRunOperator):
-    """Triggers a run with exactly the conf it is given: an account id like `{{ var.value.x }}` stays text.
+    """An operator that triggers a run with exactly the conf it is given: an account id like `{{ var.value.x }}` stays text.
 
     Airflow's own operator renders its conf with Jinja, and account ids come from the topic.
     """
@@ -26,9 +26,9 @@ class StartMergeOperator(TriggerDagRunOperator):
 
 
 class AskSecondPerson(HITLOperator):
-    """Asks people to approve the merge that the task `propose` opened; what it says is made from the journal's request.
+    """An operator that asks people to approve the merge that the task `propose` opened; its text comes from the journal.
 
-    Without an answer in time the answer is the default one, of nobody.
+    Without an answer in time Airflow gives the default one, which names no person.
     """
 
     template_fields = ()
@@ -40,7 +40,7 @@ class AskSecondPerson(HITLOperator):
         )  # fmt: skip
 
     def execute(self, context: Context) -> Any:
-        """Wait for an answer, without a worker."""
+        """Ask, and wait for the answer without a worker."""
         asked, days = context["ti"].xcom_pull(task_ids="propose"), int(context["params"]["answer_within_days"])
         with open_service() as service:
             merge = service.journal.need(uuid.UUID(asked["merge_id"]))

@@ -1,6 +1,6 @@
-"""How tasks of a merge are retried: what may pass by itself is tried again, what needs a person fails at once.
+"""How Airflow retries the tasks of a merge: a server's error is retried, an error that needs a person fails at once.
 
-Every task can be repeated safely, so an error that nobody foresaw is retried as well.
+Every task can be repeated safely, so Airflow retries an unforeseen error as well.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 from account_merge.errors import InvalidRequest, NeedsAttention, TransientError
 
 RETRIES = 3
-#: First pause; each further one is three times as long (Airflow adds up to as much again, so that tasks spread out).
+#: The first pause; each further one is three times as long. Airflow adds up to as much again, so that tasks spread out.
 RETRY_DELAY = timedelta(seconds=float(os.environ.get("ACCOUNT_MERGE_RETRY_DELAY_SECONDS") or "10"))
 BACKOFF = 3.0
 MAX_RETRY_DELAY = timedelta(minutes=5)
 
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
-        RetryRule(InvalidRequest, RetryAction.FAIL, reason="The request itself is wrong: trying again cannot help."),
+        RetryRule(InvalidRequest, RetryAction.FAIL, reason="The request itself is wrong: a retry cannot help."),
         RetryRule(NeedsAttention, RetryAction.FAIL, reason="A person has to decide; see the merge's report."),
         RetryRule(
             TransientError, RetryAction.RETRY, reason="A server was away or slow: the same call is safe to repeat."
@@ -42,9 +42,9 @@ TASK_ARGS = {
     "weight_rule": "upstream",  # merges that have begun finish before others begin
     **_RETRIED,
 }
-#: Outside the merges' pool and before them: it must act while they fill it.
+#: Outside the merges' pool and before them: these tasks must run while merges fill the pool.
 _FIRST = {"owner": "account-merge", "priority_weight": 1000, "weight_rule": "absolute"}
-#: Arguments of what an operator starts.
+#: Arguments of the tasks that people start.
 OPERATOR_ARGS = {**_FIRST, **_RETRIED}
 #: Arguments of the poll: the next minute is the retry.
 POLL_ARGS = {**_FIRST, "retries": 0}

@@ -1,4 +1,4 @@
-"""What a second person reads before approving a merge: accounts, options, reason and counts, as text that stays text."""
+"""The question to a second person: accounts, options, reason and counts of a merge, as text that stays text."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from account_merge.model import Merge, MergeRequest
 
 APPROVE, REJECT = "Approve", "Reject"
-#: Where our pages are, below Airflow's address.
+#: The path of a merge's page, below Airflow's address.
 PAGE = "/account-merge/merges/"
 
 
 def words_of(merge: Merge, tables: Mapping[str, Mapping[str, int]], days: int) -> tuple[str, str]:
-    """Subject and body (Markdown) of the question.
+    """Return subject and body (Markdown) of the question.
 
     :param tables: table -> rows by what would happen to them.
     """
@@ -47,21 +47,22 @@ def words_of(merge: Merge, tables: Mapping[str, Mapping[str, int]], days: int) -
         "",
         f"[The merge's page]({base}{PAGE}{merge.merge_id})",
         "",
-        f"**{APPROVE}**: the poll starts it, and it does exactly this, or says which rows changed and waits to be proposed "
-        f"anew. **{REJECT}**: nothing is merged. Whoever asked cannot approve. Without an answer in {days} days it expires.",
+        f"**{APPROVE}**: the poll starts the merge. It does exactly this, or says which rows changed and waits to be proposed "
+        f"anew. **{REJECT}**: nothing is merged. The person who asked cannot approve. Without an answer in {days} days the "
+        "proposal expires.",
     ]
     return subject[:500], "\n".join(lines)
 
 
 def _choices(request: MergeRequest) -> str:
-    """Return tables by name; of rows only how many: the journal does not keep which."""
+    """Return the chosen tables by name and the number of chosen rows: the journal does not keep which rows."""
     words = [f"{table}: {choice}" for table, choice in request.choices.tables.items()]
     words += [f"for {len(request.choices.rows)} single rows"] if request.choices.rows else []
     return ", ".join(words) or "none"
 
 
 def code(text: str) -> str:
-    """Text that somebody wrote, on one line and never as Markdown."""
+    """Return a text that somebody wrote, on one line and never as Markdown."""
     plain = re.sub(r"\s+", " ", text).strip()
     fence = "`" * (max((len(run) for run in re.findall("`+", plain)), default=0) + 1)
     space = " " if plain.startswith("`") or plain.endswith("`") else ""

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def merge_id_of(context: Context, service: Service) -> uuid.UUID:
-    """Return the run's merge id: the same at every try, in every task and in the callback."""
+    """Return the run's merge id: the same at every attempt, in every task and in the callback."""
     given = (context["dag_run"].conf or {}).get("merge_id")
     if given is None:
         request = request_of(context)
@@ -45,9 +45,9 @@ def merge_id_of(context: Context, service: Service) -> uuid.UUID:
 
 
 def open_or_confirm(context: Context, service: Service) -> uuid.UUID:
-    """Open the merge that a person asked for; of a merge from the journal only confirm that conf names its accounts.
+    """Open the merge that a person asked for; for a merge from the journal confirm that conf names its accounts.
 
-    What else the journal's request says (tables, policy) stands: a run's params do not change a merge that is open.
+    The rest of the journal's request (tables, policy) stands: a run's params do not change a merge that is open.
     """
     merge_id, request = merge_id_of(context, service), request_of(context)
     if "merge_id" not in (context["dag_run"].conf or {}):
@@ -71,7 +71,7 @@ def undo_of(params: Mapping[str, Any]) -> uuid.UUID:
 def run_state(context: Context, run_id: str, dag_id: str = MERGE_DAG) -> str | None:
     """Return the state of a run; None when Airflow knows no such run.
 
-    Any other trouble is raised: taking an unreachable API for a missing run would start a merge's run again.
+    Every other error is raised: an unreachable API that counts as a missing run would start a merge's run again.
     """
     from airflow.sdk.exceptions import AirflowRuntimeError
 
@@ -85,7 +85,7 @@ def run_state(context: Context, run_id: str, dag_id: str = MERGE_DAG) -> str | N
 
 
 def life_of(context: Context, run_id: str) -> str | None:
-    """Return the state of a run that merges or undoes; `LOST` when it runs and no task of it runs or is about to.
+    """Return the state of a run that merges or undoes; `LOST` when it is orphaned: no task of it runs or is about to.
 
     LocalExecutor can lose a task: it stays `queued` for ever, and its run `running`.
     """
@@ -101,7 +101,7 @@ def life_of(context: Context, run_id: str) -> str | None:
 
 
 def trigger_arguments(merge: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn a chosen run into arguments of `TriggerDagRunOperator`."""
+    """Return the arguments of `TriggerDagRunOperator` for a chosen run."""
     conf = merge["conf"]
     sources, target = ", ".join(conf.get("source_accounts", ())), conf.get("target_account")
     what = f"Merge {merge['merge_id']}: {sources} into {target}" if sources else f"Merge {merge['merge_id']}"
@@ -113,7 +113,7 @@ def trigger_arguments(merge: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def go_on(context: Context, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a step's answer; when the merge may not go on, end this run green: nothing follows, XCom and log say why.
+    """Return a step's answer; end this run green when the merge may not go on.
 
     A completed merge goes on: its tasks report and write nothing, so a finished run can be cleared.
     """

@@ -1,4 +1,4 @@
-"""The sensor that waits for work: it looks, it consumes nothing."""
+"""The sensor that waits for work: it looks and consumes nothing."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class WaitForWorkSensor(BaseSensorOperator):
-    """Succeeds as soon as there is work; skips itself when the window passes without any.
+    """A sensor that succeeds as soon as there is work, and skips itself when the window passes without any.
 
-    Work = a message past the group's committed offset, or a merge in the journal that is due. What is found stays where
-    it is, so a sensor that is killed, repeated or doubled loses nothing. It looks once here; while there is nothing to
-    do, the triggerer goes on looking and no worker is held.
+    Work is a message past the group's committed offset, or a due merge in the journal. The sensor moves neither, so one
+    that is killed, repeated or doubled loses nothing. It looks once on the worker; then the triggerer goes on looking and
+    no worker is held.
 
     :param window: how long one run looks, in seconds.
     :param interval: pause between two looks, in seconds.
@@ -53,16 +53,16 @@ class WaitForWorkSensor(BaseSensorOperator):
         )
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, int]:
-        """Go on with what the trigger saw."""
+        """End as the trigger's last look tells."""
         if event["status"] == "work":
             return self._found(event["found"])
         if event["status"] == "unreachable":
             raise TransientError(
                 "CANNOT_LOOK",
-                f"For {self.window:g} s no look at Kafka and the journal succeeded; the last said: {event['error']}",
+                f"For {self.window:g} s no look at Kafka and the journal succeeded; the last one failed with: {event['error']}",
                 "Nothing is lost: events wait in Kafka, merges in the journal. Run `python -m account_merge check`.",
             )
-        raise AirflowSkipException(f"No merge event and no merge that is due for {self.window:g} s: nothing to claim.")
+        raise AirflowSkipException(f"No merge event and no due merge for {self.window:g} s: there is nothing to claim.")
 
     def _found(self, found: Mapping[str, int]) -> dict[str, int]:
         self.log.info("Work: %d messages not yet claimed, %d merges due.", found.get("lag", 0), found.get("due", 0))

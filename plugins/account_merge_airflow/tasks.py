@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def open_proposal(context: Context, service: Service) -> dict[str, Any]:
-    """Propose what a run of `account_merge_approve` asks for; what is decided already ends the run green."""
+    """Propose what a run of `account_merge_approve` asks for; end the run green when it is already decided."""
     answer: dict[str, Any] = service.proposals.propose(
         request_of(context), merge_id_of(context, service), context["run_id"]
     )
@@ -37,7 +37,7 @@ def open_proposal(context: Context, service: Service) -> dict[str, Any]:
 
 
 def decide_proposal(context: Context, service: Service) -> dict[str, Any]:
-    """Do what was answered; an answer of nobody is the default one, which Airflow gave when the time was over."""
+    """Carry out the answer; an answer without a person is the default one, which Airflow gave when the time was over."""
     asked, given = (context["ti"].xcom_pull(task_ids=name) for name in ("propose", "approve"))
     merge_id, plan, person = uuid.UUID(asked["merge_id"]), asked["plan"], given["responded_by_user"]
     if person is None:
@@ -51,9 +51,9 @@ def decide_proposal(context: Context, service: Service) -> dict[str, Any]:
 
 
 def begin_undo(context: Context, service: Service) -> dict[str, Any]:
-    """Begin what a run of `account_merge_undo` asks for; what is done in one step ends the run green.
+    """Begin the action that a run of `account_merge_undo` asks for; end the run green when one step does it all.
 
-    A preview only says whether the action makes sense; the table tasks count what it would do.
+    A preview only says whether the action is possible; the table tasks count its changes.
     """
     params, person = context["params"], person_of(context)
     merge_id, action, reason = undo_of(params), params["action"], params["reason"] or ""
@@ -74,7 +74,7 @@ def begin_undo(context: Context, service: Service) -> dict[str, Any]:
 
 
 def replay_failed(params: Mapping[str, Any], service: Service, person: str) -> dict[str, Any]:
-    """Replay what a run's params name or find; the log has a line for each merge."""
+    """Replay the merges that a run's params name or find; the log has a line for each merge."""
     from account_merge.intake.failed_search import FailedMergeFilter
 
     search = FailedMergeFilter.of(
@@ -91,7 +91,7 @@ def replay_failed(params: Mapping[str, Any], service: Service, person: str) -> d
 
 
 def rescue_accounts(params: Mapping[str, Any], service: Service, person: str) -> dict[str, Any]:
-    """Do what a run of `account_merge_rescue` asks for; the log has a line for each line, the answer numbers only."""
+    """Rescue the pairs of a run's lines, or look for stranded accounts; the log has an answer for each line, XCom numbers."""
     if params["what"] == "stranded":
         return find_stranded(params, service)
     import io
@@ -128,6 +128,6 @@ def find_stranded(params: Mapping[str, Any], service: Service) -> dict[str, Any]
         log.info("%s%%: %d accounts read, %d stranded", state["percent"], state["scanned"], state["stranded"])
 
     answer = service.stranded.run(Pace(seconds=STRANDED_SECONDS), params["restart"], told)
-    ends = "Come to the end" if answer["done"] else "Not at the end: the next run goes on"
+    ends = "The search is at its end" if answer["done"] else "The search is not at its end: the next run goes on"
     log.info("%s. The accounts: `python -m account_merge stranded --list`.", ends)
     return answer

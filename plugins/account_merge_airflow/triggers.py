@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def _make_service(settings: Settings) -> Service:
-    """Import the drivers outside the triggerer's loop: that takes a second or two, once."""
+    """Return a service; importing its drivers takes a second or two, so this runs outside the triggerer's loop."""
     from account_merge.service import Service
 
     return Service(settings)
 
 
 class WorkTrigger(BaseTrigger):
-    """Looks every `interval` seconds; ends with what it saw, at the latest after `window` seconds.
+    """A trigger that looks every `interval` seconds, until it finds work or `window` seconds have passed.
 
     The event is `{"status": "work", "found": …}`, `{"status": "quiet"}` when the last look of the window found
     nothing, or `{"status": "unreachable", "error": …}` when that look failed: a short outage inside the window is not
@@ -58,7 +58,7 @@ class WorkTrigger(BaseTrigger):
                     return
             except TransientError as problem:
                 error = str(problem)[:1000]
-                self.log.warning("A look failed and is tried again until the window ends: %s", error)
+                self.log.warning("A look failed; the trigger tries again until the window ends: %s", error)
             if time.monotonic() + self.interval >= deadline:
                 event = {"status": "unreachable", "error": error} if error else {"status": "quiet"}
                 yield TriggerEvent(event)  # type: ignore[no-untyped-call]
@@ -74,7 +74,7 @@ class WorkTrigger(BaseTrigger):
             await asyncio.to_thread(service.close)
 
     async def _look(self) -> dict[str, int]:
-        """One look in a thread of its own: the drivers block, and the triggerer's loop must not."""
+        """Look once in a thread of its own: the drivers block, and the triggerer's loop must not."""
         if self._service is None:
             self._service = await asyncio.to_thread(_make_service, await aload_settings())
         # Shielded, so that a cancelled trigger closes the service only when its thread is done with it.

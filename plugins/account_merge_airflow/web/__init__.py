@@ -1,6 +1,6 @@
 """Pages and JSON API of account merges, mounted below `/account-merge` of Airflow's API server.
 
-This file is imported by every Airflow process, so it imports nothing: the app is made at its first request.
+Every Airflow process imports this file, so it imports nothing: the first request makes the app.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class LazyApp:
-    """The app, imported and made when the first request comes."""
+    """The app, imported and made at its first request."""
 
     PREFIX = "/account-merge"
 
@@ -22,7 +22,7 @@ class LazyApp:
         self._app: Any = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand one request on, with Airflow's own app, which runs are started through."""
+        """Hand one request on, together with Airflow's own app, through which runs are started."""
         if self._app is None:
             from account_merge_airflow.web.app import create_app
 
@@ -32,7 +32,7 @@ class LazyApp:
 
 
 def views() -> list[dict[str, Any]]:
-    """Return what Airflow's navigation and its page of a DAG run show of ours, below whatever path Airflow itself lies."""
+    """Return our entries for Airflow's navigation and for its page of a DAG run, below the path of Airflow itself."""
     from urllib.parse import urlsplit
 
     from airflow.configuration import conf

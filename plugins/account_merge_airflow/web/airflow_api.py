@@ -1,6 +1,7 @@
 """Airflow's own REST API, called with the token of whoever calls ours: Airflow checks, starts and remembers who it was.
 
-The call stays in this process: it needs no address, no certificate and no second worker, whatever stands before Airflow.
+The call stays in this process: it needs no address, no certificate and no second worker, whatever proxy stands before
+Airflow.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """A run of one of our DAGs. `created` false: there was one of this id before."""
+    """A run of one of our DAGs; `created` is false when a run of this id was there before."""
 
     dag_id: str
     run_id: str
@@ -33,16 +34,16 @@ class Run:
 
 
 class AirflowApi:
-    """For plain functions in our threads.
+    """Airflow's API for one caller; for plain functions in our own threads.
 
-    :param app: Airflow's app, as the request came through it.
+    :param app: Airflow's app, through which the request came.
     """
 
     def __init__(self, app: Any, caller: Caller) -> None:
         self._app, self._caller = app, caller
 
     def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any]) -> Run:
-        """Start a run; one of this id that exists is left alone.
+        """Start a run; a run of this id that exists is left alone.
 
         :raises Refusal: Airflow does not start it; nothing was done.
         """
@@ -56,7 +57,7 @@ class AirflowApi:
     def run(self, dag_id: str, run_id: str) -> Run:
         """Return a run as it is now.
 
-        :raises Refusal: there is none, or the user may not see it.
+        :raises Refusal: there is no such run, or the user may not see it.
         """
         if dag_id not in DAG_IDS:
             raise Refusal(
@@ -68,7 +69,7 @@ class AirflowApi:
         return Run(dag_id, run_id, str(self._checked(answer).get("state")))
 
     def conf(self, dag_id: str, run_id: str) -> Mapping[str, Any]:
-        """Return what a run was started with.
+        """Return the conf of a run.
 
         :raises Refusal: there is no such run, or the user may not see it.
         """
@@ -101,7 +102,7 @@ class AirflowApi:
 
 
 def airflow_of(request: Request) -> AirflowApi:
-    """Airflow's API for the request's user."""
+    """Return Airflow's API for the request's user."""
     return AirflowApi(request.scope["airflow_app"], caller_of(request))
 
 

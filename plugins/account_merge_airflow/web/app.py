@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Callable[[], Settings] = server_settings) -> FastAPI:
-    """Return the app, nothing opened yet; every path of it, known or not, is behind the guard."""
+    """Return the app; it opens nothing yet. Every path of it, known or not, is behind the guard."""
     app = FastAPI(title="Account merge", version="1", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     app.state.core = Core(settings)

@@ -1,7 +1,7 @@
-"""Who asks, and what they may: Airflow's auth manager decides, by the right to the DAG that a request starts.
+"""The caller of a request and the caller's rights: Airflow's auth manager decides, by the DAG that a request starts.
 
 Reading needs the right to read the DAG `account_merge`. A preview reads any learner's rows and a change starts a run, so
-both need the right to start runs: of the DAG that the path names in `dags.OUR_DAGS`, of `account_merge` for all others.
+both need the right to start runs: of the DAG that `dags.OUR_DAGS` names for the path, else of `account_merge`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CSRF_FIELD = "csrf_token"
 class Caller:
     """The user of one request.
 
-    :param token: what Airflow's own API knows the user by; never shown.
+    :param token: by which Airflow's own API knows the user; never shown.
     :param by_cookie: the browser sent it by itself, so a change needs proof that our own page asked.
     """
 
@@ -46,7 +46,7 @@ class Caller:
 
     @property
     def name(self) -> str:
-        """What the journal remembers of who asked."""
+        """The name that the journal keeps."""
         return str(self.user.get_name())
 
     def may_start(self, dag_id: str) -> bool:
@@ -55,11 +55,11 @@ class Caller:
 
     @property
     def csrf_token(self) -> str:
-        """What a form or script of ours sends back with a change."""
+        """The token that a form or script of ours sends back with a change."""
         return _csrf(self.user, datetime.now(UTC).date())
 
     def proves(self, token: str) -> bool:
-        """Whether this is a token of today's or yesterday's page of this user; compared in constant time."""
+        """Whether a page of today or yesterday gave this user the token; compared in constant time."""
         today = datetime.now(UTC).date()
         made = [_csrf(self.user, day) for day in (today, today - timedelta(days=1))]
         # Both are compared, whatever the first says.
@@ -82,7 +82,7 @@ CallerDep = Annotated[Caller, Depends(caller_of)]
 
 
 async def who(request: Request) -> Caller | str:
-    """Return the request's user as Airflow itself would have it, or why there is none."""
+    """Return the request's user, found as Airflow itself does, or why there is none."""
     bearer = await bearer_scheme(request)
     token = bearer.credentials if bearer else request.cookies.get(COOKIE_NAME_JWT_TOKEN, "")
     try:
@@ -110,7 +110,7 @@ def allowed(user: Any, method: Any, dag_id: str) -> bool:
 
 
 def same_origin(request: Request) -> bool:
-    """Whether a browser says that a page of this very server sent the request; without any word of it, no."""
+    """Whether a browser says that a page of this very server sent the request; false when it says nothing."""
     site = request.headers.get("sec-fetch-site")
     if site is not None and site != "same-origin":
         return False

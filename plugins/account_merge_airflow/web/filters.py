@@ -1,4 +1,4 @@
-"""How values look on the pages: filters of the templates, and a report's rows as the lines of a diff."""
+"""How values look on the pages: the templates' filters, and a report's rows as the lines of a diff."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from account_merge.choices import COMBINE, SOURCE, TARGET
 from account_merge.jsonable import jsonable
 from account_merge.rules import TABLES, TableRule, rule_for
 
-#: What is shown of one value at most; the API has it whole.
+#: A page shows so many characters of one value at most; the API has it whole.
 LONGEST = 2000
 
 
@@ -33,18 +33,18 @@ def short(name: str) -> str:
 
 
 def iso(at: Any) -> str:
-    """Return a moment for programs."""
+    """Return a time for programs."""
     return str(jsonable(at))
 
 
 def when(at: Any) -> str:
-    """Return a moment to the second, as Airflow writes it."""
+    """Return a time to the second, as Airflow writes it."""
     moment = at if isinstance(at, datetime) else datetime.fromisoformat(str(at))
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def number(value: float) -> str:
-    """Return a count with its thousands apart; what is no whole number with two places."""
+    """Return a count with its thousands apart; a fraction with two places."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
 
 
@@ -54,7 +54,7 @@ def capitalise(words: str) -> str:
 
 
 def took(seconds: float) -> str:
-    """How long something took."""
+    """Return a duration as people read it."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
@@ -68,18 +68,18 @@ FILTERS = {"text": text, "short": short, "iso": iso, "when": when, "number": num
            "capitalise": capitalise}  # fmt: skip
 
 
-#: What is said of a row of which nothing is written, by whose row stands.
+#: The words for a row that is not written, by whose row stands.
 NOTHING = {COMBINE: "Nothing had to be written.", TARGET: "As the target has it, by choice.",
            SOURCE: "By choice the source's values stand: they are the same."}  # fmt: skip
 
 
 def _rule_of(log: str) -> TableRule | None:
-    """Return the rule whose table a log's name holds: alone, behind `undo-1/`, or before an account."""
+    """Return the rule of the table in a log's name, where it stands alone, behind `undo-1/`, or before an account."""
     return next((rule_for(part) for part in log.split("/") if part in TABLES), None)
 
 
 def diff(rows: Iterable[Mapping[str, Any]], log: str) -> list[dict[str, Any]]:
-    """Report rows as lines: one for each column that was written, then one for all that stayed.
+    """Return report rows with their lines: one for each column that was written, then one for all that stayed.
 
     :param log: the report's name of the table: of the merge, or `undo-1/…`.
     """
@@ -90,7 +90,7 @@ def diff(rows: Iterable[Mapping[str, Any]], log: str) -> list[dict[str, Any]]:
 def _row(row: Mapping[str, Any], rule: TableRule | None) -> dict[str, Any]:
     before, after = row["before"] or {}, row["after"] or {}
     sources = {account: values or {} for account, values in row["sources"].items()}
-    if row["choice"] == TARGET:  # nothing is written: what the choice leaves out is shown
+    if row["choice"] == TARGET:  # nothing is written: the lines show what the choice leaves out
         written = sorted({c for v in sources.values() for c in v if v[c] not in (None, before.get(c))})
     else:
         written = row["columns"] or (sorted(before) if row["what"] == "deleted" else [])

@@ -1,6 +1,6 @@
-"""Stands before every route of ours, also those that nobody wrote: no user 401, no right 403, no proof of origin 403.
+"""The guard before every path of ours, also those without a route: no user 401, no right 403, no proof of origin 403.
 
-What it lets through leaves with headers that keep a page from running, loading or being shown by anything foreign.
+Every response leaves with headers that keep a page from running, loading or being framed by anything foreign.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
-#: The longest form that is read for its token; longer requests send the token as a header.
+#: The guard reads a form up to this length for its token; longer requests send the token as a header.
 MAX_FORM = 1024 * 1024
 FORM = "application/x-www-form-urlencoded"
 
 
 class Guard:
-    """ASGI middleware: refuses by default, so a route that was forgotten is closed.
+    """ASGI middleware that refuses by default, so a forgotten route is closed.
 
-    :param threads: how many rights may be looked up at once, apart from the threads that Airflow's own API uses.
+    :param threads: how many requests look up rights at once, in threads apart from those of Airflow's own API.
     """
 
     def __init__(self, app: Any, threads: int = 8) -> None:
@@ -64,14 +64,14 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - the last place where anything can be answered
             _log(error, scope)
             if not sent.started:
-                found = problem(500, "UNEXPECTED", "The server met an error that nobody foresaw.", "See its log.")
+                found = problem(500, "UNEXPECTED", "The server met an unforeseen error.", "See its log.")
                 await answer(found, scope)(scope, receive, sent)
 
     async def _refused(self, scope: Scope, receive: Receive) -> tuple[Response | None, Receive]:
-        """Return the response that ends the request here, and how the rest of it is received."""
+        """Return the response that ends the request here, if any, and how the request's body is received."""
         request = Request(scope, receive)
         if scope["path"].removeprefix(scope.get("root_path", "")) in OPEN:
-            return None, receive  # these two check themselves who asks, by a session of their own
+            return None, receive  # these two check their callers themselves, by a session of their own
         found = await auth.who(request)
         if isinstance(found, str):
             what = problem(401, "NOT_LOGGED_IN", found, "Log in to Airflow, or send a token of POST /auth/token.")
@@ -91,7 +91,7 @@ class Guard:
 
 
 class Headed:
-    """`send` that puts our headers on the response and remembers that it began."""
+    """A `send` that puts our headers on the response and remembers that it began."""
 
     def __init__(self, send: Send) -> None:
         self._send, self.started = send, False
@@ -107,7 +107,7 @@ class Headed:
 
 
 async def _forged(request: Request, receive: Receive, caller: auth.Caller) -> tuple[Problem | None, Receive]:
-    """Return what is wrong with a change that a browser sent by itself: a foreign page's, or without our token."""
+    """Return the problem of a change by cookie: another origin's page sent it, or it lacks our token."""
     if not auth.same_origin(request):
         return problem(
             403, "OTHER_ORIGIN", "A page of another origin sent this.", "Use the pages of this Airflow."
@@ -123,7 +123,7 @@ async def _forged(request: Request, receive: Receive, caller: auth.Caller) -> tu
 
 
 async def _read(receive: Receive) -> tuple[bytes, Receive]:
-    """Return a form's body, at most `MAX_FORM` of it, and a `receive` that gives what was read again."""
+    """Return a form's body, read up to `MAX_FORM`, and a `receive` that gives the same messages again."""
     messages, size = [], 0
     while size <= MAX_FORM:
         message = await receive()
@@ -140,7 +140,7 @@ async def _read(receive: Receive) -> tuple[bytes, Receive]:
 
 
 def _login(scope: Scope) -> str:
-    """Airflow's login page, which leads back here."""
+    """Return the address of Airflow's login page, which leads back here."""
     from account_merge_airflow.web import LazyApp
 
     query = scope.get("query_string", b"").decode("latin-1")
@@ -150,6 +150,6 @@ def _login(scope: Scope) -> str:
 
 
 def _log(error: Exception, scope: Scope) -> None:
-    """Where it happened, without its message: that may hold a learner's values."""
+    """Log where an error happened, without its message: that may hold a learner's values."""
     frames = "".join(traceback.format_tb(error.__traceback__))
     log.error("%s of our pages: %s\n%s", scope["method"], type(error).__name__, frames)

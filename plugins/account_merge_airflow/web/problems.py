@@ -1,4 +1,4 @@
-"""Errors as the callers see them: problem details (RFC 9457) for programs, a page for people, with code and remedy."""
+"""Errors as callers see them: problem details (RFC 9457) for programs, a page for people, each with code and remedy."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Problem(BaseModel):
 
 
 class Refusal(Exception):
-    """Ends a request with a problem."""
+    """An exception that ends a request with a problem."""
 
     def __init__(self, status: int, code: str, detail: str, remedy: str = "") -> None:
         super().__init__(code)
@@ -68,26 +68,26 @@ class Refusal(Exception):
 
 
 def problem(status: int, code: str, detail: str, remedy: str = "", errors: list[Wrong] | None = None) -> Problem:
-    """Problem details with the status's own title."""
+    """Return problem details with the status's own title."""
     title = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Error"
     return Problem(title=title, status=status, code=code, detail=detail, remedy=remedy, errors=errors or [])
 
 
 def of_error(error: MergeError) -> Problem:
-    """Return the core's error: the caller's mistake, a conflict with how things stand, or a server that is away."""
+    """Return the problem of a core's error: a caller's mistake, a conflict with the present state, or a server that is away."""
     by_class = 503 if isinstance(error, TransientError) else 422 if isinstance(error, InvalidRequest) else 409
     return problem(STATUS.get(error.code, by_class), error.code, error.message, error.remedy)
 
 
 def wants_page(scope: Any) -> bool:
-    """Whether a person looks: a browser's navigation outside of the API."""
+    """Whether the answer is a page for a person: a browser navigates outside the API."""
     path = scope["path"].removeprefix(scope.get("root_path", ""))
     accepts = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"accept"), "")
     return "text/html" in accepts and not path.startswith("/api/")
 
 
 def answer(found: Problem, scope: Any, **shown: Any) -> Response:
-    """Return the response: a page for a person, JSON for everybody else."""
+    """Return the response: a page for a person, JSON for programs."""
     headers = {"WWW-Authenticate": "Bearer"} if found.status == 401 else {}
     if found.status == 503:
         headers["Retry-After"] = "10"
@@ -98,7 +98,7 @@ def answer(found: Problem, scope: Any, **shown: Any) -> Response:
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Every error of a route becomes a problem; what nobody foresaw is the guard's."""
+    """Turn every error of a route into a problem; the guard answers unforeseen ones."""
 
     async def merge_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, MergeError)

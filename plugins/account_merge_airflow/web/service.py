@@ -1,4 +1,4 @@
-"""The core for pages and API: one service a process, opened at the first request, shared by its threads."""
+"""The core's service for pages and API: one in each process, opened at the first request, shared by its threads."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from account_merge.service import Service
     from account_merge.settings import Settings
 
-#: How long the schema of learners' tables and Airflow's connections are taken as they were.
+#: How long the service keeps what it read of the learners' schema and of Airflow's connections.
 RENEW_SECONDS = 300.0
-#: Requests that wait for Cassandra at once: threads of their own, so that Airflow's API never waits for a slow cluster.
+#: Requests that may wait for Cassandra at once, in threads of their own: Airflow's API never waits for a slow cluster.
 THREADS = 16
 
 
 class Core:
-    """Hands out the service; a cluster that is away is asked again by the next request."""
+    """The holder of the service; after a failure the next request asks the cluster again."""
 
     def __init__(self, settings: Callable[[], Settings]) -> None:
         self._settings = settings
@@ -48,7 +48,7 @@ class Core:
             before, settings = self._service, self._settings()
             same = before is not None and before.settings == settings
             fresh = before.renewed() if before is not None and same else Service(settings)
-            # What threads share is made here, once; the rest of a service is made on top of it.
+            # The parts that threads share are made here, once; the others are made from them.
             _ = fresh.previews, fresh.queries, fresh.undoing, fresh.inbox, fresh.switch
             if before is not None and not same:
                 if self._old is not None:
@@ -59,7 +59,7 @@ class Core:
 
 
 def server_settings() -> Settings:
-    """Return the settings as the API server sees them: the same connections as a task's."""
+    """Return the settings inside the API server, from the same connections as in a task."""
     return settings_from(_connection(CASSANDRA_CONNECTION), _connection(KAFKA_CONNECTION))
 
 

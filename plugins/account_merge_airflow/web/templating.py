@@ -1,4 +1,4 @@
-"""Pages of templates: every value is escaped, an unknown one is an error."""
+"""Pages from the files in `templates/`: every value is escaped, an unknown one is an error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEMPLATES.filters.update(filters.FILTERS)
 
 
 def page(scope: Any, template: str, **shown: Any) -> str:
-    """Return a template filled in. It also knows `base`, the path that all our links begin with, and `airflow`, Airflow's own.
+    """Return a filled template. It also knows `base`, the path that all our links begin with, and `airflow`, Airflow's own.
 
     :param scope: the request's; `caller` in it, when there is one, is the logged-in user.
     """

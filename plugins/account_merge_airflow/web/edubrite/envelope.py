@@ -1,6 +1,6 @@
-"""EduBrite's XML envelope: a code for the whole call, one message, and on request what it says nothing of.
+"""EduBrite's XML envelope: a code for the whole call, one message, and on request the details.
 
-Built as a document, never as text; whatever a name holds, the answer is well-formed.
+The answer is built as a document, never as text: it is well-formed, whatever a name holds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from xml.dom.minidom import Document, Element
 
 from fastapi import Response
 
-#: Message code -> HTTP status, the root's code, and the text, which is EduBrite's where its documents show one.
+#: Message code -> HTTP status, the root's code, and the text: EduBrite's own where its documents show one.
 MESSAGES: Mapping[str, tuple[int, str, str]] = {
     "0": (200, "0", "Success"),
     "0152": (200, "0", "Connected successfully."),
@@ -24,7 +24,7 @@ MESSAGES: Mapping[str, tuple[int, str, str]] = {
     "0174": (401, "-1", "Session is not valid."),
 }
 MEDIA_TYPE = "text/xml"
-#: What XML 1.0 cannot hold; a carriage return would be read as a line feed.
+#: Characters that XML 1.0 cannot hold; a reader would take a carriage return for a line feed.
 _NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 #: An element: text, elements by name, or several elements of one name.
@@ -57,7 +57,7 @@ def envelope(root: str, code: str, value: str, details: Mapping[str, Any] | None
 
 
 def clean(text: str) -> str:
-    """Text with each character that XML cannot hold replaced by U+FFFD."""
+    """Return the text with U+FFFD for each character that XML cannot hold."""
     return _NOT_XML.sub("\ufffd", text)
 
 

@@ -15,7 +15,7 @@ MOST_FIELDS = 50
 
 
 async def parameters(request: Request) -> dict[str, str]:
-    """Return the parameters of the address and of a form, both encodings of it.
+    """Return the parameters of the address and of a form in either encoding.
 
     :raises InvalidRequest: too long, unreadable, or one parameter has two values.
     """

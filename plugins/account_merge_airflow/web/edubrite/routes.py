@@ -1,8 +1,8 @@
 """EduBrite's `mergeAccounts`, as its documents and its own client have it: connect, then one call that answers once.
 
-Both routes check who asks themselves, by the cookies of the handshake: the API user is one of Airflow's, signed in by its
-auth manager, and needs the right to start runs of `account_merge`. The merge is opened in the journal, the poll starts it,
-and the call waits for its end; asked again, it finds the same merge.
+Both routes check their caller themselves, by the cookies of the handshake. The API user is a user of Airflow, signed in by
+its auth manager, and needs the right to start runs of `account_merge`. The call opens the merge in the journal, the poll
+starts it, and the call waits for its end; a repeated call finds the same merge.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from account_merge_airflow.web.service import CoreDep, in_thread
 
 PREFIX = "/oltpublish/site"
 CONNECT, USER_SERVICE = f"{PREFIX}/connect.do", f"{PREFIX}/userService.do"
-#: The paths that are open to anybody and check themselves who asks.
+#: The paths that the guard leaves open: they check their caller themselves.
 OPEN = frozenset({CONNECT, USER_SERVICE})
 SESSION_ID, SESSION_INFO = "SESSION_ID", "SESSION_INFO"
-#: The header that EduBrite's own clients name the acting user by: the user name, then `|` and more that we do not need.
+#: The header in which EduBrite's own clients name the acting user: the user name, then `|` and more that we do not need.
 ACTING_HEADER = "REAL_UNAME"
-#: Calls of one process that wait for their merge at once; further ones are answered with how it stands.
+#: Calls of one process that may wait for their merge at once; a further call is answered with the merge's present state.
 MOST_WAITING = 100
 MOST_SKIPPED = 1000
 #: Our code -> EduBrite's, where it is not the service's generic one.
@@ -49,7 +49,7 @@ router = APIRouter(include_in_schema=False)
 
 
 class State:
-    """What one process keeps for the handshake."""
+    """The settings, sessions and limits of one process."""
 
     def __init__(self) -> None:
         from airflow.api_fastapi.auth.tokens import get_signing_key
@@ -65,14 +65,14 @@ class State:
 
 @functools.cache
 def state() -> State:
-    """Return this process's, made at the first request."""
+    """Return this process's state, made at the first request."""
     return State()
 
 
 # --- the handshake ------------------------------------------------------------------------------------------------
 @router.api_route(CONNECT, methods=["GET", "POST"])
 async def connect(request: Request) -> Response:
-    """Return the first call gets SESSION_ID; the second, with it and the API user's name and password, SESSION_INFO."""
+    """Give the first call SESSION_ID; give the second, which sends it with the API user's name and password, SESSION_INFO."""
     known, session_id = state(), request.cookies.get(SESSION_ID, "")
     try:
         given = await parameters(request)
@@ -99,7 +99,7 @@ async def connect(request: Request) -> Response:
 async def _sign_in(request: Request, name: str, password: str) -> str:
     """Return the token that Airflow's auth manager gives for a name and password; empty when it gives none.
 
-    Asked through its own route, inside of this process, so that every auth manager that has one decides as it does.
+    The manager is asked through its own route, inside this process, so any auth manager with that route works.
     """
     transport = httpx.ASGITransport(app=request.scope["airflow_app"], raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
@@ -124,7 +124,7 @@ def _too_often(wait: float) -> Response:
 # --- the user service ---------------------------------------------------------------------------------------------
 @router.api_route(USER_SERVICE, methods=["GET", "POST"])
 async def user_service(request: Request, core: CoreDep) -> Response:
-    """`dispatch=mergeAccounts`; every other call is answered with the service's generic code."""
+    """Answer `dispatch=mergeAccounts`; answer every other call with the service's generic code."""
     details = False
     try:
         caller = await _caller(request)
@@ -151,7 +151,7 @@ async def user_service(request: Request, core: CoreDep) -> Response:
 
 
 async def _caller(request: Request) -> Any:
-    """Return the API user of the session, None when it is not valid (any more)."""
+    """Return the API user of the session; None when it is not valid, or not any more."""
     from airflow.api_fastapi.app import get_auth_manager
     from jwt import InvalidTokenError
 
@@ -196,7 +196,7 @@ def _acting(request: Request, given: Mapping[str, str]) -> str:
 
 
 async def _ended(service: Any, merge: Merge) -> Merge:
-    """Return the merge when it has ended, stopped, or the time to wait is over."""
+    """Return the merge when it has ended or stopped, or when the time to wait is over."""
     known = state()
     deadline, pause = time.monotonic() + known.settings.answer_seconds, 0.2
     if known.waiting >= MOST_WAITING:
@@ -234,7 +234,7 @@ def _refused(error: MergeError, details: bool = False) -> Response:
 
 
 def _details(service: Any, merge: Merge, found: OpenedMerge, wanted: AdministratorRequest) -> dict[str, Any]:
-    """Return what the old answer has no place for: the merge id, each account's result, and what was skipped."""
+    """Return the parts that the old answer has no place for: merge id, each account's result, skipped rows."""
     names = {account: name for name, account in found.accounts.items()}
     skipped: dict[str, list[dict[str, str]]] = {}
     for source, stands, (kind, *place) in service.skipped.not_merged(merge):

@@ -1,4 +1,4 @@
-"""How often a sign-in may be tried, in one process."""
+"""The limit of attempts to sign in, in one process."""
 
 from __future__ import annotations
 
