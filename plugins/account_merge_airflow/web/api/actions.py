@@ -1,4 +1,4 @@
-"""What is done to merges that there are, each by a run of its DAG: undo, redo, abandon, repair, retry."""
+"""Actions on existing merges, each by a run of its DAG: undo, redo, abandon, repair, retry."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ANSWERS = (
 
 
 def run_id_of(action: str, merge_id: uuid.UUID | str, user: str, key: str | None) -> str:
-    """Return the id of the run that does it: with a key the same however often it is asked for."""
+    """Return the id of the action's run: with a key the same for every repeated request."""
     unique = hashlib.sha256(f"{user}\n{key}".encode()).hexdigest()[:32] if key else uuid.uuid4().hex
     return f"{action}__{merge_id}__{unique}"
 
@@ -66,13 +66,13 @@ def act(  # noqa: PLR0913 - a route: each parameter is a part of the request
     merge_id: uuid.UUID, action: bodies.Action, body: bodies.ActionIn, core: CoreDep, caller: CallerDep,
     airflow: AirflowDep, request: Request, response: Response, key: common.OptionalKey = None,
 ) -> answers.Accepted | preview_answers.Checked:  # fmt: skip
-    """Start a run that does it, once it is clear that it makes sense now; `dry_run` shows what it would do.
+    """Start a run of the action if the action is possible now; `dry_run` shows what it would do.
 
-    An undo or redo without `dry_run` is refused: it rewrites a learner's rows.
+    An undo or redo rewrites a learner's rows: it is refused unless the request says `dry_run`, true or false.
     """
     if action in ACTIONS and body.dry_run is None:
         remedy = "Send `dry_run`: true shows what would be done, false does it."
-        raise Refusal(422, "DRY_RUN_MISSING", f"{action} does not say whether it is only looked at", remedy)
+        raise Refusal(422, "DRY_RUN_MISSING", f"{action} does not say whether it is a dry run", remedy)
     service = core.service()
     if body.dry_run:
         response.status_code = 200

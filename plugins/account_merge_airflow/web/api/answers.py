@@ -13,7 +13,7 @@ MERGE = "f9f25bc9-fb1d-5408-bcbd-b2003dcbcd4e"
 
 
 class LineOut(BaseModel):
-    """What became of one line."""
+    """The result of one line."""
 
     line: int
     code: str = Field(examples=["OPENED"])
@@ -25,7 +25,7 @@ class LineOut(BaseModel):
 
 
 class UploadOut(BaseModel):
-    """What became of each line; merges that were opened are started by the poll."""
+    """The result of each line; the poll starts the merges that were opened."""
 
     dry_run: bool
     codes: dict[str, int]
@@ -34,7 +34,7 @@ class UploadOut(BaseModel):
 
 
 class ErrorOut(BaseModel):
-    """What went wrong with a merge, and what to do."""
+    """The error of a merge, and what to do."""
 
     code: str
     message: str
@@ -65,12 +65,12 @@ class MergeOut(BaseModel):
     run_ids: list[str]
     created_at: str | None
     state_at: str | None = Field(description="Since when it is in its state.")
-    closed_at: str | None = Field(description="When it came to its end, the last time; null: it never did.")
-    updated_at: str | None = Field(description="When anything of it was noted last, a settle for instance.")
+    closed_at: str | None = Field(description="When it ended, the last time; null: it never did.")
+    updated_at: str | None = Field(description="When the journal noted anything of it last, a settle for instance.")
 
     @classmethod
     def of(cls, merge: Any) -> MergeOut:
-        """Of the core's merge."""
+        """Return the answer for a merge of the core."""
         return cls.model_validate(Report(merge, ()).head())
 
 
@@ -90,7 +90,7 @@ class Moment(BaseModel):
 
 
 class Possible(BaseModel):
-    """Whether an action makes sense now, and why not."""
+    """Whether an action is possible now, and why not."""
 
     possible: bool
     code: str | None = None
@@ -109,7 +109,7 @@ class RunOut(BaseModel):
 
 
 class MergeStatus(BaseModel):
-    """A merge, its story, its runs and what can be done with it."""
+    """A merge, its story, its runs and its possible actions."""
 
     merge: MergeOut
     timeline: list[Moment]
@@ -119,7 +119,7 @@ class MergeStatus(BaseModel):
 
 
 class Accepted(BaseModel):
-    """What was asked for will be done; ask `status_url` how far it is."""
+    """A request that will be carried out; `status_url` tells how far it is."""
 
     merge_id: uuid.UUID | None
     state: str | None
@@ -128,16 +128,16 @@ class Accepted(BaseModel):
 
 
 class ChangedRow(BaseModel):
-    """A row that would be done otherwise than was proposed."""
+    """A row whose result is not the proposed one any more."""
 
     table: str
-    what: str = Field(examples=["changed"], description="changed or appeared; one that vanished is only counted.")
+    what: str = Field(examples=["changed"], description="changed or appeared; a row that vanished is only counted.")
     account: str = Field(description="Whose row it is.")
     key: dict[str, Any]
 
 
 class ChangesOut(BaseModel):
-    """What would be done otherwise than was proposed; no table: nothing."""
+    """The rows whose result is not the proposed one any more; no table: there are none."""
 
     merge_id: uuid.UUID
     tables: dict[str, dict[str, int]] = Field(description="Table: rows that changed, appeared or vanished.")
@@ -156,7 +156,7 @@ class TableOut(BaseModel):
 
 
 class ReportOut(BaseModel):
-    """What a merge did, and its undos: counts, and where the rows are."""
+    """The report of a merge and its undos: counts, and where the rows are."""
 
     merge: MergeOut
     coverage: dict[str, Any]
@@ -164,18 +164,20 @@ class ReportOut(BaseModel):
 
 
 class Row(BaseModel):
-    """One row of the target: before, of the sources, after, and why."""
+    """One row of the target: before, the sources' rows, after, and why."""
 
     key: dict[str, Any]
     what: str = Field(examples=["changed"])
     before: dict[str, Any] | None
     sources: dict[str, Any]
     after: dict[str, Any] | None
-    columns: list[str] = Field(description="What was written.")
+    columns: list[str] = Field(description="The columns that were written.")
     why: dict[str, str]
     notes: list[str]
     choice: str = Field("combine", description="Whose row stands: combine by the rules, or target or source by choice.")
-    missing: list[str] = Field([], description="Of a row that is left: what was to be written and is not there.")
+    missing: list[str] = Field(
+        [], description="In a row that is left: the values that were to be written and are not there."
+    )
 
 
 class RowsOut(BaseModel):
@@ -186,7 +188,7 @@ class RowsOut(BaseModel):
 
 
 class ReplayItem(BaseModel):
-    """What a replay would do with one merge."""
+    """The effect of a replay on one merge."""
 
     merge_id: str
     before: str | None
@@ -196,7 +198,7 @@ class ReplayItem(BaseModel):
 
 
 class Replayed(BaseModel):
-    """What a replay would do."""
+    """The effect of a replay."""
 
     dry_run: bool
     replayed: int
@@ -205,7 +207,7 @@ class Replayed(BaseModel):
 
 
 class StatusOut(BaseModel):
-    """How things stand."""
+    """The present state of the product."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -214,7 +216,7 @@ class StatusOut(BaseModel):
 
 
 class SessionOut(BaseModel):
-    """Who is logged in and may do what."""
+    """The logged-in user, and what the user may start."""
 
     user: str
     may_start: dict[str, bool] = Field(description="DAG: whether the user may start runs of it.")

@@ -1,4 +1,4 @@
-"""What comes into the API, with examples; unknown fields are refused."""
+"""The bodies of requests, with examples; an unknown field is refused."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SOURCE, TARGET = "b964d83a-c40f-4b3c-85e7-68b764efd14b", "191e6b5a-8581-46bd-b77
 
 
 def _plain(text: str) -> str:
-    """Text that every server here can keep."""
+    """Return a text that every server here can keep."""
     if "\0" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
-        raise ValueError("no NUL, and no half of a surrogate pair")
+        raise ValueError("text has a NUL or half of a surrogate pair")
     return text
 
 
@@ -34,13 +34,13 @@ Action = Literal["undo", "redo", "abandon", "repair"]
 
 
 class In(BaseModel):
-    """What comes in."""
+    """A body of a request."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class RowChoice(In):
-    """Whose row stands, for one row."""
+    """A person's choice of whose row stands, for one row."""
 
     table: Table
     key: dict[Text, Text | int] = Field(description="As a preview names it: the key without the account.")
@@ -48,7 +48,7 @@ class RowChoice(In):
 
 
 class ChoicesIn(In):
-    """Whose rows stand where a person chose; a row's choice goes before its table's."""
+    """A person's choices of whose rows stand; a row's choice goes before its table's."""
 
     tables: dict[Table, Choice] = Field({}, examples=[{TABLES[0]: "target"}])
     rows: list[RowChoice] = Field([], max_length=MOST_CHOSEN)
@@ -78,13 +78,12 @@ class MergeIn(PreviewIn):
     reason: Reason = Field("", examples=["one person, ticket 4711"])
     deactivate_sources: bool = Field(
         False,
-        description="The source accounts themselves are deactivated once all is merged and verified; the undo gives "
-        "them back.",
+        description="Deactivate the source accounts themselves when all is merged and verified; the undo gives them back.",
     )
 
 
 class RenewalIn(In):
-    """How long a person has for the answer."""
+    """The days in which a person may answer."""
 
     answer_within_days: int = Field(7, ge=1, le=90, description="After that the proposal expires.")
 
@@ -94,19 +93,19 @@ class ProposalIn(MergeIn, RenewalIn):
 
 
 class ActionIn(In):
-    """Why an action is wanted, and whether it is only looked at."""
+    """The reason for an action, and whether it is a dry run."""
 
     dry_run: bool | None = Field(
         None,
-        description="true: answer what would be done, write nothing. Undo and redo need it said; of the others absent "
-        "means false.",
+        description="true: return what would be done, write nothing. Undo and redo need it; for the others absent means "
+        "false.",
         examples=[True],
     )
     reason: Reason = Field("", examples=["two persons"])
 
 
 class ReplayIn(In):
-    """Which failed merges and refused events are opened again."""
+    """The choice of failed merges and refused events that are opened again."""
 
     merge_ids: list[uuid.UUID] = Field([], max_length=MOST, description="These, whatever the filters say.")
     states: list[Kind] = Field([], description="Empty: refused, failed and needs_attention.")
@@ -118,12 +117,12 @@ class ReplayIn(In):
     corrected: dict[Text, dict[str, Any]] = Field(
         {}, description="Merge id of a refused event: the event as it should be."
     )
-    dry_run: bool = Field(True, description="Answer what would be done; write nothing.")
+    dry_run: bool = Field(True, description="Return what would be done; write nothing.")
     reason: Reason = ""
 
 
 class SwitchIn(In):
-    """Stops merging, or lets it go on."""
+    """A switch that stops merging, or lets it go on."""
 
     action: Literal["pause", "resume"]
     tenant: Text = Field("", max_length=1024, description="The rootOrgId of merge events; empty: all merging.")
@@ -133,10 +132,10 @@ class SwitchIn(In):
 
 
 class UploadIn(In):
-    """Lines that name merges: CSV (source, target, and if known when), merge events, lines of the user service's log."""
+    """Lines that name merges: CSV (source, target, and the time if known), merge events, lines of the user service's log."""
 
     lines: Text = Field(min_length=1, max_length=1048576, examples=["from,to\nold-account,new-account"])
     format: Literal["auto", "csv", "events", "log"] = "auto"
     seeded: Literal["by_date", "yes", "no"] = Field("by_date", description="Whether the retired job did these merges.")
-    dry_run: bool = Field(True, description="Answer what would be done; write nothing.")
+    dry_run: bool = Field(True, description="Return what would be done; write nothing.")
     reason: Reason = ""

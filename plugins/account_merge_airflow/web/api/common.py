@@ -1,4 +1,4 @@
-"""What the resources share: links, cursors, pages of rows, the responses that every route may give."""
+"""Parts that the resources share: links, cursors, pages of rows, the responses that every route may give."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from account_merge_airflow.web.service import Route
 
 #: A preview counts at most so many rows of a table.
 MOST_COUNTED = 100_000
-#: Every route may refuse so. `document` puts the media type of problems on them.
+#: The refusals of every route. `document` puts the media type of problems on them.
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "The body is no JSON."},
+    400: {"model": Problem, "description": "The body is not JSON."},
     401: {"model": Problem, "description": "Nobody is logged in."},
     403: {"model": Problem, "description": "The user may not do this, or a page of another origin asked."},
     422: {"model": Problem, "description": "The request cannot be read, or makes no sense."},
@@ -33,7 +33,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "There is no such thing."}}
 CONFLICT: dict[int | str, dict[str, Any]] = {
-    409: {"model": Problem, "description": "It cannot be done as things stand; the remedy says what first."},
+    409: {"model": Problem, "description": "It cannot be done now; the remedy says what to do first."},
     502: {"model": Problem, "description": "Airflow did not start the run."},
 }
 Key = Annotated[
@@ -73,23 +73,23 @@ def run_out(request: Request, dag_id: str, run_id: str, state: str | None = None
 
 
 def runs_of(request: Request, merge: Merge) -> list[RunOut]:
-    """Return the runs of Airflow's that worked on a merge; what the command line does has none."""
+    """Return the Airflow runs that worked on a merge; the command line works without one."""
     made = (name for name in merge.run_ids if not name.startswith(BY_COMMAND))
     acts = tuple(f"{action}__" for action in ACTIONS)
     return [run_out(request, UNDO_DAG if name.startswith(acts) else MERGE_DAG, name) for name in made]
 
 
 def accepted(response: Response, found: Accepted) -> Accepted:
-    """Say where the state can be asked for, in the body and in the header."""
+    """Return the answer, with the address of its status in the header too."""
     response.headers["Location"] = found.status_url
     return found
 
 
 def started(request: Request, response: Response, run: Run, merge_id: UUID | None = None, state: str | None = None,
             status_url: str = "") -> Accepted:  # fmt: skip
-    """Answer with the run that does what was asked for.
+    """Return the answer that names the run which was started.
 
-    :param status_url: where the state can be asked for; empty: at the run's own address.
+    :param status_url: the address of the status; empty: the run's own.
     """
     made = run_out(request, run.dag_id, run.run_id, run.state)
     found = Accepted(merge_id=merge_id, state=state, status_url=status_url or made.status_url, run=made)
@@ -97,7 +97,7 @@ def started(request: Request, response: Response, run: Run, merge_id: UUID | Non
 
 
 def previewed(report: Report, rows: int) -> list[PreviewTable]:
-    """Return a preview's tables: all rows counted up to a limit, the first ones shown; memory for those only."""
+    """Return a preview's tables: all rows counted up to a limit, the first ones shown. Only those are held in memory."""
     found = []
     for table in report.tables:
         shown: list[Mapping[str, Any]] = []
@@ -121,9 +121,9 @@ def rows_out(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
 def place_of(cursor: str) -> tuple[int, int]:
     """Return the place in a log that a cursor of rows names.
 
-    :raises InvalidRequest: it is none.
+    :raises InvalidRequest: the text is not a cursor.
     """
     entry, _, number = cursor.partition(".")
     if not (entry.isascii() and entry.isdigit() and number.isascii() and number.isdigit()) or len(cursor) > 18:
-        raise InvalidRequest("BAD_CURSOR", "the cursor is none of this list", "Take it from the page before.")
+        raise InvalidRequest("BAD_CURSOR", "the cursor is not one of this list", "Take it from the page before.")
     return int(entry), int(number)

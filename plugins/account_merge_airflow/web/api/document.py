@@ -9,14 +9,14 @@ from fastapi.openapi.utils import get_openapi
 
 from account_merge_airflow.web.problems import MEDIA_TYPE
 
-DESCRIPTION = """Everything that the pages do. Log in to Airflow, or send a bearer token of `POST /auth/token`; what a \
-user may do, Airflow decides by the right to the DAG `account_merge` (read) and to start runs of the DAG that an action \
-starts. Errors are problem details (RFC 9457) with a stable `code` and a `remedy`. What takes time answers 202 with the \
-address of its status in `Location`. Changes that a browser sends with its cookie need the header `x-csrf-token`."""
+DESCRIPTION = """Everything that the pages do. Log in to Airflow, or send a bearer token of `POST /auth/token`. Airflow \
+decides what a user may do: by the right to read the DAG `account_merge`, and to start runs of the DAG that an action \
+starts. Errors are problem details (RFC 9457) with a stable `code` and a `remedy`. A request that takes time answers 202 \
+with the address of its status in `Location`. Changes that a browser sends with its cookie need the header `x-csrf-token`."""
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """Return the document; made once."""
+    """Return the document; it is made once."""
     if app.openapi_schema is None:
         found = get_openapi(
             title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes, openapi_version="3.1.0"
@@ -28,7 +28,7 @@ def document(app: FastAPI) -> dict[str, Any]:
                         answer["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
                 if "202" in operation["responses"]:
                     operation["responses"]["202"]["headers"] = {
-                        "Location": {"description": "Where its state can be asked for.", "schema": {"type": "string"}}
+                        "Location": {"description": "The address of its status.", "schema": {"type": "string"}}
                     }
         schemes = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
                    "cookie": {"type": "apiKey", "in": "cookie", "name": "_token"}}  # fmt: skip

@@ -38,7 +38,7 @@ Cursor = Annotated[bodies.Text, Query(max_length=100, description="`next` of the
 def request_of(body: bodies.PreviewIn, caller: Caller, reason: str = "") -> MergeRequest:
     """Return the core's request.
 
-    :raises InvalidRequest: a list of tables that names none, or choices that cannot be read.
+    :raises InvalidRequest: the list of tables is empty, or a choice cannot be read.
     """
     if body.tables is not None and not body.tables:
         remedy = "Choose at least one table; a request without `tables` merges every table."
@@ -54,9 +54,9 @@ def request_of(body: bodies.PreviewIn, caller: Caller, reason: str = "") -> Merg
 
 @router.post("/previews", summary="Preview a merge", responses=common.CONFLICT)
 def preview(body: bodies.PreviewIn, core: CoreDep, caller: CallerDep, rows: Rows = 100) -> preview_answers.PreviewOut:
-    """Return what a merge would do, by table and row, what stays behind, and what is known of the accounts. Nothing is written.
+    """Return what a merge would do, by table and row, what stays behind, and known facts about the accounts.
 
-    `warnings` with `serious` true mean that an id is probably wrong: ask a person before you merge.
+    Nothing is written. A warning with `serious` true means that an id is probably wrong: ask a person before you merge.
     """
     service, asked = core.service(), request_of(body, caller)
     report = service.previews.preview(asked)
@@ -73,9 +73,9 @@ def create(
     body: bodies.MergeIn, key: common.Key, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
     response: Response,
 ) -> answers.Accepted:  # fmt: skip
-    """Open a merge in the journal and starts its run; with the same key again it is the same merge, done once.
+    """Open a merge in the journal and start its run; with the same key again it is the same merge, done once.
 
-    A merge that cannot start now (another one has an account, merging is stopped, Airflow fails) is started by the poll.
+    The poll starts a merge that cannot start now (another one has an account, merging is stopped, Airflow fails).
     """
     service = core.service()
     merge = service.opening.open_once(request_of(body, caller, body.reason), str(caller.user.get_id()), key)
@@ -83,7 +83,7 @@ def create(
 
 
 def start(merge: Merge, service: Service, airflow: AirflowApi, request: Request) -> answers.Accepted:
-    """Start a requested merge's run, if nothing is in its way; the journal has it whatever happens here."""
+    """Start a requested merge's run if nothing is in its way; whatever happens here, the journal has the merge."""
     run = service.opening.start(merge)
     if run is not None:
         try:
@@ -101,7 +101,7 @@ def start(merge: Merge, service: Service, airflow: AirflowApi, request: Request)
 
 
 class SearchQuery(BaseModel):
-    """Which merges a search finds."""
+    """The filters of a search."""
 
     account: bodies.Text = Field("", max_length=1024, description="Source or target.")
     merge_id: uuid.UUID | None = None
@@ -115,7 +115,7 @@ class SearchQuery(BaseModel):
 
 @router.get("/merges", summary="Search merges")
 def search(core: CoreDep, given: Annotated[SearchQuery, Query()]) -> answers.MergesOut:
-    """Merge that fit all that is given, newest first. A page may have fewer than `limit`: only `next` tells the end."""
+    """Return the merges that fit all filters, newest first. A page may have fewer than `limit`: only `next` tells the end."""
     times = FailedMergeFilter.of(since=given.since, until=given.until)
     service = core.service()
     if given.merge_id is not None:
@@ -128,7 +128,7 @@ def search(core: CoreDep, given: Annotated[SearchQuery, Query()]) -> answers.Mer
 
 @router.get("/merges/{merge_id}", summary="A merge's status", responses=common.NOT_FOUND)
 def status(merge_id: uuid.UUID, core: CoreDep, request: Request) -> answers.MergeStatus:
-    """How far a merge is, what happened to it, its runs, and what can be done with it now."""
+    """Return how far a merge is, what happened to it, its runs, and its possible actions."""
     service = core.service()
     merge = service.journal.need(merge_id)
     return answers.MergeStatus(
@@ -149,7 +149,7 @@ def _possible(error: MergeError | None) -> answers.Possible:
 
 @router.get("/merges/{merge_id}/report", summary="What a merge did", responses=common.NOT_FOUND)
 def report(merge_id: uuid.UUID, core: CoreDep, request: Request) -> answers.ReportOut:
-    """Count by table, of the merge and of its undos, and where each table's rows are."""
+    """Return counts by table, of the merge and of its undos, and where each table's rows are."""
     found = core.service().reader.report(merge_id)
 
     def table(part: Any) -> answers.TableOut:

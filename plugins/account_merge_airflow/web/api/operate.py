@@ -1,4 +1,4 @@
-"""What an operator looks at and turns: failed events and their replay, switches, runs, how things stand."""
+"""Routes for operators: failed events and their replay, switches, runs, status, session."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def failed(
     until: Annotated[bodies.Text, Query(max_length=40)] = "",
     limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
 ) -> list[answers.MergeOut]:
-    """Failed merges, refused events and failed events that could not be published, oldest first."""
+    """Return failed merges, refused events and failed events that could not be published, oldest first."""
     wanted = FailedMergeFilter.of(
         kinds=states or KINDS, codes=codes, account=account, since=since, until=until, limit=limit
     )
@@ -43,7 +43,7 @@ def replay(
     body: bodies.ReplayIn, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request, response: Response,
     key: common.OptionalKey = None,
 ) -> answers.Accepted | answers.Replayed:  # fmt: skip
-    """Start a run that opens failed merges and refused events again; `dry_run` (the default) says what it would do."""
+    """Start a run that opens failed merges and refused events again; `dry_run` (the default) returns what it would do."""
     asked = body.model_dump(mode="json", exclude={"dry_run", "reason", "corrected"})
     kinds = asked.pop("states")
     found = core.service().replays.replay(
@@ -67,7 +67,7 @@ def turn(
     body: bodies.SwitchIn, caller: CallerDep, airflow: AirflowDep, request: Request, response: Response,
     key: common.OptionalKey = None,
 ) -> answers.Accepted:  # fmt: skip
-    """Start a run that turns a switch; a merge stops before its next rows are written. A pause needs a reason."""
+    """Start a run that turns a switch. A merge stops before it writes its next rows. A pause needs a reason."""
     if body.action == "pause":
         need_reason(body.reason)
     run_id = run_id_of(body.action, "switch", str(caller.user.get_id()), key)
@@ -78,7 +78,7 @@ def turn(
 
 @router.get("/status", summary="How things stand")
 def status(core: CoreDep) -> answers.StatusOut:
-    """Which switches are on, how many merges are in which state, and what waits for whom."""
+    """Return which switches are on, how many merges are in which state, and which merge waits for which."""
     return answers.StatusOut.model_validate(core.service().queries.status())
 
 

@@ -10,7 +10,7 @@ from account_merge_airflow.web.api.answers import MergeOut, Row
 
 
 class PreviewTable(BaseModel):
-    """What would be done in one table."""
+    """The effect on one table."""
 
     table: str
     note: str
@@ -27,14 +27,14 @@ class BalanceLine(BaseModel):
     what: str = Field(examples=["lessons done"])
     sources: dict[str, float] = Field(description="Source account: what its rows have.")
     target: float
-    should: float = Field(description="What the accounts have together; what was handed on before counts once.")
+    should: float = Field(description="The accounts' total; values that an earlier merge moved count once.")
     result: float
     short: float = Field(description="How much of `should` the result lacks.")
     why: dict[str, float] = Field(description="Reason: how much of `short` it explains.")
 
 
 class BehindOut(BaseModel):
-    """Rows that end otherwise than if everything were combined."""
+    """Rows whose result differs from that of combining everything."""
 
     table: str
     why: str
@@ -42,11 +42,11 @@ class BehindOut(BaseModel):
 
 
 class BalanceOut(BaseModel):
-    """What a merge would mean to the learner."""
+    """The balance of a merge for the learner."""
 
-    nothing_lost: bool = Field(description="All that the accounts have was looked at, and is in the result.")
+    nothing_lost: bool = Field(description="Everything that the accounts have was compared, and is in the result.")
     complete: bool = Field(description="False: an account has more rows than are compared.")
-    lines: list[BalanceLine] = Field(description="At most 1,000, those that lack something first.")
+    lines: list[BalanceLine] = Field(description="At most 1,000; those that lack something come first.")
     all_lines: int
     behind: list[BehindOut]
     not_looked_for: dict[str, str] = Field(description="Table: rows that cannot be found, with the remedy.")
@@ -54,7 +54,7 @@ class BalanceOut(BaseModel):
 
 
 class Warned(BaseModel):
-    """What is known of an account before it is merged."""
+    """A known fact about an account before it is merged."""
 
     code: str = Field(examples=["NO_ROWS"])
     account: str
@@ -65,16 +65,16 @@ class Warned(BaseModel):
 
 
 class PreviewOut(BaseModel):
-    """What would be done; nothing was written."""
+    """The effect of a merge; nothing was written."""
 
     merge: MergeOut
     tables: list[PreviewTable]
     balance: BalanceOut
-    warnings: list[Warned] = Field(description="What is known of the accounts, the serious first.")
+    warnings: list[Warned] = Field(description="Known facts about the accounts; the serious ones come first.")
 
 
 class Checked(BaseModel):
-    """An action that would be possible; nothing was written."""
+    """The effect of a possible action; nothing was written."""
 
     merge_id: uuid.UUID
     action: str

@@ -24,9 +24,9 @@ def propose(
     body: bodies.ProposalIn, key: common.Key, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
     response: Response,
 ) -> answers.Accepted:  # fmt: skip
-    """Open a merge as proposed and starts the run that plans it and asks; with the same key again it is the same proposal.
+    """Open a merge as proposed and start the run that plans it and asks; with the same key again it is the same proposal.
 
-    Whoever asks cannot approve. Airflow's conf gets the accounts only, the journal has the rest.
+    The person who asks cannot approve. Airflow's conf gets the accounts only; the journal has the rest.
     """
     asked = request_of(body, caller, body.reason)
     merge = core.service().opening.open_once(asked, str(caller.user.get_id()), key, state="proposed")
@@ -39,7 +39,7 @@ def propose_anew(  # noqa: PLR0913 - a route: each parameter is a part of the re
     merge_id: uuid.UUID, body: bodies.RenewalIn, core: CoreDep, caller: CallerDep, airflow: AirflowDep, request: Request,
     response: Response, key: common.OptionalKey = None,
 ) -> answers.Accepted:  # fmt: skip
-    """Start a run that plans a proposed merge as things stand, and waits for a person; who asked first stays so."""
+    """Start a run that plans a proposed merge anew and waits for a person; the first asker stays its asker."""
     merge = core.service().journal.need(merge_id)
     if merge.state != "proposed":
         words = f"Merge {merge_id} is {merge.state}: it is not up for approval."
@@ -65,5 +65,5 @@ def _started(
 @router.get("/merges/{merge_id}/changes", summary="What changed since a merge was proposed",
             responses=common.NOT_FOUND | common.CONFLICT)  # fmt: skip
 def changes(merge_id: uuid.UUID, core: CoreDep) -> answers.ChangesOut:
-    """By table how many rows would be done otherwise than was proposed, and the first of them by their keys."""
+    """Return by table the number of rows whose result is not the proposed one any more, and the first ones by their keys."""
     return answers.ChangesOut.model_validate(core.service().proposals.changes(merge_id))

@@ -1,4 +1,4 @@
-"""What the product knows: an account's story, which tables are covered, the rules."""
+"""Reference: an account's story, the tables that are covered, the rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ router = common.router("knowledge")
 
 @router.get("/accounts/{account_id:path}", summary="An account's story", responses=common.NOT_FOUND | common.CONFLICT)
 def account(account_id: Annotated[bodies.Text, Path(max_length=1024)], core: CoreDep) -> reference_answers.AccountOut:
-    """All that ever happened to an account: what it gave and received, who holds it, where its history lives."""
+    """Return an account's story: what it gave and received, which merge holds it, where its history lives."""
     found = core.service().queries.account(account_id)
     return reference_answers.AccountOut.model_validate(
         found | {"merges": [answers.MergeOut.of(merge) for merge in found["merges"]]}
@@ -25,7 +25,7 @@ def account(account_id: Annotated[bodies.Text, Path(max_length=1024)], core: Cor
 
 @router.get("/coverage", summary="Which tables are merged")
 def coverage(core: CoreDep) -> list[reference_answers.CoverageTable]:
-    """Every table with a column like a user id: covered by a rule, left alone with a reason, or unknown."""
+    """Return every table with a column like a user id: covered by a rule, left alone with a reason, or unknown."""
     return [
         reference_answers.CoverageTable(
             keyspace=t.keyspace, table=t.table, columns=list(t.columns), state=t.state, why=t.why
@@ -36,7 +36,7 @@ def coverage(core: CoreDep) -> list[reference_answers.CoverageTable]:
 
 @router.get("/rules", summary="What becomes of each column")
 def rules() -> reference_answers.RulesOut:
-    """Every rule with its columns' strategies and worked examples."""
+    """Return every rule with its columns' strategies and worked examples."""
     found = [
         reference_answers.RuleOut(
             table=rule.table,

@@ -11,7 +11,7 @@ from account_merge_airflow.web.api.answers import MergeOut
 
 
 class AccountOut(BaseModel):
-    """All that ever happened to an account."""
+    """The whole story of an account."""
 
     account: str
     survivor: str = Field(description="Where its history lives now.")
@@ -33,7 +33,7 @@ class CoverageTable(BaseModel):
 
 
 class ExampleOut(BaseModel):
-    """What the source and the target have, and the target afterwards."""
+    """The source's and the target's row, and the target's afterwards."""
 
     source: dict[str, Any]
     target: dict[str, Any] | None
@@ -41,14 +41,14 @@ class ExampleOut(BaseModel):
 
 
 class ColumnOut(BaseModel):
-    """What becomes of a column."""
+    """The strategy of a column."""
 
     strategy: str
     why: str
 
 
 class RuleOut(BaseModel):
-    """What a merge does with one table."""
+    """The rule of one table."""
 
     table: str
     why: str

@@ -14,7 +14,8 @@ from account_merge_airflow.web.auth import CallerDep
 from account_merge_airflow.web.service import CoreDep
 
 router = common.router("merges")
-#: Lines whose merges are previewed table by table; the others are only checked. All of them: the DAG with dry_run.
+#: The merges of so many lines are previewed table by table; further lines are only checked. The DAG with dry_run
+#: previews more.
 PREVIEWS = 20
 
 

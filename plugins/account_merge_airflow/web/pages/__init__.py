@@ -1,4 +1,4 @@
-"""The pages: each is one call of the core and one template; what they change, they ask of the API."""
+"""The pages: each is one call of the core and one template. Their scripts ask the API for changes."""
 
 from __future__ import annotations
 

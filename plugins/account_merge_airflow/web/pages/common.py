@@ -1,4 +1,4 @@
-"""What the pages share: routers of HTML, and which buttons a user gets."""
+"""Parts that the pages share: routers of HTML, and the buttons of a merge."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def router() -> APIRouter:
 
 @dataclass(frozen=True)
 class Action:
-    """A button on a merge, and what its dialog says before anything is done.
+    """A button on a merge, and the words of its dialog.
 
-    :param does: what will happen, in sentences; `leaves` what will not.
+    :param does: sentences that say what will happen; `leaves`: what will not.
     """
 
     name: str
@@ -35,12 +35,12 @@ ACTIONS = (
     Action("retry", "Retry",
            ("The merge goes on where it stopped; what was written already is not written twice.",
             "Sync events go out when it is done."),
-           ("What stopped it is not removed by a retry: look at its error first.",)),
+           ("A retry does not remove the cause: look at the error first.",)),
     Action("undo", "Undo",
            ("Every row of the target becomes what it would be without this merge.",
-            "Its accounts are kept until the undo is done; then the target's sync events go out again."),
+            "The merge holds its accounts until the undo is done; then the target's sync events go out again."),
            ("It does not give the login back: the platform switched the source account off by itself.",
-            "What was written later than the merge stays, and is listed.",
+            "Values that were written after the merge stay, and the page lists them.",
             "Nothing is lost: an undone merge can be done again (redo)."), danger=True),
     Action("redo", "Redo",
            ("The undone merge stands again: its rows are written to the target once more.",
@@ -59,7 +59,7 @@ ACTIONS = (
 
 @dataclass(frozen=True)
 class Button:
-    """An action as it is offered: pressable, or with the reason why not."""
+    """An action as the page offers it: pressable, or with the reason why not."""
 
     action: Action
     why_not: str = ""
@@ -68,7 +68,7 @@ class Button:
 def buttons(possible: Callable[[str], str], may_start: Callable[[str], bool]) -> list[Button]:
     """Return the buttons of one merge.
 
-    :param possible: action -> why it makes no sense now; empty when it does.
+    :param possible: action -> why it is not possible now; empty when it is.
     """
     may = {dag: may_start(dag) for dag in set(DAG_OF_BUTTON.values())}
     found = []

@@ -1,4 +1,4 @@
-"""The list of merges: search, counts by state, plots, and what waits for whom."""
+"""The list of merges: search, counts by state, plots, and which merge waits for which."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _id_of(text: str) -> uuid.UUID | None:
 
 
 class ListQuery(BaseModel):
-    """Which merges the list shows."""
+    """The filters of the list."""
 
     q: Text = Field("", max_length=1024)
     state: Text = Field("", max_length=40)
@@ -68,7 +68,7 @@ def _found(service: Service, asked: dict[str, str], cursor: str) -> tuple[list[A
     if one is not None:
         return [one], None
     origin = "" if asked["origin"] == ALL else asked["origin"]
-    # Settles follow each merge by the clock: in a list of everything they would be most of it.
+    # Settles follow each merge by the clock: a list of everything would be mostly settles.
     but = "" if asked["q"] or asked["origin"] else "settle"
     wanted = MergeFilter(asked["q"], asked["state"], origin, times.since, times.until, but)
     found, following = service.queries.merges(wanted, place_of(cursor), PAGE)
@@ -77,7 +77,7 @@ def _found(service: Service, asked: dict[str, str], cursor: str) -> tuple[list[A
 
 @router.get("/parts/overview")
 def overview(request: Request, core: CoreDep) -> str:
-    """Count by state, plots, what waits and which switches are on: loaded behind the list, which never waits for it."""
+    """Return counts by state, plots, waiting merges and switches; the page loads it after the list, which never waits for it."""
     service = core.service()
     status, days = service.queries.status(), service.queries.by_day()
     return page(

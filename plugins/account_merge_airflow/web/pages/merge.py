@@ -1,4 +1,4 @@
-"""A merge's page, its tables' rows page by page, the same as a tab of its DAG run, and an account's page."""
+"""A merge's page, also as a tab of its DAG run, its tables' rows page by page, and an account's page."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ router = made()
 #: Rows in one answer.
 PAGE = 100
 WHATS = ("created", "changed", "folded", "deleted", "left", "ambiguous", "same")
-#: Rows of which nothing was written are counted so.
+#: The counts of rows that were not written.
 UNTOUCHED = {"same", "left", "ambiguous"}
-#: The merge that a run worked on, where its id tells.
+#: The merge's id in the id of its run.
 IN_RUN_ID = re.compile(r"__([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:__|$)")
 
 
 @router.get("/merges/{merge_id}")
 def merge(request: Request, merge_id: uuid.UUID, core: CoreDep, caller: CallerDep) -> str:
-    """Who, why, when, what: only heads and counts are read, so it opens at once whatever the merge's size."""
+    """Return a merge's page. It reads heads and counts only, so it opens at once whatever the merge's size."""
     return _page(request, core.service(), merge_id, caller)
 
 
@@ -61,7 +61,7 @@ def _page(request: Request, service: Service, merge_id: uuid.UUID, caller: Calle
 
 
 def approval_of(request: Request, found: Merge) -> str:
-    """Airflow's own page where the second person answers; empty when nobody is asked."""
+    """Return the address of Airflow's page where the second person answers; empty when nobody is asked."""
     if found.state != "proposed" or not found.approval_run:
         return ""
     return run_out(request, APPROVE_DAG, found.approval_run).page + "/tasks/approve/required_actions"
@@ -69,17 +69,17 @@ def approval_of(request: Request, found: Merge) -> str:
 
 @router.get("/merges/{merge_id}/parts/changes")
 def changes(request: Request, merge_id: uuid.UUID, core: CoreDep) -> str:
-    """Return rows of a proposed merge that are otherwise than they were; every table is planned for it."""
+    """Return the rows of a proposed merge whose result changed; every table is planned for that."""
     return page(request.scope, "parts/changes.html", **core.service().proposals.changes(merge_id))
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a merge wrote, or one of its undos and redos.
+    """The tables of a merge, or of one of its undos and redos.
 
-    :param name: `undo-1` say; empty for the merge itself.
+    :param name: for instance `undo-1`; empty for the merge itself.
     :param tables: those with rows, the ambiguous first.
-    :param idle: the others, by what is said of them.
+    :param idle: those without, by the words that the page says of them.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Part:
     idle: dict[str, list[TableReport]]
 
 
-#: What is said of tables without rows, by how far they are.
+#: The words for tables without rows, by their stage.
 IDLE = {"done": "Nothing in", "begun": "Begun, without a row so far", "left out": "Left out"}
 
 
@@ -107,9 +107,9 @@ def _parts(report: Report) -> list[Part]:
 
 
 def _timeline(moments: list[tuple[Any, str, str]], busy: dict[str, TableReport]) -> list[dict[str, Any]]:
-    """Return what happened, oldest first: a log once, with how long it took; logs of nothing are left out.
+    """Return what happened, oldest first: a log once, with its duration. Logs without rows are left out.
 
-    :param busy: each log with rows; of one that is not done nobody knows how long it will have taken.
+    :param busy: each log with rows; one that is not done has no duration yet.
     """
     last = {note: at for at, what, note in moments if what == "last entry"}
     found = []
@@ -148,7 +148,7 @@ def rows(
     what: Annotated[Text, Query(max_length=20)] = "",
     key: Annotated[Text, Query(max_length=200)] = "",
 ) -> HTMLResponse:
-    """Return some rows of one table, as the bodies of its diff; the header `x-next` names the place of the next."""
+    """Return some rows of one table, as the bodies of its diff; the header `x-next` names the place of the next ones."""
     found, following = core.service().reader.rows(merge_id, table, place_of(cursor), PAGE, what, key.strip())
     html = page(request.scope, "parts/rows.html", rows=diff(found, table))
     headers = {"x-next": f"{following[0]}.{following[1]}"} if following else {}
@@ -157,7 +157,7 @@ def rows(
 
 @router.get("/runs/{dag_id}/{run_id:path}")
 def of_run(request: Request, dag_id: Text, run_id: Text, core: CoreDep, caller: CallerDep, airflow: AirflowDep) -> str:
-    """Return the merge that a DAG run works on: a tab of the run's page."""
+    """Return the page of the merge that a DAG run works on: a tab of the run's page."""
     service = core.service()
     merge_id = _merge_of(service, airflow, dag_id, run_id)
     if merge_id is None or service.journal.get(merge_id) is None:
@@ -183,7 +183,7 @@ def _merge_of(service: Service, airflow: Any, dag_id: str, run_id: str) -> uuid.
 
 @router.get("/account")
 def account(request: Request, core: CoreDep, id: Annotated[Text, Query(min_length=1, max_length=1024)]) -> str:
-    """Everything that ever happened to an account."""
+    """Return an account's page: every merge that it took part in."""
     service = core.service()
     found = service.queries.account(id)
     merges = sorted(found["merges"], key=lambda m: (str(m.created_at), str(m.merge_id)), reverse=True)

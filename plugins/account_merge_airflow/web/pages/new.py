@@ -1,4 +1,4 @@
-"""A new merge: two accounts in, a preview out in the learner's terms, then the merge with a reason."""
+"""A new merge: a form for its accounts, a preview in the learner's terms, then the merge with a reason."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from account_merge_airflow.web.templating import page
 
 router = made()
 Accounts = Annotated[list[Text] | None, Query(max_length=20)]
-#: Choice -> how the page calls it.
+#: Choice -> its words on the page.
 CHOICES = {COMBINE: "combine", TARGET: "keep the target's", SOURCE: "take the source's"}
-#: Places that a preview shows, and rows of each table.
+#: The preview shows so many places, and so many rows of each table.
 PLACES, ROWS = 100, 50
 
 
@@ -34,7 +34,7 @@ PLACES, ROWS = 100, 50
 def new(
     request: Request, caller: CallerDep, source: Accounts = None, target: Annotated[Text, Query(max_length=1024)] = ""
 ) -> str:
-    """Return the form; filled in where the link knew something."""
+    """Return the form, filled in with the accounts that the link names."""
     return page(
         request.scope, "new.html", tab="/new", sources=source or [], target=target, tables=RULES, key=uuid.uuid4().hex,
         may=caller.may_start(MERGE_DAG), may_propose=caller.may_start(APPROVE_DAG),
@@ -71,7 +71,7 @@ def _writes(tables: list[dict[str, Any]]) -> int:
 
 
 def _shown(balance: Balance) -> list[dict[str, Any]]:
-    """Return places in the order of their kinds; those where something is less come first."""
+    """Return places in the order of their kinds; those that lose something come first."""
     places = sorted(
         balance.places.items(), key=lambda item: (all(line.kept for line in item[1].values()), str(item[0]))
     )

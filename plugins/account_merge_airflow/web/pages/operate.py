@@ -1,4 +1,4 @@
-"""What a person has to look at: failed events with their replay, and lists of pairs."""
+"""Pages for operators: failed events with their replay, and the upload of pairs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIMIT = 200
 
 
 class FailedQuery(BaseModel):
-    """Which failures the page shows."""
+    """The filters of the failures."""
 
     states: list[Text] | None = Field(None, max_length=10)
     codes: Text = Field("", max_length=400)
@@ -52,7 +52,7 @@ def failed(request: Request, core: CoreDep, caller: CallerDep, given: Annotated[
 
 @router.get("/failed/{merge_id}/event")
 def event(request: Request, merge_id: uuid.UUID, core: CoreDep, caller: CallerDep) -> str:
-    """Return a refused event, whole, where it can be corrected: only for who may replay it, since it names people's accounts."""
+    """Return a refused event, whole, for its correction. It names people's accounts, so only a user who may replay sees it."""
     merge = core.service().journal.need(merge_id)
     if not caller.may_start(REPLAY_DAG):
         why = f"You may not start runs of the DAG {REPLAY_DAG}."
@@ -66,5 +66,5 @@ def event(request: Request, merge_id: uuid.UUID, core: CoreDep, caller: CallerDe
 
 @router.get("/upload")
 def upload(request: Request, caller: CallerDep) -> str:
-    """Return a file of pairs: checked line by line, then opened for the poll to start."""
+    """Return the form for a file of pairs: each line is checked, then opened for the poll to start."""
     return page(request.scope, "upload.html", tab="/upload", may=caller.may_start(RESCUE_DAG))

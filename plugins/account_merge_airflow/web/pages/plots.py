@@ -1,4 +1,4 @@
-"""Plots as numbers for an SVG: no script draws them, so they show at once and can be read aloud."""
+"""Plots as numbers for an SVG: no script draws them, so they show at once and a screen reader can read them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from account_merge.model import MergesByDay
 
-#: Which colour a state has in a plot, in the order in which they are stacked.
+#: The states of each colour, in the order in which a plot stacks them.
 GROUPS = (
     ("completed", ("completed",)),
     ("open", ("requested", "started", "waiting", "running", "proposed", "redoing", "undoing")),
@@ -17,7 +17,7 @@ WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 600, 170, 40, 20, 8
 
 
 def days(found: MergesByDay) -> dict[str, Any]:
-    """Stacked bars: one a day."""
+    """Return stacked bars, one for each day."""
     stacks = []
     for day, states in found.days.items():
         parts = {name: sum(states[state] for state in members) for name, members in GROUPS}

@@ -1,4 +1,4 @@
-"""What the product knows: the rules with their examples, and which tables they cover."""
+"""Reference: the rules with their examples, and which tables they cover."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ ORDER = ("unknown", "covered", "ignored")
 
 @router.get("/rules")
 def rules(request: Request) -> str:
-    """Return what becomes of each column, why, with worked examples; all of it read from the rules themselves."""
+    """Return the strategy of each column, why, and worked examples, all read from the rules themselves."""
     shown = [{"rule": rule, "examples": [_example(e) for e in rule.examples], "derived": _derived(rule)}
              for rule in RULES]  # fmt: skip
     return page(request.scope, "rules.html", tab="/rules", rules=shown, left_alone=LEFT_ALONE)
 
 
 def _example(example: Any) -> list[tuple[str, Any, Any, Any]]:
-    """Column, source, target, merged."""
+    """Return column, source, target, merged."""
     source, target, merged = (jsonable(row or {}) for row in (example.source, example.target, example.merged))
     columns = dict.fromkeys([*merged, *target, *source])
     return [(column, source.get(column), target.get(column), merged.get(column)) for column in columns]
 
 
 def _derived(rule: TableRule) -> dict[str, list[str]]:
-    """Column -> what is worked out for it once every column is merged."""
+    """Return column -> what is derived for it when every column is merged."""
     found: dict[str, list[str]] = {}
     for derivation in rule.derive:
         for column in derivation.columns:
@@ -44,7 +44,7 @@ def _derived(rule: TableRule) -> dict[str, list[str]]:
 
 @router.get("/coverage")
 def coverage(request: Request, core: CoreDep) -> str:
-    """Every table with a column like a user id: covered by a rule, left alone with a reason, or unknown."""
+    """Return every table with a column like a user id: covered by a rule, left alone with a reason, or unknown."""
     found = core.service().coverage()
     tables = sorted(found.tables, key=lambda t: (ORDER.index(t.state) if t.state in ORDER else 0, t.name))
     return page(
