@@ -299,7 +299,7 @@ def test_a_refused_event_is_corrected_by_keyboard_checked_and_replayed(sign_in, 
         person.page.keyboard.press("Enter")
 
     check('{"edata": ')
-    dialog.get_by_text("This is no JSON.").wait_for()
+    dialog.get_by_text("This is not JSON.").wait_for()
     assert area.get_attribute("aria-invalid") == "true"
     check("[]")
     dialog.get_by_text("An event is a JSON object.").wait_for()

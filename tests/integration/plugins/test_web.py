@@ -143,8 +143,8 @@ def test_a_refused_event_is_shown_whole_to_who_may_replay_it(server, robot, view
     assert "x" * 5000 in shown
     assert HOSTILE not in shown
     assert "&lt;script&gt;" in shown
-    assert "are no UTF-8 text" not in shown
-    assert "are no UTF-8 text" in page(robot, f"/failed/{other.merge_id}/event")
+    assert "are not UTF-8 text" not in shown
+    assert "are not UTF-8 text" in page(robot, f"/failed/{other.merge_id}/event")
     answer = viewer.get(f"/failed/{merge.merge_id}/event")
     assert (answer.status_code, answer.json()["code"]) == (403, "NOT_ALLOWED")
     assert "no json" not in answer.text

@@ -1,10 +1,10 @@
-// Dialogs: what an action would do is asked before it can be confirmed; then its run is followed to its end.
+// Dialogs: each asks for the effect of its action before a person can confirm it, then follows the run to its end.
 import { busy, counts, element, ended, proposed, request, show } from "./calls.js";
 
 function effectOf(found) {
   if (!found.tables.length) return element("p", "It is possible now; no rows of the target are rewritten by the action itself.");
   const touched = found.tables.filter((table) => Object.keys(table.counts).some((what) => what !== "same"));
-  if (!touched.length) return element("p", "No row of the target would be written: nothing is to be done.");
+  if (!touched.length) return element("p", "No row of the target would be written: there is nothing to do.");
   const rows = touched.map((table) => {
     const first = table.rows.filter((row) => row.what !== "same").slice(0, 3).map((row) => {
       const cells = row.columns.slice(0, 3).map((column) =>
@@ -33,7 +33,7 @@ function onAction(dialog, base) {
 
   dialog.addEventListener("opened", async () => {
     confirm.disabled = true;
-    effect.replaceChildren(element("p", "Looking what it would do…", { class: "loading" }));
+    effect.replaceChildren(element("p", "Reading what it would do…", { class: "loading" }));
     try {
       const found = await (await request(url, { dry_run: true, reason: "" })).json();
       effect.replaceChildren(effectOf(found));
@@ -65,7 +65,7 @@ function onRenewal(button, base) {
   const { merge } = document.querySelector("[data-merge]").dataset;
   const status = button.parentElement.querySelector(".status");
   button.addEventListener("click", async () => {
-    const done = busy(button, status, "Planning it as things stand…");
+    const done = busy(button, status, "Planning it anew…");
     try {
       const { run } = await (await request(`${base}/api/v1/merges/${merge}/propose`, {})).json();
       await proposed(`${base}/api/v1/merges/${merge}`, run);

@@ -1,4 +1,4 @@
-// What the pages do beyond links and forms: rows behind rows, dialogs with an effect before the deed, progress.
+// The pages beyond links and forms: more rows, dialogs that show the effect first, progress.
 import { request, show } from "./calls.js";
 import { onActions } from "./actions.js";
 import { onForms } from "./forms.js";
@@ -55,7 +55,7 @@ function onRows(details) {
   }
   const opened = () => details.open && next === null && !shown && read(true);
   details.addEventListener("toggle", opened);
-  opened(); // somebody may have been faster than this script
+  opened(); // a person may have opened it before this script ran
   filter.addEventListener("submit", (event) => {
     event.preventDefault();
     read(true);
@@ -76,7 +76,7 @@ function follow(bar) {
         const { merge } = await (await request(url)).json();
         if (merge.state !== seen) return location.reload();
       } catch {
-        // The next look may succeed; the page itself says nothing wrong meanwhile.
+        // The next look may succeed; the page is still right meanwhile.
       }
     }
     setTimeout(look, 3000);

@@ -34,7 +34,7 @@ export function element(name, content = "", attributes = {}) {
   return made;
 }
 
-// A problem where the answer would have been, with a way to try again.
+// Show a problem in place of the answer, with a way to try again.
 export function show(place, problem, again = null) {
   const words = [element("strong", problem.message), problem.remedy || ""];
   for (const wrong of problem.wrong || []) words.push(element("div", `${wrong.where}: ${wrong.what}`));
@@ -56,7 +56,7 @@ export function busy(button, status, words) {
   };
 }
 
-// Ask for a run's state until it has ended; answers the state.
+// Ask for a run's state until the run has ended; return the run.
 export async function ended(url, tell) {
   for (;;) {
     const run = await (await request(url)).json();

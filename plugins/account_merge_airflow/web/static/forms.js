@@ -4,7 +4,7 @@ import { busy, counts, element, ended, proposed, request, show } from "./calls.j
 // Account ids as people paste them: one a line, or with commas, semicolons or spaces between.
 const ids = (text) => text.split(/[\s,;]+/).filter(Boolean);
 
-// A file as text: UTF-8, or UTF-16 where it begins with that mark. Anything else would be read with wrong ids.
+// A file as text: UTF-8, or UTF-16 where it begins with that mark. Another encoding would give wrong ids.
 async function textOf(file) {
   const bytes = new Uint8Array(await file.arrayBuffer());
   const mark = bytes[0] * 256 + bytes[1];
@@ -27,7 +27,7 @@ function newMerge(form, base) {
     tables: Object.fromEntries(chosen.tables),
     rows: [...chosen.rows].map(([name, choice]) => ({ ...JSON.parse(name), choice })),
   });
-  // A choice is previewed at once; what was open stays so, and the keyboard stays where it was.
+  // A choice is previewed at once; open tables stay open, and the keyboard stays where it was.
   place.addEventListener("change", async ({ target }) => {
     const name = target.dataset.choose;
     if (!name) return;
@@ -45,12 +45,12 @@ function newMerge(form, base) {
     if (second) second.hidden = true;
     if (place.firstChild) place.replaceChildren(element("p", "Changed: preview again.", { class: "muted" }));
   });
-  // An id that is probably wrong is merged only when a person says that it is meant.
+  // An id that is probably wrong is merged only when a person confirms it.
   const mayMerge = () => {
     const open = document.getElementById("confirm-serious").hidden || second.elements.serious.checked;
     for (const button of second.querySelectorAll("[data-dialog], [data-propose]")) {
       button.disabled = !open;
-      button.title = open ? button.dataset.title ?? "" : "First confirm what is said in red above.";
+      button.title = open ? button.dataset.title ?? "" : "First confirm the warning in red above.";
     }
   };
   second?.elements.serious.addEventListener("change", mayMerge);
@@ -73,7 +73,7 @@ function newMerge(form, base) {
       const [tables, rows] = [chosen.tables.size, chosen.rows.size];
       const words = document.getElementById("confirm-choices");
       words.hidden = !tables && !rows;
-      words.textContent = `Your choices decide ${tables} table${tables === 1 ? "" : "s"} and ${rows} row${rows === 1 ? "" : "s"}: what the other account has there is not in the result.`;
+      words.textContent = `Your choices decide ${tables} table${tables === 1 ? "" : "s"} and ${rows} row${rows === 1 ? "" : "s"}: the other account's values there are not in the result.`;
       if (second) {
         second.elements.serious.checked = false;
         document.getElementById("confirm-serious").hidden = !place.querySelector("[data-serious]");
@@ -152,7 +152,7 @@ function upload(form, base) {
   document.getElementById("file").addEventListener("change", async (event) => {
     const [file] = event.target.files;
     if (!file) return;
-    // Whatever becomes of this file: the lines of the one before are not this one's.
+    // The lines of the file before go at once: this file may be unreadable, and they are not its lines.
     form.elements.lines.value = "";
     open.hidden = true;
     result.replaceChildren();
@@ -262,7 +262,7 @@ function correct(form, base) {
     try {
       event = JSON.parse(text);
     } catch (error) {
-      throw { message: "This is no JSON.", remedy: error.message, code: "NOT_JSON" };
+      throw { message: "This is not JSON.", remedy: error.message, code: "NOT_JSON" };
     }
     if (event === null || typeof event !== "object" || Array.isArray(event)) {
       throw { message: "An event is a JSON object.", remedy: "It begins with { and ends with }.", code: "NOT_JSON" };
@@ -298,7 +298,7 @@ function correct(form, base) {
     const area = place.querySelector("textarea");
     const text = area.value;
     changed();
-    const done = busy(check, status, "Looking what would come of it…");
+    const done = busy(check, status, "Checking the effect…");
     try {
       const corrected = { [id]: read(text) };
       const [item] = (await (await request(url, { corrected, dry_run: true })).json()).items;
