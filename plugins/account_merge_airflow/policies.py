@@ -1,4 +1,4 @@
-"""How Airflow retries the tasks of a merge: a server's error is retried, an error that needs a person fails at once.
+"""Retry rules of the tasks: Airflow retries a server's error; an error that needs a person fails the task at once.
 
 Every task can be repeated safely, so Airflow retries an unforeseen error as well.
 """

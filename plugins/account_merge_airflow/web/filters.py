@@ -1,4 +1,4 @@
-"""How values look on the pages: the templates' filters, and a report's rows as the lines of a diff."""
+"""Values as the pages show them: the templates' filters, and a report's rows as the lines of a diff."""
 
 from __future__ import annotations
 

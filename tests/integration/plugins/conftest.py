@@ -32,12 +32,12 @@ class Server:
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def text(self) -> str:
-        """Its log so far."""
+        """Return its log so far."""
         return self.log.read_text()
 
 
 def _poll(server: Server, settings: Settings) -> None:
-    """What the DAGs do: start what can start, and merge it to its end."""
+    """Do the DAGs' work: start the merges that can start, and merge each to its end."""
     with Service(settings) as service:
         while not server.stopped.wait(0.1):
             for merge in service.journal.find("state", "requested"):
@@ -46,7 +46,7 @@ def _poll(server: Server, settings: Settings) -> None:
 
 @pytest.fixture(scope="module")
 def environment_of_server() -> dict[str, str]:
-    """Variables over the usual ones; a module may have its own."""
+    """Return variables over the usual ones; a module may have its own."""
     return {}
 
 
@@ -72,7 +72,7 @@ def server(
 
 @pytest.fixture
 def poll(server: Server) -> Iterator[threading.Event]:
-    """Merges run while the test does; setting the event stops them."""
+    """Run merges while the test runs; setting the event stops them."""
     server.stopped = threading.Event()
     thread = threading.Thread(target=_poll, args=(server, server.service.settings))
     thread.start()

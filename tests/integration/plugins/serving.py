@@ -1,4 +1,4 @@
-"""How the web app's API server is started: its environment, its two users, and when it is up."""
+"""The start of the web app's API server: its environment, its two users, and the wait until it is up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROBOT, VIEWER = ("robot", "robot-secret-1"), ("viewer", "viewer-secret-1")
 
 
 def environment_in(own: dict[str, str], home: Path) -> dict[str, str]:
-    """Of a server whose files are in `home`; `own` are the variables of the core."""
+    """Return the environment of a server whose files are in `home`; `own` are the variables of the core."""
     passwords = home / "passwords.json"
     passwords.write_text(json.dumps(dict((ROBOT, VIEWER))))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "ACCOUNT_MERGE_"))}
@@ -39,7 +39,7 @@ def environment_in(own: dict[str, str], home: Path) -> dict[str, str]:
 
 
 def wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Fails with the end of its log when it ends instead."""
+    """Wait until the server answers; fail with the end of its log when it ends instead."""
     deadline = time.monotonic() + 240
     while True:
         assert process.poll() is None, log.read_text()[-3000:]

@@ -172,7 +172,7 @@ def test_deactivated_only_after_success_and_asked_again_the_same(server, session
     assert lookups(session, server.users, one) == []
     again = client.merge(people.admin, people.main, people.one, deactivate="true")
     assert again.content == first.content
-    # Somebody else has the name by now: that account was not merged, so it is not said to be.
+    # Another user has the name by now: that account was not merged, so the answer does not name it.
     person(session, server.users, people.one, roles=("ORG_ADMIN",))
     assert strict(client.merge(people.admin, people.main, people.one, deactivate="true")).code == NOT_ALLOWED
 
@@ -220,7 +220,7 @@ def test_two_equal_calls_at_once_are_one_merge(server, session, client, people, 
 
 # --- refusals -----------------------------------------------------------------------------------------------------
 def refused(server, session, client, people, case):
-    """(response, message code, HTTP status) of each thing that may not be."""
+    """Return (response, message code, HTTP status) of each refused call."""
     other_admin, off = name(), name()
     person(session, server.users, other_admin, roles=("SYSTEM_ADMINISTRATION",))
     person(session, server.users, off, status=0, isdeleted=True, roles=("ORG_ADMIN",))

@@ -1,4 +1,4 @@
-"""What a person is told before a merge, on the page and by the API; and requests that are refused at once."""
+"""The warnings before a merge, on the page and by the API; and requests that are refused at once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pair(server, session):
 
 
 def previewed(robot, source, target, **more):
-    """The API's answer and the page's part."""
+    """Return the API's answer and the page's part."""
     sources = [source] if isinstance(source, str) else source
     body = {"source_accounts": sources, "target_account": target, **more}
     answer, part = robot.post("/api/v1/previews", json=body), robot.post("/new/preview", json=body)

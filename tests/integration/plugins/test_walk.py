@@ -1,4 +1,4 @@
-"""What pages, API and commands state of a merge, in every state that a merge can be in, against the journal's own rows."""
+"""Pages, API and commands agree with the journal's own rows, in every state that a merge can be in."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class Scene:
         return str(holder.merge_id) if holder and holder.state not in CLOSED else None
 
     def stage(self, log):
-        """How far a log is, and whether it has rows."""
+        """Return how far a log is, and whether it has rows."""
         there = [entry for entry in self.entries(log) if entry.kind != "closed"]
         if not there:
             return "not reached", False
@@ -191,7 +191,7 @@ def text_of(html):
 
 
 def fact(html, name):
-    """What the page says behind the name of a fact."""
+    """Return the page's words behind the name of a fact."""
     return text_of(re.search(rf"<dt>{re.escape(name)}</dt>\s*<dd>(.*?)</dd>", html, re.DOTALL)[1]).strip()
 
 
@@ -275,7 +275,7 @@ def durations(scene, moments):
 
 def test_the_account_pages_say_what_the_journal_says(robot, scene):
     row = scene.row()
-    if row.state == "erased":  # under its name there is nothing any more but where its history lives
+    if row.state == "erased":  # under its name the journal keeps only where its history lives
         assert fact(page(robot, f"/account?id={scene.source}"), "Merged away by").startswith(str(scene.merge_id)[:8])
         return
     done = row.state == "completed"

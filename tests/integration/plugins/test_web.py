@@ -39,7 +39,7 @@ def asked(robot, body, key):
 
 
 def run(server, merge_id):
-    """What the DAG's tasks do: no Airflow is there to start them."""
+    """Do the work of the DAG's tasks: no Airflow is there to start them."""
     run_merge(server.service, uuid.UUID(merge_id), publish=False)
     assert server.service.journal.need(uuid.UUID(merge_id)).state == "completed"
 
@@ -121,7 +121,7 @@ HOSTILE = "</textarea><script>alert(1)</script>"
 
 @pytest.fixture
 def refused(server):
-    """Claims events that are wrong; answers their merges by what they are."""
+    """Claim wrong events; return their merges by kind."""
 
     def claim(*raws):
         service = server.service

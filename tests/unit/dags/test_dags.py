@@ -42,7 +42,7 @@ DAGS = [
     "account_merge_switch",
     "account_merge_undo",
 ]
-#: What operators trigger by hand, to act on merges that there are.
+#: The DAGs that operators trigger by hand, with their tasks.
 BY_HAND = {
     "account_merge_switch": "turn_switch",
     "account_merge_replay": "replay_events",

@@ -1,4 +1,4 @@
-"""How values and plots are put on a page, without any server."""
+"""Values and plots on a page, without any server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugins folder: one file for Airflow to import, the rest light, importable by the triggerer, and right."""
+"""The plugins folder: Airflow imports one file; the others are light, correct, and the triggerer can import them."""
 
 from __future__ import annotations
 
@@ -111,7 +111,9 @@ def test_connections_win_over_the_environment(monkeypatch):
     assert (settings.cassandra_port, settings.courses_keyspace) == (9043, "courses")
     assert (settings.cassandra_username, settings.cassandra_password) == ("reader", "secret")
     assert settings.kafka_bootstrap_servers == "broker:9093"
-    assert settings.kafka_config == {"security.protocol": "SSL"}  # what delivery hangs on cannot be changed
+    assert settings.kafka_config == {
+        "security.protocol": "SSL"
+    }  # a connection cannot change options that delivery needs
     assert "secret" not in repr(settings)
 
 

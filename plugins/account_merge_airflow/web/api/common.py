@@ -31,7 +31,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problem, "description": "The request cannot be read, or makes no sense."},
     503: {"model": Problem, "description": "A server is away: the same call may succeed later."},
 }
-NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "There is no such thing."}}
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "There is no such resource."}}
 CONFLICT: dict[int | str, dict[str, Any]] = {
     409: {"model": Problem, "description": "It cannot be done now; the remedy says what to do first."},
     502: {"model": Problem, "description": "Airflow did not start the run."},

@@ -76,7 +76,7 @@ def turn(
     return common.started(request, response, run)
 
 
-@router.get("/status", summary="How things stand")
+@router.get("/status", summary="The status of the product")
 def status(core: CoreDep) -> answers.StatusOut:
     """Return which switches are on, how many merges are in which state, and which merge waits for which."""
     return answers.StatusOut.model_validate(core.service().queries.status())

@@ -16,7 +16,7 @@ from cryptography.fernet import Fernet, InvalidToken
 
 
 class Sessions:
-    """Makes and opens the cookies.
+    """The maker and reader of the cookies.
 
     :param secret: what all processes of the API server share.
     :param seconds: how long a cookie that is made here is valid, wherever it is opened.

@@ -41,7 +41,7 @@ def test_every_changed_character_closes_the_session(sessions):
     ):
         for at in range(len(cookie)):
             changed = cookie[:at] + ("A" if cookie[at] != "A" else "B") + cookie[at + 1 :]
-            # The last character of base64 has spare bits: some changes of it are none.
+            # The last character of base64 has spare bits: some changes of it change no byte.
             assert opened(changed) == "" or (cookie is info and at == len(cookie) - 1), at
 
 
