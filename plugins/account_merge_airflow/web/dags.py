@@ -40,5 +40,5 @@ DAG_OF_BUTTON = {button: dag.id for dag in OUR_DAGS for button in dag.buttons}
 
 
 def started_by(path: str) -> str:
-    """Return the DAG that a changing request to this path (below the app) starts: the merge's where no other one is."""
+    """Return the DAG that a changing request to this path (below the app) starts; it is the merge's unless a row names it."""
     return next((dag.id for dag in OUR_DAGS if dag.started_by and dag.started_by.search(path)), MERGE_DAG)
