@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "include"))
 
 from account_merge.rules import LEFT_ALONE, RULES  # noqa: E402
-from account_merge.settings import KINDS, SETTINGS, Setting  # noqa: E402
+from account_merge.settings import Settings, as_text, kind_of, variable_of  # noqa: E402
 from account_merge.sunbird.events import ACCEPTED, EVENT_RULES  # noqa: E402
 
 NOTICE = "<!-- Written by scripts/generate_docs.py: run `make docs` instead of editing. -->"
@@ -41,20 +41,26 @@ def _page(title: str, intro: str, *blocks: list[str]) -> str:
     return "\n\n".join([f"# {title}", NOTICE, intro, *("\n".join(block) for block in blocks)]) + "\n"
 
 
-def _allowed(row: Setting) -> str:
-    if row.choices:
-        return "one of " + ", ".join(map(_code, row.choices))
-    least = "" if row.least is None else f", from {row.least:.15g}"
-    most = "" if row.most is None else f", up to {row.most:.15g}"
-    return KINDS[row.kind].says + least + most
+def _allowed(says: str, schema: Mapping[str, Any]) -> str:
+    """Return the type's words with the choices or bounds that the field's JSON schema states."""
+    if "enum" in schema:
+        return "one of " + ", ".join(map(_code, schema["enum"]))
+    bounds = schema | schema.get("items", {}) | schema.get("anyOf", [{}])[0]
+    least = f", from {bounds['minimum']:.15g}" if "minimum" in bounds else ""
+    most = f", up to {bounds['maximum']:.15g}" if "maximum" in bounds else ""
+    return says + least + most
 
 
 def settings_page() -> str:
-    """One line for each setting."""
+    """Return the page with one line for each setting."""
+    schema = Settings.model_json_schema(by_alias=False)["properties"]
     rows = (
-        [_code(row.env), _code(row.default), _cell(_allowed(row)), _cell(row.help) + (" Never shown." * row.secret)]
-        for row in SETTINGS
-    )
+        [
+            _code(variable_of(name)), _code(as_text(field.default)), _cell(_allowed(kind_of(field).says, schema[name])),
+            _cell(field.description) + ("" if field.repr else " Never shown."),
+        ]
+        for name, field in Settings.model_fields.items()
+    )  # fmt: skip
     return _page(
         "Settings",
         "Environment variables. One that is absent or blank has its default; `{env}` is the value of "

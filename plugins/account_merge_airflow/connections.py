@@ -78,7 +78,7 @@ def _local_dc(extra: Mapping[str, Any]) -> Any:
 
 
 def _kafka_fields(connection: Connection) -> dict[str, Any]:
-    from account_merge.settings import FIXED_KAFKA_OPTIONS
+    from account_merge.setting_types import FIXED_KAFKA_OPTIONS
 
     extra = dict(connection.extra_dejson)
     servers = extra.pop("bootstrap.servers", None)

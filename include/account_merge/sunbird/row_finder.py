@@ -18,7 +18,7 @@ from account_merge.cursor import ascending
 from account_merge.errors import NeedsAttention
 from account_merge.model import Key, Row
 from account_merge.rules import RULES, Lookup, Scope, TableRule
-from account_merge.settings import SETTINGS, Settings
+from account_merge.settings import Settings, variable_of
 from account_merge.sunbird.schema import Tables, TableSchema
 from account_merge.sunbird.store import Store, batched
 from account_merge.values import usable
@@ -112,8 +112,8 @@ class RowFinder:
         if not words or schema is None:
             return ""
         options = [f"an index on {schema.name} ({schema.user.actual})"]
-        options += [_variable(name) for name in (rule.scope.parts, rule.scope.listed) if name]
-        options.append(f"{rule.table} in {_variable('scan_tables')}")
+        options += [variable_of(name) for name in (rule.scope.parts, rule.scope.listed) if name]
+        options.append(f"{rule.table} in {variable_of('scan_tables')}")
         return f"not looked for: {words} (what leads to them: {', '.join(options[:-1])} or {options[-1]})"
 
     def _out_of_reach(self, rule: TableRule) -> str:
@@ -194,7 +194,10 @@ class RowFinder:
     def _parts(self, scope: Scope) -> dict[str, list[str]] | None:
         """Return the configured parts of each whole; None when none are configured."""
         path = getattr(self._settings, scope.parts) if scope.parts else ""
-        return _read_parts(path, _variable(scope.parts), _changed(path, _variable(scope.parts))) if path else None
+        if not path:
+            return None
+        variable = variable_of(scope.parts)
+        return _read_parts(path, variable, _changed(path, variable))
 
     # --- under `skip` -----------------------------------------------------------------------------------------------
     def stays(self, rule: TableRule, kept: frozenset[Values]) -> Callable[[Key], bool]:
@@ -255,10 +258,6 @@ def _needed(schema: TableSchema) -> list[str]:
     """Return the leading key columns that must be known to read an account's rows."""
     order = [*schema.partition, *schema.clustering]
     return order[: max(order.index(schema.user.logical) + 1, len(schema.partition))]
-
-
-def _variable(name: str) -> str:
-    return next((row.env for row in SETTINGS if row.field == name), "")
 
 
 def _changed(path: str, variable: str) -> int:

@@ -1,4 +1,4 @@
-"""Settings: one table, defaults as documented, every bad value refused by its variable's name, no secret shown."""
+"""Settings: defaults as documented, every bad value refused by its variable's name, no secret shown."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import dataclasses
 import pytest
 
 from account_merge.errors import InvalidRequest
-from account_merge.settings import FIXED_KAFKA_OPTIONS, SETTINGS, Settings
+from account_merge.setting_types import FIXED_KAFKA_OPTIONS
+from account_merge.settings import Settings, variable_of
 
+FIELDS = Settings.model_fields
 BAD = [
     ("ACCOUNT_MERGE_ENV", "a b"),
     ("KAFKA_BOOTSTRAP_SERVERS", " , "),
@@ -63,13 +65,13 @@ def test_settings_fill_the_installations_name_into_topics_and_group() -> None:
 
 
 def test_settings_take_the_default_when_a_variable_is_blank() -> None:
-    assert Settings.from_env(dict.fromkeys((row.env for row in SETTINGS), " ")) == Settings.from_env({})
+    assert Settings.from_env(dict.fromkeys(map(variable_of, FIELDS), " ")) == Settings.from_env({})
 
 
-@pytest.mark.parametrize("row", SETTINGS, ids=lambda row: row.field)
-def test_every_setting_is_described_and_its_variable_is_its_own(row: object) -> None:
-    assert sum(other.env == row.env for other in SETTINGS) == 1  # type: ignore[attr-defined]
-    assert row.help.endswith((".", ")."))  # type: ignore[attr-defined]
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_setting_is_described_and_its_variable_is_its_own(field: str) -> None:
+    assert sum(variable_of(other) == variable_of(field) for other in FIELDS) == 1
+    assert FIELDS[field].description.endswith((".", ")."))
 
 
 @pytest.mark.parametrize(("variable", "value"), BAD, ids=[f"{name}-{value[:20]}" for name, value in BAD])
@@ -80,6 +82,51 @@ def test_settings_refuse_a_bad_value_by_the_variables_name(variable: str, value:
     assert refused.value.message.startswith(variable)
     assert variable in refused.value.remedy
     assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [
+        ("ACCOUNT_MERGE_ENV", "a b", "'a b' is not 1 to 249 letters, digits, dots, dashes or underscores"),
+        ("ACCOUNT_MERGE_FAILED_TOPIC", "{env} x", "'dev x' is not 1 to 249 letters, digits, dots, dashes or underscores"),
+        ("ACCOUNT_MERGE_SYNC_SCOPE", "none", "'none' is not one of all, touched"),
+        ("ACCOUNT_MERGE_MAX_EVENT_BYTES", "1e6", "'1e6' is not a whole number"),
+        ("ACCOUNT_MERGE_MAX_ID_LENGTH", "0", "0 is less than 1"),
+        ("CASSANDRA_PORT", "70000", "70000 is more than 65535"),
+        ("ACCOUNT_MERGE_ANSWER_SECONDS", "nan", "nan is not a number"),
+        ("ACCOUNT_MERGE_SETTLE_AFTER_SECONDS", "60,5", "(60.0, 5.0) is not a rising list of numbers of seconds"),
+        ("ACCOUNT_MERGE_SETTLE_AFTER_SECONDS", "0", "(0.0,) is not a rising list of numbers of seconds"),
+        ("KAFKA_CONFIG", '{"acks": 1}', "its value sets acks, which this product decides itself"),
+        ("KAFKA_CONFIG", '{"debug": null}', "its value is not a JSON object of texts and numbers"),
+        ("ACCOUNT_MERGE_JOURNAL_KEYSPACE", "sunbird", "'sunbird' is the keyspace of the learners' tables"),
+        ("ACCOUNT_MERGE_CUTOVER", "2026-03-01T10:15:00",
+         "datetime.datetime(2026, 3, 1, 10, 15) is not a time with its zone, such as 2026-03-01T10:15:00Z"),
+    ],
+)  # fmt: skip
+def test_a_bad_value_is_told_in_our_words(variable: str, value: str, problem: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        Settings.from_env({variable: value})
+    assert refused.value.message == f"{variable}: {problem}."
+
+
+def test_the_remedy_names_the_default() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        Settings.from_env({"ACCOUNT_MERGE_SETTLE_AFTER_SECONDS": "soon"})
+    assert refused.value.remedy == (
+        "Set ACCOUNT_MERGE_SETTLE_AFTER_SECONDS right, or leave it out for its default (600,86400,604800); "
+        "docs/settings.md describes it. No merge was touched."
+    )
+
+
+def test_settings_read_no_environment_but_the_given_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCOUNT_MERGE_ENV", "elsewhere")
+    assert Settings.from_env({}).env == "dev"
+    assert Settings().env == "dev"
+
+
+def test_replace_refuses_a_field_that_is_not_there() -> None:
+    with pytest.raises(TypeError, match="entry_row"):
+        Settings.from_env({}).replace(entry_row=3)
 
 
 @pytest.mark.parametrize("option", sorted(FIXED_KAFKA_OPTIONS))
