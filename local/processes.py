@@ -1,4 +1,4 @@
-"""Start, find and stop processes: a process is known by its id *and* its start time, so no stranger is ever killed."""
+"""Starts, finds and stops processes. A process is known by its id *and* its start time: no stranger is ever signalled."""
 
 from __future__ import annotations
 
@@ -13,27 +13,39 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from local.config import StackError
 
 Entry = dict[str, Any]
 
+#: Two readings of one start time may differ by this many seconds: the kernel derives it from a clock that is being set.
+#: No process id is given away again so soon.
+SAME_START = 2.0
 
-def started_at(pid: int) -> str | None:
-    """Kernel start time of a live process, None when there is none (a zombie counts as none)."""
+
+def started_at(pid: int) -> float | None:
+    """Return when a live process started, None when there is none (a zombie counts as none)."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.NoSuchProcess:
         return None
-    return None if fields[0] == "Z" else fields[19]
+
+
+def still_runs(pid: int, start: float | str | None) -> bool:
+    """Return whether the process that had this id and start time still runs."""
+    found = started_at(pid)
+    return found is not None and start is not None and abs(found - float(start)) < SAME_START
 
 
 def alive(entry: Entry | None) -> bool:
-    """Whether the process that this entry was written for still runs."""
+    """Return whether the process that this entry was written for still runs."""
     if not entry:
         return False
     with contextlib.suppress(ChildProcessError):  # reap our own child, which would look alive as a zombie
         os.waitpid(entry["pid"], os.WNOHANG)
-    return bool(started_at(entry["pid"]) == entry["start"])
+    return still_runs(entry["pid"], entry["start"])
 
 
 class State:
@@ -127,9 +139,10 @@ def stop(entries: Mapping[str, Entry], seconds: float = 25) -> list[str]:
     """Stop these processes together: politely, then after their own `patience` by force. Returns who needed force."""
     begin = time.monotonic()
     for entry in entries.values():
-        if alive(entry):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(entry["pid"], getattr(signal, entry.get("stop", "SIGTERM")))
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(entry["pid"])  # from here on psutil refuses another process with this id
+            if alive(entry):
+                process.send_signal(getattr(signal, entry.get("stop", "SIGTERM")))
     waiting, forced = dict(entries), []
     while waiting:
         for name, entry in list(waiting.items()):
@@ -145,24 +158,30 @@ def stop(entries: Mapping[str, Entry], seconds: float = 25) -> list[str]:
 
 
 def _kill_group(entry: Entry) -> None:
-    """SIGKILL what is left of the session that `launch` opened for this entry: its group id is the entry's pid."""
+    """SIGKILL what is left of the session that `launch` opened for this entry: its session id is the entry's pid."""
     end = time.monotonic() + 5
-    while (members := session_members(entry["pid"])) and time.monotonic() < end:
-        for pid in members:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        alive(entry)
+    while time.monotonic() < end:
+        if not alive(entry) and started_at(entry["pid"]) is not None:
+            return  # a stranger has the id: the system gives no id away while a session of that id has members
+        members = _session(entry["pid"])
+        if not members:
+            return
+        for process in members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         time.sleep(0.02)
 
 
-def session_members(session: int) -> list[int]:
+def _session(session: int) -> list[psutil.Process]:
     """Return the live processes of one session."""
     found = []
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            fields = (process / "stat").read_text().rpartition(")")[2].split()
-            if fields[0] != "Z" and int(fields[3]) == session:
-                found.append(int(process.name))
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError, psutil.Error):
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
     return found
+
+
+def session_members(session: int) -> list[int]:
+    """Return the ids of the live processes of one session."""
+    return [process.pid for process in _session(session)]

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from local import processes
-from local.processes import alive, session_members, started_at
+from local.processes import alive, session_members, started_at, still_runs
 from local.stack import ALL
 from tests.torture.keeper import Keeper
 from tests.torture.world import AWAY, World
@@ -122,7 +122,7 @@ class Faults:
             start = started_at(pid)
             time.sleep(delay)
             hit = {worker: started_at(worker)} if supervisor and kind == "kill" else {pid: start}
-            if start is None or started_at(pid) != start:
+            if not still_runs(pid, start):
                 continue  # it has ended by itself
             if kind == "kill":
                 _signal(hit, signal.SIGKILL)
@@ -132,7 +132,7 @@ class Faults:
         return ""
 
     @staticmethod
-    def _task_stands_still(hit: dict[int, str | None], seconds: float) -> None:
+    def _task_stands_still(hit: dict[int, float | None], seconds: float) -> None:
         _signal(hit, signal.SIGSTOP)
         time.sleep(seconds)
         _signal(hit, signal.SIGCONT)
@@ -157,10 +157,10 @@ class Faults:
         return f"task {task} of {run} cleared"
 
 
-def _signal(pids: dict[int, str | None], what: signal.Signals) -> None:
+def _signal(pids: dict[int, float | None], what: signal.Signals) -> None:
     """Signal those that are still the processes that were chosen."""
     for pid, start in pids.items():
-        if start is not None and started_at(pid) == start:
+        if still_runs(pid, start):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, what)
 

@@ -89,6 +89,25 @@ def test_a_process_id_that_was_given_away_again_is_left_alone(tmp_path: Path) ->
         processes.stop({"it": stranger})
 
 
+def test_a_stranger_with_a_remembered_id_survives_a_stop(tmp_path: Path) -> None:
+    stranger = _sleeper(tmp_path / "log")
+    try:
+        assert processes.stop({"it": stranger | {"start": stranger["start"] - 60}}) == []
+        assert processes.alive(stranger)
+        assert processes.session_members(stranger["pid"]) == [stranger["pid"]]
+    finally:
+        processes.stop({"it": stranger})
+
+
+def test_a_start_time_may_be_read_with_another_clock(tmp_path: Path) -> None:
+    entry = _sleeper(tmp_path / "log")
+    try:
+        assert processes.alive(entry | {"start": entry["start"] + 0.9})
+        assert not processes.alive(entry | {"start": None})
+    finally:
+        processes.stop({"it": entry})
+
+
 def test_a_server_that_dies_while_starting_shows_its_log(tmp_path: Path) -> None:
     entry = processes.launch([sys.executable, "-c", "raise SystemExit('no disk')"], tmp_path / "log", cwd=tmp_path)
     with pytest.raises(StackError, match="no disk"):
