@@ -49,8 +49,8 @@ class Settings(BaseSettings):
     kafka_bootstrap_servers: types.Servers = setting("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092",
         help="Kafka's brokers.")
     kafka_config: types.KafkaOptions = setting("KAFKA_CONFIG", {}, secret=True,
-        help="More options of librdkafka (security.protocol, sasl.username, …); what delivery hangs on is refused "
-             "here.")
+        help="More options of librdkafka (security.protocol, sasl.username, …); those that delivery depends on are "
+             "refused.")
     merge_topic: types.Topic = setting("ACCOUNT_MERGE_MERGE_TOPIC", "{env}.lms.user.account.merge",
         help="Topic that merge events are read from (kafka.input.topic of the retired job).")
     failed_topic: types.Topic = setting("ACCOUNT_MERGE_FAILED_TOPIC", "{env}.learning.events.failed",
@@ -60,11 +60,11 @@ class Settings(BaseSettings):
     user_sync_topic: types.Topic = setting("ACCOUNT_MERGE_USER_SYNC_TOPIC", "{env}.batch.enrolment.sync.request",
         help="Topic of user-enrolment-sync events.")
     consumer_group: types.Topic = setting("ACCOUNT_MERGE_CONSUMER_GROUP", "{env}-merge-courses-group",
-        help="Group whose committed offset says what was claimed (kafka.groupId). The default is the retired job's, so "
+        help="Group whose committed offset marks the claimed events (kafka.groupId). The default is the retired job's, so "
              "that reading goes on where it stopped.")
     sync_dialect: Literal["batch-enrolment-sync", "user-enrolment-sync", "both"] = setting(
         "ACCOUNT_MERGE_SYNC_DIALECT", "batch-enrolment-sync",
-        help="Which sync events a merge publishes.")
+        help="Kind of sync events that a merge publishes.")
     sync_scope: Literal["all", "touched"] = setting("ACCOUNT_MERGE_SYNC_SCOPE", "all",
         help="A sync event for all enrolments of the target account, or for those that the merge touched.")
     max_event_bytes: types.Integer = setting("ACCOUNT_MERGE_MAX_EVENT_BYTES", 262144, least=1024, most=16777216,
@@ -92,9 +92,9 @@ class Settings(BaseSettings):
     users_keyspace: types.PlainName = setting("ACCOUNT_MERGE_USERS_KEYSPACE", "sunbird",
         help="Keyspace of the accounts themselves (table user): the search for stranded ones reads it.")
     user_name_type: str = setting("ACCOUNT_MERGE_USER_NAME_TYPE", "username",
-        help="Which rows of user_lookup lead from a user name to the account.")
+        help="Type of the rows of user_lookup that lead from a user name to the account.")
     user_name_salt: str = setting("ACCOUNT_MERGE_USER_NAME_SALT", "", secret=True,
-        help="Where the platform encrypts user names: its sunbird_encryption_key. Empty means that they are plain.")
+        help="The platform's sunbird_encryption_key where it encrypts user names. Empty means that they are plain.")
     admin_roles: types.Ids = setting("ACCOUNT_MERGE_ADMIN_ROLES", ("ORG_ADMIN", "SYSTEM_ADMINISTRATION"),
         help="Roles that make a user a site administrator.")
     tables: types.TableNames = setting("ACCOUNT_MERGE_TABLE_NAMES", {},
@@ -110,7 +110,7 @@ class Settings(BaseSettings):
              "keys of the whole table are read once for each merge: give it for tables that are small or indexed "
              "nowhere.")
     unknown_tables: Literal["report", "block"] = setting("ACCOUNT_MERGE_UNKNOWN_TABLES", "report",
-        help="What a table with a user id that no rule knows means: it is named in reports, or no merge is admitted.")
+        help="Answer to a table with a user id that no rule knows: reports name it, or no merge is admitted.")
     ignored_tables: types.Reasons = setting("ACCOUNT_MERGE_IGNORED_TABLES", {},
         help='Tables of your own that no merge needs to touch, and why: {"site_badges": "made again every night"}.')
     acting_user_parameter: str = setting("ACCOUNT_MERGE_ACTING_USER_PARAMETER", "realUserName",
@@ -128,7 +128,7 @@ class Settings(BaseSettings):
         "ACCOUNT_MERGE_JOURNAL_REPLICATION", {"class": "SimpleStrategy", "replication_factor": 1},
         help="How create-journal replicates that keyspace; in production NetworkTopologyStrategy with three copies.")
     settle_after_seconds: types.Pauses = setting("ACCOUNT_MERGE_SETTLE_AFTER_SECONDS", (600, 86400, 604800),
-        help="How long after a merge what came to its source accounts since is moved as well; - for never.")
+        help="How long after a merge a settle moves the rows that came to its source accounts since; - for never.")
     stalled_after_seconds: types.Seconds = setting("ACCOUNT_MERGE_STALLED_AFTER_SECONDS", 900, least=10, most=86400,
         help="How long a merge, undo or redo under way may show no sign of life (no entry in its log, no task that "
              "runs or is about to) before the poll gives it another run. Longer than Airflow's own "
@@ -139,8 +139,8 @@ class Settings(BaseSettings):
         help="How long after its end a merge keeps its images; then they expire (account_merge_expire); - for ever. "
              "Not shorter than ACCOUNT_MERGE_UNDO_DAYS.")
     cutover: types.Moment = setting("ACCOUNT_MERGE_CUTOVER", None,
-        help="The cut-over: merges asked for before this time were done by the retired job. What a source shows of "
-             "totals is in the target already; everything else is merged. Empty: the retired job did none.")
+        help="The cut-over: merges asked for before this time were done by the retired job. A source's totals "
+             "are in the target already; everything else is merged. Empty: the retired job did none.")
     clock_margin_seconds: types.Seconds = setting("ACCOUNT_MERGE_CLOCK_MARGIN_SECONDS", 2.0, least=0, most=60,
         help="Our writes are dated this much back, so that a platform writer whose clock lags by less wins over them.")
     platform_write_window_seconds: types.Seconds = setting(
