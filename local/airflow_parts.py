@@ -23,7 +23,7 @@ COMPONENTS = {
 READY = {"api-server": ready.api_server} | {name: partial(ready.component, name) for name in ready.COMPONENTS}
 POOL = ("account_merge", 16, "Tasks of account merges that work on learners' tables at the same time.")
 
-#: What is the same in every local stack; docker-compose.yaml sets the same (tests/unit/local/test_compose.py).
+#: The same in every local stack; docker-compose.yaml sets the same values (tests/unit/local/test_compose.py).
 SETTINGS = {
     "AIRFLOW__CORE__EXECUTOR": "account_merge_airflow.executor.WarmLocalExecutor",
     "AIRFLOW__CORE__PARALLELISM": "32",
@@ -37,8 +37,8 @@ SETTINGS = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
-    # The API server asks the database on its event loop, too: with fewer connections than there are threads for
-    # requests (Airflow's 40, ours 16 and 8), a burst of them makes it wait 30 s for itself and answer 500.
+    # The API server asks the database on its event loop, too. With fewer connections than threads for requests
+    # (Airflow's 40, ours 16 and 8), a burst of requests makes it wait 30 s for itself and answer 500.
     "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "20",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_MAX_OVERFLOW": "44",
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
@@ -56,7 +56,7 @@ def core_settings(ports: dict[str, int]) -> dict[str, str]:
 
 
 def connections(ports: dict[str, int]) -> dict[str, dict[str, Any]]:
-    """Airflow's connections, by id."""
+    """Return Airflow's connections, by id."""
     return {
         "cassandra_account_merge": {"conn_type": "cassandra", "host": LOOPBACK, "port": ports["cassandra"]},
         "kafka_account_merge": {
@@ -87,7 +87,7 @@ def environment(config: Config, ports: dict[str, int]) -> dict[str, str]:
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
     }
     conn = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections(ports).items()}
-    # A setting that the caller exported for another Airflow must not leak into this one; his own core settings may.
+    # Settings that the caller exported for another Airflow must not leak into this one; settings of the core may.
     alien = ("AIRFLOW__", "AIRFLOW_CONN_")
     inherited = {k: v for k, v in tools.python_environment().items() if not k.startswith(alien)}
     return inherited | core_settings(ports) | SETTINGS | own | conn
@@ -96,7 +96,7 @@ def environment(config: Config, ports: dict[str, int]) -> dict[str, str]:
 def prepare(config: Config, ports: dict[str, int], database: Path) -> None:
     """Write the passwords and bring the metadata database to this Airflow's version (once per version).
 
-    :param database: PostgreSQL's data folder; the note of what was migrated lies beside it and goes when it goes.
+    :param database: PostgreSQL's data folder; the note of the migrated version lies beside it and goes when it goes.
     """
     secret, env = keys.load(config.home), environment(config, ports)
     passwords = {user: secret[f"{user}_password"] for user in keys.USERS}
@@ -125,7 +125,7 @@ def start(config: Config, name: str, ports: dict[str, int]) -> Entry:
     """Launch one component."""
     home = config.home / "airflow"
     home.mkdir(parents=True, exist_ok=True)
-    # The api-server waits for its last client before it stops; the others finish what they have in hand.
+    # The api-server waits for its last client before it stops; the others finish their work.
     return launch(
         [sys.executable, "-m", "airflow", *COMPONENTS[name]], home / f"{name}.log", cwd=home,
         env=environment(config, ports), port=ports["airflow"], patience=3 if name == "api-server" else 15,

@@ -1,4 +1,4 @@
-"""Where the stack lives and which ports it uses: every choice is an environment variable with a default.
+"""The places and ports of the stack: every choice is an environment variable with a default.
 
 STACK_HOME           data, logs, secrets and the state file (default: .local in this folder)
 ACCOUNT_MERGE_CACHE  the servers' jars, shared by all stacks (default: .local/lib in this folder)
@@ -21,15 +21,15 @@ LOOPBACK = "127.0.0.1"
 
 
 class StackError(Exception):
-    """What went wrong while running the stack, and what to do about it, in words for the person at the terminal."""
+    """A failure of the stack, told with its remedy to the person at the terminal."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """The places of one stack; two stacks with two homes never touch each other's files.
+    """The places of one stack; two stacks with different homes never touch each other's files.
 
-    :param durable: what Cassandra acknowledges survives a SIGKILL, as on a cluster whose other replicas have it.
-    :param guarded: Cassandra asks who signs in, and allows what was granted.
+    :param durable: an acknowledged write survives a SIGKILL of Cassandra, as on a cluster whose other replicas have it.
+    :param guarded: Cassandra demands a sign-in, and allows only granted operations.
     """
 
     home: Path
@@ -55,12 +55,12 @@ class Config:
 
     @property
     def side(self) -> Path:
-        """A folder outside of the home, for a server that may not enter the home (see local/postgres.py)."""
+        """A folder outside of the home, for a server that may not enter the home (see local/servers.py)."""
         name = "account-merge-" + hashlib.sha256(str(self.home).encode()).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / name
 
     def port(self, name: str) -> int:
-        """Return the port to listen on, free at this moment; a port that is taken is an error that names its variable."""
+        """Return the port to listen on, free at this moment; the error for a taken one names its variable."""
         wanted = self.ports[name]
         if wanted == 0:
             return free_port()
@@ -75,7 +75,7 @@ class Config:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this loopback port now."""
+    """Return whether a server could listen on this loopback port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -86,7 +86,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Return a free port below the range that the kernel hands out to clients, so that nobody takes it in the meantime."""
+    """Return a free port below the range that the kernel gives to clients: nobody takes it in the meantime."""
     for _ in range(1000):
         port = random.randint(15000, 32000)  # noqa: S311 - a port, not a secret
         if is_free(port):

@@ -1,6 +1,6 @@
-"""`make demo`: one real merge event goes in, two accounts become one, and the terminal shows what happened and why.
+"""`make demo`: merges two sample accounts by one real merge event, and prints every change with its reason.
 
-A second run resets nothing: it sends the same accounts under a new message id and shows that nothing counts twice.
+A second run resets nothing. It sends the same accounts under a new message id and shows that nothing counts twice.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Demo:
         return done.stdout
 
     def merges(self) -> list[dict[str, Any]]:
-        """All merges of the sample accounts, oldest first."""
+        """Return all merges of the sample accounts, oldest first."""
         found = [json.loads(line) for line in self.core("list", "--json").splitlines()]
         return [m for m in found if m["source_accounts"] == [sample.SOURCE] and m["target_account"] == sample.TARGET]
 
@@ -76,7 +76,7 @@ class Demo:
         return event["mid"], bad["mid"], since
 
     def airflow(self, method: str, path: str, body: dict[str, Any] | None = None, token: str = "") -> dict[str, Any]:
-        """One call of Airflow's REST API."""
+        """Call Airflow's REST API once and return its answer."""
         request = urllib.request.Request(  # noqa: S310 - loopback
             f"{self.where['AIRFLOW_URL']}{path}", method=method, data=json.dumps(body).encode() if body else None,
             headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {}),
@@ -138,7 +138,7 @@ class Demo:
         return changed_rows(report)
 
     def show_events(self, failed: dict[str, Any], since: int) -> None:
-        """Print what came out of Kafka."""
+        """Print the sync events and the failed event, as Kafka holds them."""
         table = Table(title=f"sync events on {self.sync_topic}, read back", title_justify="left")
         for name in ("course", "batch", "learner", "mid"):
             table.add_column(name, overflow="fold")
@@ -152,7 +152,7 @@ class Demo:
         self.console.print_json(json.dumps(shown))
 
     def farewell(self, merge_id: str) -> None:
-        """Say where everything is and what to try next."""
+        """Print the addresses, and the commands to try next."""
         self.console.print(f"\n[bold]Airflow[/]  {self.where['AIRFLOW_URL']}   user {self.where['AIRFLOW_USERNAME']}"
                            f"   password {self.where['AIRFLOW_PASSWORD']}", highlight=False)  # fmt: skip
         self.console.print(
@@ -197,7 +197,7 @@ def run(stack: Stack, console: Console) -> int:
 
 
 def main() -> int:
-    """Return the command line: no arguments, the settings are the stack's."""
+    """Run the command line: no arguments, the settings are the stack's."""
     width = shutil.get_terminal_size((150, 40)).columns
     os.environ.setdefault("COLUMNS", str(max(width, 100)))
     console = Console()

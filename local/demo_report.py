@@ -1,7 +1,7 @@
-"""A merge's report in the size of a terminal: what changed and why, long values by their point.
+"""A merge's report in the size of a terminal: changes and reasons, with long values shortened.
 
-`python -m account_merge show` prints every column; here a row that moved whole is one line, a map shows the keys that
-differ, and a list its length.
+`python -m account_merge show` prints every column. Here a row that moved whole is one line, a map shows the keys that
+differ, and a list shows its length.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-#: Columns that tell a person most about a row that moves whole.
+#: Columns that tell a person the most about a row that moves whole.
 TELLING = (
     "status",
     "progress",
@@ -31,7 +31,7 @@ TELLING = (
 
 
 def changed_rows(report: Mapping[str, Any]) -> int:
-    """How many rows the merge wrote."""
+    """Return how many rows the merge wrote."""
     return sum(row["what"] != "same" for part in report["tables"] for row in part["rows"])
 
 
@@ -68,12 +68,12 @@ def _print_table(console: Console, part: Mapping[str, Any]) -> None:
 
 
 def _lines(row: Mapping[str, Any]) -> list[tuple[str, str, str, str, str, str]]:
-    """One line per changed column; a row that the target lacked is one line."""
+    """Return one line for each changed column; a row that the target lacked is one line."""
     label = "\n".join(str(value) for value in row["key"].values())
     sources = [source for source in row["sources"].values() if source]
     if row["before"] is None:
         after = row["after"]
-        # What does not move as it is (consent, a total handed on before) has a line of its own.
+        # A column that does not move as it is (consent, a total handed on before) has a line of its own.
         other = [name for name in row["columns"] if all(source.get(name) != after[name] for source in sources)]
         told = ", ".join(
             f"{name} {_short(after[name])}" for name in TELLING if after.get(name) is not None and name not in other

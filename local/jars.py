@@ -1,6 +1,6 @@
 """The class path of each Java server: fetched once per content of its pom.xml, by Maven or else by the wheel jgo.
 
-An aborted fetch leaves nothing that a later one would take for whole, and two at once do not disturb each other.
+A fetch that is aborted leaves no folder that a later one would take for complete, and two at once do no harm.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ALIENS = ("*osx*", "*windows*", "*riscv64*")
 
 
 def coordinates(server: str) -> list[tuple[str, str, str]]:
-    """(group, artifact, version) of each dependency in the server's pom.xml; the first one is the server itself."""
+    """Return (group, artifact, version) of each dependency in the server's pom.xml; the first is the server itself."""
     space = {"m": "http://maven.apache.org/POM/4.0.0"}
     root = ElementTree.parse(HERE / server / "pom.xml").getroot()  # noqa: S314 - our own file
     found = []
@@ -35,7 +35,7 @@ def coordinates(server: str) -> list[tuple[str, str, str]]:
 
 
 def folder(config: Config, server: str) -> Path:
-    """Where this server's jars are, or will be after `fetch`."""
+    """Return the folder where this server's jars are, or will be after `fetch`."""
     content = (HERE / server / "pom.xml").read_bytes()
     return config.cache / f"{server}-{hashlib.sha256(content).hexdigest()[:12]}"
 

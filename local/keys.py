@@ -12,7 +12,7 @@ USERS = {"admin": "admin", "operator": "op", "viewer": "viewer"}  # user -> role
 
 
 def load(home: Path) -> dict[str, str]:
-    """Return the secrets of the stack with this home; what is missing is made now."""
+    """Return the secrets of the stack with this home; make those that are missing."""
     path = home / "secrets.json"
     found: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     made = {

@@ -1,6 +1,6 @@
 """Topics from the outside, as the platform and its other jobs see them: for the demo and the tests.
 
-The product has its own module for Kafka; this one stays apart from it, so that what one writes the other reads.
+The product has a module of its own for Kafka. This one shares no code with it, so each checks the other's messages.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def create_topics(bootstrap: str, topics: Iterable[str], seconds: float = 60) ->
 
 
 def delete_topics(bootstrap: str, topics: Iterable[str], seconds: float = 60) -> None:
-    """Delete these topics; one that is gone already is no error."""
+    """Delete these topics; one that is gone already is not an error."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 3})
     for answer in admin.delete_topics(list(topics)).values():
         try:
@@ -71,7 +71,7 @@ def publish(bootstrap: str, topic: str, values: Iterable[bytes], key: bytes | No
 
 
 def read(bootstrap: str, topic: str, since_ms: int = 0, seconds: float = 20) -> list[Message]:
-    """Everything on the topic from this time on, up to its end at the moment of the call, oldest first."""
+    """Return the topic's messages from this time on, up to its end at the moment of the call, oldest first."""
     consumer = Consumer({
         "bootstrap.servers": bootstrap, "group.id": "reader-without-membership", "enable.auto.commit": False,
         "log_level": 3,

@@ -1,4 +1,4 @@
-"""Starts, finds and stops processes. A process is known by its id *and* its start time: no stranger is ever signalled."""
+"""Starts, finds and stops processes. Id *and* start time identify a process, so no stranger is ever signalled."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SAME_START = 2.0
 
 
 def started_at(pid: int) -> float | None:
-    """Return when a live process started, None when there is none (a zombie counts as none)."""
+    """Return when a live process started; None when no process has this id, or only a zombie."""
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
@@ -49,13 +49,13 @@ def alive(entry: Entry | None) -> bool:
 
 
 class State:
-    """The state file of one stack: which process serves what, on which port."""
+    """The state file of one stack: the process and the port of each server."""
 
     def __init__(self, home: Path) -> None:
         self.path = home / "state.json"
 
     def load(self) -> dict[str, Entry]:
-        """All entries; a stack that was never up has none."""
+        """Return all entries; a stack that was never up has none."""
         try:
             entries: dict[str, Entry] = json.loads(self.path.read_text())
         except FileNotFoundError:
@@ -74,7 +74,7 @@ class State:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """One `up`, `down` or `clean` of this stack at a time; a second one waits."""
+        """Hold the stack's lock: one `up`, `down` or `clean` at a time, a second one waits."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with (self.path.parent / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -136,7 +136,7 @@ def wait_ready(name: str, entry: Entry, ready: Callable[[Entry], bool], seconds:
 
 
 def stop(entries: Mapping[str, Entry], seconds: float = 25) -> list[str]:
-    """Stop these processes together: politely, then after their own `patience` by force. Returns who needed force."""
+    """Stop these processes together, after their own `patience` by force; return those that needed force."""
     begin = time.monotonic()
     for entry in entries.values():
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -147,7 +147,7 @@ def stop(entries: Mapping[str, Entry], seconds: float = 25) -> list[str]:
     while waiting:
         for name, entry in list(waiting.items()):
             if not alive(entry):
-                _kill_group(entry)  # what the server itself had started and left behind
+                _kill_group(entry)  # processes that the server had started and left behind
                 del waiting[name]
             elif time.monotonic() - begin > min(seconds, entry.get("patience", seconds)):
                 _kill_group(entry)
@@ -158,7 +158,7 @@ def stop(entries: Mapping[str, Entry], seconds: float = 25) -> list[str]:
 
 
 def _kill_group(entry: Entry) -> None:
-    """SIGKILL what is left of the session that `launch` opened for this entry: its session id is the entry's pid."""
+    """Kill the rest of the session that `launch` opened for this entry: its session id is the entry's pid."""
     end = time.monotonic() + 5
     while time.monotonic() < end:
         if not alive(entry) and started_at(entry["pid"]) is not None:

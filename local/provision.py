@@ -1,4 +1,4 @@
-"""Creates what the platform's owner would have created: the topics and the learners' tables, and then our journal.
+"""Creates the topics and learners' tables, which are the platform's on a real cluster, and then our journal.
 
 Run as `python -m local.provision` it takes the servers from the environment, as the containers do. Everything that is
 there already stays as it is.
@@ -35,7 +35,10 @@ def cassandra_session(hosts: Iterable[str], port: int) -> Iterator[Session]:
 
 
 def create_tables(session: Session, family: str = "cassandra", keyspace: str = "") -> None:
-    """Create the platform's keyspaces and tables with its own DDL; a keyspace that is given holds all of them."""
+    """Create the platform's keyspaces and tables with its own DDL.
+
+    :param keyspace: one for all tables, instead of the platform's own.
+    """
     for statement in cql.statements(family, keyspace):
         session.execute(statement, timeout=60)
 
@@ -75,7 +78,7 @@ def topics(env: dict[str, str]) -> list[str]:
 
 
 def provision(env: dict[str, str]) -> None:
-    """Topics, tables and journal on the servers that `env` names."""
+    """Create topics, tables and journal on the servers that `env` names."""
     messages.create_topics(env["KAFKA_BOOTSTRAP_SERVERS"], topics(env))
     with cassandra_session(env["CASSANDRA_CONTACT_POINTS"].split(","), int(env["CASSANDRA_PORT"])) as session:
         create_tables(session)
@@ -86,7 +89,7 @@ def provision(env: dict[str, str]) -> None:
 
 
 def write_passwords(env: dict[str, str]) -> None:
-    """Write the file of Airflow's simple auth manager, from AIRFLOW_ADMIN_PASSWORD and the like of each user."""
+    """Write the password file of Airflow's simple auth manager, from AIRFLOW_<USER>_PASSWORD of each user."""
     path = Path(env["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
     keys.write_private(path, json.dumps({user: env[f"AIRFLOW_{user.upper()}_PASSWORD"] for user in keys.USERS}))
 

@@ -23,20 +23,20 @@ def _ask(port: int, request: bytes, length: int) -> bytes:
 
 
 def kafka(entry: Entry) -> bool:
-    """ApiVersions, which a broker answers without error once it takes part in the cluster."""
+    """Return whether the broker answers ApiVersions without error: it does once it takes part in the cluster."""
     body = struct.pack(">hhih", 18, 0, 7, 2) + b"up"
     answer = _ask(entry["port"], struct.pack(">i", len(body)) + body, 10)
     return len(answer) == 10 and struct.unpack(">iih", answer)[1:] == (7, 0)
 
 
 def cassandra(entry: Entry) -> bool:
-    """OPTIONS, answered by SUPPORTED."""
+    """Return whether the node answers OPTIONS with SUPPORTED."""
     answer = _ask(entry["port"], bytes([4, 0, 0, 0, 5, 0, 0, 0, 0]), 9)
     return len(answer) >= 5 and answer[4] == 6
 
 
 def postgres(entry: Entry) -> bool:
-    """Return whether a whole start-up message is answered by an authentication request ('E' would be: still starting)."""
+    """Return whether a whole start-up message is answered by an authentication request ('E' means: still starting)."""
     body = struct.pack(">i", 196608) + b"user\0postgres\0database\0postgres\0\0"
     return _ask(entry["port"], struct.pack(">i", len(body) + 4) + body, 1) == b"R"
 

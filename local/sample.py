@@ -113,7 +113,7 @@ def _program(user: str, program: tuple[str, str, str], consent: bool, user_type:
 
 
 def _memberships() -> dict[str, list[dict[str, Any]]]:
-    """Group and programs: one of each kind both accounts have, another only the old one."""
+    """Return the groups and programs: one of each kind both accounts have, another only the old one."""
     return {
         "sunbird_groups.user_group": [
             {"userid": SOURCE, "groupid": {TEACHERS, READERS}},
@@ -140,7 +140,7 @@ def _user(user: str, name: str, status: int) -> dict[str, Any]:
 
 
 def rows() -> dict[str, list[dict[str, Any]]]:
-    """All sample rows by table."""
+    """Return all sample rows by table."""
     first, second, third, test = SAFETY_LESSONS
     old_tries = [_attempt(SOURCE, "a1f0c6de5b1d4d0f9a55", 6, "2022-01-14T09:20:11"),
                  _attempt(SOURCE, "b7c3904ab52e45bb8e01", 9, "2022-01-21T18:02:40")]  # fmt: skip

@@ -14,11 +14,11 @@ from local.config import LOOPBACK, Config, StackError, free_port
 from local.processes import Entry, launch, user_group
 
 HERE = Path(__file__).resolve().parent
-#: Cassandra's default, which is fast, and loses what it acknowledged in the last moment before a SIGKILL; or on disk
-#: before it is acknowledged.
+#: Cassandra's default is fast, and a SIGKILL loses the writes that it acknowledged in the last moment. A durable node
+#: has each write on disk before it acknowledges it.
 COMMITLOG_SYNC = {False: "commitlog_sync: periodic\ncommitlog_sync_period: 10000ms", True: "commitlog_sync: batch"}
-#: Everybody may do all; or who signs in may do what was granted (the first user is cassandra, with that password);
-#: a grant counts at once.
+#: Everybody may do everything; or a user signs in and may do what was granted (the first user is cassandra, with that
+#: password). A grant counts at once.
 ACCESS = {
     False: "authenticator: AllowAllAuthenticator\nauthorizer: AllowAllAuthorizer",
     True: "authenticator: PasswordAuthenticator\nauthorizer: CassandraAuthorizer\npermissions_validity: 0ms",
@@ -27,7 +27,7 @@ CLUSTER_ID = "bG9jYWwtc3RhY2stMDAwMQ"
 
 
 def _render(config: Config, server: str, name: str, **values: object) -> Path:
-    """One of the server's own settings files, with its ports and folders filled in."""
+    """Write one of the server's own settings files, with its ports and folders filled in, and return its path."""
     target = config.home / server / name
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(Template((HERE / server / name).read_text()).substitute(values))
@@ -35,12 +35,12 @@ def _render(config: Config, server: str, name: str, **values: object) -> Path:
 
 
 def _java_options(server: str) -> list[str]:
-    """Return the server's JVM options; an argument file would need the same lines, but not survive a blank in a path."""
+    """Return the server's JVM options; an argument file breaks at a blank in a path."""
     return [line for line in (HERE / server / "jvm.options").read_text().splitlines() if line and line[0] != "#"]
 
 
 def kafka(config: Config, port: int) -> Entry:
-    """One broker that is its own controller."""
+    """Start one broker that is its own controller."""
     lib, home = jars.fetch(config, "kafka"), config.home / "kafka"
     data = home / "data"
     settings = _render(config, "kafka", "server.properties", port=port, controller_port=free_port(), data=data)
@@ -53,7 +53,7 @@ def kafka(config: Config, port: int) -> Entry:
 
 
 def cassandra(config: Config, port: int) -> Entry:
-    """One node that knows only itself."""
+    """Start one node that knows only itself."""
     lib, home = jars.fetch(config, "cassandra"), config.home / "cassandra"
     data = home / "data"
     settings = _render(
@@ -69,7 +69,7 @@ def cassandra(config: Config, port: int) -> Entry:
 
 
 def postgres(config: Config, port: int) -> Entry:
-    """One PostgreSQL without sockets or passwords; it refuses to run as root, so root starts it as another user."""
+    """Start PostgreSQL without sockets or passwords; it refuses to run as root, so root starts it as another user."""
     home, binaries, user = config.home / "postgres", tools.postgres(), None
     if os.geteuid() == 0:
         names = {entry.pw_name: entry.pw_uid for entry in pwd.getpwall()}
@@ -110,7 +110,7 @@ def _lend(binaries: Path, side: Path) -> Path:
 
 
 def _open_to_all(path: Path) -> bool:
-    """Whether every folder down to this path can be entered by everybody."""
+    """Return whether everybody can enter every folder down to this path."""
     return all(not folder.exists() or folder.stat().st_mode & 0o001 for folder in (path, *path.parents))
 
 

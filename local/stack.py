@@ -1,8 +1,8 @@
-"""Start, stop and look at the local stack: `python -m local.stack up|down|status|logs|env|clean [server ...]`.
+"""Starts, stops and looks at the local stack: `python -m local.stack up|down|status|logs|env|clean [server ...]`.
 
-`up` returns when every server answered a real request and the topics, tables and the journal exist; it starts only
-what does not run yet. `up` of some of the servers below Airflow starts them bare, for tests. `down` leaves the data,
-`clean` leaves nothing. Both touch only processes that `up` started.
+`up` starts the servers that do not run yet. It returns when every server answered a real request, and the topics, the
+tables and the journal exist. `up` of some of the servers below Airflow starts them bare, for tests. `down` leaves the
+data, `clean` leaves nothing. Both touch only processes that `up` started.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SECONDS = {"kafka": 60, "cassandra": 180, "postgres": 60}
 
 
 class Stack:
-    """One stack: its places, its state file and what can be done with it."""
+    """One stack: its places, its state file and the operations on it."""
 
     def __init__(self, config: Config, say: Callable[[str], None] = lambda text: None) -> None:
         self.config = config
@@ -38,7 +38,7 @@ class Stack:
         self.say = say
 
     def ports(self) -> dict[str, int]:
-        """Return the ports of what runs."""
+        """Return the ports of the servers that run."""
         running = {name: entry for name, entry in self.state.load().items() if alive(entry)}
         found = {name: running[name]["port"] for name in SERVERS if name in running}
         if any(name in running for name in AIRFLOW):
@@ -46,7 +46,7 @@ class Stack:
         return found
 
     def up(self, names: Iterable[str] = ALL) -> dict[str, int]:
-        """Start what does not run, wait until it is ready, and return the ports."""
+        """Start the servers that do not run, wait until all are ready, and return the ports."""
         wanted = list(names)
         with self.state.locked():
             begin = time.monotonic()
@@ -78,7 +78,7 @@ class Stack:
             return self.ports()
 
     def _fetch(self, missing: list[str]) -> None:
-        """Get all jars before the first server starts: a failed download then leaves nothing half up."""
+        """Fetch all jars before the first server starts: a failed download then leaves no server up."""
         absent = [n for n in ("kafka", "cassandra") if n in missing and not jars.folder(self.config, n).exists()]
         if absent:
             self.say(f"fetching the jars of {' and '.join(absent)} (once, about 110 MB)")
@@ -141,7 +141,7 @@ class Stack:
         shutil.rmtree(self.config.side, ignore_errors=True)
 
     def describe(self) -> dict[str, str]:
-        """Where everything runs, for any other client: the names are documented."""
+        """Return the addresses and sign-ins of all that runs, as variables for any other client."""
         found: dict[str, str] = {}
         ports = self.ports()
         if {"kafka", "cassandra"} <= set(ports):
@@ -154,7 +154,7 @@ class Stack:
         return found
 
     def status(self) -> list[tuple[str, str, str]]:
-        """(server, what it does, where) for each server, by asking it now."""
+        """Return (server, state, place) for each server, by asking it now."""
         rows, entries = [], self.state.load()
         for name in ALL:
             entry = entries.get(name)
@@ -181,7 +181,7 @@ def logs(stack: Stack, names: list[str], lines: int) -> int:
 
 
 def show_status(stack: Stack) -> int:
-    """Print a line per server; the exit code is 0 when all are ready."""
+    """Print a line for each server; return 0 when all are ready."""
     rows = stack.status()
     for name, answer, where in rows:
         print(f"{name:14s} {answer:10s} {where}".rstrip())
@@ -189,7 +189,7 @@ def show_status(stack: Stack) -> int:
 
 
 def show_environment(stack: Stack) -> int:
-    """Print KEY=VALUE lines; nothing running is an error, so that a script does not go on with half of them."""
+    """Print KEY=VALUE lines; a stack that is down is an error, so that a script does not go on without them."""
     found = stack.describe()
     if not found:
         print("The stack does not run. Start it: make up", file=sys.stderr)
@@ -199,7 +199,7 @@ def show_environment(stack: Stack) -> int:
 
 
 def main(argv: list[str]) -> int:
-    """Return the command line."""
+    """Run the command line; return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m local.stack", description=__doc__.split("\n\n")[0])
     parser.add_argument("command", choices=("up", "down", "status", "logs", "env", "clean"))
     parser.add_argument("names", nargs="*", metavar="server", help=f"of: {', '.join(ALL)} (default: all)")

@@ -1,4 +1,4 @@
-"""Finds what the servers run on: this machine's own Java, Maven and PostgreSQL first, else the ones in the wheels."""
+"""Finds Java, Maven and PostgreSQL for the servers: this machine's own first, else those in the wheels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def java() -> str:
 
 
 def maven() -> str | None:
-    """Maven of the PATH, if there is one and it finds a Java."""
+    """Return the Maven of the PATH, if there is one and it finds a Java."""
     found = shutil.which("mvn")
     if not found:
         return None

@@ -75,7 +75,7 @@ def _bytes(raw: bytes) -> str:
 
 
 def events_page() -> str:
-    """Return what is accepted, and each way to be refused."""
+    """Return the page of accepted events, and of each refusal."""
     accepted = [f"* {what}:\n\n  ```json\n  {raw.decode()}\n  ```" for what, raw in ACCEPTED]
     rows = ([_code(row.code), _cell(row.what), "<br>".join(map(_bytes, row.examples)), _cell(row.remedy)]
             for row in EVENT_RULES)  # fmt: skip
@@ -100,7 +100,7 @@ def _plain(value: Any) -> Any:
 
 
 def rules_page() -> str:
-    """Return what becomes of each column of each table, with the worked examples that the tests go through."""
+    """Return the page of each table's columns, with the worked examples that the tests go through."""
     blocks = []
     for rule in RULES:
         then = {name: "".join(f"; then: {d.why}" for d in rule.derive if name in d.columns) for name in rule.columns}
