@@ -119,10 +119,10 @@ def rules_page() -> str:
     blocks += [["## Tables that are left alone", "", f"{words} `python -m account_merge coverage` names it.", "",
                 *_table(["table", "why"], left)]]  # fmt: skip
     intro = (
-        "What becomes of each column when a source account is merged into a target account. A column that no rule knows "
-        "comes with the row that gave the columns which follow; in a table without such columns the target's value stays "
-        "and a gap is filled. NaN gives way to a number. A time before 2015, or more than a year ahead, decides nothing: "
-        "it gives way to a time that can be, stays where there is no other, and is named in the report."
+        "How each column is merged when a source account goes into a target account. A column that no rule knows comes "
+        "from the same row as the columns of strategy `follows`; in a table without such columns the target's value "
+        "stays and a gap is filled. NaN gives way to a number. A time before 2015, or more than a year ahead, decides nothing: "
+        "it gives way to a plausible time, stays where there is no other, and is named in the report."
     )
     return _page("Rules", intro, *blocks)
 

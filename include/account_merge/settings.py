@@ -60,8 +60,8 @@ class Settings(BaseSettings):
     user_sync_topic: types.Topic = setting("ACCOUNT_MERGE_USER_SYNC_TOPIC", "{env}.batch.enrolment.sync.request",
         help="Topic of user-enrolment-sync events.")
     consumer_group: types.Topic = setting("ACCOUNT_MERGE_CONSUMER_GROUP", "{env}-merge-courses-group",
-        help="Group whose committed offset marks the claimed events (kafka.groupId). The default is the retired job's, so "
-             "that reading goes on where it stopped.")
+        help="Group whose committed offset marks the claimed events (kafka.groupId). The default is the retired job's: "
+             "reading goes on where that job stopped.")
     sync_dialect: Literal["batch-enrolment-sync", "user-enrolment-sync", "both"] = setting(
         "ACCOUNT_MERGE_SYNC_DIALECT", "batch-enrolment-sync",
         help="Kind of sync events that a merge publishes.")
@@ -184,7 +184,7 @@ class Settings(BaseSettings):
         return cls(**_Variables(cls, environment)())
 
     def replace(self, **changes: Any) -> Settings:
-        """Return a copy with these fields changed, checked like any other; nothing is derived again from `env`."""
+        """Return a copy with these fields changed, checked like any other; a change of `env` renames no topic."""
         return type(self)(**(dict(self) | changes))
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:
