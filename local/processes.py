@@ -19,16 +19,21 @@ from local.config import StackError
 
 Entry = dict[str, Any]
 
-#: Two readings of one start time may differ by this many seconds: the kernel derives it from a clock that is being set.
-#: No process id is given away again so soon.
+#: Two readings of one start time may differ by this many seconds: the time of the boot is kept in whole seconds. No
+#: process id is given away again so soon.
 SAME_START = 2.0
 
 
 def started_at(pid: int) -> float | None:
-    """Return when a live process started; None when no process has this id, or only a zombie."""
+    """Return how many seconds after the boot a live process started; None when no process has this id, or only a zombie.
+
+    The time of day would not do: it jumps when the clock is set or the machine wakes up.
+    """
     try:
         process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return float(round(process.create_time() - psutil.boot_time(), 2))
     except psutil.NoSuchProcess:
         return None
 

@@ -35,7 +35,7 @@ for _folder in (ROOT / "include", ROOT):
         sys.path.insert(0, str(_folder))
 
 from local.config import DEFAULT_PORTS, Config  # noqa: E402
-from local.processes import started_at, tail  # noqa: E402
+from local.processes import started_at, still_runs, tail  # noqa: E402
 from local.stack import ALL, Stack  # noqa: E402
 from tests.keyspaces import own_keyspaces  # noqa: E402
 
@@ -101,7 +101,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def _remove_leftovers() -> None:
     for home in Path(tempfile.gettempdir()).glob(f"{HOME_PREFIX}*-*-*"):
         pid, start = home.name.removeprefix(HOME_PREFIX).split("-")[:2]
-        if started_at(int(pid)) != start:
+        if not still_runs(int(pid), start):
             _stack_in(home).clean()
 
 
