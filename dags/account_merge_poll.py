@@ -68,7 +68,7 @@ def account_merge_poll() -> None:
         """Return the merges that can start, oldest first. It runs without new events too: an account may be free again."""
         context = get_current_context()
         with open_service() as service:
-            return [trigger_arguments(merge) for merge in service.inbox.choose(lambda run: life_of(context, run))]
+            return [trigger_arguments(merge) for merge in service.inbox.next_runs(lambda run: life_of(context, run))]
 
     @task(task_display_name="Report failures", trigger_rule="all_done", execution_timeout=timedelta(minutes=3))
     def report_failures() -> dict[str, int]:

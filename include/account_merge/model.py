@@ -100,7 +100,7 @@ class Change:
             return None
         row = dict(self.before or {})
         for column, write in self.writes.items():
-            value = put(row.get(column), write)
+            value = applied(row.get(column), write)
             if value is None:
                 row.pop(column, None)
             else:
@@ -108,7 +108,7 @@ class Change:
         return row
 
 
-def put(old: Any, write: Write) -> Any:
+def applied(old: Any, write: Write) -> Any:
     """Return a column's value once a write is applied; an empty collection is None, as Cassandra has it."""
     if isinstance(write.value, Mapping) or isinstance(old, Mapping) and write.remove:
         kept = {k: v for k, v in (old or {}).items() if k not in write.remove}
@@ -141,7 +141,7 @@ class ChangeHeader(NamedTuple):
     notes: Sequence[str]
 
 
-def what(kind: str, change: Change | ChangeHeader) -> str:
+def row_outcome(kind: str, change: Change | ChangeHeader) -> str:
     """Return what happened to a row, in the word that counts and reports have for it."""
     if kind == "fold":
         return "folded"
@@ -160,7 +160,7 @@ class Entry:
     :param last_key: the greatest key that the table's log has dealt with so far.
     :param base: µs; lowest timestamp of its writes.
     :param attempts: highest attempt number handed out; the writer of the entry owns 0.
-    :param kept: what still stands there of an entry whose images have expired (see `journal.expired`).
+    :param kept: what still stands there of an entry whose images have expired (see `journal.redaction`).
     """
 
     seq: int
@@ -289,7 +289,7 @@ class Merge:
         return self.former or self.state
 
     @property
-    def since(self) -> datetime | None:
+    def ended_at(self) -> datetime | None:
         """When it came to its end, or last changed."""
         return self.closed_at or self.updated_at
 

@@ -44,10 +44,10 @@ from account_merge.rules import RULES, TABLES
 from account_merge.settings import Settings, bad_setting
 from account_merge.sunbird import coverage
 from account_merge.sunbird.coverage import Coverage
-from account_merge.sunbird.directory import PlatformDirectory
 from account_merge.sunbird.kafka import Topics
-from account_merge.sunbird.schema import Capabilities, Tables, TableSchema, capabilities, detect
+from account_merge.sunbird.schema import Capabilities, Tables, TableSchema, capabilities_of, detect
 from account_merge.sunbird.store import Store, connect
+from account_merge.sunbird.users import PlatformDirectory
 
 
 class Service:
@@ -113,7 +113,7 @@ class Service:
     def capabilities(self) -> Capabilities:
         """What this Cassandra can do."""
         with self._asking("say what it can do"):
-            return capabilities(self._connection[1])
+            return capabilities_of(self._connection[1])
 
     @cached_property
     def tables(self) -> Tables:
@@ -123,10 +123,10 @@ class Service:
         return found
 
     def _detected(self) -> dict[str, TableSchema]:
-        session, settings, can = self._connection[1], self.settings, self.capabilities
+        session, settings, able = self._connection[1], self.settings, self.capabilities
         with self._asking("show its schema"):
             found = {
-                r.table: detect(session, r, settings.keyspace(r.keyspace), settings.table(r.table), can) for r in RULES
+                r.table: detect(session, r, settings.keyspace(r.keyspace), settings.table(r.table), able) for r in RULES
             }
         return {table: schema for table, schema in found.items() if schema is not None}
 
@@ -136,7 +136,7 @@ class Service:
 
     def coverage(self) -> Coverage:
         """Which tables with user ids the rules know; the cluster is asked each time."""
-        return coverage.look(self._connection[1], self.settings, self.tables)
+        return coverage.survey(self._connection[1], self.settings, self.tables)
 
     @cached_property
     def directory(self) -> PlatformDirectory:

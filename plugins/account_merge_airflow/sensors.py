@@ -39,7 +39,7 @@ class WaitForWorkSensor(BaseSensorOperator):
         """Look now; without work hand over to the trigger."""
         try:
             with open_service() as service:
-                found = service.inbox.look()
+                found = service.inbox.has_work()
         except TransientError as error:
             self.log.warning("The first look failed; the triggerer tries again until the window ends: %s", error)
         else:

@@ -78,6 +78,6 @@ class WorkTrigger(BaseTrigger):
         if self._service is None:
             self._service = await asyncio.to_thread(_make_service, await aload_settings())
         # Shielded, so that a cancelled trigger closes the service only when its thread is done with it.
-        self._looking = asyncio.ensure_future(asyncio.to_thread(self._service.inbox.look))
+        self._looking = asyncio.ensure_future(asyncio.to_thread(self._service.inbox.has_work))
         found: dict[str, int] = await asyncio.shield(self._looking)
         return found

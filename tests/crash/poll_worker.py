@@ -87,7 +87,7 @@ def lasting(step: Callable[[str], None]) -> None:
 def poll(service: Service, runs: Runs, start: Callable[[str], None] = lambda run: None) -> list[str]:
     """The poll's tasks in their order; answers the runs that it started."""
     service.inbox.claim()
-    chosen = [merge["trigger_run_id"] for merge in service.inbox.choose(runs.state)]
+    chosen = [merge["trigger_run_id"] for merge in service.inbox.next_runs(runs.state)]
     for run in chosen:
         start(run)
         runs.put(run, "running")
@@ -108,7 +108,7 @@ def first(service: Service, runs: Runs, label: str, kill_at: int) -> list[str]:
         if len(steps) == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    assert service.inbox.look()["lag"] == 0
+    assert service.inbox.has_work()["lag"] == 0
     service.topics.publish((service.settings.merge_topic, None, raw) for raw in events(label))
     lasting(step)
     poll(service, runs, lambda run: step("start"))
@@ -175,7 +175,7 @@ def die(task: str, steps: list[str]) -> None:
     with Service(Settings.from_env(os.environ)) as service:
         tasks = {
             "claim_events": service.inbox.claim,
-            "choose_merges": lambda: service.inbox.choose(lambda run: "running"),
+            "choose_merges": lambda: service.inbox.next_runs(lambda run: "running"),
             "report_failures": lambda: service.failures.sweep(lambda run: "running"),
         }
         tasks[task]()

@@ -57,7 +57,7 @@ def test_a_poll_may_die_before_every_step(session, environment, service, work):
     killed = work("crash", *(f"{label}={number}" for number, label in enumerate(labels, 1)))
     assert [one["died"] for one in killed] == [signal.SIGKILL] * len(steps)
 
-    assert service.inbox.look() == {"lag": 0, "due": 0}
+    assert service.inbox.has_work() == {"lag": 0, "due": 0}
     merges = service.journal.all()
     failed = Counter(str(message.value) for message in service.topics.read(service.settings.failed_topic))
     for label in ("whole", *labels):

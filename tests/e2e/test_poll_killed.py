@@ -92,7 +92,7 @@ def test_every_gap_between_two_steps_is_made_good_by_the_next_poll(
 
     # Both chosen, only one started.
     claim(events["c1"], events["c2"])
-    chosen = {merge["merge_id"]: merge for merge in core.inbox.choose(lambda run: "running")}
+    chosen = {merge["merge_id"]: merge for merge in core.inbox.next_runs(lambda run: "running")}
     first = chosen[str(ids["c1"])]
     airflow.trigger(MERGE, first["conf"], first["trigger_run_id"])
     # One moved to started, the other not yet.
@@ -109,7 +109,7 @@ def test_every_gap_between_two_steps_is_made_good_by_the_next_poll(
     claim(events["e"])
     world.publish(events["f"], bad(marker, 3))
     dies(airflow_stack, "claim_events", "commit")
-    assert core.inbox.look()["lag"] == 2
+    assert core.inbox.has_work()["lag"] == 2
     sending = [merge for merge in core.journal.find("failed_event", "sending") if marker.encode() in merge.request.raw]
     assert len(sending) == 2
     age(core, session, [*sending, *(core.journal.need(ids[name]) for name in ("c2", "d1", "d2"))])
@@ -124,7 +124,7 @@ def test_every_gap_between_two_steps_is_made_good_by_the_next_poll(
         runs = [run for run in head["run_ids"] if airflow.run(MERGE, run)]
         assert len(runs) == 1, (name, runs)
     wait_for(lambda: len(failed_counts(world, before, marker)) == 3, 120, "three failed events", pause=2)
-    wait_for(lambda: core.inbox.look() == {"lag": 0, "due": 0}, 120, "nothing left to do", pause=2)
+    wait_for(lambda: core.inbox.has_work() == {"lag": 0, "due": 0}, 120, "nothing left to do", pause=2)
     assert failed_counts(world, before, marker) == {"1": 1, "2": 1, "3": 1}
 
 
@@ -156,7 +156,7 @@ def test_claim_and_report_killed_in_the_middle_lose_and_double_nothing(world, ai
     world.publish(*(bad(marker, number) for number in range(BAD)), event)
     poll()
     assert killed("claim_events", lambda: owed() > 20) == "failed"
-    assert core.inbox.look()["lag"] > BAD
+    assert core.inbox.has_work()["lag"] > BAD
     poll()
     most = []
 
@@ -169,5 +169,5 @@ def test_claim_and_report_killed_in_the_middle_lose_and_double_nothing(world, ai
     poll()
     in_state(world.merge_id(event), "completed")
     assert world.views(target.account, source.course) == world.views(source.account, source.course)
-    wait_for(lambda: core.inbox.look() == {"lag": 0, "due": 0}, 180, "nothing left to do", pause=2)
+    wait_for(lambda: core.inbox.has_work() == {"lag": 0, "due": 0}, 180, "nothing left to do", pause=2)
     assert failed_counts(world, before, marker) == Counter({str(number): 1 for number in range(BAD)})

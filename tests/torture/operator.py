@@ -107,7 +107,7 @@ class Operator:
             parts.append(f"{len(owed)} failed events are owed")
         if due := [m for m in merges if m.settle_at is not None and m.state == "completed"]:
             parts.append(f"{len(due)} settles are due")
-        if (found := core.inbox.look()) != {"lag": 0, "due": 0}:
+        if (found := core.inbox.has_work()) != {"lag": 0, "due": 0}:
             parts.append(f"the poll sees {found}")
         known = {m.merge_id for m in merges}
         missing = [w for family in self._traffic.families for w in family.wishes if w.merge_id not in known]

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from account_merge.cursor import Cursor, ascending
 from account_merge.journal import JournalSession
 from account_merge.journal.encoding import Codec
-from account_merge.journal.expired import RedactedFacts
 from account_merge.journal.log import Log
+from account_merge.journal.redaction import RedactedFacts
 from account_merge.model import Change, Entry, Key, Values
 from account_merge.planning.merge_join import Shown
 from account_merge.rules import Lookup, TableRule, rule_for

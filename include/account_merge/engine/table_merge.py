@@ -15,8 +15,8 @@ from account_merge.engine.resources import Resources, TableJob
 from account_merge.engine.steps import steps_of
 from account_merge.engine.table_work import Planned, TableWork
 from account_merge.engine.verify import fold_in
-from account_merge.journal.expired import RedactedFacts
 from account_merge.journal.log import Ledger, Log
+from account_merge.journal.redaction import RedactedFacts
 from account_merge.model import Change, Entry, HandedOn, Key, Row, Values, Write
 from account_merge.planning.lost_updates import correct, corrections
 from account_merge.planning.merge_join import Correction, Corrections, Shown, TableFacts, plan

@@ -21,8 +21,8 @@ from account_merge.engine.steps import steps_of
 from account_merge.engine.table_work import Planned, TableWork
 from account_merge.engine.verify import floor_of
 from account_merge.journal.encoding import Codec
-from account_merge.journal.expired import RedactedFacts
 from account_merge.journal.log import LIST_ATTEMPTS, Ledger, Log
+from account_merge.journal.redaction import RedactedFacts
 from account_merge.model import Change, Entry, Key, Row, Values, Write
 from account_merge.planning.lifetimes import Side, restored
 from account_merge.planning.lost_updates import holds, lost_since, lost_updates

@@ -21,7 +21,7 @@ from account_merge.errors import NeedsAttention, TransientError
 from account_merge.journal import now
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import LIST_ATTEMPTS, Log
-from account_merge.model import Change, Entry, Key, what
+from account_merge.model import Change, Entry, Key, row_outcome
 from account_merge.planning.write_times import stuck
 
 log = logging.getLogger(__name__)
@@ -290,7 +290,7 @@ def counts_of(kind: str, changes: Iterable[Change]) -> dict[str, int]:
     """Return rows of an entry by what happened to them, and those with notes as `ambiguous`."""
     counts: dict[str, int] = {}
     for change in changes:
-        counts[what(kind, change)] = counts.get(what(kind, change), 0) + 1
+        counts[row_outcome(kind, change)] = counts.get(row_outcome(kind, change), 0) + 1
         if change.notes:
             counts["ambiguous"] = counts.get("ambiguous", 0) + 1
     return counts

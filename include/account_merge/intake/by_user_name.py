@@ -17,7 +17,7 @@ from account_merge.lifecycle.requests import MAX_SOURCES, check_request
 from account_merge.merge_ids import names_id
 from account_merge.model import Merge, MergeRequest
 from account_merge.settings import Settings
-from account_merge.sunbird.directory import Directory, Person
+from account_merge.sunbird.users import Directory, Person
 
 #: A merge in one of these did not happen, or does not stand: the same is asked for anew.
 _GONE = frozenset({"undone", "abandoned", "rejected", "expired", "refused"})

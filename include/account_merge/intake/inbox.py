@@ -1,4 +1,4 @@
-"""From the merge topic to merges that can start: claim into the journal, commit, choose."""
+"""From the merge topic to merges that can start: claim into the journal, commit, choose the next runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Inbox:
         self._journal, self._topics, self._failures, self._settings = journal, topics, failures, settings
         self._switch, self._alive = PauseSwitch(journal), Liveness(journal, settings)
 
-    def look(self) -> dict[str, int]:
+    def has_work(self) -> dict[str, int]:
         """Return messages past the committed offset; without any, 1 when a merge or a failed event is due. Consumes nothing."""
         lag = self._topics.lag()
         return {"lag": lag, "due": 0 if lag else int(any(True for _ in self._due()))}
@@ -126,7 +126,7 @@ class Inbox:
         found = [m for search in searches for m in find(*search, but=stops)]
         return [m for m in found if m.resume is None or m.state in RESUMABLE] + under_way
 
-    def choose(self, life: Life, limit: int = 1024) -> list[dict[str, Any]]:
+    def next_runs(self, life: Life, limit: int = 1024) -> list[dict[str, Any]]:
         """Move what can start to started, oldest first, and answers one run for each; also runs that shall end.
 
         :param life: see `Life`.
@@ -163,9 +163,9 @@ class Inbox:
         }  # fmt: skip
 
     def start(self, merge: Merge) -> dict[str, Any] | None:
-        """Move one requested merge to started, as `choose` does, and answers its run; None leaves it to the poll.
+        """Move one requested merge to started, as `next_runs` does, and return its run; None leaves it to the poll.
 
-        A run that is then not triggered is one that `choose` finds stranded: nothing is lost between the two.
+        A run that is then not triggered is one that `next_runs` finds orphaned: nothing is lost between the two.
         """
         if merge.state != "requested" or self._switch.stop_for(merge):
             return None

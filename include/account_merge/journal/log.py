@@ -17,7 +17,7 @@ from account_merge.cursor import ascending
 from account_merge.errors import NeedsAttention
 from account_merge.journal.cas import BUCKET, JournalSession, now
 from account_merge.journal.encoding import Codec, payload, unpayload
-from account_merge.journal.expired import RedactedFacts
+from account_merge.journal.redaction import RedactedFacts
 from account_merge.model import Change, ChangeHeader, Entry, HandedOn, Key, Values
 
 Fits = Callable[[str, ChangeHeader], bool]

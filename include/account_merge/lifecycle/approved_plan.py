@@ -15,7 +15,7 @@ from account_merge.errors import NeedsAttention
 from account_merge.journal import leases
 from account_merge.journal.plans import DIGEST, PlanDigests, differences
 from account_merge.jsonable import jsonable
-from account_merge.model import Change, Key, Merge, Values, what
+from account_merge.model import Change, Key, Merge, Values, row_outcome
 from account_merge.rules import RULES, TableRule
 
 #: (kind, account whose row it is, key) of a row that is otherwise than planned; of one that vanished nothing is known.
@@ -35,7 +35,7 @@ class ApprovedPlan:
 
             def rows(changes: Iterator[tuple[str, Change]] = changes, counts: dict[str, int] = counts) -> Any:
                 for account, change in changes:
-                    for kind in (what("changes", change), *(["ambiguous"] if change.notes else [])):
+                    for kind in (row_outcome("changes", change), *(["ambiguous"] if change.notes else [])):
                         counts[kind] = counts.get(kind, 0) + 1
                     yield _pair(merge, account, change)
 

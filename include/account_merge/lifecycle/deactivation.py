@@ -22,8 +22,8 @@ from account_merge.journal.log import Log
 from account_merge.journal.merges import CHILDREN
 from account_merge.model import Change, Key, Merge, Write
 from account_merge.rules import Scope, TableRule
-from account_merge.sunbird.directory import LOOKED_UP, PlatformDirectory, no_directory
 from account_merge.sunbird.schema import Tables, TableSchema
+from account_merge.sunbird.users import LOOKED_UP, PlatformDirectory, no_directory
 
 #: The account itself: not merged, so it is none of RULES; an undo reads the columns' strategies from here.
 ACCOUNT = TableRule(

@@ -18,7 +18,7 @@ from account_merge.engine.table_merge import source_log
 from account_merge.errors import InvalidRequest, TransientError, busy
 from account_merge.journal import Journal
 from account_merge.journal.cas import ERASED
-from account_merge.journal.expired import rename
+from account_merge.journal.redaction import rename
 from account_merge.journal.scans import STRANDED, ScanProgress
 from account_merge.journal.state_log import StateHistory
 from account_merge.lifecycle.deactivation import Deactivation, account_log

@@ -17,7 +17,7 @@ from account_merge.engine.table_merge import source_log
 from account_merge.errors import busy
 from account_merge.journal import now
 from account_merge.journal.encoding import Codec, peek
-from account_merge.journal.expired import Record, before_hash, brought_hash, digest, given_hash, redact
+from account_merge.journal.redaction import Record, before_hash, brought_hash, digest, given_hash, redact
 from account_merge.lifecycle.approved_plan import ApprovedPlan
 from account_merge.lifecycle.deactivation import Deactivation, account_log
 from account_merge.model import Merge
@@ -81,7 +81,7 @@ class Retention:
         if merge.expiry:
             return True
         closed = merge.state in CLOSED and merge.failed_event not in OWED
-        return closed and merge.since is not None and self._past(merge.since)
+        return closed and merge.ended_at is not None and self._past(merge.ended_at)
 
     def _ready(self, merge: Merge) -> list[Merge]:
         """Return what may expire with this merge, in order: nothing that an undo of what the target received later replays.

@@ -56,7 +56,7 @@ class UndoOrder:
                 "Nothing brings the rows back by itself any more; counts and totals stay, a repair still moves what is new.",
             )
         window = self._settings.undo_days
-        closed = merge.since if merge.state in CLOSED else None
+        closed = merge.ended_at if merge.state in CLOSED else None
         if window is not None and closed is not None and now() - closed > timedelta(days=window):
             raise InvalidRequest(
                 "UNDO_WINDOW_OVER",

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from account_merge.cursor import Cursor
-from account_merge.model import Change, Key, Row, Values, Write, put
+from account_merge.model import Change, Key, Row, Values, Write, applied
 from account_merge.planning.merge_join import Correction, Corrections
 from account_merge.planning.rebuild import AppliedChange, Given, Standing, rebuild
 from account_merge.rules import TableRule
@@ -29,7 +29,7 @@ def holds(now: Any, write: Write) -> bool:
     if write.expires and now is None:
         return write.expires <= time.time() + 1
     if isinstance(write.value, Mapping | set | frozenset) or write.remove:
-        return bool(put(now, write) == (now or None))
+        return bool(applied(now, write) == (now or None))
     return bool(now == write.value)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 from account_merge.engine.merge_tables import MergeTables
 from account_merge.engine.steps import row_steps
 from account_merge.errors import InvalidRequest
-from account_merge.journal.expired import digest
 from account_merge.journal.log import LIST_ATTEMPTS, Log
+from account_merge.journal.redaction import digest
 from account_merge.jsonable import jsonable
 from account_merge.lifecycle.deactivation import Deactivation
 from account_merge.model import Change, Key, Merge, Row

@@ -9,7 +9,7 @@ from typing import Any
 
 from account_merge.journal import Journal
 from account_merge.model import Merge
-from account_merge.sunbird.directory import PlatformDirectory
+from account_merge.sunbird.users import PlatformDirectory
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from account_merge.errors import InvalidRequest
 from account_merge.journal.log import Log
 from account_merge.jsonable import jsonable
 from account_merge.lifecycle.deactivation import Deactivation
-from account_merge.model import ChangeHeader, Entry, Merge
-from account_merge.model import what as happened_to
+from account_merge.model import ChangeHeader, Entry, Merge, row_outcome
 from account_merge.reports.report import NO_TABLE, NOT_CHOSEN, Report, TableReport, row_of, rows_of
 from account_merge.rules import RULES, TABLES, TableRule
 from account_merge.states import ACTIONS, CLOSED
@@ -95,7 +94,7 @@ class ReportReader:
 
 
 def _looked_for(what: str, text: str, kind: str, head: ChangeHeader) -> bool:
-    happened = not what or (bool(head.notes) if what == "ambiguous" else happened_to(kind, head) == what)
+    happened = not what or (bool(head.notes) if what == "ambiguous" else row_outcome(kind, head) == what)
     return happened and (not text or any(text in str(jsonable(value)) for value in head.key))
 
 

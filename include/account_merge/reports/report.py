@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from account_merge.jsonable import jsonable
-from account_merge.model import Change, Entry, Merge, what
+from account_merge.model import Change, Entry, Merge, row_outcome
 from account_merge.sunbird.schema import TableSchema
 
 #: Why a table is left out.
@@ -21,7 +21,7 @@ def row_of(change: Change, schema: TableSchema, kind: str = "changes") -> dict[s
     """One change as a report row, in JSON's types."""
     return {
         "key": dict(zip(schema.key, map(jsonable, change.key), strict=True)),
-        "what": what(kind, change),
+        "what": row_outcome(kind, change),
         "before": None if change.before is None else jsonable(change.before),
         "sources": jsonable(change.sources),
         "after": None if change.after is None else jsonable(change.after),

@@ -76,7 +76,7 @@ def like_user_ids(columns: Iterable[str]) -> tuple[str, ...]:
     return tuple(column for column in columns if USER_ID.fullmatch(column.replace("_", "").lower()))
 
 
-def look(session: Any, settings: Settings, tables: Tables) -> Coverage:
+def survey(session: Any, settings: Settings, tables: Tables) -> Coverage:
     """Compare the tables of the configured keyspaces with the rules. Reads names only."""
     merged = {(s.keyspace, s.name): logical for logical, s in tables.schemas.items()}
     reasons = {**LEFT_ALONE, **settings.ignored_tables}

@@ -186,7 +186,7 @@ def orders_alike(kind: str, cql_type: Any) -> bool:
     return kind == "map" or (kind == "set" and cql_type.subtypes[0].typename in _SORTED)
 
 
-def capabilities(session: Any) -> Capabilities:
+def capabilities_of(session: Any) -> Capabilities:
     """Ask the server; writes nothing."""
 
     def understands(cql: str) -> bool:
@@ -244,7 +244,7 @@ def _key_names(rule: TableRule, primary: set[str], table: str) -> dict[str, str]
 
 
 def detect(
-    session: Any, rule: TableRule, keyspace: str, name: str, can: Capabilities | None = None
+    session: Any, rule: TableRule, keyspace: str, name: str, capabilities: Capabilities | None = None
 ) -> TableSchema | None:
     """Return the rule's table in this cluster, or None when the table does not exist.
 
@@ -277,8 +277,8 @@ def detect(
         # A type of the user's own that is not frozen has a write time for each of its fields.
         parted = hasattr(types[actual], "fieldnames") and not cql_type.startswith("frozen<")
         older = "WRITETIME" if kind == "scalar" and not parted else ""
-        write_time = "MAXWRITETIME" if can is None or can.collection_write_times else older
-        if can is not None and can.element_write_times and orders_alike(kind, types[actual]):
+        write_time = "MAXWRITETIME" if capabilities is None or capabilities.collection_write_times else older
+        if capabilities is not None and capabilities.element_write_times and orders_alike(kind, types[actual]):
             write_time = "WRITETIME"
         whole = told[actual].type in _NATIVE or told[actual].type.startswith("frozen<")
         return Column(logical_of.get(actual, actual), actual, kind, types[actual], write_time, whole)

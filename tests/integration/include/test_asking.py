@@ -56,12 +56,12 @@ def test_a_merge_is_started_once_and_what_is_not_triggered_is_found_by_the_poll(
     assert run["trigger_run_id"] == f"merge__{merge.merge_id}__1"
     assert service.opening.start(merge) is None  # read before it was started
     assert service.opening.start(service.journal.need(merge.merge_id)) is None
-    assert service.inbox.choose(lambda run_id: None) == []  # it may still be triggered
+    assert service.inbox.next_runs(lambda run_id: None) == []  # it may still be triggered
     service.journal.write_if(
         "UPDATE {ks}.merges SET updated_at = ? WHERE merge_id = ? IF EXISTS",
         [now() - timedelta(minutes=1), merge.merge_id],
     )
-    again = service.inbox.choose(lambda run_id: None)
+    again = service.inbox.next_runs(lambda run_id: None)
     assert [chosen["trigger_run_id"] for chosen in again] == [f"merge__{merge.merge_id}__2"]
 
 

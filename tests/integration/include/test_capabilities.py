@@ -9,14 +9,14 @@ from account_merge.cli.checks import run_checks
 from account_merge.cli.main import run_merge
 from account_merge.model import MergeRequest
 from account_merge.service import Service
-from account_merge.sunbird.schema import Capabilities, capabilities, detect
+from account_merge.sunbird.schema import Capabilities, capabilities_of, detect
 from tests.learners import account, enrolment, lesson, put, rows
 
 CC, ENR = "user_content_consumption", "user_enrolments"
 
 
 def test_this_server_has_all_that_is_used(session):
-    found = capabilities(session)
+    found = capabilities_of(session)
     assert found.server.startswith("5.")
     assert (found.collection_write_times, found.sai) == (True, True)
 

@@ -10,7 +10,7 @@ from account_merge.cli.main import run_merge
 from account_merge.errors import NeedsAttention
 from account_merge.journal.scans import STRANDED, ScanProgress
 from account_merge.model import MergeRequest
-from account_merge.sunbird.directory import encrypted, spellings
+from account_merge.sunbird.users import encrypted, spellings
 from tests.integration.include.journal_text import journal_text
 from tests.learners import account, enrolment, put, rows
 from tests.people import lookups, person, user

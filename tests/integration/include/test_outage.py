@@ -118,13 +118,13 @@ def test_claim_takes_good_and_bad_events_once(session, environment, service):
     ]
     other = b'{"eid": "BE_JOB_REQUEST", "edata": {"action": "something-else"}}'
     service.topics.publish([(service.settings.merge_topic, None, r) for r in [*raw, other]])
-    assert service.inbox.look()["lag"] == 7
+    assert service.inbox.has_work()["lag"] == 7
     assert service.inbox.claim() == {"claimed": 1, "repeated": 1, "refused": 4, "ignored": 1}
-    assert service.inbox.look()["lag"] == 0
+    assert service.inbox.has_work()["lag"] == 0
     assert service.inbox.claim() == {"claimed": 0, "repeated": 0, "refused": 0, "ignored": 0}
-    chosen = service.inbox.choose(lambda run: None)
+    chosen = service.inbox.next_runs(lambda run: None)
     assert [c["conf"]["source_accounts"] for c in chosen] == [[source]]
-    assert service.inbox.choose(lambda run: "running") == []
+    assert service.inbox.next_runs(lambda run: "running") == []
     assert service.failures.sweep(lambda run: None)["sent"] == 4
     assert service.failures.sweep(lambda run: None)["sent"] == 0
     assert len(service.topics.read(service.settings.failed_topic)) == 4
@@ -136,9 +136,9 @@ def test_a_merge_whose_run_vanished_is_started_again(session, environment, servi
     from account_merge.lifecycle import liveness as alive
 
     merge_id = service.opening.open_merge(MergeRequest((account(),), account()))
-    first = service.inbox.choose(lambda run: None)[0]["trigger_run_id"]
+    first = service.inbox.next_runs(lambda run: None)[0]["trigger_run_id"]
     assert first == f"merge__{merge_id}__1"
-    assert service.inbox.choose(lambda run: None) == []
+    assert service.inbox.next_runs(lambda run: None) == []
     monkeypatch.setitem(alive.GRACE, "started", timedelta(0))
-    assert service.inbox.choose(lambda run: "queued") == []
-    assert service.inbox.choose(lambda run: None)[0]["trigger_run_id"] == f"merge__{merge_id}__2"
+    assert service.inbox.next_runs(lambda run: "queued") == []
+    assert service.inbox.next_runs(lambda run: None)[0]["trigger_run_id"] == f"merge__{merge_id}__2"

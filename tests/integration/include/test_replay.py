@@ -66,7 +66,7 @@ def failed(service, source=None, target=None):
     """A merge whose first run failed, its failed event out."""
     merge_id = service.opening.open_merge(MergeRequest((source or account(),), target or account()))
     run = next(
-        c["trigger_run_id"] for c in service.inbox.choose(lambda run: "running") if c["merge_id"] == str(merge_id)
+        c["trigger_run_id"] for c in service.inbox.next_runs(lambda run: "running") if c["merge_id"] == str(merge_id)
     )
     assert service.failures.fail(merge_id, run, "killed")["failed_event"] == "sent"
     assert service.journal.need(merge_id).state == "failed"
@@ -74,7 +74,7 @@ def failed(service, source=None, target=None):
 
 
 def started(service):
-    return [c["trigger_run_id"] for c in service.inbox.choose(lambda run: "running")]
+    return [c["trigger_run_id"] for c in service.inbox.next_runs(lambda run: "running")]
 
 
 def failed_ids(service):
@@ -162,7 +162,7 @@ def test_a_failed_merge_goes_on_in_its_next_run(session, keyspace, service):
     assert service.journal.need(merge_id) == before
     assert one(service, merge_id) == ("RESUMED", "failed", "failed")
     assert one(service, merge_id)[0] == "RESUMED_BEFORE"
-    assert service.inbox.look()["due"] == 1
+    assert service.inbox.has_work()["due"] == 1
     assert started(service) == [f"merge__{merge_id}__2"]
     assert one(service, merge_id)[0] == "RESUMED_BEFORE"
     assert service.admission.admit(merge_id, f"merge__{merge_id}__2")["proceed"]

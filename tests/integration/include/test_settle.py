@@ -102,7 +102,7 @@ def test_a_merge_that_was_undone_is_not_settled(chosen, session, keyspace, servi
     service.journal.open(waits, MergeRequest((source,), target, origin="settle"), parent=merge_id)
     service.undoing.run(merge_id, publish=False)
     if chosen:
-        assert str(waits) in {merge["merge_id"] for merge in service.inbox.choose(lambda run: "running")}
+        assert str(waits) in {merge["merge_id"] for merge in service.inbox.next_runs(lambda run: "running")}
     answer = service.admission.admit(waits)
     assert (answer["proceed"], answer["state"]) == (False, "abandoned")
     assert str(merge_id) in service.journal.need(waits).note

@@ -56,7 +56,7 @@ def under_way(session, service, state):
 
 
 def runs(service, answer):
-    return [(c["dag_id"], c["trigger_run_id"], c.get("reset_dag_run", False)) for c in service.inbox.choose(answer)]
+    return [(c["dag_id"], c["trigger_run_id"], c.get("reset_dag_run", False)) for c in service.inbox.next_runs(answer)]
 
 
 RUN = {"started": "merge", "running": "merge", "undoing": "undo", "redoing": "redo"}
@@ -69,7 +69,7 @@ def test_a_lost_run_is_replaced_after_some_minutes_and_ended(session, service, s
     aged(session, service, merge_id, patience - 60)
     assert runs(service, lambda run: LOST) == []
     aged(session, service, merge_id, patience + 60)
-    assert service.inbox.look()["due"] == 1
+    assert service.inbox.has_work()["due"] == 1
     attempt = service.journal.need(merge_id).attempt + 1
     dag, new = (
         "account_merge" if RUN[state] == "merge" else "account_merge_undo",

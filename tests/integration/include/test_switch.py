@@ -85,8 +85,8 @@ def test_a_running_merge_stops_at_its_next_entry_and_goes_on_where_it_stopped(
     assert service.failures.sweep(lambda run: "success") == {"sent": 0, "pending": 0}
 
     # While it is on nothing moves it: neither the poll nor a cleared task.
-    assert service.inbox.choose(lambda run: None) == []
-    assert service.inbox.look()["due"] == 0
+    assert service.inbox.next_runs(lambda run: None) == []
+    assert service.inbox.has_work()["due"] == 0
     assert service.admission.admit(merge_id)["proceed"] is False
     assert service.merging.merge_table(merge_id, CC)["proceed"] is False
     assert service.merging.publish_sync(merge_id)["sent"] == 0
@@ -96,16 +96,16 @@ def test_a_running_merge_stops_at_its_next_entry_and_goes_on_where_it_stopped(
     # Off, only `admit` of a run that the poll starts moves it on.
     from_elsewhere(service, "resume")
     assert service.merging.merge_table(merge_id, CC)["proceed"] is False
-    assert service.inbox.look()["due"] == 1
-    chosen = service.inbox.choose(lambda run: None)
+    assert service.inbox.has_work()["due"] == 1
+    chosen = service.inbox.next_runs(lambda run: None)
     assert [c["trigger_run_id"] for c in chosen] == [f"merge__{merge_id}__2"]
     assert chosen[0]["conf"] == {"merge_id": str(merge_id), "source_accounts": [source], "target_account": target}
-    assert service.inbox.choose(lambda run: None) == []
+    assert service.inbox.next_runs(lambda run: None) == []
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
     assert moved(session, keyspace, target) == LESSONS
     done = service.journal.need(merge_id)
     assert (done.note, done.resume) == (None, None)
-    assert service.inbox.choose(lambda run: None) == []
+    assert service.inbox.next_runs(lambda run: None) == []
 
 
 def test_nothing_is_started_while_events_are_still_claimed(service):
@@ -115,24 +115,24 @@ def test_nothing_is_started_while_events_are_still_claimed(service):
     source, target = account(), account()
     service.topics.publish([(service.settings.merge_topic, None, event(source, target, "m1"))])
     assert service.inbox.claim()["claimed"] == 1
-    assert service.inbox.look() == {"lag": 0, "due": 0}
-    assert service.inbox.choose(lambda run: None) == []
+    assert service.inbox.has_work() == {"lag": 0, "due": 0}
+    assert service.inbox.next_runs(lambda run: None) == []
     answer = run_merge(service, by_hand, publish=False)
     assert answer["state"] == "requested"
     assert "stopped all merging" in answer["note"]
     assert service.journal.account(source) is None
     from_elsewhere(service, "resume")
-    assert len(service.inbox.choose(lambda run: None)) == 3
+    assert len(service.inbox.next_runs(lambda run: None)) == 3
 
 
 def test_a_run_that_was_queued_when_the_switch_was_turned_gives_its_merge_back(service):
     merge_id = opened(service, account(), account())
-    service.inbox.choose(lambda run: None)
+    service.inbox.next_runs(lambda run: None)
     from_elsewhere(service, "pause")
     answer = service.admission.admit(merge_id, f"merge__{merge_id}__1")
     assert (answer["proceed"], answer["state"]) == (False, "requested")
     from_elsewhere(service, "resume")
-    assert service.inbox.choose(lambda run: "success")[0]["trigger_run_id"] == f"merge__{merge_id}__2"
+    assert service.inbox.next_runs(lambda run: "success")[0]["trigger_run_id"] == f"merge__{merge_id}__2"
 
 
 def test_a_tenant_s_switch_stops_that_tenant_s_merges_only(session, keyspace, service):
@@ -147,16 +147,16 @@ def test_a_tenant_s_switch_stops_that_tenant_s_merges_only(session, keyspace, se
         merges[tenant] = service.journal.find("accounts", source)[0]
         assert merges[tenant].request.tenant == tenant
     from_elsewhere(service, "pause", "org-1")
-    assert service.inbox.look()["due"] == 1
-    started = {c["merge_id"] for c in service.inbox.choose(lambda run: None)}
+    assert service.inbox.has_work()["due"] == 1
+    started = {c["merge_id"] for c in service.inbox.next_runs(lambda run: None)}
     assert started == {str(merges["org-2"].merge_id), str(merges[""].merge_id)}
     for tenant, state in (("org-1", "requested"), ("org-2", "completed"), ("", "completed")):
         assert run_merge(service, merges[tenant].merge_id, publish=False)["state"] == state
     # The switch for all is another one.
     assert from_elsewhere(service, "resume")["changed"] is False
-    assert service.inbox.choose(lambda run: None) == []
+    assert service.inbox.next_runs(lambda run: None) == []
     assert from_elsewhere(service, "resume", "org-1")["changed"]
-    assert [c["merge_id"] for c in service.inbox.choose(lambda run: None)] == [str(merges["org-1"].merge_id)]
+    assert [c["merge_id"] for c in service.inbox.next_runs(lambda run: None)] == [str(merges["org-1"].merge_id)]
 
 
 def test_a_stopped_tenant_s_backlog_does_not_hide_the_others(service):
@@ -188,13 +188,13 @@ def test_a_completed_merge_may_be_cleared_while_the_switch_is_on(session, keyspa
 
 def test_a_failed_merge_that_is_cleared_while_the_switch_is_on_goes_on_afterwards(service):
     merge_id = opened(service, account(), account())
-    service.inbox.choose(lambda run: None)
+    service.inbox.next_runs(lambda run: None)
     service.failures.fail(merge_id, f"merge__{merge_id}__1", "killed")
     from_elsewhere(service, "pause")
     assert service.merging.merge_table(merge_id, CC)["proceed"] is False
     assert service.journal.need(merge_id).state == "failed"
     from_elsewhere(service, "resume")
-    assert [c["trigger_run_id"] for c in service.inbox.choose(lambda run: "failed")] == [f"merge__{merge_id}__2"]
+    assert [c["trigger_run_id"] for c in service.inbox.next_runs(lambda run: "failed")] == [f"merge__{merge_id}__2"]
 
 
 def paused(service, pair):
@@ -209,30 +209,30 @@ def paused(service, pair):
 
 def test_a_resuming_run_that_vanished_is_started_again(service, pair, monkeypatch):
     merge_id = paused(service, pair)
-    run = service.inbox.choose(lambda run: None)[0]["trigger_run_id"]
-    assert service.inbox.choose(lambda run: None) == []  # it may still be on its way
+    run = service.inbox.next_runs(lambda run: None)[0]["trigger_run_id"]
+    assert service.inbox.next_runs(lambda run: None) == []  # it may still be on its way
     monkeypatch.setitem(alive.GRACE, "started", timedelta(0))
-    assert service.inbox.choose(lambda run: "queued") == []
-    again = service.inbox.choose(lambda run: None)[0]["trigger_run_id"]
+    assert service.inbox.next_runs(lambda run: "queued") == []
+    again = service.inbox.next_runs(lambda run: None)[0]["trigger_run_id"]
     assert (run, again) == (f"merge__{merge_id}__2", f"merge__{merge_id}__3")
 
 
 def test_a_resuming_run_that_fails_before_admission_has_its_failed_event(service, pair):
     merge_id = paused(service, pair)
-    run = service.inbox.choose(lambda run: None)[0]["trigger_run_id"]
+    run = service.inbox.next_runs(lambda run: None)[0]["trigger_run_id"]
     assert service.failures.fail(merge_id, "by-hand", "an older run")["failed_event"] == "none"
     assert service.failures.sweep(lambda name: "failed" if name == run else "success") == {"sent": 1, "pending": 0}
     merge = service.journal.need(merge_id)
     assert (merge.state, merge.error_code, merge.failed_number, merge.resume) == ("failed", "RUN_FAILED", 1, None)
-    assert service.inbox.choose(lambda run: "failed") == []  # a failed merge waits for a person
+    assert service.inbox.next_runs(lambda run: "failed") == []  # a failed merge waits for a person
 
 
 def test_who_overtakes_a_merge_that_resumes_waits_for_it(service, pair):
     source, target = pair
     merge_id = paused(service, pair)
-    service.inbox.choose(lambda run: None)
+    service.inbox.next_runs(lambda run: None)
     second = opened(service, account(), target)
-    assert [c["merge_id"] for c in service.inbox.choose(lambda run: "queued")] == [str(second)]
+    assert [c["merge_id"] for c in service.inbox.next_runs(lambda run: "queued")] == [str(second)]
     assert service.admission.admit(second)["state"] == "waiting"
     (waits,) = service.queries.status()["waiting"]
     assert waits.pop("since")
@@ -317,7 +317,7 @@ def test_a_redo_merges_so_the_switch_stops_it_and_an_undo_stays_allowed(session,
         with pytest.raises(TransientError, match="STOPPED"):  # before the next entry, as a merge does
             service.undoing.run(merge_id, "redo", publish=False)
     assert moved(session, keyspace, target) == 200
-    assert service.inbox.choose(lambda run: None) == []
+    assert service.inbox.next_runs(lambda run: None) == []
     from_elsewhere(service, "resume")
     assert service.undoing.run(merge_id, "redo", publish=False)["state"] == "completed"
     assert moved(session, keyspace, target) == LESSONS
@@ -337,5 +337,5 @@ def test_settles_and_repairs_and_what_was_approved_wait_for_the_switch(session, 
     proposed = request_id("run", request.sources, request.target)
     service.proposals.propose(request, proposed)
     service.proposals.approve(proposed, "two")
-    assert service.inbox.choose(lambda run: None) == []
+    assert service.inbox.next_runs(lambda run: None) == []
     assert moved(session, keyspace, target) == LESSONS

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from account_merge.connection.cells import fitted, read, write
 from account_merge.errors import NeedsAttention
 from account_merge.journal.encoding import Codec
-from account_merge.model import Change, Row, Write, put
+from account_merge.model import Change, Row, Write, applied
 from account_merge.planning.combining import Facts
 from account_merge.planning.merge_join import UNREADABLE_KEY, plan_row
 from account_merge.reports.report import row_of
@@ -120,7 +120,7 @@ def test_nan_is_equal_to_itself_and_behind_every_number() -> None:
     assert NAN not in (1.0, math.inf, None)
     assert max(NAN, math.inf) is NAN
     assert sorted([NAN, 1.0, -math.inf]) == [-math.inf, 1.0, NAN]
-    assert put({"a": NAN}, Write({"b": 1.0}, 1)) == {"a": nan, "b": 1.0}
+    assert applied({"a": NAN}, Write({"b": 1.0}, 1)) == {"a": nan, "b": 1.0}
 
 
 @pytest.mark.parametrize(("small", "great"), [(b"", b"a"), (b"\xc0\x80", b"\xc0\x81"), (b"a", b"\xc0\x80")])

@@ -8,7 +8,7 @@ import msgspec
 
 from account_merge.journal.cas import ERASED, JournalSession
 from account_merge.journal.encoding import payload, peek
-from account_merge.journal.expired import RedactedFacts, before_hash, brought_hash, given_hash, pack
+from account_merge.journal.redaction import RedactedFacts, before_hash, brought_hash, given_hash, pack
 from account_merge.model import HandedOn, Values
 from account_merge.planning.merge_join import TableFacts, plan
 from tests.unit.include.planning.test_merge_join import CONSUMPTION, stream
