@@ -299,6 +299,11 @@ class Merge:
         return tuple(sorted({*self.request.sources, self.survivor or self.request.target}))
 
 
+def as_note(text: str) -> str:
+    """Return a text as long as the journal keeps a note or a reason: its first 1,000 characters."""
+    return text[:1000]
+
+
 @dataclass(frozen=True)
 class MergeFilter:
     """Which merges are listed; what is empty does not matter.

@@ -15,7 +15,7 @@ from account_merge.jsonable import jsonable
 from account_merge.lifecycle.admission import previewed
 from account_merge.lifecycle.approved_plan import ApprovedPlan, plan_name
 from account_merge.lifecycle.failures import error_columns
-from account_merge.model import Merge, MergeRequest
+from account_merge.model import Merge, MergeRequest, as_note
 from account_merge.settings import Settings
 
 #: Rows that `changes` names.
@@ -101,7 +101,7 @@ class Proposals:
                     raise error
                 continue
             words = f"approved by {by}" + (f": {note}" if note else "")
-            done = {"approved_by": by, "note": words[:1000], **error_columns(None)}
+            done = {"approved_by": by, "note": as_note(words), **error_columns(None)}
             if self._journal.move(merge, "requested", **done):
                 return self._answer(self._journal.need(merge_id), "")
         raise busy(merge.merge_id)
@@ -125,7 +125,7 @@ class Proposals:
         merge = self._journal.need(merge_id)
         if merge.state != state:
             self._check(merge, plan)
-            if not self._journal.move(merge, state, note=words[:1000]):
+            if not self._journal.move(merge, state, note=as_note(words)):
                 raise busy(merge.merge_id)
         self._plans.forget(merge)
         return self._answer(self._journal.need(merge_id), "")

@@ -20,7 +20,7 @@ from account_merge.journal import Journal, leases
 from account_merge.journal.options import options_of
 from account_merge.lifecycle.failures import next_failure
 from account_merge.lifecycle.requests import check_request, request_of
-from account_merge.model import Merge, MergeRequest
+from account_merge.model import Merge, MergeRequest, as_note
 from account_merge.settings import Settings
 from account_merge.states import RESUMABLE
 from account_merge.sunbird.events import Position, merge_id_for, parse
@@ -82,7 +82,7 @@ class Replay:
         dry_run: bool = True,
     ) -> None:
         self._journal, self._settings, self._dry_run = journal, settings, dry_run
-        self._by, self._why = by or "somebody", f": {reason.strip()[:1000]}" if reason.strip() else ""
+        self._by, self._why = by or "somebody", f": {as_note(reason.strip())}" if reason.strip() else ""
         self._corrected = {merge_id_of(key): body for key, body in (corrected or {}).items()}
 
     def run(self, search: FailedMergeFilter) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import IO, Any
 from account_merge.errors import InvalidRequest, NeedsAttention
 from account_merge.intake.rescue_lines import FORMATS, Item, ParsedLine, RejectedLine, decided, read
 from account_merge.journal import Journal
-from account_merge.model import Merge, MergeRequest
+from account_merge.model import Merge, MergeRequest, as_note
 from account_merge.planning.seeding import WORDS
 from account_merge.rules import TABLES
 from account_merge.settings import Settings
@@ -133,7 +133,7 @@ class _Run:
             remedy = _NEXT.get(known.state, "It goes on by itself.")
             return _told(found.line, "ALREADY_KNOWN", known.merge_id, known.request.seeded, words, remedy)
         why = "; ".join(filter(None, (self._reason, request.reason)))
-        request = replace(request, requested_by=self._by, reason=why[:1000])
+        request = replace(request, requested_by=self._by, reason=as_note(why))
         counts = self._counts(request) if self._dry_run else {}
         if not self._dry_run:
             self._journal.open(merge_id, request, f"rescue/{found.line}")

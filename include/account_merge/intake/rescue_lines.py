@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from account_merge.errors import InvalidRequest
 from account_merge.lifecycle.requests import before_cutover, check_request, request_of
-from account_merge.model import MergeRequest
+from account_merge.model import MergeRequest, as_note
 from account_merge.rules.moments import CANNOT_BE, believable
 from account_merge.settings import Settings
 from account_merge.sunbird.events import Position, merge_id_for, parse
@@ -214,7 +214,7 @@ def _pair(number: int, text: str, header: list[str], settings: Settings) -> Item
     row = {name: cell for name, cell in zip(names, cells, strict=False) if name}
     dated = _moment(row.get("merged_at", ""))
     source, target = row.get("from", ""), row.get("to", "")
-    request = MergeRequest((source,), target, origin="rescue", reason=row.get("reason", "")[:1000], dated=dated)
+    request = MergeRequest((source,), target, origin="rescue", reason=as_note(row.get("reason", "")), dated=dated)
     name = json.dumps([source, target, dated], separators=(",", ":"))
     return ParsedLine(number, uuid.uuid5(_NAMESPACE, name), check_request(request, settings), by_event=False)
 

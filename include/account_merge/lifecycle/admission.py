@@ -16,7 +16,7 @@ from account_merge.lifecycle.failures import Failures, error_columns, next_failu
 from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.lifecycle.requests import check_request
 from account_merge.merge_ids import request_id
-from account_merge.model import Merge, MergeRequest
+from account_merge.model import Merge, MergeRequest, as_note
 from account_merge.rules import rules_hash
 from account_merge.settings import Settings
 from account_merge.states import CLOSED
@@ -144,7 +144,7 @@ class Admission:
             return None
         cleared = dict.fromkeys(("approved_by", "waiting_for", "waiting_holder", "resume"))
         if not self._journal.move(
-            merge, "proposed", note=str(error)[:1000], **error_columns(error), **cleared, **columns
+            merge, "proposed", note=as_note(str(error)), **error_columns(error), **cleared, **columns
         ):
             raise busy(merge.merge_id)
         merge = self._journal.need(merge.merge_id)

@@ -16,10 +16,10 @@ from account_merge.engine.history import AccountHistory, HistoryLog
 from account_merge.engine.resources import Guard, Resources, TableJob
 from account_merge.engine.table_undo import TableUndo
 from account_merge.engine.table_work import Planned, TableWork
-from account_merge.errors import NeedsAttention
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import Log
 from account_merge.journal.merges import CHILDREN
+from account_merge.lifecycle.guards import still
 from account_merge.model import Change, Key, Merge, Write
 from account_merge.rules import Scope, TableRule
 from account_merge.sunbird.schema import Tables, TableSchema
@@ -87,8 +87,8 @@ class Deactivation:
         :param guard: asked before anything is written, instead of whether the merge is running.
         :param operation: the redo that it belongs to.
         """
+        job = TableJob(merge, ACCOUNT, guard or still(self._journal, merge, "no account is deactivated"))
         for account in self.accounts(merge):
-            job = TableJob(merge, ACCOUNT, guard or self._running(merge))
             work = _Deactivate(self._resources, job, account, account_log(account, operation))
             work.run()
             self._directory.free(account, *_names(work.log))
@@ -127,16 +127,6 @@ class Deactivation:
         for operation, _, merge_id in names:
             if operation and merge_id == str(merge.merge_id):
                 yield Log(self._journal, merge.merge_id, account_log(account, operation), Codec(self.schema()))
-
-    def _running(self, merge: Merge) -> Guard:
-        def running() -> None:
-            if (state := self._journal.need(merge.merge_id).state) != "running":
-                raise NeedsAttention(
-                    "NOT_RUNNING", f"merge {merge.merge_id} became {state} meanwhile: no account is deactivated",
-                    "See its report.",
-                )  # fmt: skip
-
-        return running
 
 
 class _Deactivate(TableWork):

@@ -23,7 +23,7 @@ from account_merge.journal.scans import STRANDED, ScanProgress
 from account_merge.journal.state_log import StateHistory
 from account_merge.lifecycle.deactivation import Deactivation, account_log
 from account_merge.lifecycle.retention import OWED, Retention
-from account_merge.model import Merge
+from account_merge.model import Merge, as_note
 from account_merge.rules import RULES
 from account_merge.states import CLOSED
 
@@ -198,7 +198,7 @@ class Erasure:
         about = self._journal.erased_id(account).encode()
         for _ in range(20):
             seq, _ = self._record.newest()
-            if self._record.append(seq + 1, what, about, note[:1000]):
+            if self._record.append(seq + 1, what, about, as_note(note)):
                 return
         raise TransientError("BUSY", "too many erasures are written down at once", "Try again.")
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from account_merge.engine.merge_tables import MergeTables, asked_for
-from account_merge.engine.resources import Guard, Progress, TableJob, untold
+from account_merge.engine.resources import Progress, TableJob, untold
 from account_merge.engine.skipped import opened_ms
 from account_merge.errors import MergeError, NeedsAttention
 from account_merge.journal import leases, now
@@ -18,6 +18,7 @@ from account_merge.lifecycle.admission import Admission
 from account_merge.lifecycle.answers import MergeAnswer, PublishAnswer, TableAnswer, merge_answer, table_answer
 from account_merge.lifecycle.deactivation import Deactivation
 from account_merge.lifecycle.failures import Failures
+from account_merge.lifecycle.guards import still
 from account_merge.lifecycle.pause_switch import Paused, PauseSwitch
 from account_merge.model import Merge
 from account_merge.rules import RULES, TableRule, rule_for, rules_hash
@@ -104,7 +105,8 @@ class Merging:
             note = self._why_not(merge, rule)
             if note or rule not in self._tables.rules(merge):
                 return table_answer(merge, table, {}, note or "this cluster has no such table: nothing to merge")
-            target, *sources = self._tables.works(TableJob(merge, rule, self._running(merge, rule), progress or untold))
+            guard = still(self._journal, merge, f"{table} stops here", self._switch.check)
+            target, *sources = self._tables.works(TableJob(merge, rule, guard, progress or untold))
             if merge.state in CLOSED:
                 return table_answer(
                     merge, table, target.log.counts(), f"the merge is {merge.state}: nothing is written"
@@ -122,19 +124,6 @@ class Merging:
             for source in sources:
                 source.run()
             return table_answer(merge, table, counts, "; ".join(filter(None, (note, target.note))))
-
-    def _running(self, merge: Merge, rule: TableRule) -> Guard:
-        def running() -> None:
-            found = self._journal.need(merge.merge_id)
-            self._switch.check(found)
-            if (state := found.state) != "running":
-                raise NeedsAttention(
-                    "NOT_RUNNING",
-                    f"merge {merge.merge_id} became {state} meanwhile: {rule.table} stops here",
-                    "See its report.",
-                )
-
-        return running
 
     def _why_not(self, merge: Merge, rule: TableRule) -> str:
         if not asked_for(merge, rule):

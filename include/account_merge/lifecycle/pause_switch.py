@@ -12,7 +12,7 @@ from typing import Any
 from account_merge.errors import TransientError, need_reason
 from account_merge.journal import Journal, now
 from account_merge.journal.state_log import StateHistory
-from account_merge.model import Merge
+from account_merge.model import Merge, as_note
 from account_merge.states import RESUMABLE
 
 #: The tenant that stands for all of them, and for merges that have none.
@@ -68,7 +68,7 @@ class PauseSwitch:
         :raises TransientError: whether it is on is unknown; the same call again is safe.
         """
         need_reason(reason)
-        stop = Stop(tenant.strip(), by, reason.strip()[:1000], now().isoformat(timespec="seconds") + "Z")
+        stop = Stop(tenant.strip(), by, as_note(reason.strip()), now().isoformat(timespec="seconds") + "Z")
         return self._turned("on", stop)
 
     def resume(self, tenant: str, by: str, reason: str = "") -> dict[str, Any]:
@@ -77,7 +77,7 @@ class PauseSwitch:
         :returns: `changed` is false when that switch was not on; `stopped` has those that are on then.
         :raises TransientError: whether it is off is unknown; the same call again is safe.
         """
-        return self._turned("off", Stop(tenant.strip(), by, reason.strip()[:1000], ""))
+        return self._turned("off", Stop(tenant.strip(), by, as_note(reason.strip()), ""))
 
     def _turned(self, what: str, stop: Stop) -> dict[str, Any]:
         changed = self._turn(what, stop)

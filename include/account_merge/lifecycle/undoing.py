@@ -11,17 +11,18 @@ from account_merge.engine.history import Known, settles_of
 from account_merge.engine.merge_tables import MergeTables
 from account_merge.engine.resources import Guard, Progress, TableJob, untold
 from account_merge.engine.skipped import opened_ms
-from account_merge.errors import InvalidRequest, MergeError, NeedsAttention, TransientError, busy
+from account_merge.errors import InvalidRequest, MergeError, TransientError, busy
 from account_merge.journal.log import ends
 from account_merge.lifecycle.admission import check_run
 from account_merge.lifecycle.answers import TableAnswer, UndoAnswer, UndoneAnswer, table_answer, undo_answer
 from account_merge.lifecycle.deactivation import Deactivation
+from account_merge.lifecycle.guards import still
 from account_merge.lifecycle.liveness import TAKING_BACK
 from account_merge.lifecycle.merging import first_settle
 from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.lifecycle.remains import Remains, open_remains
 from account_merge.lifecycle.undo_order import UndoOrder
-from account_merge.model import Change, Merge
+from account_merge.model import Change, Merge, as_note
 from account_merge.rules import TableRule, rule_for
 from account_merge.states import ACTIONS, CLOSED, RESUMABLE
 from account_merge.sunbird.events import sync_events
@@ -74,7 +75,7 @@ class Undoing:
         if merge.state != under_way:
             note = f"{action} by {by or 'somebody'}" + (f": {reason}" if reason else "")
             clean = dict.fromkeys(("error_code", "error", "remedy", "resume"))
-            if not self._journal.move(merge, under_way, operation=_named(merge, action), note=note[:1000], **clean):
+            if not self._journal.move(merge, under_way, operation=_named(merge, action), note=as_note(note), **clean):
                 raise busy(merge_id)
             merge = self._journal.need(merge_id)
         # The lease of a closed merge is free to take: only now that this one is open again do they hold.
@@ -149,20 +150,15 @@ class Undoing:
         return table_answer(merge, table, counts, "" if counts else "the merge touched no row here")
 
     def _guard(self, merge: Merge) -> Guard:
-        def guard() -> None:
-            found = self._journal.need(merge.merge_id)
-            if (found.state, found.operation) != (merge.state, merge.operation):
-                raise NeedsAttention(
-                    "NOT_RUNNING", f"merge {merge.merge_id} became {found.state} meanwhile: this stops here",
-                    "See its report.",
-                )  # fmt: skip
-            stop = self._switch.stop_for(merge) if merge.state == "redoing" else None
+        def permit(found: Merge) -> None:
+            redoes = (found.state, found.operation) == ("redoing", merge.operation)
+            stop = self._switch.stop_for(merge) if redoes else None
             if stop is not None:
                 raise TransientError(
                     "STOPPED", f"the redo of merge {merge.merge_id} stops: {stop.note}", REMEDY_STOPPED
                 )
 
-        return guard
+        return still(self._journal, merge, "this stops here", permit)
 
     def settles(self, merge: Merge) -> list[Merge]:
         """Return the settles of a merge that stand: they are taken back with it."""
@@ -192,7 +188,7 @@ class Undoing:
         if merge.state == "redoing":
             self._deactivation.run(merge, guard, merge.operation or "")
         elif left := self._deactivation.take_back(merge, guard):
-            note = {"note": f"{merge.note or ''}; {'; '.join(left)}".strip("; ")[:1000]}
+            note = {"note": as_note(f"{merge.note or ''}; {'; '.join(left)}".strip("; "))}
         state = "undone" if merge.state == "undoing" else "completed"
         if state == "undone":
             for child in self.settles(merge):
@@ -228,12 +224,12 @@ class Undoing:
             return self._end_half_way(merge, reason)
         if merge.state == "running":
             # Nobody resumes what is paused without a switch: from here on no worker appends.
-            self._move(merge, "paused", note=f"stopped to be abandoned: {reason}"[:1000], resume=None)
+            self._move(merge, "paused", note=as_note(f"stopped to be abandoned: {reason}"), resume=None)
             merge = self._journal.need(merge_id)
         words = [f"abandoned: {reason}"]
         if merge.state in RESUMABLE:
             words += self._give_up(merge)
-        note = "; ".join(words)[:1000]
+        note = as_note("; ".join(words))
         self._move(merge, "abandoned", note=note, resume=None, digests=self._digests(merge))
         return undo_answer(self._journal.need(merge_id), note, proceed=False)
 
@@ -262,7 +258,7 @@ class Undoing:
         )
         for child in self.settles(merge):
             self._end_with(child, merge)
-        self._move(merge, "undone", note="; ".join(words)[:1000], digests=self._digests(merge))
+        self._move(merge, "undone", note=as_note("; ".join(words)), digests=self._digests(merge))
         return undo_answer(self._journal.need(merge.merge_id), "; ".join(words), proceed=False)
 
     def _move(self, merge: Merge, state: str, **columns: Any) -> None:
