@@ -211,12 +211,12 @@ class Service:
     @cached_property
     def retention(self) -> Retention:
         """Redacts images after the retention period."""
-        return Retention(self._resources, self._plans, self.deactivation)
+        return Retention(self._resources, self._plans)
 
     @cached_property
     def erasure(self) -> Erasure:
         """Erases a person on request."""
-        return Erasure(self.journal, self.retention, self.deactivation)
+        return Erasure(self.journal, self.retention)
 
     # --- how merges come in -----------------------------------------------------------------------------------------
     @cached_property

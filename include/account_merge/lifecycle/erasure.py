@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-from account_merge.engine.merge_tables import set_inactive
-from account_merge.engine.table_merge import source_log
 from account_merge.errors import InvalidRequest, TransientError, busy
 from account_merge.journal import Journal
 from account_merge.journal.cas import ERASED
 from account_merge.journal.redaction import rename
 from account_merge.journal.scans import STRANDED, ScanProgress
 from account_merge.journal.state_log import StateHistory
-from account_merge.lifecycle.deactivation import Deactivation, account_log
+from account_merge.lifecycle.account_logs import account_logs
 from account_merge.lifecycle.retention import OWED, Retention
 from account_merge.model import Merge, as_note
-from account_merge.rules import RULES
 from account_merge.states import CLOSED
 
 #: A merge that ended so, or never began, joins no accounts: it may have been asked for two persons.
@@ -55,8 +51,8 @@ class Person:
 class Erasure:
     """Erases persons; a call that was interrupted is finished by the same call again."""
 
-    def __init__(self, journal: Journal, expiry: Retention, deactivation: Deactivation) -> None:
-        self._journal, self._expiry, self._deactivation = journal, expiry, deactivation
+    def __init__(self, journal: Journal, retention: Retention) -> None:
+        self._journal, self._retention = journal, retention
         self._record = StateHistory(journal, "erasures")
 
     def history(self) -> list[dict[str, Any]]:
@@ -134,7 +130,7 @@ class Erasure:
             account, "begun", f"{by} erases {len(person.left)} merges of {len(rows)} accounts: {reason.strip()}"
         )
         for merge in reversed(person.left):
-            self._expiry.expire(merge)
+            self._retention.expire(merge)
         for name in rows:
             if (holder := self._journal.erase_account(name)) is not None:
                 raise self._open(holder)
@@ -166,9 +162,10 @@ class Erasure:
             return
         hashed, request = self._journal.erased_id, merge.request
         moved: dict[str, str] = {}
-        for account, name_of in self._account_logs(merge):
-            for prefix in ("", *(f"{operation}/" for operation in self._journal.operations(merge))):
-                old, new = (prefix + name_of(name) for name in (account, hashed(account)))
+        prefixes = ("", *(f"{operation}/" for operation in self._journal.operations(merge)))
+        for log in account_logs(merge):
+            for prefix in prefixes:
+                old, new = prefix + log.name, prefix + log.called_by(hashed(log.account))
                 moved |= {old: new, f"kept/{old}": f"kept/{new}"}
                 if old != new:
                     rename(self._journal, merge.merge_id, old, new)
@@ -186,12 +183,6 @@ class Erasure:
         )  # fmt: skip
         if not done:
             raise busy(merge.merge_id)
-
-    def _account_logs(self, merge: Merge) -> Iterator[tuple[str, Callable[[str], str]]]:
-        """(account, its name -> the log's name) of each log of a merge that is called by an account."""
-        for rule in RULES:
-            yield from ((account, partial(source_log, rule)) for account in set_inactive(merge, rule))
-        yield from ((account, account_log) for account in self._deactivation.accounts(merge))
 
     # --- the record of the act --------------------------------------------------------------------------------------
     def _write(self, account: str, what: str, note: str) -> None:

@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 
 from account_merge.engine.evidence import turned_by
-from account_merge.engine.merge_tables import set_inactive
 from account_merge.engine.resources import Resources
-from account_merge.engine.table_merge import source_log
 from account_merge.errors import busy
 from account_merge.journal import now
 from account_merge.journal.encoding import Codec, peek
 from account_merge.journal.redaction import Record, before_hash, brought_hash, digest, given_hash, redact
+from account_merge.lifecycle.account_logs import AccountLog, account_logs
 from account_merge.lifecycle.approved_plan import ApprovedPlan
-from account_merge.lifecycle.deactivation import Deactivation, account_log
+from account_merge.lifecycle.deactivation import ACCOUNT
 from account_merge.model import Merge
 from account_merge.rules import RULES, TableRule
 from account_merge.states import CLOSED
@@ -33,10 +32,9 @@ OWED = ("due", "sending")
 class Retention:
     """Blanks the images of merges, log by log; any step may be repeated at any time by anybody."""
 
-    def __init__(self, resources: Resources, plans: ApprovedPlan, deactivation: Deactivation) -> None:
+    def __init__(self, resources: Resources, plans: ApprovedPlan) -> None:
         self._journal, self._tables = resources.journal, resources.tables
-        self._plans, self._deactivation = plans, deactivation
-        self._days = resources.settings.retention_days
+        self._plans, self._days = plans, resources.settings.retention_days
 
     def run(self, limit: int = 1000, seconds: float = 240.0, dry_run: bool = False) -> dict[str, int]:
         """Expire what is due, as far as limit and time allow; the rest is due the next time.
@@ -132,11 +130,8 @@ class Retention:
     def _logs(self, merge: Merge) -> Iterator[tuple[str, Callable[[bytes], Iterable[Record]]]]:
         """(name, what stays of a change) of every log of the merge, also where the cluster lost the table since."""
         own: dict[str, Callable[[bytes], Iterable[Record]]] = {"skip": nothing}
-        for rule in RULES:
-            own[rule.table] = self._keep(merge, rule)
-            for account in set_inactive(merge, rule):
-                own[source_log(rule, account)] = self._keep_before(rule, account)
-        own |= {account_log(account): nothing for account in self._deactivation.accounts(merge)}
+        own |= {rule.table: self._keep(merge, rule) for rule in RULES}
+        own |= {log.name: self._keep_before(log) for log in account_logs(merge)}
         if (
             merge.effective_state == "undone"
         ):  # it counts no more, and will not stand again; but see `journal.log.Ledger`
@@ -174,13 +169,13 @@ class Retention:
 
         return keep
 
-    def _keep_before(self, rule: TableRule, account: str) -> Callable[[bytes], Iterable[Record]]:
+    def _keep_before(self, log: AccountLog) -> Callable[[bytes], Iterable[Record]]:
         def keep(data: bytes) -> Iterator[Record]:
             key, _, before = peek(data)
-            shown = {column: before.get(column, b"") for column in rule.deactivated}  # no byte at all: it was null
-            yield before_hash(self._journal, rule.table, account, key), shown
+            shown = {column: before.get(column, b"") for column in log.rule.deactivated}  # no byte at all: it was null
+            yield before_hash(self._journal, log.rule.table, log.account, key), shown
 
-        return keep
+        return nothing if log.rule is ACCOUNT else keep
 
 
 def nothing(data: bytes) -> Iterable[Record]:
