@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from account_merge.choices import COMBINE, Choices
@@ -302,45 +301,3 @@ class Merge:
 def as_note(text: str) -> str:
     """Return a text as long as the journal keeps a note or a reason: its first 1,000 characters."""
     return text[:1000]
-
-
-@dataclass(frozen=True)
-class MergeFilter:
-    """Which merges are listed; what is empty does not matter.
-
-    :param but: an origin that is left out.
-    :param since: created at or after this time (UTC, without a zone), and before `until`.
-    """
-
-    account: str = ""
-    state: str = ""
-    origin: str = ""
-    since: datetime | None = None
-    until: datetime | None = None
-    but: str = ""
-
-    def fits(self, row: Any) -> bool:
-        """Whether the merge of an index row is wanted."""
-        return (
-            row.created_at is not None
-            and (not self.state or row.state == self.state)
-            and (not self.origin or row.origin == self.origin)
-            and (not self.but or row.origin != self.but)
-            and (not self.account or self.account in (row.accounts or ()))
-            and (self.since is None or row.created_at >= self.since)
-            and (self.until is None or row.created_at < self.until)
-        )
-
-
-@dataclass
-class MergesByDay:
-    """Merges by the day on which they were asked for.
-
-    :param days: day -> state -> merges; every day of the span is there, oldest first.
-    :param reasons: error code -> merges that it stopped.
-    :param complete: false when there are more merges than are looked at.
-    """
-
-    days: dict[date, Counter[str]]
-    reasons: Counter[str] = field(default_factory=Counter)
-    complete: bool = True

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from account_merge.connection.driver_errors import DRIVER_ERRORS, driver_error
+from account_merge.connection.session import connect
 from account_merge.engine.merge_tables import MergeTables
 from account_merge.engine.resources import Resources
 from account_merge.engine.skipped import SkippedScopes
@@ -30,6 +31,7 @@ from account_merge.lifecycle.erasure import Erasure
 from account_merge.lifecycle.failures import Failures
 from account_merge.lifecycle.merging import Merging
 from account_merge.lifecycle.pause_switch import PauseSwitch
+from account_merge.lifecycle.repairing import Repairing
 from account_merge.lifecycle.retention import Retention
 from account_merge.lifecycle.settling import Settling
 from account_merge.lifecycle.undo_order import UndoOrder
@@ -44,9 +46,10 @@ from account_merge.rules import RULES, TABLES
 from account_merge.settings import Settings, bad_setting
 from account_merge.sunbird import coverage
 from account_merge.sunbird.coverage import Coverage
+from account_merge.sunbird.detection import capabilities_of, detect
 from account_merge.sunbird.kafka import Topics
-from account_merge.sunbird.schema import Capabilities, Tables, TableSchema, capabilities_of, detect
-from account_merge.sunbird.store import Store, connect
+from account_merge.sunbird.schema import Capabilities, Tables, TableSchema
+from account_merge.sunbird.store import Store
 from account_merge.sunbird.users import PlatformDirectory
 
 
@@ -198,10 +201,18 @@ class Service:
         )  # fmt: skip
 
     @cached_property
+    def _order(self) -> UndoOrder:
+        return UndoOrder(self.journal, self.settings)
+
+    @cached_property
     def undoing(self) -> Undoing:
-        """Undo, redo, abandon and repair."""
-        order = UndoOrder(self.journal, self.settings)
-        return Undoing(self._merge_tables, order, self.switch, self.deactivation, self.topics)
+        """Undo, redo and abandon."""
+        return Undoing(self._merge_tables, self._order, self.switch, self.deactivation, self.topics)
+
+    @cached_property
+    def repairing(self) -> Repairing:
+        """Repairs by a person."""
+        return Repairing(self.journal, self._order)
 
     @cached_property
     def settling(self) -> Settling:
@@ -222,7 +233,7 @@ class Service:
     @cached_property
     def inbox(self) -> Inbox:
         """From the topic to merges that can start."""
-        return Inbox(self.journal, self.topics, self.failures, self.settings)
+        return Inbox(self.journal, self.topics, self.settings)
 
     @cached_property
     def opening(self) -> Opening:

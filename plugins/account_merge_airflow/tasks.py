@@ -68,8 +68,11 @@ def begin_undo(context: Context, service: Service) -> dict[str, Any]:
         answer = service.undoing.begin(merge_id, action, person, reason)
         service.undoing.attend(merge_id, context["run_id"])
         return dict(answer)
-    undoing = service.undoing
-    answer = undoing.abandon(merge_id, reason) if action == "abandon" else undoing.repair(merge_id, person, reason)
+    answer = (
+        service.undoing.abandon(merge_id, reason)
+        if action == "abandon"
+        else service.repairing.repair(merge_id, person, reason)
+    )
     end_here(context, answer, "it is done in one step")
 
 

@@ -114,7 +114,7 @@ def do_undo(service: Service, label: str) -> None:
 def do_repair(service: Service, label: str) -> None:
     """Repairs that merge, or goes on with it."""
     if service.journal.get(work_id("repair", label)) is None:
-        service.undoing.repair(merge_id(label), "operator", "")
+        service.repairing.repair(merge_id(label), "operator", "")
     _run(service, work_id("repair", label))
 
 

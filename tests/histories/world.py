@@ -373,7 +373,7 @@ class World:
         if not (standing := self._mendable()):
             return
         merge_id = self.dice.choice(standing)
-        child = uuid.UUID(self.service.undoing.repair(merge_id, "operator", "once more")["merge_id"])
+        child = uuid.UUID(self.service.repairing.repair(merge_id, "operator", "once more")["merge_id"])
         done = self._child(child, merge_id, self.asked_of[merge_id][0].later(), "repair")
         self.done["repair of a repair"] += done and merge_id in self.parents and merge_id not in self.settles
 

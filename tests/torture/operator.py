@@ -123,7 +123,9 @@ class Operator:
         """Have what came late moved: a repair of each of these merges, which the poll starts."""
         for merge in merges:
             try:
-                self._world.of_core(lambda core, m=merge: core.undoing.repair(m.merge_id, "operator", "what came late"))
+                self._world.of_core(
+                    lambda core, m=merge: core.repairing.repair(m.merge_id, "operator", "what came late")
+                )
                 self.acts["repairs asked for"] += 1
             except (InvalidRequest, MergeError) as error:
                 self.troubles.append(f"repair of merge {merge.merge_id}: {error}")

@@ -1,7 +1,7 @@
-"""The command line: preview, merge, show, list, check, coverage, create-journal, from the same service functions as the DAGs.
+"""The command line's entry, and the commands that ask for a merge. They call the same parts of the service as the DAGs.
 
-What operators do to merges that there are is in `operate`, what belongs to the cut-over in `salvage`. Exit status: 0 done
-(also "nothing to merge"), 1 a merge or check failed or a person did not confirm, 2 the call itself was wrong, 3 it waits.
+Exit status: 0 done (also "nothing to merge"), 1 a merge or check failed or a person did not confirm, 2 the call itself was
+wrong, 3 the merge waits.
 """
 
 from __future__ import annotations
@@ -18,16 +18,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from account_merge.choices import Choices
-from account_merge.cli import cutover, operations
+from account_merge.cli import cutover, looking, operations
 from account_merge.cli.confirming import WILL, confirmed
-from account_merge.cli.output import (
-    print_check,
-    print_coverage,
-    print_differences,
-    print_list,
-    print_preview,
-    print_report,
-)
+from account_merge.cli.output import print_preview, print_report
 from account_merge.engine.resources import untold
 from account_merge.errors import InvalidRequest, MergeError
 from account_merge.intake.opening import choices_of
@@ -35,11 +28,10 @@ from account_merge.lifecycle.answers import TableAnswer
 from account_merge.lifecycle.requests import request_of
 from account_merge.merge_ids import request_id
 from account_merge.model import MergeRequest
-from account_merge.reports.audit import read_report
 from account_merge.rules import TABLES
 from account_merge.service import Service
 from account_merge.settings import Settings
-from account_merge.states import BY_COMMAND, STATES
+from account_merge.states import BY_COMMAND
 from account_merge.sunbird.events import Position, merge_id_for, parse
 
 
@@ -59,56 +51,47 @@ def parser() -> argparse.ArgumentParser:
             )
         return made
 
-    command("create-journal", "create our keyspace and tables where they are missing")
-    checked = command("check", "check connections, topics and what this Cassandra can do; or a merge against its log")
-    checked.add_argument("merge_id", nargs="?", type=uuid.UUID, help="a merge: name each difference of log and tables")
-    checked.add_argument(
-        "--report", metavar="FILE", help="a report of that merge from `show --json`: name what is otherwise"
-    )
-    command("coverage", "list the tables with user ids: merged, left alone, or unknown (exit status 1)")
-    listed = command("list", "list merges, oldest first")
-    listed.add_argument(
-        "--state", choices=STATES, metavar="STATE", help=f"only merges in this state: {', '.join(STATES)}"
-    )
-    listed.add_argument("--account", help="only merges with this account")
-    command("show", "show what a merge did").add_argument("merge_id", type=uuid.UUID)
-    for name, words in (
-        ("preview", "show what a merge would do; writes nothing"),
-        ("merge", "merge accounts"),
-        ("propose", "ask a second person to approve a merge"),
-    ):
-        made = command(name, words)
-        made.add_argument(
-            "--source", action="append", default=[], metavar="ACCOUNT", help="account merged away; may be repeated"
-        )
-        made.add_argument("--target", default="", metavar="ACCOUNT", help="account that stays")
-        made.add_argument(
-            "--table", action="append", default=[], choices=TABLES, help="only this table; may be repeated"
-        )
-        made.add_argument("--on-conflict", default="combine", choices=("combine", "skip"))
-        made.add_argument(
-            "--choices", type=_choices, default=Choices(), metavar="FILE",
-            help="whose rows stand (JSON, as the API takes them): combine, target or source, by table and by row",
-        )  # fmt: skip
-        if name != "preview":
-            made.add_argument("--source-rows", default="keep", choices=("keep", "deactivate"))
-            made.add_argument(
-                "--deactivate-sources", action="store_true", help="deactivate the source accounts afterwards"
-            )
-            made.add_argument("--reason", default="", help="why; kept in the journal")
-        if name == "propose":
-            made.add_argument("--by", default=os.environ.get("USER", ""), help="who asks")
-        if name == "merge":
-            made.add_argument(
-                "--events", metavar="FILE", help="merge the raw events of a file, one a line; - for standard input"
-            )
-            made.add_argument(
-                "--go-on", type=uuid.UUID, metavar="MERGE_ID", help="go on with a merge that was opened before"
-            )
-            made.add_argument("--no-publish", action="store_true", help="do not publish sync events")
+    looking.add_commands(command)
+    _add_request(command("preview", "show what a merge would do; writes nothing"))
+    _add_merge(command("merge", "merge accounts"))
+    _add_propose(command("propose", "ask a second person to approve a merge"))
     operations.add_commands(command)
     cutover.add_commands(command)
     return top
+
+
+def _add_request(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--source", action="append", default=[], metavar="ACCOUNT", help="account merged away; may be repeated"
+    )
+    made.add_argument("--target", default="", metavar="ACCOUNT", help="account that stays")
+    made.add_argument("--table", action="append", default=[], choices=TABLES, help="only this table; may be repeated")
+    made.add_argument("--on-conflict", default="combine", choices=("combine", "skip"))
+    made.add_argument(
+        "--choices", type=_choices, default=Choices(), metavar="FILE",
+        help="whose rows stand (JSON, as the API takes them): combine, target or source, by table and by row",
+    )  # fmt: skip
+
+
+def _add_written_request(made: argparse.ArgumentParser) -> None:
+    _add_request(made)
+    made.add_argument("--source-rows", default="keep", choices=("keep", "deactivate"))
+    made.add_argument("--deactivate-sources", action="store_true", help="deactivate the source accounts afterwards")
+    made.add_argument("--reason", default="", help="why; kept in the journal")
+
+
+def _add_merge(made: argparse.ArgumentParser) -> None:
+    _add_written_request(made)
+    made.add_argument(
+        "--events", metavar="FILE", help="merge the raw events of a file, one a line; - for standard input"
+    )
+    made.add_argument("--go-on", type=uuid.UUID, metavar="MERGE_ID", help="go on with a merge that was opened before")
+    made.add_argument("--no-publish", action="store_true", help="do not publish sync events")
+
+
+def _add_propose(made: argparse.ArgumentParser) -> None:
+    _add_written_request(made)
+    made.add_argument("--by", default=os.environ.get("USER", ""), help="who asks")
 
 
 def main(argv: Sequence[str] | None = None, out: IO[str] | None = None) -> int:
@@ -132,47 +115,6 @@ def main(argv: Sequence[str] | None = None, out: IO[str] | None = None) -> int:
     except MergeError as error:
         print(f"account_merge: {error}", file=sys.stderr)
         return 1
-
-
-def _create_journal(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
-    service.journal.create()
-    print(f"journal ready in keyspace {service.settings.journal_keyspace}", file=out)
-    return 0
-
-
-def _check(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
-    from account_merge.cli.checks import run_checks
-
-    if arguments.report and not arguments.merge_id:
-        raise InvalidRequest("NO_MERGE", "a report is checked against a merge", "Call check MERGE_ID --report FILE.")
-    if arguments.merge_id:
-        exported = read_report(arguments.report) if arguments.report else None
-        differences = list(service.audit.differences(arguments.merge_id, exported))
-        print_differences(differences, arguments.json, out)
-        return 1 if any(d.fault for d in differences) else 0
-    found = run_checks(service)
-    print_check(found, arguments.json, out)
-    return 0 if all(c.ok for c in found) else 1
-
-
-def _coverage(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
-    found = service.coverage()
-    print_coverage(found, arguments.json, out)
-    return 1 if found.names("unknown") else 0
-
-
-def _list(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
-    if arguments.account:
-        merges = service.journal.of_account(arguments.account)
-    else:
-        merges = service.journal.find("state", arguments.state) if arguments.state else service.journal.all()
-    print_list([m for m in merges if arguments.state in (None, m.state)], arguments.json, out)
-    return 0
-
-
-def _show(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
-    print_report(service.reader.report(arguments.merge_id), arguments.json, out)
-    return 0
 
 
 def _choices(path: str) -> Choices:
@@ -308,11 +250,7 @@ def _merge_event(service: Service, raw: bytes, position: Position, publish: bool
 
 
 _COMMANDS = {
-    "create-journal": _create_journal,
-    "check": _check,
-    "coverage": _coverage,
-    "list": _list,
-    "show": _show,
+    **looking.COMMANDS,
     "preview": _preview,
     "merge": _merge,
     "propose": _propose,

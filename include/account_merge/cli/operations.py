@@ -165,7 +165,7 @@ def _undo(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
     elif action == "abandon":
         answer = service.undoing.abandon(merge_id, arguments.reason)
     else:
-        answer = service.undoing.repair(merge_id, by, arguments.reason)
+        answer = service.repairing.repair(merge_id, by, arguments.reason)
     if action in ACTIONS and not arguments.json:
         print_report(service.reader.report(merge_id), False, out)
         return 0

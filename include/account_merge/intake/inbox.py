@@ -7,7 +7,6 @@ from typing import Any
 
 from account_merge.errors import InvalidEvent, MergeError
 from account_merge.journal import Journal, now
-from account_merge.lifecycle.failures import Failures
 from account_merge.lifecycle.liveness import TAKING_BACK, UNDER_WAY, Life, Liveness
 from account_merge.lifecycle.pause_switch import ALL, PauseSwitch, Stop
 from account_merge.lifecycle.requests import request_of, time_ms
@@ -21,8 +20,8 @@ from account_merge.sunbird.kafka import Topics
 class Inbox:
     """The journal as inbox and queue."""
 
-    def __init__(self, journal: Journal, topics: Topics, failures: Failures, settings: Settings) -> None:
-        self._journal, self._topics, self._failures, self._settings = journal, topics, failures, settings
+    def __init__(self, journal: Journal, topics: Topics, settings: Settings) -> None:
+        self._journal, self._topics, self._settings = journal, topics, settings
         self._switch, self._alive = PauseSwitch(journal), Liveness(journal, settings)
 
     def has_work(self) -> dict[str, int]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from account_merge.errors import NeedsAttention
 from account_merge.journal.cas import JournalSession, now
-from account_merge.model import MergesByDay
+from account_merge.listings import MergesByDay
 
 #: Rows looked at for one plot; beyond it the older days are left out, and that is said.
 MOST = 200_000

@@ -11,7 +11,7 @@ from typing import Any
 from account_merge.errors import NeedsAttention
 from account_merge.journal.cas import BUCKET, JournalSession, now
 from account_merge.journal.log import last_row
-from account_merge.model import MergeFilter
+from account_merge.listings import MergeFilter
 from account_merge.states import CLOSED
 
 #: Where a place in the list is: a merge's creation and its id.

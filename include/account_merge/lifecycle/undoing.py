@@ -1,4 +1,4 @@
-"""Undo and redo of a merge, giving one up, and repairing one: what may be done, in which order, each step repeatable."""
+"""Undo and redo of a merge, and giving one up: what may be done, in which order. Each step may be repeated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from account_merge.lifecycle.remains import Remains, open_remains
 from account_merge.lifecycle.undo_order import UndoOrder
 from account_merge.model import Change, Merge, as_note
 from account_merge.rules import TableRule, rule_for
-from account_merge.states import ACTIONS, CLOSED, RESUMABLE
+from account_merge.states import ACTIONS, RESUMABLE
 from account_merge.sunbird.events import sync_events
 from account_merge.sunbird.kafka import Topics
 
@@ -207,7 +207,7 @@ class Undoing:
         if not self._journal.move(child, "undone", digests=self._digests(child)):
             raise busy(child.merge_id)
 
-    # --- giving up, and more of the same --------------------------------------------------------------------------
+    # --- giving up ------------------------------------------------------------------------------------------------
     def abandon(self, merge_id: uuid.UUID, reason: str) -> UndoAnswer:
         """Give a merge up without restoring: its rows stay, what arrived stays counted, its accounts are free.
 
@@ -277,27 +277,6 @@ class Undoing:
                         f"{rule.table} cannot be read: the rows of its log's last entry count as handed on; if they did not "
                         "arrive, their totals are missing"
                     )
-
-    def repair(self, merge_id: uuid.UUID, by: str, reason: str) -> UndoAnswer:
-        """Open a merge of the same accounts that moves what came since; the poll starts it. One at a time.
-
-        :raises InvalidRequest: the merge is not completed.
-        """
-        merge = self._journal.need(merge_id)
-        self.check(merge, "repair")
-        later = merge.request.choices.later()
-        asked = replace(merge.request, requested_by=by, reason=reason, seeded=False, choices=later)
-        request = replace(asked, origin="repair", mid=None, raw=None)
-        number, known = 0, merge
-        while known.state in CLOSED:
-            number += 1
-            new = uuid.uuid5(merge_id, f"repair-{number}")
-            if (found := self._journal.get(new)) is None:
-                # Who was faster between this and the reading has asked for the same: its repair is the answer.
-                mine, found = self._journal.open(new, request, parent=merge_id), self._journal.need(new)
-                return undo_answer(found, f"repair {number} of merge {merge_id}", proceed=mine)
-            known = found
-        return undo_answer(known, f"repair {number} of merge {merge_id} is under way", proceed=False)
 
 
 def _named(merge: Merge, action: str) -> str:

@@ -12,7 +12,8 @@ from account_merge.journal.daily import daily
 from account_merge.journal.listing import ListPosition, newest, span
 from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.lifecycle.undoing import Undoing
-from account_merge.model import Merge, MergeFilter, MergesByDay
+from account_merge.listings import MergeFilter, MergesByDay
+from account_merge.model import Merge
 from account_merge.reports.reader import ReportReader
 from account_merge.reports.status import Status, status_of
 from account_merge.states import ACTIONS, AT_ONCE

@@ -1,40 +1,25 @@
 """Kafka: nothing is taken before it is committed by the caller, and nothing counts as sent before the broker said so.
 
 The consumer group is used without joining it: offsets are read and committed, partitions assigned by hand, so that
-no run waits for another one and a killed one leaves no member behind. The only module that knows confluent_kafka.
+no run waits for another one and a killed one leaves no member behind.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import AdminClient
 
-from account_merge.errors import TransientError
 from account_merge.settings import Settings
-from account_merge.sunbird import kafka_options
-from account_merge.sunbird.events import Message as Message
-from account_merge.sunbird.kafka_errors import (
-    NO_COORDINATOR,
-    NO_RIGHTS,
-    PERMANENT,
-    UNSETTLED,
-    away,
-    bad_option,
-    group_in_use,
-    refused,
-    topic_missing,
-)
-
-_Client = TypeVar("_Client")
-_Answer = TypeVar("_Answer")
+from account_merge.sunbird.events import Message
+from account_merge.sunbird.kafka_client import KafkaCalls, common_options, consumer_options, producer_options
+from account_merge.sunbird.kafka_errors import NO_COORDINATOR, PERMANENT, UNSETTLED, group_in_use, topic_missing
 
 
 class Topics:
@@ -42,12 +27,11 @@ class Topics:
 
     def __init__(self, settings: Settings, log: logging.Logger | None = None) -> None:
         self._settings, self._log = settings, log or logging.getLogger(__name__)
-        self._patience = min(10.0, settings.delivery_timeout_seconds)
+        self._calls = KafkaCalls(settings, self._log)
         self._consumer: Consumer | None = None
         self._producer: Producer | None = None
         self._topics: set[str] = set()
         self._positions: dict[tuple[str, int], int] = {}
-        self._no_rights: KafkaError | None = None
 
     def __enter__(self) -> Topics:
         return self
@@ -74,14 +58,14 @@ class Topics:
     def ensure_cutover(self) -> None:
         """Refuse while the group has members: the retired job still runs, and both would move the same totals."""
         group = self._settings.consumer_group
-        admin = self._open(AdminClient, kafka_options.common(self._settings))
-        ask = partial(admin.describe_consumer_groups, [group], request_timeout=min(2.0, self._patience))
+        admin = self._calls.open(AdminClient, common_options(self._settings))
+        ask = partial(admin.describe_consumer_groups, [group], request_timeout=min(2.0, self._calls.patience))
         try:
-            found = self._settled(lambda: ask()[group].result(), NO_COORDINATOR)
+            found = self._calls.settled(lambda: ask()[group].result(), NO_COORDINATOR)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return
-            self._fail(error.args[0], f"Consumer group {group} could not be described")
+            self._calls.fail(error.args[0], f"Consumer group {group} could not be described")
         if found.members:
             raise group_in_use(group, sorted({f"{member.client_id} on {member.host}" for member in found.members}))
 
@@ -92,7 +76,7 @@ class Topics:
                   for p, (committed, low, high) in self._standing().items()}  # fmt: skip
         messages, ended = self._read(topic, starts, limit, timeout, None)
         if not messages and not ended:
-            raise self._away(f"Topic {topic} gave nothing within {timeout:g} s although more is due. "
+            raise self._calls.away(f"Topic {topic} gave nothing within {timeout:g} s although more is due. "
                              "Nothing was claimed; the events wait in Kafka")  # fmt: skip
         return messages
 
@@ -112,10 +96,10 @@ class Topics:
         if not ahead:
             return
         doing = f"Offsets of {self._settings.merge_topic} could not be committed; the events will be read again"
-        with self._doing(doing):
+        with self._calls.doing(doing):
             for entry in self._consuming().commit(offsets=ahead, asynchronous=False) or []:
                 if entry.error:
-                    self._fail(entry.error, doing)
+                    self._calls.fail(entry.error, doing)
 
     def end_offsets(self, topic: str) -> dict[int, int]:
         """Return each partition's end: what is published from now on stands there or later."""
@@ -127,7 +111,7 @@ class Topics:
         starts = {p: max(low, min((since or {}).get(p, low), high)) for p, (low, high) in marks.items()}
         messages, ended = self._read(topic, starts, None, timeout, {p: high for p, (_, high) in marks.items()})
         if not ended:
-            raise self._away(f"Topic {topic} could not be read to its end within {timeout:g} s")
+            raise self._calls.away(f"Topic {topic} could not be read to its end within {timeout:g} s")
         return sorted(messages, key=lambda m: (m.timestamp_ms, m.partition, m.offset))
 
     def _read(
@@ -139,7 +123,7 @@ class Topics:
         open_ = {p for p, start in starts.items() if ends is None or start < ends[p]}
         doing = f"Topic {topic} could not be read"
         try:
-            with self._doing(doing):
+            with self._calls.doing(doing):
                 consumer.assign([TopicPartition(topic, p, starts[p]) for p in open_])
                 while open_ and (limit is None or len(messages) < limit):
                     left = deadline - time.monotonic()
@@ -151,7 +135,7 @@ class Topics:
                         if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client has no public name for it
                             open_.discard(partition or 0)
                         elif error is not None and error.name() in PERMANENT:
-                            self._fail(error, doing)
+                            self._calls.fail(error, doing)
                         elif error is not None:  # a broken connection is mended by the client, until the deadline
                             self._log.info("Reading %s was interrupted: %s", topic, error.str())
                         elif ends is None or (got.offset() or 0) < ends[partition or 0]:
@@ -174,44 +158,35 @@ class Topics:
         doing = f"Could not read the offsets that group {self._settings.consumer_group} committed"
 
         def ask() -> dict[int, int | None]:
-            entries = self._consuming().committed([TopicPartition(topic, p) for p in marks], timeout=self._patience)
+            entries = self._consuming().committed(
+                [TopicPartition(topic, p) for p in marks], timeout=self._calls.patience
+            )
             if wrong := next((entry.error for entry in entries if entry.error), None):
                 raise KafkaException(wrong)
             return {entry.partition: entry.offset if entry.offset >= 0 else None for entry in entries}
 
-        with self._doing(doing):
-            committed = self._settled(ask, NO_COORDINATOR)
+        with self._calls.doing(doing):
+            committed = self._calls.settled(ask, NO_COORDINATOR)
         return {p: (committed.get(p), low, high) for p, (low, high) in marks.items()}
-
-    def _settled(self, ask: Callable[[], _Answer], passing: frozenset[str]) -> _Answer:
-        """Ask again while the answer is an error that passes within a moment, as long as we wait for any answer."""
-        deadline = time.monotonic() + self._patience
-        while True:
-            try:
-                return ask()
-            except KafkaException as error:
-                if error.args[0].name() not in passing or time.monotonic() > deadline:
-                    raise
-            time.sleep(0.05)
 
     def _watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
         doing = f"Could not read the offsets of topic {topic}"
         marks: dict[int, tuple[int, int]] = {}
-        with self._doing(doing):
-            found = self._consuming().list_topics(topic, timeout=self._patience).topics[topic]
+        with self._calls.doing(doing):
+            found = self._consuming().list_topics(topic, timeout=self._calls.patience).topics[topic]
             if found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise topic_missing([topic], f"{doing}.")
             if found.error is not None:
-                self._fail(found.error, doing)
+                self._calls.fail(found.error, doing)
             for partition in sorted(found.partitions):
                 marks[partition] = self._marks_of(TopicPartition(topic, partition), doing)
         return marks
 
     def _marks_of(self, place: TopicPartition, doing: str) -> tuple[int, int]:
-        ask = partial(self._consuming().get_watermark_offsets, place, timeout=self._patience)
-        answer: tuple[int, int] | None = self._settled(ask, UNSETTLED)
+        ask = partial(self._consuming().get_watermark_offsets, place, timeout=self._calls.patience)
+        answer: tuple[int, int] | None = self._calls.settled(ask, UNSETTLED)
         if answer is None:
-            raise self._away(doing)
+            raise self._calls.away(doing)
         return answer
 
     def publish(self, messages: Iterable[tuple[str, bytes | None, bytes]]) -> int:
@@ -246,8 +221,8 @@ class Topics:
             first = next((e for e in failures if e.name() in PERMANENT), failures[0] if failures else None)
             doing = f"Publishing stopped: {delivered} of at least {max(sent, delivered + 1)} messages were delivered"
             if first is None:
-                raise self._away(doing)
-            self._fail(first, doing)
+                raise self._calls.away(doing)
+            self._calls.fail(first, doing)
         return delivered
 
     def _produce(self, topic: str, key: bytes | None, value: bytes, on_delivery: Any) -> None:
@@ -266,55 +241,29 @@ class Topics:
         # The client would wait half a minute for an unknown topic, or have the broker create one with a typing error.
         if topic in self._topics:
             return
-        with self._doing(f"Publishing to {topic} could not begin; nothing went there"):
-            self._topics = set(self._producing().list_topics(timeout=self._patience).topics)
+        with self._calls.doing(f"Publishing to {topic} could not begin; nothing went there"):
+            self._topics = set(self._producing().list_topics(timeout=self._calls.patience).topics)
         if topic not in self._topics:
             raise topic_missing([topic], "Publishing stopped; nothing went to that topic.")
 
     def health(self) -> str:
         """Say which cluster answers; raise when none does or when topics that we read or write are missing."""
         wanted = set(self._settings.topics())
-        with self._doing("Kafka did not answer"):
-            found = self._consuming().list_topics(timeout=self._patience)
+        with self._calls.doing("Kafka did not answer"):
+            found = self._consuming().list_topics(timeout=self._calls.patience)
         missing = sorted(wanted - set(found.topics))
         if missing:
             raise topic_missing(missing, f"Kafka answers ({len(found.brokers)} broker(s)).")
         return f"{len(found.brokers)} broker(s), topics {', '.join(sorted(wanted))}"
 
     def _consuming(self) -> Consumer:
-        self._consumer = self._consumer or self._open(Consumer, kafka_options.consumer(self._settings))
+        self._consumer = self._consumer or self._calls.open(Consumer, consumer_options(self._settings))
         return self._consumer
 
     def _producing(self) -> Producer:
         if self._producer is None:
-            self._producer = self._open(Producer, kafka_options.producer(self._settings))
+            self._producer = self._calls.open(Producer, producer_options(self._settings))
         return self._producer
-
-    def _open(self, client: Callable[..., _Client], options: dict[str, Any]) -> _Client:
-        try:
-            return client(options | {"error_cb": self._remember}, logger=self._log)
-        except KafkaException as error:
-            raise bad_option(error.args[0].str()) from None
-
-    def _remember(self, error: KafkaError) -> None:
-        if error.name() in NO_RIGHTS:
-            self._no_rights = error
-
-    def _away(self, doing: str) -> TransientError:
-        return away(doing, self._settings.kafka_bootstrap_servers)
-
-    @contextmanager
-    def _doing(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except KafkaException as error:
-            self._fail(error.args[0], what)
-
-    def _fail(self, error: KafkaError, doing: str) -> NoReturn:
-        error, self._no_rights = self._no_rights or error, None
-        if error.name() in PERMANENT:
-            raise refused(doing, f"{error.name()}: {error.str()}")
-        raise self._away(f"{doing} ({error.str()})")
 
 
 def _message(got: KafkaMessage) -> Message:

@@ -1,30 +1,21 @@
 """Learners' tables: read sorted pages with write times, write absolute values at a given timestamp.
 
-Plain statements only (a conditional write takes no timestamp). With cells.py and journal the only modules that know the driver.
+Plain statements only: a conditional write takes no timestamp.
 """
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
-from cassandra import ConsistencyLevel
-from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
-from cassandra.policies import (
-    DCAwareRoundRobinPolicy,
-    ExponentialReconnectionPolicy,
-    FallthroughRetryPolicy,
-    TokenAwarePolicy,
-)
+from cassandra.cluster import Session
 from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
-from account_merge.connection.cells import Handler, bind
+from account_merge.connection.cells import bind
 from account_merge.connection.driver_errors import DRIVER_ERRORS, driver_error
-from account_merge.errors import MergeError, NeedsAttention, TransientError
+from account_merge.errors import MergeError, TransientError
 from account_merge.model import Change, Key, Row
 from account_merge.settings import Settings
 from account_merge.sunbird.schema import TableSchema
@@ -33,82 +24,7 @@ from account_merge.values import Unreadable, key_part, plain
 
 T = TypeVar("T")
 _NARROW_PAGE = 5000  # rows of a page without wide columns: measured best for reading
-_LOOK_AGAIN = 10.0  # s between two looks for a server that is away, at most
 _WINDOW = 16  # requests in flight: measured best for small batches on two cores
-
-
-def connect(settings: Settings) -> tuple[Cluster, Session]:
-    """Return an open session with one data centre: LOCAL_QUORUM, SERIAL for leases across all, token-aware, no driver retries.
-
-    Nagle's algorithm is switched off: with it every request above 4 KiB costs 44 ms.
-
-    :raises TransientError: no contact point answered.
-    :raises NeedsAttention: the data centre is not named and there are several, or there is none of that name; the user
-        or the password is not accepted.
-    """
-    # Without a name the policy takes the data centre of the first contact point that answers.
-    policy = DCAwareRoundRobinPolicy(settings.cassandra_local_dc)
-    profile = ExecutionProfile(
-        load_balancing_policy=TokenAwarePolicy(policy),
-        # A list written twice at one timestamp is there twice: the driver must never retry on its own.
-        retry_policy=FallthroughRetryPolicy(),
-        consistency_level=ConsistencyLevel.LOCAL_QUORUM,
-        serial_consistency_level=ConsistencyLevel.SERIAL,
-        request_timeout=settings.cassandra_request_timeout_seconds,
-    )
-    auth = (
-        PlainTextAuthProvider(settings.cassandra_username, settings.cassandra_password)
-        if settings.cassandra_username
-        else None
-    )
-    cluster = Cluster(
-        list(settings.cassandra_contact_points),
-        port=settings.cassandra_port,
-        auth_provider=auth,
-        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-        sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-        connect_timeout=settings.cassandra_request_timeout_seconds,
-        # The driver's own two seconds are too few to read the schema from a server that is busy.
-        control_connection_timeout=settings.cassandra_request_timeout_seconds,
-        # The driver's own policy looks for a lost server ever more rarely, up to every 10 minutes, and in the end never.
-        reconnection_policy=ExponentialReconnectionPolicy(0.5, _LOOK_AGAIN, max_attempts=None),
-    )
-    try:
-        session = cluster.connect()
-    except DRIVER_ERRORS as error:
-        there = _data_centres(cluster)  # in which the driver looked for hosts of the named one
-        cluster.shutdown()
-        check_data_centre(there, settings)
-        raise driver_error("connect", error, settings) from error
-    try:
-        check_data_centre(_data_centres(cluster), settings)
-    except NeedsAttention:
-        cluster.shutdown()
-        raise
-    session.client_protocol_handler = Handler
-    return cluster, session
-
-
-def _data_centres(cluster: Cluster) -> list[str]:
-    return sorted({host.datacenter for host in cluster.metadata.all_hosts() if host.datacenter})
-
-
-def check_data_centre(there: Sequence[str], settings: Settings) -> None:
-    """Refuse a cluster of which nobody can say whom LOCAL_QUORUM asks.
-
-    :param there: the data centres that the cluster has; none where no host has answered.
-    :raises NeedsAttention: several and none is named, or the named one is not among them.
-    """
-    named = settings.cassandra_local_dc
-    if not there or named in there or (not named and len(there) == 1):
-        return
-    problem = f"there is no data centre {named}" if named else "Cassandra has several data centres and none is named"
-    raise NeedsAttention(
-        "DATA_CENTRE",
-        f"{problem}; there are {', '.join(there)}",
-        "Name the one whose rows the platform reads and writes: CASSANDRA_LOCAL_DC, or local_dc in the extra of the "
-        "Airflow connection cassandra_account_merge. Nothing was written.",
-    )
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:

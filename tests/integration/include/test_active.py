@@ -119,7 +119,7 @@ class World:
             )
             merge_id = self.parent
         elif work == "repair":
-            merge_id = uuid.UUID(self.service.undoing.repair(self.parent, "operator", "late")["merge_id"])
+            merge_id = uuid.UUID(self.service.repairing.repair(self.parent, "operator", "late")["merge_id"])
         else:
             merge_id = self.service.settling._open(self.service.journal.need(self.parent))
         answer = run_merge(self.service, merge_id, publish=False)

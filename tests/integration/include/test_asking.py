@@ -13,7 +13,8 @@ from cassandra import InvalidRequest as CassandraRefuses
 from account_merge.cli.main import run_merge
 from account_merge.errors import InvalidRequest
 from account_merge.journal.cas import JournalSession, now
-from account_merge.model import MergeFilter, MergeRequest
+from account_merge.listings import MergeFilter
+from account_merge.model import MergeRequest
 from account_merge.reports.queries import place_of, text_of
 from account_merge.service import Service
 from tests.learners import account, lesson, put
@@ -193,7 +194,7 @@ def test_a_merges_and_an_accounts_story(service, session):
     put(session, service.settings.courses_keyspace, CC, lesson(source, viewcount=1))
     merge_id = service.opening.open_merge(request(source, target, requested_by="ann"))
     run_merge(service, merge_id, publish=False)
-    repair = service.undoing.repair(merge_id, "ann", "more came")
+    repair = service.repairing.repair(merge_id, "ann", "more came")
     story = service.queries.timeline(service.journal.need(merge_id))
     assert [at for at, _, _ in story] == sorted(at for at, _, _ in story)
     assert {("requested", "by ann"), ("first entry", CC), ("repair", f"merge {repair['merge_id']}")} <= {

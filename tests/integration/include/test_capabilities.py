@@ -9,7 +9,8 @@ from account_merge.cli.checks import run_checks
 from account_merge.cli.main import run_merge
 from account_merge.model import MergeRequest
 from account_merge.service import Service
-from account_merge.sunbird.schema import Capabilities, capabilities_of, detect
+from account_merge.sunbird.detection import capabilities_of, detect
+from account_merge.sunbird.schema import Capabilities
 from tests.learners import account, enrolment, lesson, put, rows
 
 CC, ENR = "user_content_consumption", "user_enrolments"

@@ -114,7 +114,7 @@ def test_a_column_that_is_added_meanwhile_is_named_and_a_repair_moves_it(session
     assert answer["state"] == "completed", answer
     assert "column badge was added meanwhile" in table_of(service.reader.report(merge_id))["note"]
     fresh = service.renewed()
-    repair = uuid.UUID(fresh.undoing.repair(merge_id, "tester", "the new column")["merge_id"])
+    repair = uuid.UUID(fresh.repairing.repair(merge_id, "tester", "the new column")["merge_id"])
     assert run_merge(fresh, repair, publish=False)["state"] == "completed"
     assert [(row["badge"], row["viewcount"]) for row in rows(session, keyspace, name, target)] == [("gold", 3)]
 

@@ -94,7 +94,7 @@ def test_what_mends_a_merge_keeps_to_its_choices(session, keyspace, service, aga
 
 
 def _repair(service, merge_id):
-    return uuid.UUID(service.undoing.repair(merge_id, "test", "more came")["merge_id"])
+    return uuid.UUID(service.repairing.repair(merge_id, "test", "more came")["merge_id"])
 
 
 @pytest.mark.parametrize(("first", "gone"), list(itertools.product(("chosen", "other"), repeat=2)))

@@ -159,7 +159,7 @@ def test_a_repair_deactivates_nobody_again(session, keyspace, service):
     source, target = (person(session, keyspace, account()) for _ in range(2))
     merge_id = merged(service, (source,), target, deactivate_sources=True)
     session.execute(f"UPDATE {keyspace}.user SET status = 1, isdeleted = false WHERE id = %s", [source])
-    repair = service.undoing.repair(merge_id, "somebody", "more came")
+    repair = service.repairing.repair(merge_id, "somebody", "more came")
     answer = run_merge(service, uuid.UUID(repair["merge_id"]), publish=False)
     assert answer["state"] == "completed"
     assert user(session, keyspace, source)["status"] == 1

@@ -186,7 +186,7 @@ def test_deactivated_source_rows_are_inactive_and_the_target_s_are_as_they_were_
     def shown(user):
         return [r.get("active") for r in rows(session, keyspace, ENR, user)]
 
-    repair = uuid.UUID(service.undoing.repair(merge_id, "operator", "")["merge_id"])
+    repair = uuid.UUID(service.repairing.repair(merge_id, "operator", "")["merge_id"])
     assert run_merge(service, repair, publish=False)["state"] == "completed"
     assert (shown(source), shown(target)) == ([False], [state])
     merge(service, source, target, source_rows="deactivate")

@@ -122,7 +122,7 @@ def test_a_repair_and_a_second_merge_find_what_was_active_before_it_was_set_inac
     expired(session, service, merge_id)
     session.execute(f"DELETE FROM {keyspace}.{ENR} WHERE userid = %s", [target])
     put(session, keyspace, CC, lesson(source, "L1", viewcount=8))
-    repair = uuid.UUID(service.undoing.repair(merge_id, "operator", "")["merge_id"])
+    repair = uuid.UUID(service.repairing.repair(merge_id, "operator", "")["merge_id"])
     assert run_merge(service, repair, publish=False)["state"] == "completed"
     assert rows(session, keyspace, ENR, source)[0]["active"] is False
     assert rows(session, keyspace, ENR, target)[0].get("active") is state

@@ -10,11 +10,11 @@ import pytest
 
 from account_merge.cli.checks import run_checks
 from account_merge.cli.main import run_merge
+from account_merge.connection.session import connect
 from account_merge.errors import NeedsAttention
 from account_merge.model import MergeRequest
 from account_merge.service import Service
 from account_merge.settings import Settings
-from account_merge.sunbird.store import connect
 from local import provision
 from tests.learners import account, enrolment, lesson, put, rows
 

@@ -46,7 +46,7 @@ def settle(service: Service, first: uuid.UUID) -> uuid.UUID:
 
 
 def repair(service: Service, first: uuid.UUID) -> uuid.UUID:
-    return run(service, uuid.UUID(service.undoing.repair(first, "operator", "once more")["merge_id"]))
+    return run(service, uuid.UUID(service.repairing.repair(first, "operator", "once more")["merge_id"]))
 
 
 def repeat(service: Service, first: uuid.UUID) -> uuid.UUID:

@@ -54,7 +54,7 @@ def test_a_repair_stands_again_only_with_what_it_mends(session, keyspace, servic
     before = everything(session, keyspace, source, target)
     first = merge(service, source, target)
     put(session, keyspace, CC, lesson(source, "late", viewcount=2))
-    child = uuid.UUID(service.undoing.repair(first, "operator", "")["merge_id"])
+    child = uuid.UUID(service.repairing.repair(first, "operator", "")["merge_id"])
     assert run_merge(service, child, publish=False)["state"] == "completed"
     after = everything(session, keyspace, target)
     undo(service, child)
@@ -101,7 +101,7 @@ def test_lessons_of_an_account_without_an_aggregate_count_in_a_repair_too(sessio
     put(session, keyspace, CC, lesson(counted, "L2", status=2, progress=100))
     put(session, keyspace, AGG, aggregate(counted, aggregates={"completedCount": 2.0}))
     put(session, keyspace, CC, lesson(uncounted, "L3", status=2, progress=100))
-    child = uuid.UUID(service.undoing.repair(first, "operator", "")["merge_id"])
+    child = uuid.UUID(service.repairing.repair(first, "operator", "")["merge_id"])
     assert run_merge(service, child, publish=False)["state"] == "completed"
     (row,) = rows(session, keyspace, AGG, target)
     assert row["aggregates"]["completedCount"] == 3.0

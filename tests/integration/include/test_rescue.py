@@ -167,7 +167,7 @@ def test_what_the_retired_job_lost_is_mended_and_its_totals_stay(session, keyspa
         rescue(service, event(source, target, mid=service.journal.need(merge_id).request.mid))[0][0]["code"]
         == "ALREADY_KNOWN"
     )
-    again = uuid.UUID(service.undoing.repair(merge_id, "ops", "")["merge_id"])
+    again = uuid.UUID(service.repairing.repair(merge_id, "ops", "")["merge_id"])
     assert run_merge(service, again, publish=False)["state"] == "completed"
     assert {table: rows(session, keyspace, table, target) for table in mended} == mended
 
@@ -184,7 +184,7 @@ def test_what_comes_to_the_source_after_the_rescue_moves_by_its_difference(sessi
     totals = views(session, keyspace, target)
     put(session, keyspace, CC, lesson(source, "L1", status=2, viewcount=5, completedcount=2))
     put(session, keyspace, CC, lesson(source, "L9", status=1, viewcount=4, completedcount=0))
-    again = uuid.UUID(service.undoing.repair(merge_id, "ops", "")["merge_id"])
+    again = uuid.UUID(service.repairing.repair(merge_id, "ops", "")["merge_id"])
     assert service.journal.need(again).request.seeded is False
     assert run_merge(service, again, publish=False)["state"] == "completed"
     assert views(session, keyspace, target) == totals | {(COURSE, "L1"): (10, 2), (COURSE, "L9"): (4, 0)}

@@ -73,7 +73,7 @@ def test_what_came_late_is_moved_once_and_taken_back_with_the_merge(session, key
     service.undoing.run(merge_id, "redo", publish=False)
     assert views(session, keyspace, target) == [4]
     # What the settle had brought comes again by a repair, once.
-    repair = uuid.UUID(service.undoing.repair(merge_id, "operator", "")["merge_id"])
+    repair = uuid.UUID(service.repairing.repair(merge_id, "operator", "")["merge_id"])
     assert run_merge(service, repair, publish=False)["state"] == "completed"
     assert sorted(views(session, keyspace, target)) == [6, 7]
 

@@ -96,7 +96,7 @@ def test_every_row_meets_its_own_whatever_the_order_of_the_table(session, shaped
         run_merge(service, merge_id, publish=False)
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
     assert views(session, service, name, target) == want
-    repair = uuid.UUID(service.undoing.repair(merge_id, "tester", "why not")["merge_id"])
+    repair = uuid.UUID(service.repairing.repair(merge_id, "tester", "why not")["merge_id"])
     assert run_merge(service, repair, publish=False)["state"] == "completed"
     assert views(session, service, name, target) == want
     undo(service, repair)

@@ -332,7 +332,7 @@ def test_settles_and_repairs_and_what_was_approved_wait_for_the_switch(session, 
     put(session, keyspace, CC, lesson(source, "L0000", viewcount=5))
     from_elsewhere(service, "pause")
     assert service.settling.run()["held"] == 1
-    service.undoing.repair(merge_id, "ops", "views are missing")
+    service.repairing.repair(merge_id, "ops", "views are missing")
     request = MergeRequest((account(),), account(), requested_by="one")
     proposed = request_id("run", request.sources, request.target)
     service.proposals.propose(request, proposed)

@@ -432,8 +432,8 @@ def test_a_repair_moves_only_what_is_new(session, keyspace, service):
     put(session, keyspace, CC, lesson(source, viewcount=3))
     merge_id = merge(service, source, target)
     put(session, keyspace, CC, lesson(source, viewcount=5))
-    answer = service.undoing.repair(merge_id, "operator", "the learner says that views are missing")
-    new = service.undoing.repair(merge_id, "operator", "again, impatient")
+    answer = service.repairing.repair(merge_id, "operator", "the learner says that views are missing")
+    new = service.repairing.repair(merge_id, "operator", "again, impatient")
     assert new["merge_id"] == answer["merge_id"]
     repair = service.journal.need(uuid.UUID(answer["merge_id"]))
     assert (repair.state, repair.parent, repair.request.origin) == ("requested", merge_id, "repair")

@@ -100,7 +100,7 @@ def test_a_user_without_rows_and_rows_without_a_user_are_told_apart(robot, serve
 def test_a_pair_that_was_merged_is_told_by_the_merge_that_did_it(robot, server, pair):
     merge_id = server.service.opening.open_merge(MergeRequest((pair[0],), pair[1]))
     run(server, str(merge_id))
-    repair = server.service.undoing.repair(merge_id, "ann", "more came")
+    repair = server.service.repairing.repair(merge_id, "ann", "more came")
     run(server, repair["merge_id"])
     answer, part = previewed(robot, *pair)
     (told,) = answer["warnings"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import date, timedelta
 
-from account_merge.model import MergesByDay
+from account_merge.listings import MergesByDay
 from account_merge_airflow.web import filters
 from account_merge_airflow.web.pages import plots
 from account_merge_airflow.web.templating import TEMPLATES

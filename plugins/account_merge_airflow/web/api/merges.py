@@ -14,7 +14,8 @@ from account_merge.errors import InvalidRequest, MergeError
 from account_merge.intake.failed_search import FailedMergeFilter
 from account_merge.intake.opening import choices_of
 from account_merge.jsonable import jsonable
-from account_merge.model import Merge, MergeFilter, MergeRequest
+from account_merge.listings import MergeFilter
+from account_merge.model import Merge, MergeRequest
 from account_merge.reports.queries import place_of as merge_place
 from account_merge.reports.queries import text_of
 from account_merge.rules import TABLES

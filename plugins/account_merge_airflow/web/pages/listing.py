@@ -10,7 +10,7 @@ from fastapi import Query, Request
 from pydantic import BaseModel, Field
 
 from account_merge.intake.failed_search import FailedMergeFilter
-from account_merge.model import MergeFilter
+from account_merge.listings import MergeFilter
 from account_merge.reports.queries import place_of, text_of
 from account_merge.service import Service
 from account_merge.states import CLOSED, STATES

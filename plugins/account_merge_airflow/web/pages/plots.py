@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from account_merge.model import MergesByDay
+from account_merge.listings import MergesByDay
 
 #: The states of each colour, in the order in which a plot stacks them.
 GROUPS = (

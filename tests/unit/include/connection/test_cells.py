@@ -20,7 +20,8 @@ from account_merge.planning.combining import Facts
 from account_merge.planning.merge_join import UNREADABLE_KEY, plan_row
 from account_merge.reports.report import row_of
 from account_merge.rules import rule_for
-from account_merge.sunbird.schema import Column, TableSchema, kind_of
+from account_merge.sunbird.detection import kind_of
+from account_merge.sunbird.schema import Column, TableSchema
 from account_merge.values import NAN, Unreadable, faults, hashable, rejoined, sound, usable
 from tests.unit.include.stored import SCALARS, TYPES
 

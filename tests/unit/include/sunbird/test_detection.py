@@ -10,7 +10,7 @@ import pytest
 
 from account_merge.errors import NeedsAttention
 from account_merge.rules import RULES, rule_for
-from account_merge.sunbird.schema import detect, kind_of, real_name
+from account_merge.sunbird.detection import detect, kind_of, real_name
 from tests.unit.include.ddl import EVENTS, FAMILIES, Table
 
 SystemColumn = namedtuple("SystemColumn", "column_name kind position type clustering_order", defaults=("none",))
