@@ -7,9 +7,11 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from account_merge.choices import COMBINE, Choices
+from account_merge.states import Origin, State
 
 Key = tuple[Any, ...]
 Values = dict[str, Any]
@@ -140,11 +142,24 @@ class ChangeHeader(NamedTuple):
     notes: Sequence[str]
 
 
-def row_outcome(kind: str, change: Change | ChangeHeader) -> str:
+class EntryKind(StrEnum):
+    """Kind of an entry of a log, by the word that the journal stores."""
+
+    CHANGES = "changes"
+    FOLD = "fold"  # a newer write of the platform was folded in
+    END = "end"  # the table is done
+    #: Nobody may append any more: the merge is being undone or was abandoned. Its changes stand instead of those of the
+    #: entry before it: rows that were not written as that says.
+    CLOSED = "closed"
+    SKIP = "skip"  # the places that stay as they are
+    PLAN = "plan"  # digests of a proposed merge
+
+
+def row_outcome(kind: EntryKind, change: Change | ChangeHeader) -> str:
     """Return what happened to a row, in the word that counts and reports have for it."""
-    if kind == "fold":
+    if kind == EntryKind.FOLD:
         return "folded"
-    if kind == "closed":
+    if kind == EntryKind.CLOSED:
         return "left"
     return "deleted" if change.delete else "created" if change.create else "changed" if change.writes else "same"
 
@@ -153,9 +168,6 @@ def row_outcome(kind: str, change: Change | ChangeHeader) -> str:
 class Entry:
     """One row of the log: a run of neighbouring changes of one table of one merge.
 
-    :param kind: `changes`, `fold` (a newer write of the platform was folded in), `end` (the table is done) or `closed`
-        (nobody may append any more: the merge is being undone or was abandoned). Changes of a closing entry stand instead
-        of those of the entry before it: rows that were not written as that says.
     :param last_key: the greatest key that the table's log has dealt with so far.
     :param base: µs; lowest timestamp of its writes.
     :param attempts: highest attempt number handed out; the writer of the entry owns 0.
@@ -163,7 +175,7 @@ class Entry:
     """
 
     seq: int
-    kind: str
+    kind: EntryKind
     last_key: Key | None
     base: int
     changes: tuple[Change, ...]
@@ -187,8 +199,6 @@ class MergeRequest:
     :param source_rows: `keep`, or `deactivate`: the source's enrolments become inactive.
     :param deactivate_sources: the source accounts themselves are deactivated once the merge is verified.
     :param dry_run: plan and report; nothing is written to learners' tables.
-    :param origin: `event`, `rescue`, `ui`, `api` or `cli`; of a merge that its parent names `repair`, `settle`, or
-        `remains`: what stays of it where its undo was given up.
     :param tenant: the organisation that the event came for (`edata.rootOrgId`); empty for merges by hand.
     :param dated: when the merge was asked for: the event's own time, ms since the epoch; None when nobody knows.
     :param seeded: the retired job did this merge before: what its sources show counts as handed on.
@@ -204,7 +214,7 @@ class MergeRequest:
     dry_run: bool = False
     reason: str = ""
     requested_by: str = ""
-    origin: str = "api"
+    origin: Origin = Origin.API
     mid: str | None = None
     raw: bytes | None = None
     tenant: str = ""
@@ -235,24 +245,24 @@ class Merge:
     """
 
     merge_id: uuid.UUID
-    state: str
+    state: State
     attempt: int
     request: MergeRequest
-    survivor: str | None
-    waiting_for: str | None
-    waiting_holder: uuid.UUID | None
-    error_code: str | None
-    error: str | None
-    remedy: str | None
-    failed_event: str
-    failed_number: int
-    failed_at: datetime | None
-    failed_offsets: Mapping[str, int]
-    run_ids: tuple[str, ...]
-    sync_sent: int | None
-    rules_hash: str | None
-    created_at: datetime | None
-    updated_at: datetime | None
+    survivor: str | None = None
+    waiting_for: str | None = None
+    waiting_holder: uuid.UUID | None = None
+    error_code: str | None = None
+    error: str | None = None
+    remedy: str | None = None
+    failed_event: str = "none"
+    failed_number: int = 1
+    failed_at: datetime | None = None
+    failed_offsets: Mapping[str, int] = field(default_factory=dict)
+    run_ids: tuple[str, ...] = ()
+    sync_sent: int | None = None
+    rules_hash: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
     note: str | None = None
     resume: str | None = None
     operation: str | None = None
@@ -264,18 +274,16 @@ class Merge:
     closed_at: datetime | None = None
     expiry: str | None = None
     images_gone: datetime | None = None
-    former: str | None = None
+    former: State | None = None
     plan: bytes | None = None
     approved_by: str | None = None
     approval_run: str | None = None
     state_at: datetime | None = None
 
     @classmethod
-    def unopened(cls, merge_id: uuid.UUID, request: MergeRequest, state: str) -> Merge:
+    def unopened(cls, merge_id: uuid.UUID, request: MergeRequest, state: State) -> Merge:
         """Return a merge that no journal knows: a preview, or one that is looked at before it is opened."""
-        return cls(
-            merge_id, state, 0, request, None, None, None, None, None, None, "none", 1, None, {}, (), None, None, None, None
-        )  # fmt: skip
+        return cls(merge_id, state, 0, request)
 
     @property
     def target(self) -> str:
@@ -283,7 +291,7 @@ class Merge:
         return self.survivor or self.request.target
 
     @property
-    def effective_state(self) -> str:
+    def effective_state(self) -> State:
         """The state; of an erased merge the one it had: what it did to rows and totals stays as it was."""
         return self.former or self.state
 
@@ -295,9 +303,4 @@ class Merge:
     @property
     def accounts(self) -> tuple[str, ...]:
         """Source accounts and the account the merge writes to, sorted, each once."""
-        return tuple(sorted({*self.request.sources, self.survivor or self.request.target}))
-
-
-def as_note(text: str) -> str:
-    """Return a text as long as the journal keeps a note or a reason: its first 1,000 characters."""
-    return text[:1000]
+        return tuple(sorted({*self.request.sources, self.target}))

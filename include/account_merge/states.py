@@ -2,52 +2,99 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """State of a merge, by the word that the journal stores."""
+
+    PROPOSED = "proposed"
+    REFUSED = "refused"
+    REQUESTED = "requested"
+    STARTED = "started"
+    WAITING = "waiting"
+    RUNNING = "running"
+    FAILED = "failed"
+    PAUSED = "paused"
+    NEEDS_ATTENTION = "needs_attention"
+    COMPLETED = "completed"
+    ABANDONED = "abandoned"
+    UNDOING = "undoing"
+    UNDONE = "undone"
+    REDOING = "redoing"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    ERASED = "erased"
+    PREVIEW = "preview"  # never stored: a merge that is only planned
+
+
+class Origin(StrEnum):
+    """The way by which a merge came in, by the word that the journal stores."""
+
+    EVENT = "event"
+    UI = "ui"
+    API = "api"
+    CLI = "cli"
+    REPAIR = "repair"  # its parent names it
+    SETTLE = "settle"  # its parent names it
+    REMAINS = "remains"  # the part of its parent that stayed where the parent's undo was given up
+    RESCUE = "rescue"
+
+
 #: Only a merge that was never admitted may return to `proposed`: its rows changed since a person approved it.
-TRANSITIONS: dict[str, frozenset[str]] = {
-    "proposed": frozenset({"requested", "rejected", "expired"}),
-    "refused": frozenset({"requested", "erased"}),
-    "requested": frozenset({"started", "abandoned", "refused"}),
-    "started": frozenset({"running", "waiting", "failed", "requested", "refused", "abandoned", "proposed"}),
-    "waiting": frozenset({"started", "abandoned"}),
-    "running": frozenset({"completed", "failed", "paused", "needs_attention"}),
-    "failed": frozenset({"running", "undoing", "abandoned", "proposed"}),
-    "paused": frozenset({"running", "undoing", "abandoned"}),
-    "needs_attention": frozenset({"running", "undoing", "abandoned"}),
-    "completed": frozenset({"undoing", "erased"}),
-    "abandoned": frozenset({"undoing", "erased"}),
-    "undoing": frozenset({"undone"}),
-    "undone": frozenset({"redoing", "erased"}),
-    "redoing": frozenset({"completed", "undone"}),
-    "rejected": frozenset({"erased"}),
-    "expired": frozenset({"erased"}),
-    "erased": frozenset(),
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.PROPOSED: frozenset({State.REQUESTED, State.REJECTED, State.EXPIRED}),
+    State.REFUSED: frozenset({State.REQUESTED, State.ERASED}),
+    State.REQUESTED: frozenset({State.STARTED, State.ABANDONED, State.REFUSED}),
+    State.STARTED: frozenset(
+        {State.RUNNING, State.WAITING, State.FAILED, State.REQUESTED, State.REFUSED, State.ABANDONED, State.PROPOSED}
+    ),
+    State.WAITING: frozenset({State.STARTED, State.ABANDONED}),
+    State.RUNNING: frozenset({State.COMPLETED, State.FAILED, State.PAUSED, State.NEEDS_ATTENTION}),
+    State.FAILED: frozenset({State.RUNNING, State.UNDOING, State.ABANDONED, State.PROPOSED}),
+    State.PAUSED: frozenset({State.RUNNING, State.UNDOING, State.ABANDONED}),
+    State.NEEDS_ATTENTION: frozenset({State.RUNNING, State.UNDOING, State.ABANDONED}),
+    State.COMPLETED: frozenset({State.UNDOING, State.ERASED}),
+    State.ABANDONED: frozenset({State.UNDOING, State.ERASED}),
+    State.UNDOING: frozenset({State.UNDONE}),
+    State.UNDONE: frozenset({State.REDOING, State.ERASED}),
+    State.REDOING: frozenset({State.COMPLETED, State.UNDONE}),
+    State.REJECTED: frozenset({State.ERASED}),
+    State.EXPIRED: frozenset({State.ERASED}),
+    State.ERASED: frozenset(),
 }
-STATES = tuple(TRANSITIONS)
+#: The words of all states, as a person types them.
+STATES: tuple[str, ...] = tuple(state.value for state in TRANSITIONS)
 #: A lease that names a merge in one of these is free to take.
-CLOSED = frozenset({"completed", "undone", "abandoned", "rejected", "expired", "refused", "erased"})
+CLOSED = frozenset(
+    {State.COMPLETED, State.UNDONE, State.ABANDONED, State.REJECTED, State.EXPIRED, State.REFUSED, State.ERASED}
+)
 #: States in which the merge may hold leases.
-HOLDING = frozenset({"started", "running", "failed", "paused", "needs_attention", "undoing", "redoing"})
+HOLDING = frozenset(
+    {State.STARTED, State.RUNNING, State.FAILED, State.PAUSED, State.NEEDS_ATTENTION, State.UNDOING, State.REDOING}
+)
 #: Begun and stopped half-way, with all accounts kept: `admit` moves it on to running.
-RESUMABLE = frozenset({"failed", "paused", "needs_attention"})
+RESUMABLE = frozenset({State.FAILED, State.PAUSED, State.NEEDS_ATTENTION})
 
 
-def allowed(before: str, after: str) -> bool:
+def allowed(before: State, after: State) -> bool:
     """Whether a merge may go from one state to the other."""
     return after in TRANSITIONS[before]
 
 
 #: What each action goes through and ends in, and from which states it may begin.
 ACTIONS = {
-    "undo": ("undoing", "undone", frozenset({"completed", "abandoned"}) | RESUMABLE),
-    "redo": ("redoing", "completed", frozenset({"undone"})),
+    "undo": (State.UNDOING, State.UNDONE, frozenset({State.COMPLETED, State.ABANDONED}) | RESUMABLE),
+    "redo": (State.REDOING, State.COMPLETED, frozenset({State.UNDONE})),
 }
 #: From which states the actions of one step may begin, and what else helps.
 AT_ONCE = {
     "abandon": (
-        frozenset({"requested", "started", "waiting", "running", "undoing", "redoing"}) | RESUMABLE,
+        frozenset({State.REQUESTED, State.STARTED, State.WAITING, State.RUNNING, State.UNDOING, State.REDOING})
+        | RESUMABLE,
         "One that is completed can be undone; one that is proposed can be rejected.",
     ),
-    "repair": (frozenset({"completed"}), "Only a completed merge can be repaired; a failed one is replayed."),
+    "repair": (frozenset({State.COMPLETED}), "Only a completed merge can be repaired; a failed one is replayed."),
 }
 #: The DAGs whose runs do merges, and take them back.
 MERGE_DAG, UNDO_DAG = "account_merge", "account_merge_undo"

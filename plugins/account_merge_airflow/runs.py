@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from account_merge.errors import InvalidRequest
 from account_merge.merge_ids import request_id
-from account_merge.states import LOST, MERGE_DAG, UNDO_DAG
+from account_merge.states import LOST, MERGE_DAG, UNDO_DAG, State
 from account_merge_airflow.params import request_of
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def go_on(context: Context, answer: Mapping[str, Any]) -> dict[str, Any]:
 
     A completed merge goes on: its tasks report and write nothing, so a finished run can be cleared.
     """
-    if answer["proceed"] or answer["state"] == "completed":
+    if answer["proceed"] or answer["state"] == State.COMPLETED:
         return dict(answer)
     end_here(context, answer, "the poll starts the merge again when it can go on")
 

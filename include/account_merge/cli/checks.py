@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from account_merge.errors import MergeError
 from account_merge.rules import RULES
+from account_merge.states import State
 from account_merge.sunbird.row_finder import RowFinder
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _capabilities(service: Service) -> Check:
 
 
 def _journal(service: Service) -> Check:
-    service.journal.find("state", "requested")
+    service.journal.find("state", State.REQUESTED)
     # A conditional write that applies to no row: leases hang on the server's knowing them.
     service.journal.release("account-merge check", uuid.UUID(int=0))
     return Check("journal", True, f"keyspace {service.settings.journal_keyspace}; conditional writes work")

@@ -31,7 +31,7 @@ from account_merge.model import MergeRequest
 from account_merge.rules import TABLES
 from account_merge.service import Service
 from account_merge.settings import Settings
-from account_merge.states import BY_COMMAND
+from account_merge.states import BY_COMMAND, Origin, State
 from account_merge.sunbird.events import Position, merge_id_for, parse
 
 
@@ -135,7 +135,7 @@ def _request(arguments: argparse.Namespace) -> MergeRequest:
         getattr(arguments, "source_rows", "keep"),
         reason=getattr(arguments, "reason", ""),
         requested_by=os.environ.get("USER", ""),
-        origin="cli",
+        origin=Origin.CLI,
         deactivate_sources=getattr(arguments, "deactivate_sources", False),
         choices=arguments.choices,
     )
@@ -168,7 +168,8 @@ def _merge(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int
         print(json.dumps(result), file=out)
     else:
         print_report(service.reader.report(merge_id), False, out)
-    return {"completed": 0, "waiting": 3, "requested": 3, "paused": 3}.get(str(result["state"]), 1)
+    statuses: dict[str, int] = {State.COMPLETED: 0, State.WAITING: 3, State.REQUESTED: 3, State.PAUSED: 3}
+    return statuses.get(result["state"], 1)
 
 
 def run_merge(service: Service, merge_id: uuid.UUID, publish: bool, progress: bool = False) -> dict[str, Any]:
@@ -226,7 +227,9 @@ def _merge_events(service: Service, name: str, publish: bool, out: IO[str]) -> i
         answer = _merge_event(service, raw, Position("cli", 0, number, 0, raw), publish)
         print(json.dumps(answer), file=out, flush=True)
         failed = answer["error"] is not None
-        worst = max(worst, 0 if answer["state"] in ("completed", "ignored") else 1 if failed else 3, key=_WORSE.index)
+        worst = max(
+            worst, 0 if answer["state"] in (State.COMPLETED, "ignored") else 1 if failed else 3, key=_WORSE.index
+        )
     return worst
 
 
@@ -243,10 +246,14 @@ def _merge_event(service: Service, raw: bytes, position: Position, publish: bool
             return answer
         merge_id = merge_id_for(event.sources, event.target, event.mid, position)
         answer["id"] = str(merge_id)
-        service.opening.open_merge(request_of(event, raw, service.settings, "cli"), merge_id)
+        service.opening.open_merge(request_of(event, raw, service.settings, Origin.CLI), merge_id)
         return run_merge(service, merge_id, publish)
     except MergeError as error:
-        return {**answer, "state": "refused" if isinstance(error, InvalidRequest) else "failed", "error": _told(error)}
+        return {
+            **answer,
+            "state": State.REFUSED if isinstance(error, InvalidRequest) else State.FAILED,
+            "error": _told(error),
+        }
 
 
 _COMMANDS = {

@@ -17,7 +17,7 @@ from account_merge.journal import JournalSession
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import Log
 from account_merge.journal.redaction import RedactedFacts
-from account_merge.model import Change, Entry, Key, Values
+from account_merge.model import Change, Entry, EntryKind, Key, Values
 from account_merge.planning.merge_join import Shown
 from account_merge.rules import Lookup, TableRule, rule_for
 from account_merge.rules.derivations import Evidence
@@ -260,7 +260,7 @@ def images_of(
     :param whole: the look is at all places at once.
     """
     for entry in log.entries():
-        for change in entry.changes if entry.kind == "changes" else ():
+        for change in entry.changes if entry.kind == EntryKind.CHANGES else ():
             for account, values in change.sources.items():
                 yield () if whole else other.scope_of(change.key), (account, shown_by(look, other, change.key, values))
 
@@ -269,7 +269,7 @@ def in_runs(log: Log, of: Callable[[Entry], Iterable[T]], key: Callable[[T], Any
     """Yield what entries of a log tell, sorted: a fold goes back to rows of the entry that it mends, and stands behind it."""
     run: list[T] = []
     for entry in log.entries():
-        if entry.kind == "changes":
+        if entry.kind == EntryKind.CHANGES:
             yield from sorted(run, key=key)
             run = []
         run += of(entry)

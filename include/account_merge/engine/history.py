@@ -19,6 +19,7 @@ from account_merge.journal.accounts import merges_among
 from account_merge.model import Merge
 from account_merge.planning.seeding import Seeding
 from account_merge.rules import TABLES, TableRule
+from account_merge.states import Origin, State
 
 
 class Known:
@@ -46,7 +47,7 @@ class Known:
 
     def standing(self, account: str) -> frozenset[uuid.UUID]:
         """Return the merges into an account that were not undone."""
-        return frozenset(m.merge_id for m in self.merges_into(account) if m.effective_state != "undone")
+        return frozenset(m.merge_id for m in self.merges_into(account) if m.effective_state != State.UNDONE)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def provenance_of(journal: Journal, skipped: SkippedScopes, merge: Merge, rule: 
     into = {account: known.standing(account) for account in (*sources, target)}
     into[target] |= {merge.merge_id}
     gave = known.gave(sources)
-    standing = {i: m for i, m in gave.items() if m.effective_state != "undone" and i != merge.merge_id}
+    standing = {i: m for i, m in gave.items() if m.effective_state != State.UNDONE and i != merge.merge_id}
     here = frozenset(i for i, m in standing.items() if _lives_in(known, m, target))
     return Provenance(
         frozenset(standing) | (frozenset({merge.merge_id}) & frozenset(gave)),
@@ -134,7 +135,7 @@ def provenance_of(journal: Journal, skipped: SkippedScopes, merge: Merge, rule: 
             for i, m in standing.items()
             if i in here and _brings(m, rule.table) and not _reaches(known, m, target, rule.table)
         ),
-        frozenset(i for i, m in gave.items() if m.effective_state == "undone" and m.request.seeded),
+        frozenset(i for i, m in gave.items() if m.effective_state == State.UNDONE and m.request.seeded),
         into,
         _seeding(known, merge, rule),
         _past(skipped, known, merge, rule, redo=False) if frozenset(standing) & into[target] else None,
@@ -157,7 +158,9 @@ def _reaches(known: Known, merge: Merge, target: str, table: str) -> bool:
         if wrote_to == target:
             return True
         onward = (
-            m for m in known.gave((wrote_to,)).values() if m.effective_state == "completed" and m.merge_id not in seen
+            m
+            for m in known.gave((wrote_to,)).values()
+            if m.effective_state == State.COMPLETED and m.merge_id not in seen
         )
         todo += [m for m in onward if _brings(m, table)]
     return False
@@ -192,10 +195,12 @@ def _seeding(known: Known, merge: Merge, rule: TableRule) -> Seeding | None:
 
 def settles_of(known: Known, merge: Merge) -> list[Merge]:
     """Return the settles of a merge that stand in the same target."""
-    standing = ("completed", "abandoned", "undoing")
+    standing = (State.COMPLETED, State.ABANDONED, State.UNDOING)
     found = known.merges_into(merge.target)
     return [
-        m for m in found if (m.parent, m.request.origin) == (merge.merge_id, "settle") and m.effective_state in standing
+        m
+        for m in found
+        if (m.parent, m.request.origin) == (merge.merge_id, Origin.SETTLE) and m.effective_state in standing
     ]
 
 
@@ -227,15 +232,15 @@ def _past(skipped: SkippedScopes, known: Known, merge: Merge, rule: TableRule, r
         logs.append(HistoryLog(one.merge_id, log, brings=not operation))
         merges[one.merge_id] = one
     gone = {merge.merge_id, *(settle.merge_id for settle in settles_of(known, merge))}
-    standing = {i for i, m in merges.items() if m.effective_state != "undone"} - gone
+    standing = {i for i, m in merges.items() if m.effective_state != State.UNDONE} - gone
     standing |= {merge.merge_id} if redo else set()
     sources = frozenset(s for i in standing for s in merges[i].request.sources)
     gave = known.gave(sources)
     into = {account: known.standing(account) for account in (*sources, target)}
     into[target] |= {merge.merge_id}
-    elsewhere = frozenset(i for i, m in gave.items() if m.effective_state != "undone" and i not in merges)
+    elsewhere = frozenset(i for i, m in gave.items() if m.effective_state != State.UNDONE and i not in merges)
     withdrawn = frozenset(
-        i for i, m in gave.items() if m.effective_state == "undone" and m.request.seeded and i not in merges
+        i for i, m in gave.items() if m.effective_state == State.UNDONE and m.request.seeded and i not in merges
     )
     views = {i: _replayed(skipped, known, m, rule) for i, m in merges.items()}
     return AccountHistory(

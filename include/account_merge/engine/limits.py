@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from account_merge.errors import NeedsAttention
 from account_merge.journal.log import Log
-from account_merge.model import Change
+from account_merge.model import Change, EntryKind
 from account_merge.rules import Limit, TableRule
 from account_merge.sunbird.schema import TableSchema
 from account_merge.sunbird.store import Store
@@ -45,7 +45,7 @@ def larger_than_an_entry(refused: NeedsAttention, log: Log, changes: Sequence[Ch
 
     It names no key, since it is logged: a preview lists the rows in the same order.
     """
-    before = sum(len(entry.changes) for entry in log.entries() if entry.kind == "changes")
+    before = sum(len(entry.changes) for entry in log.entries() if entry.kind == EntryKind.CHANGES)
     images = [image for change in changes for image in (*change.sources.values(), change.before or {})]
     widths = ((len(str(value)), column) for image in images for column, value in image.items())
     _, widest = max(widths, default=(0, ""))

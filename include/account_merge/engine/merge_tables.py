@@ -19,6 +19,7 @@ from account_merge.journal.encoding import Codec
 from account_merge.journal.log import Log
 from account_merge.model import Change, Merge
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
+from account_merge.states import State
 
 
 def asked_for(merge: Merge, rule: TableRule) -> bool:
@@ -81,7 +82,7 @@ class MergeTables:
         :param planned: it only plans: what it does to other tables before this one is not written.
         """
         merge, rule = job.merge, job.rule
-        redo, operation = merge.state == "redoing", merge.operation or "undo-1"
+        redo, operation = merge.state == State.REDOING, merge.operation or "undo-1"
         yield self._undo(job, operation, redo, planned)
         if redo:
             yield from self.setting_inactive(job, operation)
@@ -95,7 +96,7 @@ class MergeTables:
 
     def past(self, merge: Merge, rule: TableRule) -> AccountHistory:
         """All that was done to the target's rows of one table, as the undo or redo that a merge is in sees it."""
-        return account_history_of(self._journal, self.skipped, merge, rule, merge.state == "redoing")
+        return account_history_of(self._journal, self.skipped, merge, rule, merge.state == State.REDOING)
 
     def undo_logs(self, merge: Merge, rule: TableRule) -> Iterator[Log]:
         """Yield the logs of every undo and redo of one table of a merge, oldest first."""

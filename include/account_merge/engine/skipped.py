@@ -11,8 +11,9 @@ import msgspec
 from account_merge.engine.resources import Resources
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import Log
-from account_merge.model import Merge, Row
+from account_merge.model import EntryKind, Merge, Row
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
+from account_merge.states import Origin, State
 from account_merge.values import sound
 
 ScopeValues = tuple[Any, ...]
@@ -38,11 +39,11 @@ class SkippedScopes:
         family = self._family(merge)
         if last is None:
             scopes = [msgspec.msgpack.encode(scope) for scope in self._stay(merge, family)]
-            log.append(0, "skip", None, 0, scopes, {"places": len(scopes)})
+            log.append(0, EntryKind.SKIP, None, 0, scopes, {"places": len(scopes)})
         stay = frozenset(tuple(msgspec.msgpack.decode(scope)) for scope in log.payload(0))
         shares = list(self._shares(merge, stay, family))
         left = sum(source != stands for source, stands, *_ in shares)
-        log.append(1, "skip", None, 0, [msgspec.msgpack.encode(share) for share in shares], {"left": left})
+        log.append(1, EntryKind.SKIP, None, 0, [msgspec.msgpack.encode(share) for share in shares], {"left": left})
 
     def kept(self, merge: Merge, rule: TableRule) -> frozenset[tuple[Any, ...]]:
         """Return places of the rule's kind whose rows stay; a preview, which writes no entry, looks for itself."""
@@ -50,7 +51,7 @@ class SkippedScopes:
         if log is None:
             return frozenset()
         written = (tuple(msgspec.msgpack.decode(scope)) for scope in log.payload(0))
-        scopes = self._stay(merge, self._family(merge)) if merge.state == "preview" else written
+        scopes = self._stay(merge, self._family(merge)) if merge.state == State.PREVIEW else written
         return frozenset(scope[1:] for scope in scopes if scope[0] == rule.scope.kind)
 
     def not_merged(self, merge: Merge) -> Iterator[tuple[str, str, ScopeValues]]:
@@ -62,9 +63,9 @@ class SkippedScopes:
         if log is None:
             return
         written = (msgspec.msgpack.decode(item) for item in log.payload(1))
-        family = self._family(merge) if merge.state == "preview" else ()
-        stay = frozenset(self._stay(merge, family)) if merge.state == "preview" else frozenset()
-        items = self._shares(merge, stay, family) if merge.state == "preview" else written
+        family = self._family(merge) if merge.state == State.PREVIEW else ()
+        stay = frozenset(self._stay(merge, family)) if merge.state == State.PREVIEW else frozenset()
+        items = self._shares(merge, stay, family) if merge.state == State.PREVIEW else written
         yield from ((account, by, tuple(scope)) for account, by, *scope in items if account != by)
 
     def from_other_source(self, merge: Merge, rule: TableRule) -> dict[str, frozenset[ScopeValues]]:
@@ -85,7 +86,7 @@ class SkippedScopes:
         schema = self._tables.of(rule)
         if schema is None:
             return
-        if self._settings.sync_scope == "touched" or merge.request.origin == "settle":
+        if self._settings.sync_scope == "touched" or merge.request.origin == Origin.SETTLE:
             log = Log(self._journal, merge.merge_id, f"{operation}{rule.table}", Codec(schema))
             touched = {c.key for entry in log.entries() for c in entry.changes if c.writes or c.create}
             yield from filter(sound, (rule.scope_of(key) for key in sorted(touched)))
@@ -106,7 +107,9 @@ class SkippedScopes:
         if root.merge_id == merge.merge_id:
             return []
         found = (self._journal.get(i) for i in self._journal.gave(merge.request.sources[0]))
-        others = [m for m in found if m is not None and m.effective_state != "undone" and m.merge_id != merge.merge_id]
+        others = [
+            m for m in found if m is not None and m.effective_state != State.UNDONE and m.merge_id != merge.merge_id
+        ]
         return [m for m in others if m.merge_id == root.merge_id or self._comes_from(m, root)]
 
     def _comes_from(self, merge: Merge, root: Merge) -> bool:

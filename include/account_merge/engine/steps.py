@@ -12,7 +12,7 @@ from account_merge.errors import TransientError
 from account_merge.journal import JournalSession
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import Log
-from account_merge.model import Key
+from account_merge.model import EntryKind, Key
 from account_merge.planning.rebuild import AppliedChange
 
 
@@ -35,11 +35,11 @@ def row_steps(log: Log, brings: bool, position: int) -> Iterator[tuple[Key, int,
             raise TransientError(
                 "EXPIRED_MEANWHILE", f"the images of merge {log.merge_id} have just expired", "The task is tried again."
             )
-        if entry.kind == "changes":
+        if entry.kind == EntryKind.CHANGES:
             yield from ((key, position, run[key]) for key in sorted(run))
             run = {}
         for change in entry.changes:
             brought = log.merge_id if brings else None
-            step = AppliedChange(brought, change, entry.kind == "fold", entry.seconds, log.merge_id)
+            step = AppliedChange(brought, change, entry.kind == EntryKind.FOLD, entry.seconds, log.merge_id)
             run.setdefault(change.key, []).append(step)
     yield from ((key, position, run[key]) for key in sorted(run))

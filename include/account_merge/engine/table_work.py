@@ -21,7 +21,7 @@ from account_merge.errors import NeedsAttention, TransientError
 from account_merge.journal import now
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import LIST_ATTEMPTS, Log
-from account_merge.model import Change, Entry, Key, row_outcome
+from account_merge.model import Change, Entry, EntryKind, Key, row_outcome
 from account_merge.planning.write_times import stuck
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class TableWork(ABC):
         :raises NeedsAttention: a value of the platform keeps winning, or the merge may not write any more.
         """
         last = self.finish()
-        while last is None or last.kind != "end":
+        while last is None or last.kind != EntryKind.END:
             last = self._run_from(last)
         counts, self.note = self.log.summary()
         return counts
@@ -83,7 +83,7 @@ class TableWork(ABC):
     def finish(self) -> Entry | None:
         """Write what the log holds, as it was planned, and plans nothing; answers the last entry."""
         last = self.log.last()
-        if last is not None and last.kind != "end":
+        if last is not None and last.kind != EntryKind.END:
             self._guard()
             last = self._apply_and_verify(last, again=True)
         return last
@@ -98,13 +98,18 @@ class TableWork(ABC):
         """
         while True:
             last = self.log.last()
-            if last is None or last.kind in ("end", "closed"):
+            if last is None or last.kind in (EntryKind.END, EntryKind.CLOSED):
                 self.log.close()
                 return 0
             left = self._left(last)
             packed = [self._codec.change(change) for change in left or ()]
             if self.log.append(
-                last.seq + 1, "closed", last.last_key, last.base, packed, counts_of("closed", left or ())
+                last.seq + 1,
+                EntryKind.CLOSED,
+                last.last_key,
+                last.base,
+                packed,
+                counts_of(EntryKind.CLOSED, left or ()),
             ):
                 return None if left is None else len(left)
 
@@ -131,11 +136,11 @@ class TableWork(ABC):
         """Give a fold's changes what their sources had handed on before the entry that it mends."""
         first: dict[Key, Change] = {}
         number = entry.seq
-        while entry.kind == "fold" and number > 0:
+        while entry.kind == EntryKind.FOLD and number > 0:
             number -= 1
             (mended,) = islice(self.log.some(number), 1)
             first |= {change.key: change for change in mended.changes}
-            if mended.kind == "changes":
+            if mended.kind == EntryKind.CHANGES:
                 break
 
         def begun(change: Change) -> Change:
@@ -153,13 +158,13 @@ class TableWork(ABC):
         for group, packed, base in self._groups(self.plan(last.last_key if last else None)):
             self._guard()
             key = group[-1].key
-            last, mine = self._append(last, "changes", key, base, group, packed)
+            last, mine = self._append(last, EntryKind.CHANGES, key, base, group, packed)
             last = self._apply_and_verify(last, again=not mine)
             if not mine:
                 return last
             done += len(group)
             self._progress(done)
-        last, _ = self._append(last, "end", last.last_key if last else None, last.base if last else 0, [], [])
+        last, _ = self._append(last, EntryKind.END, last.last_key if last else None, last.base if last else 0, [], [])
         return self._apply_and_verify(last, again=True)
 
     def _groups(self, changes: Iterable[Planned]) -> Iterator[tuple[list[Change], list[bytes], int]]:
@@ -192,12 +197,18 @@ class TableWork(ABC):
             )
 
     def _append(
-        self, last: Entry | None, kind: str, key: Key | None, base: int, changes: list[Change], packed: list[bytes]
+        self,
+        last: Entry | None,
+        kind: EntryKind,
+        key: Key | None,
+        base: int,
+        changes: list[Change],
+        packed: list[bytes],
     ) -> tuple[Entry, bool]:
         """Return the entry behind `last` and whether it is ours; another worker's when it was faster."""
         seq = last.seq + 1 if last else 0
         logged = (change for entry in self.log.entries() for change in entry.changes)
-        note = self.table_note(logged) if kind == "end" else ""
+        note = self.table_note(logged) if kind == EntryKind.END else ""
         try:
             mine = self.log.append(seq, kind, key, base, packed, counts_of(kind, changes), note)
         except NeedsAttention as error:
@@ -221,9 +232,9 @@ class TableWork(ABC):
         """
         pending, newest = [entry], entry
         for turn in range(VERIFY_ROUNDS):
-            if newest.kind == "closed":
+            if newest.kind == EntryKind.CLOSED:
                 self._closed()
-            if not pending or newest.kind == "end":
+            if not pending or newest.kind == EntryKind.END:
                 return newest
             if turn > 1:
                 # A tombstone may carry a later timestamp than our write, and reads do not return a tombstone's time. Wait,
@@ -243,7 +254,7 @@ class TableWork(ABC):
             for fold in folds:
                 self._writable(fold)
             packed = [self._codec.change(fold) for fold in folds]
-            newest, mine = self._append(newest, "fold", newest.last_key, base, folds, packed)
+            newest, mine = self._append(newest, EntryKind.FOLD, newest.last_key, base, folds, packed)
             pending.append(newest)
             if mine:
                 # The fold's writes stand above this entry's: the entry itself needs no second look.
@@ -286,7 +297,7 @@ class TableWork(ABC):
         return kept
 
 
-def counts_of(kind: str, changes: Iterable[Change]) -> dict[str, int]:
+def counts_of(kind: EntryKind, changes: Iterable[Change]) -> dict[str, int]:
     """Return rows of an entry by what happened to them, and those with notes as `ambiguous`."""
     counts: dict[str, int] = {}
     for change in changes:

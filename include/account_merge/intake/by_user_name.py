@@ -17,10 +17,11 @@ from account_merge.lifecycle.requests import MAX_SOURCES, check_request
 from account_merge.merge_ids import names_id
 from account_merge.model import Merge, MergeRequest
 from account_merge.settings import Settings
+from account_merge.states import Origin, State
 from account_merge.sunbird.users import Directory, Person
 
 #: A merge in one of these did not happen, or does not stand: the same is asked for anew.
-_GONE = frozenset({"undone", "abandoned", "rejected", "expired", "refused"})
+_GONE = frozenset({State.UNDONE, State.ABANDONED, State.REJECTED, State.EXPIRED, State.REFUSED})
 _MOST = 1000
 _LONGEST_NAME = 320
 
@@ -103,13 +104,13 @@ class AdministratorMerges:
             raise InvalidRequest("MAIN_INACTIVE", "the main user is deactivated", "Name the account that is in use.")
         request = check_request(
             MergeRequest(
-                tuple(source.account for source in known), target.account, on_conflict="skip", origin="api",
+                tuple(source.account for source in known), target.account, on_conflict="skip", origin=Origin.API,
                 requested_by=wanted.by, reason=f"{wanted.reason}, asked for by account {acting.account}",
                 deactivate_sources=wanted.deactivate,
             ),
             self._settings,
         )  # fmt: skip
-        leases.check_survivors(self._journal, Merge.unopened(merge_id, request, "requested"))
+        leases.check_survivors(self._journal, Merge.unopened(merge_id, request, State.REQUESTED))
         self._journal.open(merge_id, request)
         return self._journal.need(merge_id)
 

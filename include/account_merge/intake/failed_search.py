@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from account_merge.errors import InvalidRequest
+from account_merge.states import State
 
 #: What a search may ask for: merges by state, and `undeliverable`: failed events that could not be published.
-KINDS = ("refused", "failed", "needs_attention", "undeliverable")
+KINDS = (State.REFUSED.value, State.FAILED.value, State.NEEDS_ATTENTION.value, "undeliverable")
 #: Merges of one search or replay, at most.
 MOST = 1000
 

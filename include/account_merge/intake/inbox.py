@@ -12,7 +12,7 @@ from account_merge.lifecycle.pause_switch import ALL, PauseSwitch, Stop
 from account_merge.lifecycle.requests import request_of, time_ms
 from account_merge.model import Merge, MergeRequest
 from account_merge.settings import Settings
-from account_merge.states import CLOSED, LOST, MERGE_DAG, RESUMABLE, UNDO_DAG
+from account_merge.states import CLOSED, LOST, MERGE_DAG, RESUMABLE, UNDO_DAG, Origin, State
 from account_merge.sunbird.events import Message, merge_id_for, parse
 from account_merge.sunbird.kafka import Topics
 
@@ -71,8 +71,8 @@ class Inbox:
             event = parse(raw, self._settings)
         except InvalidEvent as error:
             # Corrected or valid later, it is dated by its own time, else by the message's.
-            request = MergeRequest((), "", origin="event", raw=raw or b"", dated=time_ms(message.timestamp_ms))
-            opened = self._journal.open(merge_id_for((), "", None, position), request, where, "refused", error)
+            request = MergeRequest((), "", origin=Origin.EVENT, raw=raw or b"", dated=time_ms(message.timestamp_ms))
+            opened = self._journal.open(merge_id_for((), "", None, position), request, where, State.REFUSED, error)
             return "refused" if opened else "repeated"
         if event is None:
             return "ignored"
@@ -89,12 +89,12 @@ class Inbox:
         """
         if ALL in stops:
             return []
-        under_way = [m for state in ("started", "running") for m in self._journal.find("state", state)]
+        under_way = [m for state in (State.STARTED, State.RUNNING) for m in self._journal.find("state", state)]
         busy = {account for merge in under_way for account in merge.accounts}
-        waiting = [m for m in self._journal.find("state", "waiting", but=stops) if self._free(m)]
+        waiting = [m for m in self._journal.find("state", State.WAITING, but=stops) if self._free(m)]
         resumed = [m for m in self._journal.find("resume", "wanted", but=stops) if self._resumes(m)]
         again = [m for m in [*waiting, *resumed] if not busy & set(m.accounts)]
-        ready = [*self._journal.find("state", "requested", but=stops), *again]
+        ready = [*self._journal.find("state", State.REQUESTED, but=stops), *again]
         # Until `admit` has the accounts of a resumed merge, nobody may overtake it.
         resuming = [m for m in self._journal.find("resume", "started") if m.state in RESUMABLE]
         taken = {account for merge in resuming for account in merge.accounts}
@@ -118,10 +118,10 @@ class Inbox:
 
     def _begun(self, stops: Mapping[str, Stop]) -> list[Merge]:
         """Merge that have a run, and no switch stops them; an undo goes on whatever is stopped."""
-        find, under_way = self._journal.find, [m for m in self._journal.find("state", "undoing")]
+        find, under_way = self._journal.find, [m for m in self._journal.find("state", State.UNDOING)]
         if ALL in stops:
             return under_way
-        searches = (("state", "started"), ("state", "running"), ("state", "redoing"), ("resume", "started"))
+        searches = (("state", State.STARTED), ("state", State.RUNNING), ("state", State.REDOING), ("resume", "started"))
         found = [m for search in searches for m in find(*search, but=stops)]
         return [m for m in found if m.resume is None or m.state in RESUMABLE] + under_way
 
@@ -147,7 +147,7 @@ class Inbox:
         number, action = merge.attempt + 1, TAKING_BACK.get(merge.state, "")
         run_id = f"{action or 'merge'}__{merge.merge_id}__{number}"
         again = merge.state in RESUMABLE  # only `admit` moves these on
-        state = merge.state if again or merge.state in UNDER_WAY else "started"
+        state = merge.state if again or merge.state in UNDER_WAY else State.STARTED
         columns: dict[str, Any] = {"resume": "started"} if again else {}
         if lost:
             columns["note"] = f"run {lost} showed no sign of life: it is ended, run {run_id} goes on"
@@ -166,10 +166,12 @@ class Inbox:
 
         A run that is then not triggered is one that `next_runs` finds orphaned: nothing is lost between the two.
         """
-        if merge.state != "requested" or self._switch.stop_for(merge):
+        if merge.state != State.REQUESTED or self._switch.stop_for(merge):
             return None
         sharing = {m.merge_id: m for account in merge.accounts for m in self._journal.find("accounts", account)}
-        others = (m for m in sharing.values() if m.merge_id != merge.merge_id and m.state not in CLOSED | {"proposed"})
+        others = (
+            m for m in sharing.values() if m.merge_id != merge.merge_id and m.state not in CLOSED | {State.PROPOSED}
+        )
         return None if any(others) else self._begin(merge)
 
     def _orphaned(self, life: Life, stops: Mapping[str, Stop]) -> Iterator[tuple[Merge, str | None]]:

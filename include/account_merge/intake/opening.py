@@ -17,6 +17,7 @@ from account_merge.merge_ids import id_of_key, request_id
 from account_merge.model import Merge, MergeRequest
 from account_merge.rules import RULES
 from account_merge.settings import Settings
+from account_merge.states import State
 
 
 class Opening:
@@ -35,19 +36,19 @@ class Opening:
             request = check_request(request, self._settings)
         except InvalidRequest as error:
             if merge_id is not None:
-                self._journal.open(merge_id, request, position, "refused", error)
+                self._journal.open(merge_id, request, position, State.REFUSED, error)
             raise
         merge_id = merge_id or request_id(str(uuid.uuid4()), request.sources, request.target)
         self._journal.open(merge_id, request, position)
         return merge_id
 
-    def open_once(self, request: MergeRequest, user: str, key: str, state: str = "requested") -> Merge:
+    def open_once(self, request: MergeRequest, user: str, key: str, state: State = State.REQUESTED) -> Merge:
         """Open a merge once for each key of a user; a bad request leaves nothing behind.
 
         :param state: `proposed` for one that a second person approves; its keys are apart.
         :raises InvalidRequest: these accounts cannot be merged, or the key was used for another request.
         """
-        merge_id = id_of_key(user, key if state == "requested" else f"{state} {key}")
+        merge_id = id_of_key(user, key if state == State.REQUESTED else f"{state} {key}")
         known = self._journal.get(merge_id)
         if known is None:
             request = previewed(self._journal, self._settings, request).request

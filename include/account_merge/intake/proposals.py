@@ -13,10 +13,12 @@ from account_merge.errors import InvalidRequest, busy
 from account_merge.journal import Journal
 from account_merge.jsonable import jsonable
 from account_merge.lifecycle.admission import previewed
+from account_merge.lifecycle.answers import as_note
 from account_merge.lifecycle.approved_plan import ApprovedPlan, plan_name
 from account_merge.lifecycle.failures import error_columns
-from account_merge.model import Merge, MergeRequest, as_note
+from account_merge.model import Merge, MergeRequest
 from account_merge.settings import Settings
+from account_merge.states import State
 
 #: Rows that `changes` names.
 NAMED = 20
@@ -44,29 +46,31 @@ class Proposals:
         if merge is None:
             if not request.requested_by.strip():
                 raise InvalidRequest("NO_PERSON", "a proposal needs to know who asks", "Log in, or name the person.")
-            self._journal.open(merge_id, previewed(self._journal, self._settings, request).request, state="proposed")
+            self._journal.open(
+                merge_id, previewed(self._journal, self._settings, request).request, state=State.PROPOSED
+            )
             merge = self._journal.need(merge_id)
         known = merge.request
         if {*known.sources} != {*request.sources} or known.target != request.target:
             raise InvalidRequest(
                 "OTHER_ACCOUNTS", f"the accounts are not those of merge {merge_id}", "Propose a merge of its own."
             )
-        if merge.state == "proposed" and (
+        if merge.state == State.PROPOSED and (
             renew or merge.error_code == "PLAN_CHANGED" or self._plans.counts(merge) is None
         ):
             merge = self._plan(merge)
-        asked = merge.state != "proposed" or run_id in ("", merge.approval_run)
+        asked = merge.state != State.PROPOSED or run_id in ("", merge.approval_run)
         if not asked and not self._journal.change(merge, approval_run=run_id):
             raise busy(merge.merge_id)
         return self._answer(
-            merge, "" if merge.state == "proposed" else f"the merge is {merge.state}: nothing to propose"
+            merge, "" if merge.state == State.PROPOSED else f"the merge is {merge.state}: nothing to propose"
         )
 
     def _plan(self, merge: Merge) -> Merge:
         try:
             previewed(self._journal, self._settings, merge.request)
         except InvalidRequest as error:
-            self._end(merge.merge_id, "rejected", str(error), "")
+            self._end(merge.merge_id, State.REJECTED, str(error), "")
             raise
         salt = os.urandom(16)
         self._plans.forget(merge)
@@ -89,7 +93,9 @@ class Proposals:
         """
         for _ in range(10):
             merge = self._journal.need(merge_id)
-            if merge.state not in ("proposed", "rejected", "expired") and _same(merge.approved_by or "", by):
+            if merge.state not in (State.PROPOSED, State.REJECTED, State.EXPIRED) and _same(
+                merge.approved_by or "", by
+            ):
                 return self._answer(merge, f"approved by {by}")
             self._check(merge, plan)
             _second_person(merge, by)
@@ -102,7 +108,7 @@ class Proposals:
                 continue
             words = f"approved by {by}" + (f": {note}" if note else "")
             done = {"approved_by": by, "note": as_note(words), **error_columns(None)}
-            if self._journal.move(merge, "requested", **done):
+            if self._journal.move(merge, State.REQUESTED, **done):
                 return self._answer(self._journal.need(merge_id), "")
         raise busy(merge.merge_id)
 
@@ -112,16 +118,16 @@ class Proposals:
         :raises InvalidRequest: there is nothing to reject.
         """
         words = f"rejected by {by or 'somebody'}" + (f": {reason}" if reason else "")
-        return self._end(merge_id, "rejected", words, plan)
+        return self._end(merge_id, State.REJECTED, words, plan)
 
     def expire(self, merge_id: uuid.UUID, plan: str = "") -> dict[str, Any]:
         """End a proposal that nobody answered in time; one that was decided or planned anew meanwhile stays as it is."""
         merge = self._journal.need(merge_id)
-        if merge.state != "proposed" or (plan and plan != plan_name(merge)):
+        if merge.state != State.PROPOSED or (plan and plan != plan_name(merge)):
             return self._answer(merge, "decided or proposed anew meanwhile: this request is over")
-        return self._end(merge_id, "expired", "nobody approved it in time", plan)
+        return self._end(merge_id, State.EXPIRED, "nobody approved it in time", plan)
 
-    def _end(self, merge_id: uuid.UUID, state: str, words: str, plan: str) -> dict[str, Any]:
+    def _end(self, merge_id: uuid.UUID, state: State, words: str, plan: str) -> dict[str, Any]:
         merge = self._journal.need(merge_id)
         if merge.state != state:
             self._check(merge, plan)
@@ -152,7 +158,7 @@ class Proposals:
 
     @staticmethod
     def _check(merge: Merge, plan: str) -> None:
-        if merge.state != "proposed":
+        if merge.state != State.PROPOSED:
             raise InvalidRequest(
                 "NOT_PROPOSED",
                 f"merge {merge.merge_id} is {merge.state}: it is not up for approval",
@@ -167,11 +173,11 @@ class Proposals:
 
     def _answer(self, merge: Merge, note: str) -> dict[str, Any]:
         """Return ids and counts, never a learner's values."""
-        counts = self._plans.counts(merge) if merge.state == "proposed" else None
+        counts = self._plans.counts(merge) if merge.state == State.PROPOSED else None
         return {
             "merge_id": str(merge.merge_id), "state": merge.state, "note": note or merge.note or "",
             "plan": plan_name(merge), "tables": {table: dict(c) for table, c in (counts or {}).items() if c},
-            "proceed": merge.state == "proposed",
+            "proceed": merge.state == State.PROPOSED,
         }  # fmt: skip
 
 

@@ -18,11 +18,12 @@ from account_merge.errors import InvalidRequest, MergeError, NeedsAttention
 from account_merge.intake.failed_search import MOST, FailedMergeFilter, merge_id_of
 from account_merge.journal import Journal, leases
 from account_merge.journal.options import options_of
+from account_merge.lifecycle.answers import as_note
 from account_merge.lifecycle.failures import next_failure
 from account_merge.lifecycle.requests import check_request, request_of
-from account_merge.model import Merge, MergeRequest, as_note
+from account_merge.model import Merge, MergeRequest
 from account_merge.settings import Settings
-from account_merge.states import RESUMABLE
+from account_merge.states import RESUMABLE, Origin, State
 from account_merge.sunbird.events import Position, merge_id_for, parse
 
 #: What became of an item; any other code is why it was left alone.
@@ -127,14 +128,14 @@ class Replay:
             return self._rearm(merge)
         if merge.resume and merge.state in RESUMABLE:
             raise InvalidRequest("RESUMED_BEFORE", "it goes on by itself", "Wait for the next poll that nothing stops.")
-        if merge.state not in ("refused", "failed", "needs_attention"):
+        if merge.state not in (State.REFUSED, State.FAILED, State.NEEDS_ATTENTION):
             raise InvalidRequest("NOT_FAILED", f"the merge is {merge.state}: there is nothing to replay")
         if merge.failed_event in ("due", "sending"):
             raise InvalidRequest("FAILED_EVENT_OWED", "its failed event is not published yet",
                                  "Replay it after the poll's report_failures.")  # fmt: skip
-        return self._reopen(merge) if merge.state == "refused" else self._resume(merge)
+        return self._reopen(merge) if merge.state == State.REFUSED else self._resume(merge)
 
-    def _change(self, merge: Merge, state: str, **columns: Any) -> bool:
+    def _change(self, merge: Merge, state: State, **columns: Any) -> bool:
         return self._dry_run or self._journal.move(merge, state, **columns)
 
     def _resume(self, merge: Merge) -> tuple[str, str, str] | None:
@@ -161,18 +162,18 @@ class Replay:
             "accounts": {*request.sources, request.target}, "options": options_of(request), "error_code": None,
             "error": None, "remedy": None, "note": f"replayed by {self._by}{self._why}", **next_failure(merge),
         }  # fmt: skip
-        if not self._change(merge, "requested", **columns):
+        if not self._change(merge, State.REQUESTED, **columns):
             return None
-        return "REOPENED", f"the next poll starts run {merge.attempt + 1}", "requested"
+        return "REOPENED", f"the next poll starts run {merge.attempt + 1}", State.REQUESTED
 
     def _correct(self, merge: Merge) -> tuple[str, str, str] | None:
-        if merge.state != "refused":
+        if merge.state != State.REFUSED:
             raise InvalidRequest("NOT_REFUSED", f"the merge is {merge.state}: only a refused event can be corrected",
                                  "Leave out its corrected event.")  # fmt: skip
         body = self._corrected[merge.merge_id]
         raw = body.encode() if isinstance(body, str) else json.dumps(body, ensure_ascii=False).encode()
         why = f"corrected event of refused merge {merge.merge_id}, by {self._by}{self._why}"
-        asked = MergeRequest((), "", origin="event", raw=raw, requested_by=self._by, reason=why)
+        asked = MergeRequest((), "", origin=Origin.EVENT, raw=raw, requested_by=self._by, reason=why)
         request = self._request(replace(asked, dated=merge.request.dated))
         place = f"corrected/{merge.merge_id}"
         new = merge_id_for(request.sources, request.target, request.mid, Position(place, 0, 0, 0, raw))
@@ -208,7 +209,7 @@ class Replay:
 def _same_event(merge: Merge, request: MergeRequest) -> bool:
     known = merge.request
     same = (known.sources, known.target, known.mid) == (request.sources, request.target, request.mid)
-    return same and merge.state != "refused"
+    return same and merge.state != State.REFUSED
 
 
 def _answer(merge_id: uuid.UUID, before: str | None, after: str | None, code: str, note: str) -> dict[str, Any]:

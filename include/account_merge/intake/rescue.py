@@ -13,10 +13,12 @@ from typing import IO, Any
 from account_merge.errors import InvalidRequest, NeedsAttention
 from account_merge.intake.rescue_lines import FORMATS, Item, ParsedLine, RejectedLine, decided, read
 from account_merge.journal import Journal
-from account_merge.model import Merge, MergeRequest, as_note
+from account_merge.lifecycle.answers import as_note
+from account_merge.model import Merge, MergeRequest
 from account_merge.planning.seeding import WORDS
 from account_merge.rules import TABLES
 from account_merge.settings import Settings
+from account_merge.states import State
 
 SEEDED = ("by_date", "yes", "no")
 #: Merges of one run, at most: what was told already is remembered.
@@ -24,11 +26,11 @@ MOST = 100_000
 #: Answers that are no fault: the line is done with.
 DONE = ("WOULD_OPEN", "OPENED", "ALREADY_KNOWN", "TWICE", "PASSED_OVER")
 #: A pair that one of these took up needs no second merge.
-_GIVEN_UP = ("refused", "rejected", "expired", "undone", "abandoned", "erased")
+_GIVEN_UP = (State.REFUSED, State.REJECTED, State.EXPIRED, State.UNDONE, State.ABANDONED, State.ERASED)
 #: What helps with a merge that is known already.
 _NEXT = {
-    "completed": "Repair that merge to move what came since.", "refused": "Replay that merge.",
-    "failed": "Replay that merge.", "needs_attention": "Replay that merge.", "undone": "Redo that merge.",
+    State.COMPLETED: "Repair that merge to move what came since.", State.REFUSED: "Replay that merge.",
+    State.FAILED: "Replay that merge.", State.NEEDS_ATTENTION: "Replay that merge.", State.UNDONE: "Redo that merge.",
 }  # fmt: skip
 Preview = Callable[[MergeRequest, str], Mapping[str, Any]]
 Told = Callable[[dict[str, Any]], None]

@@ -18,10 +18,12 @@ from itertools import islice
 from typing import IO, Any
 
 from account_merge.errors import InvalidRequest
+from account_merge.lifecycle.answers import as_note
 from account_merge.lifecycle.requests import before_cutover, check_request, request_of
-from account_merge.model import MergeRequest, as_note
+from account_merge.model import MergeRequest
 from account_merge.rules.moments import CANNOT_BE, believable
 from account_merge.settings import Settings
+from account_merge.states import Origin
 from account_merge.sunbird.events import Position, merge_id_for, parse
 
 FORMATS = ("auto", "csv", "events", "log")
@@ -137,7 +139,7 @@ def _event(number: int, text: str, settings: Settings) -> Item:
         return None
     # Without a mid the bytes are the identity: the same line again is the same merge.
     merge_id = merge_id_for(event.sources, event.target, event.mid, Position("rescue", 0, 0, 0, raw))
-    request = request_of(event, raw, settings, "rescue")
+    request = request_of(event, raw, settings, Origin.RESCUE)
     return ParsedLine(number, merge_id, request, by_event=event.mid is not None)
 
 
@@ -214,7 +216,7 @@ def _pair(number: int, text: str, header: list[str], settings: Settings) -> Item
     row = {name: cell for name, cell in zip(names, cells, strict=False) if name}
     dated = _moment(row.get("merged_at", ""))
     source, target = row.get("from", ""), row.get("to", "")
-    request = MergeRequest((source,), target, origin="rescue", reason=as_note(row.get("reason", "")), dated=dated)
+    request = MergeRequest((source,), target, origin=Origin.RESCUE, reason=as_note(row.get("reason", "")), dated=dated)
     name = json.dumps([source, target, dated], separators=(",", ":"))
     return ParsedLine(number, uuid.uuid5(_NAMESPACE, name), check_request(request, settings), by_event=False)
 

@@ -16,13 +16,14 @@ from account_merge.journal import Journal
 from account_merge.journal.scans import STRANDED, ScanProgress
 from account_merge.rules import RULES
 from account_merge.settings import Settings
+from account_merge.states import State
 from account_merge.sunbird.row_finder import RowFinder
 from account_merge.sunbird.schema import Tables
 from account_merge.sunbird.store import Store
 from account_merge.sunbird.users import FIRST, LAST, User, Users
 
 #: A merge that was refused has moved nothing: its source is still stranded.
-_NO_MERGE = frozenset({"refused", "rejected", "expired"})
+_NO_MERGE = frozenset({State.REFUSED, State.REJECTED, State.EXPIRED})
 Progress = Callable[[dict[str, Any]], None]
 
 

@@ -10,7 +10,7 @@ from account_merge.errors import NeedsAttention
 from account_merge.journal.cas import ERASED
 from account_merge.journal.merges import Merges
 from account_merge.model import Merge
-from account_merge.states import CLOSED
+from account_merge.states import CLOSED, State
 
 
 class Accounts(Merges):
@@ -44,7 +44,7 @@ class Accounts(Merges):
             return None
         for merge_id, counts in ((row.held_by, row.role == "source"), (row.merged_by, True)):
             merge = self.get(merge_id) if merge_id and counts else None
-            if merge and merge.effective_state == "completed":
+            if merge and merge.effective_state == State.COMPLETED:
                 return merge
         return None
 
@@ -56,7 +56,7 @@ class Accounts(Merges):
         found = self.merged_by(account_id)
         while found is not None and found.parent is not None:
             parent = self.get(found.parent)
-            if parent is None or parent.effective_state != "completed":
+            if parent is None or parent.effective_state != State.COMPLETED:
                 break
             found = parent
         return found
@@ -112,7 +112,7 @@ class Accounts(Merges):
             # A completed merge that took this account away must stay known when its lease is taken over.
             took = bool(
                 holder
-                and holder.effective_state == "completed"
+                and holder.effective_state == State.COMPLETED
                 and row.role == "source"
                 and holder.merge_id != merge_id
             )

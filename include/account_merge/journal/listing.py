@@ -12,6 +12,7 @@ from account_merge.errors import NeedsAttention
 from account_merge.journal.cas import BUCKET, JournalSession, now
 from account_merge.journal.log import last_row
 from account_merge.listings import MergeFilter
+from account_merge.model import EntryKind
 from account_merge.states import CLOSED
 
 #: Where a place in the list is: a merge's creation and its id.
@@ -79,11 +80,11 @@ def span(cas: JournalSession, merge_id: uuid.UUID, log: str) -> tuple[datetime, 
     """
     where = "FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ?"
     first = cas.read(f"SELECT kind, created_at {where} AND seq = 0", [merge_id, log, 0], serial=False)
-    if not first or first[0].created_at is None or first[0].kind == "closed":
+    if not first or first[0].created_at is None or first[0].kind == EntryKind.CLOSED:
         return None
     cql = f"SELECT seq, kind, created_at {where} ORDER BY seq DESC LIMIT 1"
     last = last_row(cas, merge_id, log, cql, serial=False)
-    if last is not None and last.kind == "closed":  # nothing follows it, so the entry before it is the last
+    if last is not None and last.kind == EntryKind.CLOSED:  # nothing follows it, so the entry before it is the last
         seq = last.seq - 1
         found = cas.read(f"SELECT created_at {where} AND seq = ?", [merge_id, log, seq // BUCKET, seq], serial=False)
         last = found[0] if found else None

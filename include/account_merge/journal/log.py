@@ -18,9 +18,9 @@ from account_merge.errors import NeedsAttention
 from account_merge.journal.cas import BUCKET, JournalSession, now
 from account_merge.journal.encoding import Codec, payload, unpayload
 from account_merge.journal.redaction import RedactedFacts
-from account_merge.model import Change, ChangeHeader, Entry, HandedOn, Key, Values
+from account_merge.model import Change, ChangeHeader, Entry, EntryKind, HandedOn, Key, Values
 
-Fits = Callable[[str, ChangeHeader], bool]
+Fits = Callable[[EntryKind, ChangeHeader], bool]
 _PAGE = 8  # entries read at once: at most 8 MiB
 _AT_ONCE = 16  # buckets whose counts are read at once
 LIST_ATTEMPTS = 1000  # µs kept free above a timestamp for repeated list writes
@@ -134,7 +134,7 @@ class Log:
     def append(
         self,
         seq: int,
-        kind: str,
+        kind: EntryKind,
         last_key: Key | None,
         base: int,
         changes: Sequence[bytes],
@@ -175,10 +175,10 @@ class Log:
         """Nobody appends to this log any more: a writer that was stopped and wakes loses the race for the next entry."""
         while True:
             last = self.last()
-            if last is not None and last.kind == "closed":
+            if last is not None and last.kind == EntryKind.CLOSED:
                 return
             seq, key, base = (last.seq + 1, last.last_key, last.base) if last else (0, None, 0)
-            if self.append(seq, "closed", key, base, [], {}):
+            if self.append(seq, EntryKind.CLOSED, key, base, [], {}):
                 return
 
     def digest(self, seq: int) -> bytes:
@@ -242,18 +242,20 @@ class Log:
         )
 
     def _entry(self, row: Any, fits: Fits | None = None, needle: bytes = b"") -> Entry:
-        body = unpayload(row.payload, needle) if row.payload and row.kind != "skip" else []
-        wanted = body if fits is None else (c for c in body if fits(row.kind, self.codec.head(c)))
+        body = unpayload(row.payload, needle) if row.payload and row.kind != EntryKind.SKIP else []
+        wanted = body if fits is None else (c for c in body if fits(EntryKind(row.kind), self.codec.head(c)))
         changes: tuple[Change, ...] = tuple(self.codec.unchange(c) for c in wanted)
         key = None if row.last_key is None else self.codec.unkey(row.last_key)
-        return Entry(row.seq, row.kind, key, row.base or 0, changes, row.attempts or 0, row.created_at, row.kept)
+        return Entry(
+            row.seq, EntryKind(row.kind), key, row.base or 0, changes, row.attempts or 0, row.created_at, row.kept
+        )
 
 
 def standing(entries: Iterable[Entry]) -> Iterator[Entry]:
     """Yield entries as they count: the changes of a closing one stand instead of those of the entry before it."""
     held: list[Entry] = []  # the newest entry, and the closing ones behind it
     for entry in entries:
-        if entry.kind != "closed":
+        if entry.kind != EntryKind.CLOSED:
             yield from held
             held = [entry]
             continue
@@ -337,7 +339,7 @@ class Ledger:
         for entry in log.entries():
             if entry.kept is not None:
                 kept.add(entry.kept)
-            if entry.kind == "changes":
+            if entry.kind == EntryKind.CHANGES:
                 yield from _sorted(run)
                 run = {}
             at = entry.created_at.replace(tzinfo=UTC).timestamp() if entry.created_at else 0.0

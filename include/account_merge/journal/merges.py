@@ -14,10 +14,10 @@ from account_merge.errors import MergeError, NeedsAttention
 from account_merge.journal.cas import JournalSession, now
 from account_merge.journal.options import options_of, tenant_of
 from account_merge.model import Merge, MergeRequest
-from account_merge.states import CLOSED, allowed
+from account_merge.states import CLOSED, Origin, State, allowed
 
 #: These come from a merge; they have no settles themselves.
-CHILDREN = frozenset({"repair", "settle"})
+CHILDREN = frozenset({Origin.REPAIR, Origin.SETTLE})
 
 
 class Merges(JournalSession):
@@ -28,7 +28,7 @@ class Merges(JournalSession):
         merge_id: uuid.UUID,
         request: MergeRequest,
         position: str = "",
-        state: str = "requested",
+        state: State = State.REQUESTED,
         error: MergeError | None = None,
         parent: uuid.UUID | None = None,
     ) -> bool:
@@ -97,7 +97,7 @@ class Merges(JournalSession):
         """Merge that must exist, by their ids as text."""
         return [self.need(uuid.UUID(text)) for text in merge_ids]
 
-    def move(self, merge: Merge, state: str, **columns: Any) -> bool:
+    def move(self, merge: Merge, state: State, **columns: Any) -> bool:
         """One conditional write from the state that was read to another; False when somebody else was faster."""
         if state != merge.state and not allowed(merge.state, state):
             raise NeedsAttention(
@@ -115,9 +115,9 @@ class Merges(JournalSession):
         columns["updated_at"] = now()
         if columns.get("state", merge.state) != merge.state:
             columns["state_at"] = columns["updated_at"]
-        if columns.get("state") in CLOSED - {merge.state, "erased"}:
+        if columns.get("state") in CLOSED - {merge.state, State.ERASED}:
             columns["closed_at"] = columns["updated_at"]
-            if merge.plan and columns["state"] != "refused":  # a refused one may be opened again, with its plan
+            if merge.plan and columns["state"] != State.REFUSED:  # a refused one may be opened again, with its plan
                 columns["plan"] = None
         sets = ", ".join(f"{name} = ?" for name in columns)
         return self.write_if(
@@ -185,7 +185,7 @@ def _merge(row: Any) -> Merge:
         options.get("dry_run") == "true",
         row.reason or "",
         row.requested_by or "",
-        row.origin or "",
+        Origin(row.origin or Origin.API),
         row.mid,
         row.raw,
         tenant_of(options),
@@ -197,7 +197,7 @@ def _merge(row: Any) -> Merge:
     )
     return Merge(
         row.merge_id,
-        row.state,
+        State(row.state),
         row.attempt or 0,
         request,
         row.survivor,
@@ -226,7 +226,7 @@ def _merge(row: Any) -> Merge:
         row.closed_at,
         row.expiry,
         row.images_gone,
-        row.former,
+        State(row.former) if row.former else None,
         row.plan,
         row.approved_by,
         row.approval_run,

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from account_merge.errors import TransientError
 from account_merge.journal.cas import BUCKET, JournalSession, now
+from account_merge.model import EntryKind
 
 DIGEST = 16  # bytes of each digest
 CHUNK = 4096  # rows in an entry: 128 KiB
@@ -33,14 +34,14 @@ class PlanDigests:
         for name, digest in rows:
             chunk += name + digest
             if len(chunk) >= CHUNK * 2 * DIGEST:
-                self._append(seq, "plan", bytes(chunk), {})
+                self._append(seq, EntryKind.PLAN, bytes(chunk), {})
                 seq, chunk = seq + 1, bytearray()
         if chunk:
-            self._append(seq, "plan", bytes(chunk), {})
+            self._append(seq, EntryKind.PLAN, bytes(chunk), {})
             seq += 1
-        self._append(seq, "end", b"", counts)
+        self._append(seq, EntryKind.END, b"", counts)
 
-    def _append(self, seq: int, kind: str, payload: bytes, counts: Mapping[str, int]) -> None:
+    def _append(self, seq: int, kind: EntryKind, payload: bytes, counts: Mapping[str, int]) -> None:
         if not self._cas.write_if(
             "INSERT INTO {ks}.log (merge_id, table_name, bucket, seq, kind, counts, payload, created_at) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS",
@@ -64,7 +65,7 @@ class PlanDigests:
     def counts(self) -> Mapping[str, int] | None:
         """Return the counts (SERIAL); None while the plan is not written to its end."""
         last = self._last()
-        return dict(last.counts or {}) if last is not None and last.kind == "end" else None
+        return dict(last.counts or {}) if last is not None and last.kind == EntryKind.END else None
 
     def entries(self) -> int:
         """How many entries there are."""

@@ -15,6 +15,7 @@ import msgspec
 
 from account_merge.journal.cas import BUCKET, JournalSession
 from account_merge.journal.encoding import payload, peek, unpayload
+from account_merge.model import EntryKind
 
 #: One thing that is kept: the hash of what it is about, and a small map.
 Record = tuple[bytes, Mapping[str, Any]]
@@ -115,8 +116,8 @@ def _standing(rows: Iterable[Any]) -> Iterator[tuple[Any, list[bytes]]]:
     """(row, its encoded changes as they count): those of a closing entry stand instead of those of the one before it."""
     held: list[tuple[Any, list[bytes]]] = []
     for row in rows:
-        body = unpayload(row.payload) if row.payload and row.kind != "skip" else []
-        if row.kind != "closed":
+        body = unpayload(row.payload) if row.payload and row.kind != EntryKind.SKIP else []
+        if row.kind != EntryKind.CLOSED:
             yield from held
             held = [(row, body)]
             continue

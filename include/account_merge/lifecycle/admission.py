@@ -10,16 +10,16 @@ from typing import Any
 from account_merge.engine.skipped import SkippedScopes
 from account_merge.errors import InvalidRequest, NeedsAttention, TransientError, busy
 from account_merge.journal import Journal, leases
-from account_merge.lifecycle.answers import MergeAnswer, merge_answer
+from account_merge.lifecycle.answers import MergeAnswer, as_note, merge_answer
 from account_merge.lifecycle.approved_plan import ApprovedPlan
 from account_merge.lifecycle.failures import Failures, error_columns, next_failure
 from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.lifecycle.requests import check_request
 from account_merge.merge_ids import request_id
-from account_merge.model import Merge, MergeRequest, as_note
+from account_merge.model import Merge, MergeRequest
 from account_merge.rules import rules_hash
 from account_merge.settings import Settings
-from account_merge.states import CLOSED
+from account_merge.states import CLOSED, State
 
 
 class Admission:
@@ -50,23 +50,23 @@ class Admission:
         for _ in range(10):
             merge = self._journal.need(merge_id)
             if merge.state in CLOSED:
-                done = merge.state == "completed"
+                done = merge.state == State.COMPLETED
                 words = f"the merge is {merge.state}: nothing is written"
                 return merge_answer(merge, proceed=done, note=(merge.request.dry_run and merge.note) or words)
-            if merge.state == "proposed":
+            if merge.state == State.PROPOSED:
                 self._give_back(merge)  # an earlier attempt may have stopped before it released the leases
-            if merge.state in ("proposed", "undoing", "redoing"):
+            if merge.state in (State.PROPOSED, State.UNDOING, State.REDOING):
                 return merge_answer(merge, proceed=False, note=f"the merge is {merge.state}: nothing to do here")
             if self._not_wanted(merge) or self._dry_run(merge):
                 continue
             if halted := self._switch.pause_if_stopped(merge, asked=True):
                 return merge_answer(self._journal.need(merge_id), proceed=False, note=halted)
-            if merge.state in ("started", "running"):
+            if merge.state in (State.STARTED, State.RUNNING):
                 check_run(merge, run_id)
             others = [known for known in merge.run_ids if known != run_id]
             runs = {"run_ids": [*others, run_id]} if run_id and run_id != (merge.run_ids or [""])[-1] else {}
-            if merge.state in ("requested", "waiting"):
-                self._journal.move(merge, "started", attempt=merge.attempt + 1, **runs)
+            if merge.state in (State.REQUESTED, State.WAITING):
+                self._journal.move(merge, State.STARTED, attempt=merge.attempt + 1, **runs)
                 continue
             answer = self._admit(merge, runs)
             if answer is not None:
@@ -76,16 +76,18 @@ class Admission:
     def _not_wanted(self, merge: Merge) -> bool:
         """Give up a repair or settle, not yet admitted, whose parent was undone: it would merge that again."""
         parent = self._journal.get(merge.parent) if merge.parent and merge.rules_hash is None else None
-        if parent is None or parent.state == "completed":
+        if parent is None or parent.state == State.COMPLETED:
             return False
-        self._journal.move(merge, "abandoned", note=f"merge {parent.merge_id}, which this one mends, is {parent.state}")
+        self._journal.move(
+            merge, State.ABANDONED, note=f"merge {parent.merge_id}, which this one mends, is {parent.state}"
+        )
         return True
 
     def _dry_run(self, merge: Merge) -> bool:
         """End a merge that was opened with `dry_run`: nothing of it is ever written, whatever door it came by."""
         if merge.request.dry_run:
             self._journal.move(
-                merge, "abandoned", note="a dry run: nothing was written; a preview shows what it would do"
+                merge, State.ABANDONED, note="a dry run: nothing was written; a preview shows what it would do"
             )
         return merge.request.dry_run
 
@@ -96,11 +98,11 @@ class Admission:
         try:
             admission = leases.acquire_all(self._journal, merge)
         except InvalidRequest as error:
-            if merge.state == "started":
-                self._failures.record(merge, error, "refused")
+            if merge.state == State.STARTED:
+                self._failures.record(merge, error, State.REFUSED)
             raise
         if admission.blocked_by is not None:
-            if merge.state != "started":
+            if merge.state != State.STARTED:
                 raise NeedsAttention(
                     "LEASE_LOST",
                     f"merge {merge.merge_id} is {merge.state}, but account {admission.blocked_account} is held by merge "
@@ -110,7 +112,7 @@ class Admission:
             holder = admission.blocked_by.merge_id
             note = f"waits for account {admission.blocked_account}, which merge {holder} holds"
             self._journal.move(
-                merge, "waiting", waiting_for=admission.blocked_account, waiting_holder=holder, note=note, **runs
+                merge, State.WAITING, waiting_for=admission.blocked_account, waiting_holder=holder, note=note, **runs
             )
             return merge_answer(self._journal.need(merge.merge_id), proceed=False, note=note)
         otherwise = self._otherwise(merge, {"survivor": admission.survivor, **runs})
@@ -119,7 +121,7 @@ class Admission:
         columns: dict[str, Any] = {"survivor": admission.survivor, "waiting_for": None, "waiting_holder": None, **runs}
         columns["rules_hash"] = merge.rules_hash or rules_hash()
         columns["plan"] = None  # from here on what the platform writes is combined, as in any merge
-        if merge.state == "paused" or merge.waiting_for:
+        if merge.state == State.PAUSED or merge.waiting_for:
             columns["note"] = None  # it said why nothing was done
         notes = [merge.request.doubt] if merge.request.doubt else []
         if admission.survivor != merge.request.target:
@@ -144,7 +146,7 @@ class Admission:
             return None
         cleared = dict.fromkeys(("approved_by", "waiting_for", "waiting_holder", "resume"))
         if not self._journal.move(
-            merge, "proposed", note=as_note(str(error)), **error_columns(error), **cleared, **columns
+            merge, State.PROPOSED, note=as_note(str(error)), **error_columns(error), **cleared, **columns
         ):
             raise busy(merge.merge_id)
         merge = self._journal.need(merge.merge_id)
@@ -157,10 +159,10 @@ class Admission:
 
     def to_running(self, merge: Merge, **columns: Any) -> bool:
         """Move to running; a failure that was reported arms the next failed event."""
-        if merge.state != "running":
+        if merge.state != State.RUNNING:
             columns.update(next_failure(merge))
             columns.update(error_columns(None), resume=None)
-        return self._journal.move(merge, "running", **columns)
+        return self._journal.move(merge, State.RUNNING, **columns)
 
 
 def check_run(merge: Merge, run_id: str) -> None:
@@ -183,5 +185,5 @@ def previewed(journal: Journal, settings: Settings, request: MergeRequest) -> Me
     :raises InvalidRequest: they cannot.
     """
     request = check_request(request, settings)
-    merge = Merge.unopened(request_id("preview", request.sources, request.target), request, "preview")
+    merge = Merge.unopened(request_id("preview", request.sources, request.target), request, State.PREVIEW)
     return replace(merge, survivor=leases.check_survivors(journal, merge))

@@ -56,13 +56,18 @@ class TableAnswer(TypedDict):
 
 def merge_answer(merge: Merge, proceed: bool, note: str = "") -> MergeAnswer:
     """Return the answer of a step of a whole merge; without a note, the merge's own."""
-    return {"merge_id": str(merge.merge_id), "state": merge.state, "note": note or merge.note or "", "proceed": proceed}
+    return {
+        "merge_id": str(merge.merge_id),
+        "state": merge.state.value,
+        "note": note or merge.note or "",
+        "proceed": proceed,
+    }
 
 
 def undo_answer(merge: Merge, note: str, proceed: bool) -> UndoAnswer:
     """Return the answer of a step of an undo, redo, abandonment or repair."""
     return {
-        "merge_id": str(merge.merge_id), "state": merge.state, "operation": merge.operation, "note": note,
+        "merge_id": str(merge.merge_id), "state": merge.state.value, "operation": merge.operation, "note": note,
         "proceed": proceed,
     }  # fmt: skip
 
@@ -72,7 +77,12 @@ def table_answer(
 ) -> TableAnswer:  # fmt: skip
     """Return the answer of the work on one table."""
     return {
-        "merge_id": str(merge.merge_id), "table": table, "state": merge.state, "note": note, "proceed": proceed,
+        "merge_id": str(merge.merge_id), "table": table, "state": merge.state.value, "note": note, "proceed": proceed,
         "created": counts.get("created", 0), "changed": counts.get("changed", 0), "deleted": counts.get("deleted", 0),
         "same": counts.get("same", 0), "folded": counts.get("folded", 0), "ambiguous": counts.get("ambiguous", 0),
     }  # fmt: skip
+
+
+def as_note(text: str) -> str:
+    """Return a text as long as the journal keeps a note or a reason: its first 1,000 characters."""
+    return text[:1000]

@@ -15,8 +15,9 @@ from account_merge.errors import NeedsAttention
 from account_merge.journal import leases
 from account_merge.journal.plans import DIGEST, PlanDigests, differences
 from account_merge.jsonable import jsonable
-from account_merge.model import Change, Key, Merge, Values, row_outcome
+from account_merge.model import Change, EntryKind, Key, Merge, Values, row_outcome
 from account_merge.rules import RULES, TableRule
+from account_merge.states import State
 
 #: (kind, account whose row it is, key) of a row that is otherwise than planned; of one that vanished nothing is known.
 Difference = tuple[str, tuple[str, Key] | None]
@@ -35,7 +36,7 @@ class ApprovedPlan:
 
             def rows(changes: Iterator[tuple[str, Change]] = changes, counts: dict[str, int] = counts) -> Any:
                 for account, change in changes:
-                    for kind in (row_outcome("changes", change), *(["ambiguous"] if change.notes else [])):
+                    for kind in (row_outcome(EntryKind.CHANGES, change), *(["ambiguous"] if change.notes else [])):
                         counts[kind] = counts.get(kind, 0) + 1
                     yield _pair(merge, account, change)
 
@@ -81,7 +82,7 @@ class ApprovedPlan:
 
     def _planned(self, merge: Merge) -> Iterator[tuple[TableRule, Iterator[tuple[str, Change]]]]:
         """Of every rule's table the (account, change) of each row, in key order, as a preview plans them."""
-        seen = replace(merge, state="preview", survivor=leases.check_survivors(self._journal, merge))
+        seen = replace(merge, state=State.PREVIEW, survivor=leases.check_survivors(self._journal, merge))
         asked = self._tables.rules(merge)
         for rule in RULES:
             works = self._tables.works(TableJob(seen, rule)) if rule in asked else []

@@ -19,12 +19,13 @@ from account_merge.journal.redaction import rename
 from account_merge.journal.scans import STRANDED, ScanProgress
 from account_merge.journal.state_log import StateHistory
 from account_merge.lifecycle.account_logs import account_logs
+from account_merge.lifecycle.answers import as_note
 from account_merge.lifecycle.retention import OWED, Retention
-from account_merge.model import Merge, as_note
-from account_merge.states import CLOSED
+from account_merge.model import Merge
+from account_merge.states import CLOSED, State
 
 #: A merge that ended so, or never began, joins no accounts: it may have been asked for two persons.
-APART = frozenset({"undone", "refused", "rejected", "expired"})
+APART = frozenset({State.UNDONE, State.REFUSED, State.REJECTED, State.EXPIRED})
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Person:
     @property
     def left(self) -> list[Merge]:
         """The merges that are not erased yet, the farthest first: the rest stays connected whenever this stops."""
-        return [merge for merge in reversed(self.merges.values()) if merge.state != "erased"]
+        return [merge for merge in reversed(self.merges.values()) if merge.state != State.ERASED]
 
 
 class Erasure:
@@ -92,7 +93,7 @@ class Erasure:
 
     def _nameless(self, names: Collection[str]) -> Iterator[Merge]:
         """Refused events that could not be read so far that their accounts were known, but hold one of the names."""
-        for row in self._journal.hints("state", "refused"):
+        for row in self._journal.hints("state", State.REFUSED):
             merge = self._journal.get(row.merge_id) if not row.accounts and row.expiry != "done" else None
             if merge is not None and any(name in _text(merge.request.raw or b"") for name in names):
                 yield merge
@@ -158,7 +159,7 @@ class Erasure:
 
     def _erase(self, merge: Merge) -> None:
         """Take names and texts out of one expired merge's row; its counts, dates and state before stay."""
-        if merge.state == "erased":
+        if merge.state == State.ERASED:
             return
         hashed, request = self._journal.erased_id, merge.request
         moved: dict[str, str] = {}
@@ -175,7 +176,7 @@ class Erasure:
         names = {*request.sources, request.target, merge.survivor or ""} - {""}
         asked = request.requested_by
         done = self._journal.move(
-            merge, "erased", former=merge.state, digests=digests, sources=[hashed(source) for source in request.sources],
+            merge, State.ERASED, former=merge.state, digests=digests, sources=[hashed(source) for source in request.sources],
             target=hashed(request.target) if request.target else "", accounts={hashed(name) for name in names},
             survivor=hashed(merge.survivor) if merge.survivor else None,
             requested_by=None if asked in names else asked,

@@ -16,7 +16,7 @@ from account_merge.journal import Journal, now
 from account_merge.lifecycle.pause_switch import Paused
 from account_merge.model import Merge
 from account_merge.settings import Settings
-from account_merge.states import RESUMABLE
+from account_merge.states import RESUMABLE, State
 from account_merge.sunbird.events import FailInfo, failed_event
 from account_merge.sunbird.kafka import Topics
 
@@ -45,15 +45,15 @@ class Failures:
     def __init__(self, journal: Journal, topics: Topics, settings: Settings) -> None:
         self._journal, self._topics, self._settings = journal, topics, settings
 
-    def record(self, merge: Merge, error: MergeError, state: str) -> None:
+    def record(self, merge: Merge, error: MergeError, state: State) -> None:
         """Move a merge that goes on to `state` with the error, and makes its failed event due.
 
         Of tasks that fail at once each tries until one has recorded its error; that first cause stays.
         """
         cause = error_columns(error)
-        while merge.state in ("running", "started"):
+        while merge.state in (State.RUNNING, State.STARTED):
             due = {"failed_event": "due"} if merge.failed_event == "none" else {}
-            into = "failed" if (merge.state, state) == ("started", "needs_attention") else state
+            into = State.FAILED if (merge.state, state) == (State.STARTED, State.NEEDS_ATTENTION) else state
             if self._journal.move(merge, into, **cause, **due):
                 return
             merge = self._journal.need(merge.merge_id)
@@ -69,7 +69,7 @@ class Failures:
             self.note_last_error(merge.merge_id, error)
             raise
         except MergeError as error:
-            state = "needs_attention" if isinstance(error, NeedsAttention) else "failed"
+            state = State.NEEDS_ATTENTION if isinstance(error, NeedsAttention) else State.FAILED
             self.record(self._journal.need(merge.merge_id), error, state)
             raise
         except Exception as error:
@@ -77,7 +77,7 @@ class Failures:
             remedy = "The task is tried again. If it fails again, report the traceback in its log, then clear the task."
             self.note_last_error(merge.merge_id, MergeError("UNEXPECTED", cause, remedy))
             raise
-        if merge.error_code and merge.state == "running":
+        if merge.error_code and merge.state == State.RUNNING:
             self.note_last_error(merge.merge_id, None)
 
     def note_last_error(self, merge_id: uuid.UUID, error: MergeError | None) -> None:
@@ -88,7 +88,7 @@ class Failures:
         """
         try:
             merge = self._journal.need(merge_id)
-            if merge.state in ("running", "started", "undoing", "redoing"):
+            if merge.state in (State.RUNNING, State.STARTED, State.UNDOING, State.REDOING):
                 self._journal.change(merge, **error_columns(error))
         except MergeError as problem:
             log.warning("Merge %s: its last error could not be kept: %s", merge_id, problem)
@@ -102,12 +102,12 @@ class Failures:
         if run_id in merge.run_ids[:-1]:  # the merge goes on in a later run: this one's end says nothing of it any more
             return {"merge_id": str(merge_id), "failed_event": self.send(merge_id)}
         merge = self._resume_failed(merge, run_id)
-        if merge.state == "requested":  # the run ended before `admit` could move it on
-            self._journal.move(merge, "started", attempt=merge.attempt + 1, run_ids=[*merge.run_ids, run_id])
+        if merge.state == State.REQUESTED:  # the run ended before `admit` could move it on
+            self._journal.move(merge, State.STARTED, attempt=merge.attempt + 1, run_ids=[*merge.run_ids, run_id])
             merge = self._journal.need(merge_id)
-        if merge.state in ("running", "started"):
+        if merge.state in (State.RUNNING, State.STARTED):
             reason = error if isinstance(error, str) else type(error).__name__
-            self.record(merge, error if isinstance(error, MergeError) else _cause(merge, run_id, reason), "failed")
+            self.record(merge, error if isinstance(error, MergeError) else _cause(merge, run_id, reason), State.FAILED)
         return {"merge_id": str(merge_id), "failed_event": self.send(merge_id)}
 
     def _resume_failed(self, merge: Merge, run_id: str) -> Merge:
@@ -115,7 +115,7 @@ class Failures:
         if merge.resume != "started" or merge.state not in RESUMABLE or merge.run_ids[-1:] != (run_id,):
             return merge
         self._journal.move(
-            merge, "running", resume=None, error_code=None, error=None, remedy=None, **next_failure(merge)
+            merge, State.RUNNING, resume=None, error_code=None, error=None, remedy=None, **next_failure(merge)
         )
         return self._journal.need(merge.merge_id)
 
@@ -170,7 +170,7 @@ class Failures:
             merge.error or "the run failed",
             merge.remedy or "",
             merge.merge_id,
-            data_error=True if merge.state == "refused" else None,
+            data_error=True if merge.state == State.REFUSED else None,
         )
         return failed_event(raw, failure, self._settings)
 
@@ -182,7 +182,7 @@ class Failures:
 
     def sweep(self, run_state: Callable[[str], str | None]) -> dict[str, int]:
         """Publish what callbacks could not: of merges whose run ended failed, and of refused events."""
-        for search in (("state", "running"), ("state", "started"), ("resume", "started")):
+        for search in (("state", State.RUNNING), ("state", State.STARTED), ("resume", "started")):
             for merge in self._journal.find(*search):
                 run = merge.run_ids[-1] if merge.run_ids else ""
                 if run and run_state(run) == "failed":
@@ -203,7 +203,7 @@ class Failures:
     def fail_quietly(self, merge: Merge, run: str) -> None:
         """Record a run's failure; its event is sent by the sweep that follows."""
         merge = self._resume_failed(merge, run)
-        self.record(merge, _cause(merge, run, "it ended failed"), "failed")
+        self.record(merge, _cause(merge, run, "it ended failed"), State.FAILED)
 
 
 def _cause(merge: Merge, run_id: str, reason: str) -> MergeError:

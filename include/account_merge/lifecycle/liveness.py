@@ -15,17 +15,17 @@ from account_merge.journal.log import newest_at
 from account_merge.model import Merge
 from account_merge.rules import RULES
 from account_merge.settings import Settings
-from account_merge.states import BY_COMMAND, LOST
+from account_merge.states import BY_COMMAND, LOST, State
 
 #: Answers of the state of a run, by its id: Airflow's own word, `LOST`, or None when there is no such run.
 Life = Callable[[str], str | None]
 #: States of a merge whose rows are being taken back, or brought again, and the action that does it.
-TAKING_BACK = {"undoing": "undo", "redoing": "redo"}
+TAKING_BACK = {State.UNDOING: "undo", State.REDOING: "redo"}
 #: States in which somebody writes a merge's rows.
-UNDER_WAY = frozenset({"running", *TAKING_BACK})
+UNDER_WAY = frozenset({State.RUNNING, *TAKING_BACK})
 #: How long a merge whose run is gone is left alone. One that was started and has no run lost it between two steps of the
 #: poll; one that runs is most often done long before.
-GRACE = {"started": timedelta(seconds=30), "running": timedelta(minutes=5)}
+GRACE = {State.STARTED: timedelta(seconds=30), State.RUNNING: timedelta(minutes=5)}
 
 
 class Liveness:
@@ -37,7 +37,7 @@ class Liveness:
 
     def shortest(self, merge: Merge) -> timedelta:
         """For so long nobody has to look at the merge's run."""
-        return self._stalled if merge.state in TAKING_BACK else GRACE.get(merge.state, GRACE["started"])
+        return self._stalled if merge.state in TAKING_BACK else GRACE.get(merge.state, GRACE[State.STARTED])
 
     def stalled(self, merge: Merge, run: str | None) -> bool:
         """Whether a merge under way needs another run.

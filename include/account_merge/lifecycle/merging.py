@@ -20,10 +20,10 @@ from account_merge.lifecycle.deactivation import Deactivation
 from account_merge.lifecycle.failures import Failures
 from account_merge.lifecycle.guards import still
 from account_merge.lifecycle.pause_switch import Paused, PauseSwitch
-from account_merge.model import Merge
+from account_merge.model import EntryKind, Merge
 from account_merge.rules import RULES, TableRule, rule_for, rules_hash
 from account_merge.settings import Settings
-from account_merge.states import CLOSED, RESUMABLE
+from account_merge.states import CLOSED, RESUMABLE, State
 from account_merge.sunbird.events import sync_events
 from account_merge.sunbird.kafka import Topics
 
@@ -74,7 +74,7 @@ class Merging:
             return {**answer, "state": published["state"], "note": note, "proceed": published["proceed"]}
         except MergeError as error:
             with suppress(MergeError):  # the journal is away: the first error tells more
-                self._failures.record(self._journal.need(merge_id), error, "failed")
+                self._failures.record(self._journal.need(merge_id), error, State.FAILED)
             raise
 
     def _enter(self, merge_id: uuid.UUID) -> Merge:
@@ -128,7 +128,7 @@ class Merging:
     def _why_not(self, merge: Merge, rule: TableRule) -> str:
         if not asked_for(merge, rule):
             return "not among the tables of this merge"
-        if merge.state == "running":
+        if merge.state == State.RUNNING:
             if not leases.holds_all(self._journal, merge):
                 raise NeedsAttention(
                     "LEASE_LOST",
@@ -150,7 +150,7 @@ class Merging:
         except Paused as paused:
             return {**merge_answer(self._journal.need(merge_id), False, str(paused)), "sent": 0}
         with self._failures.recording(merge):
-            if merge.state not in ("running", "completed"):
+            if merge.state not in (State.RUNNING, State.COMPLETED):
                 return {**merge_answer(merge, False, f"the merge is {merge.state}: no events"), "sent": 0}
             self._need_all_tables(merge)
             sent = 0
@@ -158,12 +158,12 @@ class Merging:
                 places = self._tables.skipped.enrolments(merge)
                 events = sync_events(merge_id, merge.target, places, self._settings, opened_ms(merge))
                 sent = self._topics.publish(events)
-            if merge.state == "running":
+            if merge.state == State.RUNNING:
                 self._deactivation.run(merge)
             logs = (log for rule in RULES for log in self._tables.logs(merge, rule))
             digests = ends((*logs, *self._deactivation.logs(merge)))
             columns = {"sync_sent": sent, "digests": digests, **first_settle(merge, self._settings)}
-            while merge.state == "running" and not self._journal.move(merge, "completed", **columns):
+            while merge.state == State.RUNNING and not self._journal.move(merge, State.COMPLETED, **columns):
                 merge = self._journal.need(merge_id)
             merge = self._journal.need(merge_id)
             return {**merge_answer(merge, True, "" if publish else "sync events were not published"), "sent": sent}
@@ -172,7 +172,7 @@ class Merging:
         for rule in self._tables.rules(merge):
             for log in self._tables.logs(merge, rule):
                 last = log.last()
-                if last is None or last.kind != "end":
+                if last is None or last.kind != EntryKind.END:
                     raise MergeError(
                         "TABLE_NOT_MERGED",
                         f"merge {merge.merge_id}: {rule.table} is not merged yet",

@@ -12,8 +12,9 @@ from typing import Any
 from account_merge.errors import TransientError, need_reason
 from account_merge.journal import Journal, now
 from account_merge.journal.state_log import StateHistory
-from account_merge.model import Merge, as_note
-from account_merge.states import RESUMABLE
+from account_merge.lifecycle.answers import as_note
+from account_merge.model import Merge
+from account_merge.states import RESUMABLE, State
 
 #: The tenant that stands for all of them, and for merges that have none.
 ALL = ""
@@ -118,10 +119,10 @@ class PauseSwitch:
         if stop is None:
             return ""
         for _ in range(10):
-            if merge.state == "running":
-                done = self._journal.move(merge, "paused", note=stop.note, resume="wanted")
-            elif merge.state == "started":
-                done = self._journal.move(merge, "requested")
+            if merge.state == State.RUNNING:
+                done = self._journal.move(merge, State.PAUSED, note=stop.note, resume="wanted")
+            elif merge.state == State.STARTED:
+                done = self._journal.move(merge, State.REQUESTED)
             elif asked and merge.state in RESUMABLE and merge.resume != "wanted":
                 done = self._journal.change(merge, resume="wanted")
             else:
@@ -138,7 +139,7 @@ class PauseSwitch:
         """
         if halted := self.pause_if_stopped(merge, asked):
             raise Paused(halted)
-        if merge.state == "paused":
+        if merge.state == State.PAUSED:
             raise Paused(merge.note or "the merge is paused")
 
 

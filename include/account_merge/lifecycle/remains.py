@@ -21,23 +21,21 @@ from account_merge.engine.verify import arrived
 from account_merge.errors import NeedsAttention, TransientError
 from account_merge.journal import Journal
 from account_merge.journal.log import Log
-from account_merge.model import Change, Entry, Key, Merge, Values
+from account_merge.model import Change, Entry, EntryKind, Key, Merge, Values
 from account_merge.planning.rebuild import AppliedChange
-
-#: Where such a merge comes from, beside `repair` and `settle`.
-ORIGIN = "remains"
+from account_merge.states import Origin, State
 
 
 def open_remains(journal: Journal, merge: Merge) -> Merge:
     """Open the merge of what stays, closed from the beginning; may be repeated. The merge must hold its accounts."""
     target = merge.target
-    new = uuid.uuid5(merge.merge_id, f"{ORIGIN}-{merge.operation}")
+    new = uuid.uuid5(merge.merge_id, f"{Origin.REMAINS}-{merge.operation}")
     words = f"what stays of merge {merge.merge_id}: its {(merge.operation or '').partition('-')[0]} was given up"
     request = replace(
-        merge.request, origin=ORIGIN, mid=None, raw=None, seeded=False, source_rows="keep", deactivate_sources=False,
+        merge.request, origin=Origin.REMAINS, mid=None, raw=None, seeded=False, source_rows="keep", deactivate_sources=False,
         reason=words,
     )  # fmt: skip
-    journal.open(new, request, state="abandoned", parent=merge.merge_id)
+    journal.open(new, request, state=State.ABANDONED, parent=merge.merge_id)
     found = journal.need(new)
     if found.rules_hash is None:
         journal.change(found, survivor=target, rules_hash=merge.rules_hash, note=words)
@@ -104,7 +102,7 @@ class Remains(TableWork):
     def _absent(self, own: Log) -> Mapping[Key, frozenset[str]]:
         """Return columns that the merge itself had logged and never wrote: a crash before its undo began."""
         last = own.last()
-        if last is None or last.kind != "closed" or not last.seq:
+        if last is None or last.kind != EntryKind.CLOSED or not last.seq:
             return {}
         (entry,) = islice(own.some(last.seq - 1), 1)
         wrote = [c for c in entry.changes if c.writes or c.create]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from account_merge.journal import Journal
 from account_merge.lifecycle.answers import UndoAnswer, undo_answer
 from account_merge.lifecycle.undo_order import UndoOrder
-from account_merge.states import CLOSED
+from account_merge.states import CLOSED, Origin
 
 
 class Repairing:
@@ -26,7 +26,7 @@ class Repairing:
         self._order.check(merge, "repair")
         later = merge.request.choices.later()
         asked = replace(merge.request, requested_by=by, reason=reason, seeded=False, choices=later)
-        request = replace(asked, origin="repair", mid=None, raw=None)
+        request = replace(asked, origin=Origin.REPAIR, mid=None, raw=None)
         number, known = 0, merge
         while known.state in CLOSED:
             number += 1

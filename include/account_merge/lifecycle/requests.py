@@ -12,6 +12,7 @@ from account_merge.model import MergeRequest
 from account_merge.rules import TABLES
 from account_merge.rules.moments import CANNOT_BE, believable, instant
 from account_merge.settings import Settings
+from account_merge.states import Origin
 from account_merge.sunbird.events import MergeEvent, account_id_problem
 
 MAX_SOURCES = 20
@@ -63,7 +64,7 @@ def _check_choices(choices: Choices) -> None:
 
 
 def request_of(
-    event: MergeEvent, raw: bytes, settings: Settings, origin: str = "event", stamp_ms: int = 0
+    event: MergeEvent, raw: bytes, settings: Settings, origin: Origin = Origin.EVENT, stamp_ms: int = 0
 ) -> MergeRequest:
     """Return the request of an event. Whatever door it comes by: one dated before the cut-over was done by the retired job.
 

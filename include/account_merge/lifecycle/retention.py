@@ -21,10 +21,10 @@ from account_merge.lifecycle.approved_plan import ApprovedPlan
 from account_merge.lifecycle.deactivation import ACCOUNT
 from account_merge.model import Merge
 from account_merge.rules import RULES, TableRule
-from account_merge.states import CLOSED
+from account_merge.states import CLOSED, State
 
 #: What holds a learner's images once it is closed, the states in the order in which they are looked through.
-STATES = ("completed", "abandoned", "undone", "refused", "rejected", "expired")
+STATES = (State.COMPLETED, State.ABANDONED, State.UNDONE, State.REFUSED, State.REJECTED, State.EXPIRED)
 #: A failed event that is not out yet needs the raw event.
 OWED = ("due", "sending")
 
@@ -133,7 +133,7 @@ class Retention:
         own |= {rule.table: self._keep(merge, rule) for rule in RULES}
         own |= {log.name: self._keep_before(log) for log in account_logs(merge)}
         if (
-            merge.effective_state == "undone"
+            merge.effective_state == State.UNDONE
         ):  # it counts no more, and will not stand again; but see `journal.log.Ledger`
             counts = {rule.table for rule in RULES} if merge.request.seeded else frozenset[str]()
             own = {name: self._keep_given(name, before=True) if name in counts else nothing for name in own}

@@ -18,6 +18,7 @@ from account_merge.lifecycle.answers import TableAnswer
 from account_merge.lifecycle.merging import Merging
 from account_merge.model import Merge
 from account_merge.settings import Settings
+from account_merge.states import Origin, State
 
 #: Days to look back: the longest outage of the scheduler that loses no settle.
 LOOK_BACK = 30
@@ -36,7 +37,7 @@ class Settling:
         for back in range(LOOK_BACK, -1, -1):
             day = (moment - timedelta(days=back)).date()
             mine = [m for m in self._journal.find("settle_day", day) if m.settle_at and m.settle_at <= moment]
-            found += sorted((m for m in mine if m.state == "completed"), key=lambda m: m.settle_at or moment)
+            found += sorted((m for m in mine if m.state == State.COMPLETED), key=lambda m: m.settle_at or moment)
             if len(found) >= limit:
                 break
         return found[:limit]
@@ -70,7 +71,7 @@ class Settling:
         name = f"settle-{number}"  # after a redo the settles begin anew
         child = uuid.uuid5(parent.merge_id, f"{parent.operation}/{name}" if parent.operation else name)
         request = replace(
-            parent.request, origin="settle", source_rows="keep", mid=None, raw=None, requested_by="", seeded=False,
+            parent.request, origin=Origin.SETTLE, source_rows="keep", mid=None, raw=None, requested_by="", seeded=False,
             choices=parent.request.choices.later(), reason=f"settle {number} of merge {parent.merge_id}",
         )  # fmt: skip
         self._journal.open(child, request, parent=parent.merge_id)

@@ -10,7 +10,7 @@ from account_merge.errors import InvalidRequest
 from account_merge.journal import Journal, leases, now
 from account_merge.model import Merge
 from account_merge.settings import Settings
-from account_merge.states import ACTIONS, AT_ONCE, CLOSED
+from account_merge.states import ACTIONS, AT_ONCE, CLOSED, State
 
 REFUSALS = {
     "undo": "CANNOT_UNDO",
@@ -81,7 +81,7 @@ class UndoOrder:
                 why = f"a later merge into account {later.request.target} came to {target} by way of this one"
                 raise self._first(merge, action, later, why)
             for source in later.request.sources:
-                if any(i in through and m.effective_state != "undone" for i, m in known.gave((source,)).items()):
+                if any(i in through and m.effective_state != State.UNDONE for i, m in known.gave((source,)).items()):
                     why = f"a later merge moved what account {source} had not yet handed on by way of this merge"
                     raise self._first(merge, action, later, why)
         if action == "redo":
@@ -92,12 +92,12 @@ class UndoOrder:
         again = "Merge the accounts again: a new merge moves everything."
         if merge.sync_sent is None:
             raise InvalidRequest("CANNOT_REDO", f"merge {merge.merge_id} was undone before it was completed", again)
-        if merge.state != "undone":
+        if merge.state != State.UNDONE:
             return
         for source in merge.request.sources:
             before = {m.merge_id: m for m in known.merges_into(source)} | known.gave((source,))
             for one in sorted(before.values(), key=lambda m: str(m.created_at)):
-                if one.effective_state == "undone" and _undone_since(one, merge):
+                if one.effective_state == State.UNDONE and _undone_since(one, merge):
                     raise InvalidRequest(
                         "CANNOT_REDO",
                         f"merge {merge.merge_id} goes on from what merge {one.merge_id} did with account {source}, and that is "
@@ -137,7 +137,7 @@ class UndoOrder:
         into = known.merges_into(target)
         ids = [m.merge_id for m in into]
         behind = into[ids.index(merge.merge_id) + 1 :] if merge.merge_id in ids else []
-        return [m for m in behind if m.effective_state in ("completed", "abandoned")]
+        return [m for m in behind if m.effective_state in (State.COMPLETED, State.ABANDONED)]
 
 
 def _undone_since(one: Merge, merge: Merge) -> bool:

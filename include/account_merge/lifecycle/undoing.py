@@ -14,7 +14,7 @@ from account_merge.engine.skipped import opened_ms
 from account_merge.errors import InvalidRequest, MergeError, TransientError, busy
 from account_merge.journal.log import ends
 from account_merge.lifecycle.admission import check_run
-from account_merge.lifecycle.answers import TableAnswer, UndoAnswer, UndoneAnswer, table_answer, undo_answer
+from account_merge.lifecycle.answers import TableAnswer, UndoAnswer, UndoneAnswer, as_note, table_answer, undo_answer
 from account_merge.lifecycle.deactivation import Deactivation
 from account_merge.lifecycle.guards import still
 from account_merge.lifecycle.liveness import TAKING_BACK
@@ -22,9 +22,9 @@ from account_merge.lifecycle.merging import first_settle
 from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.lifecycle.remains import Remains, open_remains
 from account_merge.lifecycle.undo_order import UndoOrder
-from account_merge.model import Change, Merge, as_note
+from account_merge.model import Change, EntryKind, Merge
 from account_merge.rules import TableRule, rule_for
-from account_merge.states import ACTIONS, RESUMABLE
+from account_merge.states import ACTIONS, RESUMABLE, State
 from account_merge.sunbird.events import sync_events
 from account_merge.sunbird.kafka import Topics
 
@@ -139,7 +139,7 @@ class Undoing:
     def table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> TableAnswer:
         """Bring one table's rows to what they are without the merge (or with it again), or goes on where it stopped."""
         merge, rule = self._journal.need(merge_id), rule_for(table)
-        if merge.state not in ("undoing", "redoing"):
+        if merge.state not in (State.UNDOING, State.REDOING):
             return table_answer(merge, table, {}, f"the merge is {merge.state}: nothing is written")
         if rule not in self._tables.rules(merge):
             return table_answer(merge, table, {}, "not among the tables of this merge, or not in this cluster")
@@ -151,7 +151,7 @@ class Undoing:
 
     def _guard(self, merge: Merge) -> Guard:
         def permit(found: Merge) -> None:
-            redoes = (found.state, found.operation) == ("redoing", merge.operation)
+            redoes = (found.state, found.operation) == (State.REDOING, merge.operation)
             stop = self._switch.stop_for(merge) if redoes else None
             if stop is not None:
                 raise TransientError(
@@ -170,12 +170,12 @@ class Undoing:
         :raises MergeError: a table is not done yet.
         """
         merge = self._journal.need(merge_id)
-        if merge.state not in ("undoing", "redoing"):
+        if merge.state not in (State.UNDOING, State.REDOING):
             return {**undo_answer(merge, f"the merge is {merge.state}: nothing to end", proceed=False), "sent": 0}
         for rule in self._tables.rules(merge):
             for log in self._tables.operation_logs(merge, rule, merge.operation or ""):
                 last = log.last()
-                if last is None or last.kind != "end":
+                if last is None or last.kind != EntryKind.END:
                     raise MergeError(
                         "TABLE_NOT_UNDONE", f"merge {merge_id}: {rule.table} is not done yet", "Clear its task."
                     )
@@ -185,15 +185,15 @@ class Undoing:
             places = self._tables.skipped.enrolments(merge, f"{merge.operation}/")
             sent = self._topics.publish(sync_events(again, merge.target, places, self._settings, opened_ms(merge)))
         guard, note = self._guard(merge), {}
-        if merge.state == "redoing":
+        if merge.state == State.REDOING:
             self._deactivation.run(merge, guard, merge.operation or "")
         elif left := self._deactivation.take_back(merge, guard):
             note = {"note": as_note(f"{merge.note or ''}; {'; '.join(left)}".strip("; "))}
-        state = "undone" if merge.state == "undoing" else "completed"
-        if state == "undone":
+        state = State.UNDONE if merge.state == State.UNDOING else State.COMPLETED
+        if state == State.UNDONE:
             for child in self.settles(merge):
                 self._end_with(child, merge)
-        settles = first_settle(merge, self._settings) if state == "completed" else {}
+        settles = first_settle(merge, self._settings) if state == State.COMPLETED else {}
         if not self._journal.move(merge, state, digests=self._digests(merge), **note, **settles):
             raise busy(merge_id)
         return {**undo_answer(self._journal.need(merge_id), "", proceed=True), "sent": sent}
@@ -201,10 +201,10 @@ class Undoing:
     def _end_with(self, child: Merge, merge: Merge) -> None:
         """End a settle with its parent, whose undo has already taken back what the settle brought."""
         note = f"undone with merge {merge.merge_id}"
-        if child.state != "undoing" and not self._journal.move(child, "undoing", note=note):
+        if child.state != State.UNDOING and not self._journal.move(child, State.UNDOING, note=note):
             raise busy(child.merge_id)
         child = self._journal.need(child.merge_id)
-        if not self._journal.move(child, "undone", digests=self._digests(child)):
+        if not self._journal.move(child, State.UNDONE, digests=self._digests(child)):
             raise busy(child.merge_id)
 
     # --- giving up ------------------------------------------------------------------------------------------------
@@ -217,20 +217,20 @@ class Undoing:
         :raises TransientError: a server is away, and what was sent to it may still arrive; try again.
         """
         merge = self._journal.need(merge_id)
-        if merge.state == "abandoned":
+        if merge.state == State.ABANDONED:
             return undo_answer(merge, "the merge is abandoned already", proceed=False)
         self.check(merge, "abandon")
         if merge.state in TAKING_BACK:
             return self._end_half_way(merge, reason)
-        if merge.state == "running":
+        if merge.state == State.RUNNING:
             # Nobody resumes what is paused without a switch: from here on no worker appends.
-            self._move(merge, "paused", note=as_note(f"stopped to be abandoned: {reason}"), resume=None)
+            self._move(merge, State.PAUSED, note=as_note(f"stopped to be abandoned: {reason}"), resume=None)
             merge = self._journal.need(merge_id)
         words = [f"abandoned: {reason}"]
         if merge.state in RESUMABLE:
             words += self._give_up(merge)
         note = as_note("; ".join(words))
-        self._move(merge, "abandoned", note=note, resume=None, digests=self._digests(merge))
+        self._move(merge, State.ABANDONED, note=note, resume=None, digests=self._digests(merge))
         return undo_answer(self._journal.need(merge_id), note, proceed=False)
 
     def _end_half_way(self, merge: Merge, reason: str) -> UndoAnswer:
@@ -258,10 +258,10 @@ class Undoing:
         )
         for child in self.settles(merge):
             self._end_with(child, merge)
-        self._move(merge, "undone", note=as_note("; ".join(words)), digests=self._digests(merge))
+        self._move(merge, State.UNDONE, note=as_note("; ".join(words)), digests=self._digests(merge))
         return undo_answer(self._journal.need(merge.merge_id), "; ".join(words), proceed=False)
 
-    def _move(self, merge: Merge, state: str, **columns: Any) -> None:
+    def _move(self, merge: Merge, state: State, **columns: Any) -> None:
         if not self._journal.move(merge, state, **columns):
             raise busy(merge.merge_id)
 

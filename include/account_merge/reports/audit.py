@@ -21,7 +21,7 @@ from account_merge.model import Change, Key, Merge, Row
 from account_merge.planning.lost_updates import holds
 from account_merge.reports.reader import ReportReader
 from account_merge.rules import RULES, TableRule
-from account_merge.states import CLOSED
+from account_merge.states import CLOSED, State
 from account_merge.sunbird.schema import TableSchema
 from account_merge.sunbird.store import batched
 
@@ -75,7 +75,7 @@ class Audit:
                 yield from self._log(merge, log)
             prefix = f"{merge.operation}/" if merge.operation else ""
             newest = next((log for log in logs if log.table == f"{prefix}{rule.table}"), None)
-            if newest is not None and merge.state in ("completed", "undone") and merge.expiry is None:
+            if newest is not None and merge.state in (State.COMPLETED, State.UNDONE) and merge.expiry is None:
                 yield from self._rows(merge, rule, schema, newest)
 
     def _log(self, merge: Merge, log: Log) -> Iterator[Difference]:
@@ -156,7 +156,7 @@ def compared_with(exported: Mapping[str, Any], merge: Merge, reader: ReportReade
     """Yield what an exported report says otherwise than the journal (kind `report`; `later` for what only went on since)."""
     today = reader.report(merge.merge_id)
     head = today.head()
-    for name in LASTING if merge.state != "erased" else ():
+    for name in LASTING if merge.state != State.ERASED else ():
         if exported.get(name) != head[name]:
             yield Difference(
                 "report", "", None, f"{name} is {exported.get(name)!r} there, {head[name]!r} in the journal"

@@ -15,7 +15,7 @@ from account_merge.engine.table_work import counts_of
 from account_merge.lifecycle.admission import previewed
 from account_merge.lifecycle.answers import TableAnswer, table_answer
 from account_merge.lifecycle.undoing import Undoing
-from account_merge.model import Merge, MergeRequest
+from account_merge.model import EntryKind, Merge, MergeRequest
 from account_merge.reports.balance import Balance, Compared, weigh
 from account_merge.reports.preflight import Notice, Preflight
 from account_merge.reports.report import NO_TABLE, NOT_CHOSEN, Report, TableReport, row_of
@@ -104,5 +104,5 @@ class Previews:
         merge, rule = self._journal.need(merge_id), rule_for(table)
         self._undoing.check(merge, action)
         found = self._undoing.preview(merge, action, rule) if rule in self._tables.undone_rules(merge) else ()
-        counts = counts_of("changes", (change for _, changes in found for change in changes))
+        counts = counts_of(EntryKind.CHANGES, (change for _, changes in found for change in changes))
         return table_answer(merge, table, counts, "preview: nothing was written")

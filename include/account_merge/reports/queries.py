@@ -16,7 +16,7 @@ from account_merge.listings import MergeFilter, MergesByDay
 from account_merge.model import Merge
 from account_merge.reports.reader import ReportReader
 from account_merge.reports.status import Status, status_of
-from account_merge.states import ACTIONS, AT_ONCE
+from account_merge.states import ACTIONS, AT_ONCE, State
 
 
 class Queries:
@@ -76,17 +76,25 @@ class Queries:
 
     def timeline(self, merge: Merge) -> list[tuple[datetime, str, str]]:
         """(time, what, note) of all that is known to have happened to a merge, oldest first."""
-        found = [(merge.created_at, "requested", f"by {merge.request.requested_by}" * bool(merge.request.requested_by))]
+        found = [
+            (
+                merge.created_at,
+                State.REQUESTED.value,
+                f"by {merge.request.requested_by}" * bool(merge.request.requested_by),
+            )
+        ]
         for name in self._reader.logs(merge):
             times = span(self._journal, merge.merge_id, name)
             if times is not None:
                 found += [(times[0], "first entry", name), (times[1], "last entry", name)]
         children = self._journal.find("accounts", merge.request.target)
         found += [
-            (m.created_at, m.request.origin, f"merge {m.merge_id}") for m in children if m.parent == merge.merge_id
+            (m.created_at, m.request.origin.value, f"merge {m.merge_id}")
+            for m in children
+            if m.parent == merge.merge_id
         ]
-        if (merge.state, merge.state_at) != ("requested", merge.created_at):
-            found.append((merge.state_at, merge.state, merge.note or ""))
+        if (merge.state, merge.state_at) != (State.REQUESTED, merge.created_at):
+            found.append((merge.state_at, merge.state.value, merge.note or ""))
         # What happened in the same moment stays in the order above.
         known = [(at, what, note) for at, what, note in found if at is not None]
         return sorted(known, key=lambda moment: moment[0])

@@ -12,10 +12,10 @@ from account_merge.errors import InvalidRequest
 from account_merge.journal.log import Log
 from account_merge.jsonable import jsonable
 from account_merge.lifecycle.deactivation import Deactivation
-from account_merge.model import ChangeHeader, Entry, Merge, row_outcome
+from account_merge.model import ChangeHeader, Entry, EntryKind, Merge, row_outcome
 from account_merge.reports.report import NO_TABLE, NOT_CHOSEN, Report, TableReport, row_of, rows_of
 from account_merge.rules import RULES, TABLES, TableRule
-from account_merge.states import ACTIONS, CLOSED
+from account_merge.states import ACTIONS, CLOSED, State
 from account_merge.sunbird.schema import TableSchema
 
 #: Entries that a search looks through at a time: 50,000 rows.
@@ -93,7 +93,7 @@ class ReportReader:
             )
 
 
-def _looked_for(what: str, text: str, kind: str, head: ChangeHeader) -> bool:
+def _looked_for(what: str, text: str, kind: EntryKind, head: ChangeHeader) -> bool:
     happened = not what or (bool(head.notes) if what == "ambiguous" else row_outcome(kind, head) == what)
     return happened and (not text or any(text in str(jsonable(value)) for value in head.key))
 
@@ -117,17 +117,19 @@ def _operation(name: str) -> str:
 
 
 def _stage(log: Log, last: Entry | None, merge: Merge) -> str:
-    if last is not None and last.kind == "closed":  # by an undo, or when the merge was given up: it tells nothing here
+    if (
+        last is not None and last.kind == EntryKind.CLOSED
+    ):  # by an undo, or when the merge was given up: it tells nothing here
         last = next(log.entries(start=last.seq - 1), None) if last.seq else None
     if last is not None:
-        return "done" if last.kind == "end" else "begun"
+        return "done" if last.kind == EntryKind.END else "begun"
     table = log.table.partition("/")[0]
     return "left out" if table in TABLES and table not in (merge.request.tables or TABLES) else "not reached"
 
 
 def _words(stage: str, operation: str, merge: Merge) -> str:
     if stage == "not reached":
-        under_way = {"undoing", "redoing"}
+        under_way = {State.UNDOING, State.REDOING}
         own = merge.state not in CLOSED | under_way
         coming = own if not operation else merge.state in under_way and operation == merge.operation
         return "not reached yet" if coming else "never reached"

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from account_merge.jsonable import jsonable
-from account_merge.model import Change, Entry, Merge, row_outcome
+from account_merge.model import Change, Entry, EntryKind, Merge, row_outcome
+from account_merge.states import State
 from account_merge.sunbird.schema import TableSchema
 
 #: Why a table is left out.
@@ -17,7 +18,7 @@ NOT_CHOSEN, NO_TABLE = "not among the tables of this merge", "this cluster has n
 NOT_WRITTEN = "not written: the merge was given up"
 
 
-def row_of(change: Change, schema: TableSchema, kind: str = "changes") -> dict[str, Any]:
+def row_of(change: Change, schema: TableSchema, kind: EntryKind = EntryKind.CHANGES) -> dict[str, Any]:
     """One change as a report row, in JSON's types."""
     return {
         "key": dict(zip(schema.key, map(jsonable, change.key), strict=True)),
@@ -82,12 +83,12 @@ class Report:
         m = self.merge
         return {
             "merge_id": str(m.merge_id),
-            "state": "preview" if self.preview else m.state,
+            "state": (State.PREVIEW if self.preview else m.state).value,
             "source_accounts": list(m.request.sources),
             "target_account": m.request.target,
             "survivor": m.survivor,
             "mid": m.request.mid,
-            "origin": m.request.origin,
+            "origin": m.request.origin.value,
             "reason": m.request.reason,
             "waiting_for": m.waiting_for,
             "waiting_holder": str(m.waiting_holder) if m.waiting_holder else None,
@@ -104,7 +105,7 @@ class Report:
             "run_ids": list(m.run_ids),
             "expiry": m.expiry,
             "images_gone": jsonable(m.images_gone),
-            "state_before_erasure": m.former,
+            "state_before_erasure": m.former and m.former.value,
             "created_at": jsonable(m.created_at),
             "state_at": jsonable(m.state_at),
             "closed_at": jsonable(m.closed_at),

@@ -9,7 +9,7 @@ from account_merge.journal import Journal
 from account_merge.jsonable import jsonable
 from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.model import Merge
-from account_merge.states import STATES
+from account_merge.states import STATES, State
 
 #: A state is counted up to here: with more in it, the exact number is worth no longer a wait.
 MOST = 100_000
@@ -25,7 +25,7 @@ def status_of(journal: Journal, switch: PauseSwitch) -> Status:
     counts = {state: sum(1 for _ in islice(journal.hints("state", state), MOST)) for state in STATES}
     owed = {state: sum(1 for _ in islice(journal.hints("failed_event", state), MOST))
             for state in ("due", "sending", "undeliverable")}  # fmt: skip
-    waiting = journal.find("state", "waiting", limit=_SHOWN)
+    waiting = journal.find("state", State.WAITING, limit=_SHOWN)
     return {
         "switches": [{"tenant": s.tenant, "by": s.by, "reason": s.reason, "since": s.since, "note": s.note}
                      for s in stops.values()],
@@ -44,5 +44,5 @@ def _waiting(journal: Journal, merge: Merge) -> dict[str, Any]:
         "account": merge.waiting_for,
         "since": jsonable(merge.state_at),
         "holder": str(holder.merge_id) if holder else None,
-        "holder_state": holder.state if holder else None,
+        "holder_state": holder.state.value if holder else None,
     }

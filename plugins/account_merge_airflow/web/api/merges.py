@@ -20,7 +20,7 @@ from account_merge.reports.queries import place_of as merge_place
 from account_merge.reports.queries import text_of
 from account_merge.rules import TABLES
 from account_merge.service import Service
-from account_merge.states import MERGE_DAG
+from account_merge.states import MERGE_DAG, Origin
 from account_merge_airflow.web.airflow_api import AirflowApi, AirflowDep
 from account_merge_airflow.web.api import answers, bodies, common, preview_answers
 from account_merge_airflow.web.auth import Caller, CallerDep
@@ -48,7 +48,7 @@ def request_of(body: bodies.PreviewIn, caller: Caller, reason: str = "") -> Merg
     tables = () if set(chosen) == set(TABLES) else tuple(chosen)  # () = all, also those of a later version
     return MergeRequest(
         tuple(body.source_accounts), body.target_account, tables, body.on_conflict, body.source_rows,
-        reason=reason, requested_by=caller.name, origin="api", choices=choices_of(body.choices.model_dump()),
+        reason=reason, requested_by=caller.name, origin=Origin.API, choices=choices_of(body.choices.model_dump()),
         deactivate_sources=isinstance(body, bodies.MergeIn) and body.deactivate_sources,
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ import uuid
 from fastapi import Request, Response
 
 from account_merge.model import Merge
+from account_merge.states import State
 from account_merge_airflow.web.airflow_api import AirflowApi, AirflowDep
 from account_merge_airflow.web.api import answers, bodies, common
 from account_merge_airflow.web.api.actions import run_id_of
@@ -29,7 +30,7 @@ def propose(
     The person who asks cannot approve. Airflow's conf gets the accounts only; the journal has the rest.
     """
     asked = request_of(body, caller, body.reason)
-    merge = core.service().opening.open_once(asked, str(caller.user.get_id()), key, state="proposed")
+    merge = core.service().opening.open_once(asked, str(caller.user.get_id()), key, state=State.PROPOSED)
     return _started(request, response, airflow, merge, f"approve__{merge.merge_id}", body.answer_within_days)
 
 
@@ -41,7 +42,7 @@ def propose_anew(  # noqa: PLR0913 - a route: each parameter is a part of the re
 ) -> answers.Accepted:  # fmt: skip
     """Start a run that plans a proposed merge anew and waits for a person; the first asker stays its asker."""
     merge = core.service().journal.need(merge_id)
-    if merge.state != "proposed":
+    if merge.state != State.PROPOSED:
         words = f"Merge {merge_id} is {merge.state}: it is not up for approval."
         raise Refusal(409, "NOT_PROPOSED", words, "Look at its status.")
     run_id = run_id_of("approve", merge_id, str(caller.user.get_id()), key)

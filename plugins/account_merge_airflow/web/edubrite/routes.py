@@ -23,6 +23,7 @@ from account_merge.errors import InvalidRequest, MergeError, TransientError
 from account_merge.intake.by_user_name import AdministratorRequest, OpenedMerge
 from account_merge.model import Merge
 from account_merge.states import MERGE_DAG
+from account_merge.states import State as MergeState
 from account_merge_airflow.web import auth
 from account_merge_airflow.web.edubrite.envelope import respond
 from account_merge_airflow.web.edubrite.form import parameters
@@ -203,7 +204,10 @@ async def _ended(service: Any, merge: Merge) -> Merge:
         return merge
     known.waiting += 1
     try:
-        while merge.state in ("requested", "started", "waiting", "running") and time.monotonic() < deadline:
+        while (
+            merge.state in (MergeState.REQUESTED, MergeState.STARTED, MergeState.WAITING, MergeState.RUNNING)
+            and time.monotonic() < deadline
+        ):
             await asyncio.sleep(max(0.0, min(pause, deadline - time.monotonic())))
             pause = min(pause * 1.5, 2.0)
             merge = await in_thread(service.journal.need, merge.merge_id)
@@ -213,11 +217,11 @@ async def _ended(service: Any, merge: Merge) -> Merge:
 
 
 def _done(merge: Merge) -> bool:
-    return merge.state in ("completed", "erased")
+    return merge.state in (MergeState.COMPLETED, MergeState.ERASED)
 
 
 def _not_done(merge: Merge, details: Mapping[str, Any] | None) -> Response:
-    under_way = merge.state in ("requested", "started", "waiting", "running")
+    under_way = merge.state in (MergeState.REQUESTED, MergeState.STARTED, MergeState.WAITING, MergeState.RUNNING)
     text = "The merge is not done yet. Repeat the call for its result." if under_way else ""
     response = respond(GENERIC, text, details)
     if under_way:

@@ -13,7 +13,7 @@ from account_merge.intake.failed_search import FailedMergeFilter
 from account_merge.listings import MergeFilter
 from account_merge.reports.queries import place_of, text_of
 from account_merge.service import Service
-from account_merge.states import CLOSED, STATES
+from account_merge.states import CLOSED, STATES, Origin
 from account_merge_airflow.web.api.bodies import Text
 from account_merge_airflow.web.pages import plots
 from account_merge_airflow.web.pages.common import router as made
@@ -22,7 +22,7 @@ from account_merge_airflow.web.service import CoreDep
 from account_merge_airflow.web.templating import page
 
 router = made()
-ORIGINS = ("event", "ui", "api", "cli", "repair", "settle", "remains", "rescue")
+ORIGINS = tuple(origin.value for origin in Origin)
 ALL = "all"
 PAGE = 50
 
@@ -69,7 +69,7 @@ def _found(service: Service, asked: dict[str, str], cursor: str) -> tuple[list[A
         return [one], None
     origin = "" if asked["origin"] == ALL else asked["origin"]
     # Settles follow each merge by the clock: a list of everything would be mostly settles.
-    but = "" if asked["q"] or asked["origin"] else "settle"
+    but = "" if asked["q"] or asked["origin"] else Origin.SETTLE
     wanted = MergeFilter(asked["q"], asked["state"], origin, times.since, times.until, but)
     found, following = service.queries.merges(wanted, place_of(cursor), PAGE)
     return found, text_of(following)

@@ -16,7 +16,7 @@ from account_merge.merge_ids import request_id
 from account_merge.model import Merge
 from account_merge.reports.report import Report, TableReport
 from account_merge.service import Service
-from account_merge.states import BY_COMMAND, CLOSED, MERGE_DAG
+from account_merge.states import BY_COMMAND, CLOSED, MERGE_DAG, State
 from account_merge_airflow.web.airflow_api import AirflowDep
 from account_merge_airflow.web.api.bodies import Text
 from account_merge_airflow.web.api.common import place_of, run_out, runs_of
@@ -62,7 +62,7 @@ def _page(request: Request, service: Service, merge_id: uuid.UUID, caller: Calle
 
 def approval_of(request: Request, found: Merge) -> str:
     """Return the address of Airflow's page where the second person answers; empty when nobody is asked."""
-    if found.state != "proposed" or not found.approval_run:
+    if found.state != State.PROPOSED or not found.approval_run:
         return ""
     return run_out(request, APPROVE_DAG, found.approval_run).page + "/tasks/approve/required_actions"
 

@@ -10,6 +10,7 @@ from fastapi import Query, Request
 from pydantic import BaseModel, Field
 
 from account_merge.intake.failed_search import KINDS, FailedMergeFilter
+from account_merge.states import State
 from account_merge_airflow.web.api.bodies import Text
 from account_merge_airflow.web.auth import CallerDep
 from account_merge_airflow.web.dags import REPLAY_DAG, RESCUE_DAG
@@ -57,8 +58,10 @@ def event(request: Request, merge_id: uuid.UUID, core: CoreDep, caller: CallerDe
     if not caller.may_start(REPLAY_DAG):
         why = f"You may not start runs of the DAG {REPLAY_DAG}."
         raise Refusal(403, "NOT_ALLOWED", why, "Ask Airflow's administrator.")
-    if merge.state != "refused" or merge.request.raw is None:
-        what = f"merge {merge_id} is {merge.state}" if merge.state != "refused" else "its event is not kept any more"
+    if merge.state != State.REFUSED or merge.request.raw is None:
+        what = (
+            f"merge {merge_id} is {merge.state}" if merge.state != State.REFUSED else "its event is not kept any more"
+        )
         raise Refusal(409, "NOT_REFUSED", f"{what}: there is no event to correct", "Load the list again.")
     raw = merge.request.raw.decode("utf-8", "replace")
     return page(request.scope, "parts/event.html", merge=merge, raw=raw, whole=raw.encode() == merge.request.raw)
