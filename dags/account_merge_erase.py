@@ -49,7 +49,7 @@ def account_merge_erase() -> None:
         context = get_current_context()
         params, person = context["params"], person_of(context)
         with open_service() as service:
-            return service.erasure.erase(params["account"], person, params["reason"] or "", params["dry_run"])
+            return dict(service.erasure.erase(params["account"], person, params["reason"] or "", params["dry_run"]))
 
     erase_person()
 

@@ -53,7 +53,7 @@ def account_merge_switch() -> None:
             need_reason(params["reason"] or "")  # at once, whatever servers are away
         with open_service() as service:
             turn = service.switch.pause if params["action"] == "pause" else service.switch.resume
-            return turn(params["tenant"] or "", person, params["reason"] or "")
+            return dict(turn(params["tenant"] or "", person, params["reason"] or ""))
 
     turn_switch()
 

@@ -28,12 +28,10 @@ log = logging.getLogger(__name__)
 
 def open_proposal(context: Context, service: Service) -> dict[str, Any]:
     """Propose what a run of `account_merge_approve` asks for; end the run green when it is already decided."""
-    answer: dict[str, Any] = service.proposals.propose(
-        request_of(context), merge_id_of(context, service), context["run_id"]
-    )
+    answer = service.proposals.propose(request_of(context), merge_id_of(context, service), context["run_id"])
     if not answer["proceed"]:
         end_here(context, answer, "nothing is up for approval")
-    return answer
+    return dict(answer)
 
 
 def decide_proposal(context: Context, service: Service) -> dict[str, Any]:
@@ -90,7 +88,7 @@ def replay_failed(params: Mapping[str, Any], service: Service, person: str) -> d
         log.info("Merge %s (%s): %s. %s", item["merge_id"], item["before"], item["code"], item["note"])
     log.info("%d replayed, %d left alone.%s", answer["replayed"], answer["left_alone"],
              " Nothing was written: dry_run." if params["dry_run"] else "")  # fmt: skip
-    return answer
+    return dict(answer)
 
 
 def rescue_accounts(params: Mapping[str, Any], service: Service, person: str) -> dict[str, Any]:
@@ -108,10 +106,11 @@ def rescue_accounts(params: Mapping[str, Any], service: Service, person: str) ->
             "BAD_OPTION", "a rescue has either lines or a path", "Paste the lines, or name a file of the worker."
         )
     with opened(path) if path else io.BytesIO(lines.encode()) as stream:
-        return service.rescue.run(
+        answer = service.rescue.run(
             stream, params["format"], _rescued,
             RescueOptions(params["dry_run"], params["seeded"], person, params["reason"] or "", RESCUE_PREVIEWS),
         )  # fmt: skip
+    return dict(answer)
 
 
 def _rescued(item: Mapping[str, Any]) -> None:
@@ -133,4 +132,4 @@ def find_stranded(params: Mapping[str, Any], service: Service) -> dict[str, Any]
     answer = service.stranded.run(Pace(seconds=STRANDED_SECONDS), params["restart"], told)
     ends = "The search is at its end" if answer["done"] else "The search is not at its end: the next run goes on"
     log.info("%s. The accounts: `python -m account_merge stranded --list`.", ends)
-    return answer
+    return dict(answer)

@@ -8,12 +8,12 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO
 
 from account_merge.cli.output import print_rescued
-from account_merge.intake.rescue import SEEDED, RescueOptions
+from account_merge.intake.rescue import SEEDED, RescueAnswer, RescuedLine, RescueOptions
 from account_merge.intake.rescue_lines import FORMATS, opened
-from account_merge.intake.stranded import Pace
+from account_merge.intake.stranded import Pace, SearchNumbers
 from account_merge.service import Service
 
 
@@ -44,7 +44,7 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
 def _rescue(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
     """1 when a line was bad."""
 
-    def told(item: dict[str, Any]) -> None:
+    def told(item: RescuedLine) -> None:
         print_rescued(item, arguments.json, out)
 
     with opened(arguments.file) as lines:
@@ -56,7 +56,7 @@ def _rescue(service: Service, arguments: argparse.Namespace, out: IO[str]) -> in
     return 1 if answer["bad"] else 0
 
 
-def summary(answer: dict[str, Any]) -> str:
+def summary(answer: RescueAnswer) -> str:
     """Return the numbers of a rescue in words."""
     codes = ", ".join(f"{number} {code}" for code, number in answer["codes"].items()) or "no line names a merge"
     rows = ", ".join(f"{number} rows {kind}" for kind, number in answer["rows"].items())
@@ -82,7 +82,7 @@ def _stranded(service: Service, arguments: argparse.Namespace, out: IO[str]) -> 
     return 0 if done else 3
 
 
-def _progress(state: dict[str, Any]) -> None:
+def _progress(state: SearchNumbers) -> None:
     words = f"{state['percent']}%: {state['scanned']} accounts read, {state['stranded']} stranded"
     print(words, file=sys.stderr, flush=True)
 

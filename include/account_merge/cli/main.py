@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, NotRequired, TypedDict
 
 from account_merge.choices import Choices
 from account_merge.cli import cutover, looking, operations
@@ -172,10 +172,21 @@ def _merge(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int
     return statuses.get(result["state"], 1)
 
 
-def run_merge(service: Service, merge_id: uuid.UUID, publish: bool, progress: bool = False) -> dict[str, Any]:
+class CommandAnswer(TypedDict):
+    """What one merge by command came to."""
+
+    id: str | None
+    state: str
+    seconds: float
+    counts: dict[str, dict[str, int]]
+    error: dict[str, str] | None
+    note: NotRequired[str]
+
+
+def run_merge(service: Service, merge_id: uuid.UUID, publish: bool, progress: bool = False) -> CommandAnswer:
     """One merge from admission to completion, as the per-merge DAG does it; never raises, the answer has the error."""
     begun = time.monotonic()
-    answer: dict[str, Any] = {"id": str(merge_id), "state": "", "seconds": 0.0, "counts": {}, "error": None}
+    answer: CommandAnswer = {"id": str(merge_id), "state": "", "seconds": 0.0, "counts": {}, "error": None}
 
     def told(done: TableAnswer) -> None:
         answer["counts"][done["table"]] = {
@@ -237,9 +248,9 @@ def _merge_events(service: Service, name: str, publish: bool, out: IO[str]) -> i
 _WORSE = (0, 3, 1)
 
 
-def _merge_event(service: Service, raw: bytes, position: Position, publish: bool) -> dict[str, Any]:
+def _merge_event(service: Service, raw: bytes, position: Position, publish: bool) -> CommandAnswer:
     """One raw event, merged; never raises, so that the next one has its turn."""
-    answer: dict[str, Any] = {"id": None, "state": "ignored", "seconds": 0.0, "counts": {}, "error": None}
+    answer: CommandAnswer = {"id": None, "state": "ignored", "seconds": 0.0, "counts": {}, "error": None}
     try:
         event = parse(raw, service.settings)
         if event is None:

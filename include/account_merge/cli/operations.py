@@ -13,6 +13,8 @@ from typing import IO, Any
 from account_merge.cli.output import print_failed, print_replay, print_report, print_status
 from account_merge.errors import InvalidRequest, NeedsAttention
 from account_merge.intake.failed_search import KINDS, MOST, FailedMergeFilter
+from account_merge.intake.replay import ReplayAnswer
+from account_merge.lifecycle.pause_switch import Turned
 from account_merge.service import Service
 from account_merge.states import ACTIONS
 
@@ -93,14 +95,12 @@ def _resume(service: Service, arguments: argparse.Namespace, out: IO[str]) -> in
     return _say(answer, arguments, out, "nothing of the kind was stopped")
 
 
-def _say(answer: dict[str, object], arguments: argparse.Namespace, out: IO[str], unchanged: str) -> int:
+def _say(answer: Turned, arguments: argparse.Namespace, out: IO[str], unchanged: str) -> int:
     if arguments.json:
         print(json.dumps(answer), file=out)
         return 0
-    stopped = answer["stopped"]
-    assert isinstance(stopped, list)
     print("done" if answer["changed"] else unchanged, file=out)
-    print("\n".join(stopped) or "no merging is stopped", file=out)
+    print("\n".join(answer["stopped"]) or "no merging is stopped", file=out)
     return 0
 
 
@@ -133,7 +133,7 @@ def _corrected(name: str) -> dict[str, Any]:
     raise InvalidRequest("BAD_FILE", f"{name}: {problem}", "Write {merge id: event, …} into it.")
 
 
-def replayed(service: Service, arguments: argparse.Namespace, dry_run: bool) -> dict[str, Any]:
+def replayed(service: Service, arguments: argparse.Namespace, dry_run: bool) -> ReplayAnswer:
     """Return what a replay of what the command names does, or would do.
 
     :raises InvalidRequest: it names nothing, or a file that cannot be read.

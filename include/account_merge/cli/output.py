@@ -10,11 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from account_merge.intake.replay import ReplayAnswer
+from account_merge.intake.rescue import RescuedLine
 from account_merge.model import Merge
 from account_merge.planning.seeding import WORDS
 from account_merge.reports.balance import Balance
 from account_merge.reports.preflight import Notice
-from account_merge.reports.report import Report
+from account_merge.reports.report import Report, ReportRow
+from account_merge.reports.status import Status
 from account_merge.sunbird.coverage import Coverage
 
 _MOST_ROWS = 40  # of one table on a terminal; JSON has them all
@@ -90,7 +93,7 @@ def print_preview(report: Report, balance: Balance, notices: Sequence[Notice], a
         console.print("[green]nothing is lost[/]")
 
 
-def _print_table(console: Console, name: str, note: str, rows: Iterable[dict[str, Any]]) -> None:
+def _print_table(console: Console, name: str, note: str, rows: Iterable[ReportRow]) -> None:
     table = Table(title=name, title_justify="left", show_lines=False, expand=False)
     for column in ("row", "column", "target before", "source", "after", "why"):
         table.add_column(column, overflow="fold")
@@ -180,7 +183,7 @@ def print_check(checks: Sequence[Any], as_json: bool, out: IO[str]) -> None:
         )
 
 
-def print_status(status: dict[str, Any], as_json: bool, out: IO[str]) -> None:
+def print_status(status: Status, as_json: bool, out: IO[str]) -> None:
     """Switches, counts by state, and what waits for whom."""
     if as_json:
         print(json.dumps(status), file=out)
@@ -222,7 +225,7 @@ def print_failed(merges: Sequence[Merge], as_json: bool, out: IO[str]) -> None:
         console.print("nothing has failed")
 
 
-def print_replay(answer: dict[str, Any], as_json: bool, out: IO[str]) -> None:
+def print_replay(answer: ReplayAnswer, as_json: bool, out: IO[str]) -> None:
     """Print what became of each item."""
     if as_json:
         print(json.dumps(answer), file=out)
@@ -237,7 +240,7 @@ def print_replay(answer: dict[str, Any], as_json: bool, out: IO[str]) -> None:
     console.print(f"{answer['replayed']} {verb}, {answer['left_alone']} left alone")
 
 
-def print_rescued(item: dict[str, Any], as_json: bool, out: IO[str]) -> None:
+def print_rescued(item: RescuedLine, as_json: bool, out: IO[str]) -> None:
     """One line's answer, as it comes."""
     if as_json:
         print(json.dumps(item), file=out)

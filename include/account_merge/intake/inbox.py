@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from account_merge.errors import InvalidEvent, MergeError
 from account_merge.journal import Journal, now
@@ -15,6 +15,20 @@ from account_merge.settings import Settings
 from account_merge.states import CLOSED, LOST, MERGE_DAG, RESUMABLE, UNDO_DAG, Origin, State
 from account_merge.sunbird.events import Message, merge_id_for, parse
 from account_merge.sunbird.kafka import Topics
+
+
+class NextRun(TypedDict):
+    """A run of a DAG that Airflow is asked for.
+
+    :param conf: `{merge_id, …}`: what the run's params are.
+    :param reset_dag_run: the run is there, and is to end.
+    """
+
+    merge_id: str
+    trigger_run_id: str
+    dag_id: str
+    conf: dict[str, Any]
+    reset_dag_run: NotRequired[bool]
 
 
 class Inbox:
@@ -125,21 +139,21 @@ class Inbox:
         found = [m for search in searches for m in find(*search, but=stops)]
         return [m for m in found if m.resume is None or m.state in RESUMABLE] + under_way
 
-    def next_runs(self, life: Life, limit: int = 1024) -> list[dict[str, Any]]:
+    def next_runs(self, life: Life, limit: int = 1024) -> list[NextRun]:
         """Move what can start to started, oldest first, and answers one run for each; also runs that shall end.
 
         :param life: see `Life`.
         """
         stops = self._switch.active()
         ready = [*self._orphaned(life, stops), *((merge, "") for merge in self._startable(stops))]
-        chosen = []
+        chosen: list[NextRun] = []
         for merge, state in ready[:limit]:
             lost = merge.run_ids[-1] if state == LOST else ""
             if (run := self._begin(merge, lost)) is not None:
                 chosen += [run, {**run, "trigger_run_id": lost, "reset_dag_run": True}] if lost else [run]
         return chosen
 
-    def _begin(self, merge: Merge, lost: str = "") -> dict[str, Any] | None:
+    def _begin(self, merge: Merge, lost: str = "") -> NextRun | None:
         """Move a merge to its next run; None when somebody else did.
 
         :param lost: the run that showed no sign of life, which this one replaces.
@@ -157,11 +171,11 @@ class Inbox:
         accounts = {"source_accounts": list(merge.request.sources), "target_account": merge.request.target}
         undo = {"action": action, "dry_run": False, "reason": f"goes on in place of run {lost}" if lost else ""}
         return {
-            **merge_id, "trigger_run_id": run_id, "dag_id": UNDO_DAG if action else MERGE_DAG,
+            "merge_id": str(merge.merge_id), "trigger_run_id": run_id, "dag_id": UNDO_DAG if action else MERGE_DAG,
             "conf": merge_id | (undo if action else accounts),
         }  # fmt: skip
 
-    def start(self, merge: Merge) -> dict[str, Any] | None:
+    def start(self, merge: Merge) -> NextRun | None:
         """Move one requested merge to started, as `next_runs` does, and return its run; None leaves it to the poll.
 
         A run that is then not triggered is one that `next_runs` finds orphaned: nothing is lost between the two.

@@ -9,7 +9,7 @@ from typing import Any
 
 from account_merge.choices import Choices, row_name
 from account_merge.errors import InvalidRequest
-from account_merge.intake.inbox import Inbox
+from account_merge.intake.inbox import Inbox, NextRun
 from account_merge.journal import Journal
 from account_merge.lifecycle.admission import previewed
 from account_merge.lifecycle.requests import check_request
@@ -63,7 +63,7 @@ class Opening:
             )
         return known
 
-    def start(self, merge: Merge) -> dict[str, Any] | None:
+    def start(self, merge: Merge) -> NextRun | None:
         """Move a requested merge to started and answers the run to trigger; None leaves it to the poll."""
         return self._inbox.start(merge)
 

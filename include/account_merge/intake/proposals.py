@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from typing import Any
+from typing import Any, TypedDict
 
 from account_merge.errors import InvalidRequest, busy
 from account_merge.journal import Journal
@@ -24,6 +24,34 @@ from account_merge.states import State
 NAMED = 20
 
 
+class ProposalAnswer(TypedDict):
+    """What a step of a proposal answers: ids and counts, never a learner's values. `proceed`: it is up for approval."""
+
+    merge_id: str
+    state: str
+    note: str
+    plan: str
+    tables: dict[str, dict[str, int]]
+    proceed: bool
+
+
+class ChangedRow(TypedDict):
+    """A row for which otherwise would be done than was proposed."""
+
+    table: str
+    what: str
+    account: str
+    key: dict[str, Any]
+
+
+class PlanChanges(TypedDict):
+    """What would be done otherwise than was proposed: numbers by table, and the first rows by their keys."""
+
+    merge_id: str
+    tables: dict[str, dict[str, int]]
+    rows: list[ChangedRow]
+
+
 class Proposals:
     """Proposes and decides; each step may be repeated."""
 
@@ -32,7 +60,7 @@ class Proposals:
 
     def propose(
         self, request: MergeRequest, merge_id: uuid.UUID, run_id: str = "", renew: bool = False
-    ) -> dict[str, Any]:
+    ) -> ProposalAnswer:
         """Open a proposed merge and keeps what it would do; a repeat is the same proposal, nothing is written twice.
 
         Of a merge that is there, what the journal's request says stands. One whose rows changed is planned anew, and so is
@@ -84,7 +112,7 @@ class Proposals:
             raise busy(merge.merge_id)
         return merge
 
-    def approve(self, merge_id: uuid.UUID, by: str, note: str = "", plan: str = "") -> dict[str, Any]:
+    def approve(self, merge_id: uuid.UUID, by: str, note: str = "", plan: str = "") -> ProposalAnswer:
         """Let the merge be done, when it would still do exactly what was proposed; the poll starts it.
 
         :param plan: which plan was shown to the person; empty: the one that there is.
@@ -112,7 +140,7 @@ class Proposals:
                 return self._answer(self._journal.need(merge_id), "")
         raise busy(merge.merge_id)
 
-    def reject(self, merge_id: uuid.UUID, by: str, reason: str = "", plan: str = "") -> dict[str, Any]:
+    def reject(self, merge_id: uuid.UUID, by: str, reason: str = "", plan: str = "") -> ProposalAnswer:
         """End a proposal; whoever asked may take it back so.
 
         :raises InvalidRequest: there is nothing to reject.
@@ -120,14 +148,14 @@ class Proposals:
         words = f"rejected by {by or 'somebody'}" + (f": {reason}" if reason else "")
         return self._end(merge_id, State.REJECTED, words, plan)
 
-    def expire(self, merge_id: uuid.UUID, plan: str = "") -> dict[str, Any]:
+    def expire(self, merge_id: uuid.UUID, plan: str = "") -> ProposalAnswer:
         """End a proposal that nobody answered in time; one that was decided or planned anew meanwhile stays as it is."""
         merge = self._journal.need(merge_id)
         if merge.state != State.PROPOSED or (plan and plan != plan_name(merge)):
             return self._answer(merge, "decided or proposed anew meanwhile: this request is over")
         return self._end(merge_id, State.EXPIRED, "nobody approved it in time", plan)
 
-    def _end(self, merge_id: uuid.UUID, state: State, words: str, plan: str) -> dict[str, Any]:
+    def _end(self, merge_id: uuid.UUID, state: State, words: str, plan: str) -> ProposalAnswer:
         merge = self._journal.need(merge_id)
         if merge.state != state:
             self._check(merge, plan)
@@ -136,7 +164,7 @@ class Proposals:
         self._plans.forget(merge)
         return self._answer(self._journal.need(merge_id), "")
 
-    def changes(self, merge_id: uuid.UUID) -> dict[str, Any]:
+    def changes(self, merge_id: uuid.UUID) -> PlanChanges:
         """Return what would be done otherwise than was proposed: numbers by table, and the first rows by their keys.
 
         For people only: keys of learners' rows stay out of logs and XComs. A row that vanished is counted, not named.
@@ -146,7 +174,7 @@ class Proposals:
         merge = self._journal.need(merge_id)
         self._check(merge, "")
         tables: dict[str, dict[str, int]] = {}
-        rows: list[dict[str, Any]] = []
+        rows: list[ChangedRow] = []
         for rule, found in self._plans.differences(merge):
             counts = tables.setdefault(rule.table, {})
             for kind, row in found:
@@ -171,11 +199,11 @@ class Proposals:
                 "Answer the newest request.",
             )
 
-    def _answer(self, merge: Merge, note: str) -> dict[str, Any]:
+    def _answer(self, merge: Merge, note: str) -> ProposalAnswer:
         """Return ids and counts, never a learner's values."""
         counts = self._plans.counts(merge) if merge.state == State.PROPOSED else None
         return {
-            "merge_id": str(merge.merge_id), "state": merge.state, "note": note or merge.note or "",
+            "merge_id": str(merge.merge_id), "state": merge.state.value, "note": note or merge.note or "",
             "plan": plan_name(merge), "tables": {table: dict(c) for table, c in (counts or {}).items() if c},
             "proceed": merge.state == State.PROPOSED,
         }  # fmt: skip

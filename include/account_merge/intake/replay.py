@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from account_merge.errors import InvalidRequest, MergeError, NeedsAttention
 from account_merge.intake.failed_search import MOST, FailedMergeFilter, merge_id_of
@@ -28,6 +28,25 @@ from account_merge.sunbird.events import Position, merge_id_for, parse
 
 #: What became of an item; any other code is why it was left alone.
 DONE = ("REOPENED", "RESUMED", "CORRECTED", "REARMED")
+
+
+class ReplayedItem(TypedDict):
+    """What became of one merge: its states, a code of `DONE` or a reason, and words. Ids and key names, no values."""
+
+    merge_id: str
+    before: str | None
+    after: str | None
+    code: str
+    note: str
+
+
+class ReplayAnswer(TypedDict):
+    """What became of all, with their numbers."""
+
+    dry_run: bool
+    replayed: int
+    left_alone: int
+    items: list[ReplayedItem]
 
 
 class Replays:
@@ -47,7 +66,7 @@ class Replays:
         reason: str = "",
         dry_run: bool = True,
         corrected: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
+    ) -> ReplayAnswer:
         """Open failed merges and refused events again; answers for each what was done, or why it was left alone."""
         return summary(Replay(self._journal, self._settings, by, reason, corrected, dry_run).run(search), dry_run)
 
@@ -86,7 +105,7 @@ class Replay:
         self._by, self._why = by or "somebody", f": {as_note(reason.strip())}" if reason.strip() else ""
         self._corrected = {merge_id_of(key): body for key, body in (corrected or {}).items()}
 
-    def run(self, search: FailedMergeFilter) -> list[dict[str, Any]]:
+    def run(self, search: FailedMergeFilter) -> list[ReplayedItem]:
         """Replay what is named or found; answers for each what it was, what it is and what was done, or why not.
 
         An item is `{merge_id, before, after, code, note}`: states, a code of `DONE` or a reason, and words. It holds
@@ -98,7 +117,7 @@ class Replay:
             raise InvalidRequest("BAD_FILTER", f"{len(chosen)} merges are named", f"Name at most {MOST} at a time.")
         return [self._item(merge_id, "undeliverable" in search.kinds) for merge_id in chosen]
 
-    def _item(self, merge_id: uuid.UUID, events: bool) -> dict[str, Any]:
+    def _item(self, merge_id: uuid.UUID, events: bool) -> ReplayedItem:
         before = merge = self._journal.get(merge_id)
         try:
             for _ in range(10):
@@ -212,7 +231,7 @@ def _same_event(merge: Merge, request: MergeRequest) -> bool:
     return same and merge.state != State.REFUSED
 
 
-def _answer(merge_id: uuid.UUID, before: str | None, after: str | None, code: str, note: str) -> dict[str, Any]:
+def _answer(merge_id: uuid.UUID, before: str | None, after: str | None, code: str, note: str) -> ReplayedItem:
     return {"merge_id": str(merge_id), "before": before, "after": after, "code": code, "note": note}
 
 
@@ -220,7 +239,7 @@ def _words(error: MergeError) -> str:
     return error.message + (f" {error.remedy}" if error.remedy else "")
 
 
-def summary(items: Sequence[Mapping[str, Any]], dry_run: bool) -> dict[str, Any]:
+def summary(items: Sequence[ReplayedItem], dry_run: bool) -> ReplayAnswer:
     """Return the items with their numbers."""
     done = sum(item["code"] in DONE for item in items)
     return {"dry_run": dry_run, "replayed": done, "left_alone": len(items) - done, "items": list(items)}

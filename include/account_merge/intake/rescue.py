@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import IO, Any
+from typing import IO, Any, TypedDict
 
 from account_merge.errors import InvalidRequest, NeedsAttention
 from account_merge.intake.rescue_lines import FORMATS, Item, ParsedLine, RejectedLine, decided, read
@@ -32,8 +32,31 @@ _NEXT = {
     State.COMPLETED: "Repair that merge to move what came since.", State.REFUSED: "Replay that merge.",
     State.FAILED: "Replay that merge.", State.NEEDS_ATTENTION: "Replay that merge.", State.UNDONE: "Redo that merge.",
 }  # fmt: skip
+
+
+class RescuedLine(TypedDict):
+    """What became of one line."""
+
+    line: int
+    code: str
+    merge_id: str | None
+    seeded: bool | None
+    note: str
+    remedy: str
+    counts: dict[str, dict[str, int]]
+
+
+class RescueAnswer(TypedDict):
+    """The numbers of a rescue: lines by code, `bad` ones, rows by what would happen to them."""
+
+    dry_run: bool
+    codes: dict[str, int]
+    bad: int
+    rows: dict[str, int]
+
+
 Preview = Callable[[MergeRequest, str], Mapping[str, Any]]
-Told = Callable[[dict[str, Any]], None]
+Told = Callable[[RescuedLine], None]
 SILENT: Told = lambda item: None  # noqa: E731
 
 
@@ -69,7 +92,7 @@ class Rescue:
 
     def run(
         self, stream: IO[bytes], form: str = "auto", told: Told = SILENT, options: RescueOptions | None = None
-    ) -> dict[str, Any]:
+    ) -> RescueAnswer:
         """Previews, or opens, the merges that lines name; `told` gets each line's answer. See `_Run.run`."""
         one = _Run(self._journal, self._preview, self._settings, options or RescueOptions())
         return one.run(stream, form, told)
@@ -84,7 +107,7 @@ class _Run:
         self._by, self._reason, self._previews = options.by, options.reason.strip(), options.previews
         self._seen: set[bytes] = set()
 
-    def run(self, stream: IO[bytes], form: str = "auto", told: Told = SILENT) -> dict[str, Any]:
+    def run(self, stream: IO[bytes], form: str = "auto", told: Told = SILENT) -> RescueAnswer:
         """Read all lines; returns numbers only. `told` gets `{line, code, merge_id, seeded, note, remedy, counts}` of each.
 
         :raises InvalidRequest: the format is none.
@@ -109,7 +132,7 @@ class _Run:
         bad = sum(number for code, number in codes.items() if code not in DONE)
         return {"dry_run": self._dry_run, "codes": codes, "bad": bad, "rows": rows}
 
-    def _answer(self, item: Item) -> dict[str, Any] | None:
+    def _answer(self, item: Item) -> RescuedLine | None:
         if item is None:
             return None
         try:
@@ -122,7 +145,7 @@ class _Run:
             merge_id = item.merge_id if isinstance(item, ParsedLine) else None
             return _told(item.line, error.code, merge_id, note=error.message, remedy=error.remedy)
 
-    def _merge(self, found: ParsedLine) -> dict[str, Any]:
+    def _merge(self, found: ParsedLine) -> RescuedLine:
         request, merge_id = found.request, found.merge_id
         if merge_id.bytes in self._seen:
             return _told(found.line, "TWICE", merge_id, note="an earlier line names the same merge")
@@ -180,7 +203,7 @@ def _no_earlier(twin: Merge, request: MergeRequest) -> bool:
 def _told(
     line: int, code: str, merge_id: Any = None, seeded: bool | None = None, note: str = "", remedy: str = "",
     counts: Mapping[str, Mapping[str, int]] | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> RescuedLine:  # fmt: skip
     shown = {table: dict(kinds) for table, kinds in (counts or {}).items() if table}
     return {
         "line": line, "code": code, "merge_id": str(merge_id) if merge_id else None, "seeded": seeded, "note": note,

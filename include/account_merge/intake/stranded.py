@@ -7,9 +7,9 @@ between pages. How far it is and what it found stand in the journal, so that it 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from account_merge.errors import InvalidRequest, NeedsAttention
 from account_merge.journal import Journal
@@ -24,7 +24,36 @@ from account_merge.sunbird.users import FIRST, LAST, User, Users
 
 #: A merge that was refused has moved nothing: its source is still stranded.
 _NO_MERGE = frozenset({State.REFUSED, State.REJECTED, State.EXPIRED})
-Progress = Callable[[dict[str, Any]], None]
+
+
+class StrandedAccount(TypedDict):
+    """An account that was found, when it was switched off, and the tables that have rows of it."""
+
+    account_id: str
+    deactivated_on: str
+    tables: list[str]
+
+
+class SearchNumbers(TypedDict):
+    """How far the search is."""
+
+    scanned: int
+    stranded: int
+    done: bool
+    percent: float
+
+
+class _Stretch(TypedDict):
+    """What an entry of the search keeps: where it is on the token ring, its numbers, and what the stretch found."""
+
+    cursor: int
+    scanned: int
+    stranded: int
+    done: bool
+    found: list[StrandedAccount]
+
+
+Told = Callable[[SearchNumbers], None]
 
 
 @dataclass(frozen=True)
@@ -58,12 +87,12 @@ class Stranded:
         self._settings = settings.replace(scan_tables=())
         self._log = ScanProgress(journal, STRANDED)
 
-    def found(self) -> Iterator[dict[str, Any]]:
+    def found(self) -> Iterator[StrandedAccount]:
         """Yield what the search has found so far: `{account_id, deactivated_on, tables}`, in the order of the token ring."""
         for entry in self._log.entries():
             yield from entry["found"]
 
-    def run(self, pace: Pace, restart: bool = False, told: Progress = lambda state: None) -> dict[str, Any]:
+    def run(self, pace: Pace, restart: bool = False, told: Told = lambda state: None) -> SearchNumbers:
         """Go on where the last search stopped; returns numbers, and whether it has come to the end.
 
         :param restart: forget what was found and begin anew.
@@ -72,14 +101,14 @@ class Stranded:
         """
         if restart:
             self._log.forget()
-        seq, state = self._log.last()
-        state = {"cursor": FIRST, "scanned": 0, "stranded": 0, "done": False, **state, "found": []}
+        seq, known = self._log.last()
+        state = _begun(known)
         ends = time.monotonic() + pace.seconds if pace.seconds else float("inf")
         users = Users(self._session, self._store, self._settings)
         while not state["done"]:
             self._stretch(users, pace, state, ends)
             seq += 1
-            if not self._log.append(seq, state):
+            if not self._log.append(seq, dict(state)):
                 raise InvalidRequest(
                     "SEARCHED_ELSEWHERE", "another process goes on with this search",
                     "Let one of them come to its end; --restart begins anew.",
@@ -90,7 +119,7 @@ class Stranded:
                 break
         return _numbers(state)
 
-    def _stretch(self, users: Users, pace: Pace, state: dict[str, Any], ends: float) -> None:
+    def _stretch(self, users: Users, pace: Pace, state: _Stretch, ends: float) -> None:
         """Move `state` on by some pages."""
         for _ in range(pace.every):
             page = users.page(state["cursor"], pace.page)
@@ -106,7 +135,7 @@ class Stranded:
                 return
             time.sleep(pace.pause)
 
-    def _stranded(self, user: User) -> dict[str, Any] | None:
+    def _stranded(self, user: User) -> StrandedAccount | None:
         if not user.deactivated or self._merged(user.account):
             return None
         tables = self._owns(user.account)
@@ -133,7 +162,15 @@ class Stranded:
             return False
 
 
-def _numbers(state: dict[str, Any]) -> dict[str, Any]:
+def _begun(known: Mapping[str, Any]) -> _Stretch:
+    """Return the state that goes on behind the last entry of the search; empty: from the beginning."""
+    return {
+        "cursor": known.get("cursor", FIRST), "scanned": known.get("scanned", 0),
+        "stranded": known.get("stranded", 0), "done": known.get("done", False), "found": [],
+    }  # fmt: skip
+
+
+def _numbers(state: _Stretch) -> SearchNumbers:
     through = 1.0 if state["done"] else (state["cursor"] - FIRST) / (LAST - FIRST)
     return {
         "scanned": state["scanned"], "stranded": state["stranded"], "done": state["done"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypedDict
 
+from account_merge.journal.state_log import StateHistory
 from account_merge.model import Merge
 
 
@@ -52,6 +53,22 @@ class TableAnswer(TypedDict):
     same: int
     folded: int
     ambiguous: int
+
+
+class Act(TypedDict):
+    """One act of a person that belongs to no merge: when (UTC, ISO 8601), which, and the note."""
+
+    at: str
+    what: str
+    note: str
+
+
+def acts(history: StateHistory) -> list[Act]:
+    """Return the acts that a history of states has, oldest first."""
+    return [
+        {"at": at.isoformat(timespec="seconds") + "Z", "what": what, "note": note}
+        for at, what, note in history.history()
+    ]
 
 
 def merge_answer(merge: Merge, proceed: bool, note: str = "") -> MergeAnswer:

@@ -10,7 +10,7 @@ import json
 import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from account_merge.errors import InvalidRequest, TransientError, busy
 from account_merge.journal import Journal
@@ -19,7 +19,7 @@ from account_merge.journal.redaction import rename
 from account_merge.journal.scans import STRANDED, ScanProgress
 from account_merge.journal.state_log import StateHistory
 from account_merge.lifecycle.account_logs import account_logs
-from account_merge.lifecycle.answers import as_note
+from account_merge.lifecycle.answers import Act, acts, as_note
 from account_merge.lifecycle.retention import OWED, Retention
 from account_merge.model import Merge
 from account_merge.states import CLOSED, State
@@ -49,6 +49,15 @@ class Person:
         return [merge for merge in reversed(self.merges.values()) if merge.state != State.ERASED]
 
 
+class ErasureAnswer(TypedDict):
+    """What an erasure did, or would do: the ids of the merges, and how many accounts; their ids only where nothing is done."""
+
+    dry_run: bool
+    merges: list[str]
+    accounts: int
+    account_ids: NotRequired[list[str]]
+
+
 class Erasure:
     """Erases persons; a call that was interrupted is finished by the same call again."""
 
@@ -56,10 +65,9 @@ class Erasure:
         self._journal, self._retention = journal, retention
         self._record = StateHistory(journal, "erasures")
 
-    def history(self) -> list[dict[str, Any]]:
-        """Every erasure, oldest first: when, who and why, how many merges; `begun` without `erased` was interrupted."""
-        return [{"at": at.isoformat(timespec="seconds") + "Z", "what": what, "note": note}
-                for at, what, note in self._record.history()]  # fmt: skip
+    def history(self) -> list[Act]:
+        """Return every erasure, oldest first: when, who and why, how many merges; `begun` without `erased` was interrupted."""
+        return acts(self._record)
 
     def person(self, account: str) -> Person:
         """Return the accounts that merges which stand have joined with this one, and all merges that name any of them."""
@@ -98,7 +106,7 @@ class Erasure:
             if merge is not None and any(name in _text(merge.request.raw or b"") for name in names):
                 yield merge
 
-    def erase(self, account: str, by: str, reason: str, dry_run: bool = True) -> dict[str, Any]:
+    def erase(self, account: str, by: str, reason: str, dry_run: bool = True) -> ErasureAnswer:
         """Erase the person whose account this is, or says what would be erased.
 
         :raises InvalidRequest: nobody says why, or one of the merges is open: nothing was changed.
@@ -114,13 +122,13 @@ class Erasure:
         person = self.person(account)
         for merge in person.left:
             self._check(merge)
-        answer = {
+        answer: ErasureAnswer = {
             "dry_run": dry_run,
             "merges": [str(m.merge_id) for m in person.left],
             "accounts": len(person.accounts),
         }
         if dry_run:
-            return answer | {"account_ids": list(person.accounts)}
+            return {**answer, "account_ids": list(person.accounts)}
         stranded = ScanProgress(self._journal, STRANDED)
         stranded.rewrite(lambda e: {**e, "found": [f for f in e["found"] if f["account_id"] not in person.accounts]})
         rows = [name for name in person.names if self._journal.plain(name)]

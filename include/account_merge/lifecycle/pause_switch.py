@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TypedDict
 
 from account_merge.errors import TransientError, need_reason
 from account_merge.journal import Journal, now
 from account_merge.journal.state_log import StateHistory
-from account_merge.lifecycle.answers import as_note
+from account_merge.lifecycle.answers import Act, acts, as_note
 from account_merge.model import Merge
 from account_merge.states import RESUMABLE, State
 
 #: The tenant that stands for all of them, and for merges that have none.
 ALL = ""
+
+
+class Turned(TypedDict):
+    """What turning a switch answers: whether it changed anything, and the notes of the switches that are on then."""
+
+    changed: bool
+    stopped: list[str]
 
 
 class Paused(Exception):
@@ -60,7 +67,7 @@ class PauseSwitch:
         found = self.active()
         return found.get(ALL) or found.get(merge.request.tenant)
 
-    def pause(self, tenant: str, by: str, reason: str) -> dict[str, Any]:
+    def pause(self, tenant: str, by: str, reason: str) -> Turned:
         """Stop merging from the next entry on, wherever it runs; answer which switches are on then.
 
         :param tenant: `ALL`, or the `edata.rootOrgId` whose merges are stopped.
@@ -72,7 +79,7 @@ class PauseSwitch:
         stop = Stop(tenant.strip(), by, as_note(reason.strip()), now().isoformat(timespec="seconds") + "Z")
         return self._turned("on", stop)
 
-    def resume(self, tenant: str, by: str, reason: str = "") -> dict[str, Any]:
+    def resume(self, tenant: str, by: str, reason: str = "") -> Turned:
         """Let merges go on; the next poll starts what `pause` with the same tenant held up. Other switches stay as they are.
 
         :returns: `changed` is false when that switch was not on; `stopped` has those that are on then.
@@ -80,14 +87,13 @@ class PauseSwitch:
         """
         return self._turned("off", Stop(tenant.strip(), by, as_note(reason.strip()), ""))
 
-    def _turned(self, what: str, stop: Stop) -> dict[str, Any]:
+    def _turned(self, what: str, stop: Stop) -> Turned:
         changed = self._turn(what, stop)
         return {"changed": changed, "stopped": [one.note for one in self.active().values()]}
 
-    def history(self) -> list[dict[str, Any]]:
-        """Every switching, oldest first."""
-        return [{"at": at.isoformat(timespec="seconds") + "Z", "what": what, "note": note}
-                for at, what, note in self._log.history()]  # fmt: skip
+    def history(self) -> list[Act]:
+        """Return every switching, oldest first."""
+        return acts(self._log)
 
     def _turn(self, what: str, stop: Stop) -> bool:
         for _ in range(20):

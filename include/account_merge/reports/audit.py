@@ -182,7 +182,7 @@ def compared_with(exported: Mapping[str, Any], merge: Merge, reader: ReportReade
             yield Difference("later", name, None, "the log came after the report")
 
 
-def _compared_rows(table: str, then: list[dict[str, Any]], now: Iterable[dict[str, Any]]) -> Iterator[Difference]:
+def _compared_rows(table: str, then: list[dict[str, Any]], now: Iterable[Mapping[str, Any]]) -> Iterator[Difference]:
     for number, (old, new) in enumerate(zip_longest(then, now)):
         new = None if new is None else json.loads(json.dumps(new))
         if old is None:

@@ -13,7 +13,7 @@ from account_merge.journal.log import Log
 from account_merge.jsonable import jsonable
 from account_merge.lifecycle.deactivation import Deactivation
 from account_merge.model import ChangeHeader, Entry, EntryKind, Merge, row_outcome
-from account_merge.reports.report import NO_TABLE, NOT_CHOSEN, Report, TableReport, row_of, rows_of
+from account_merge.reports.report import NO_TABLE, NOT_CHOSEN, Report, ReportRow, TableReport, row_of, rows_of
 from account_merge.rules import RULES, TABLES, TableRule
 from account_merge.states import ACTIONS, CLOSED, State
 from account_merge.sunbird.schema import TableSchema
@@ -58,7 +58,7 @@ class ReportReader:
         limit: int = 100,
         what: str = "",
         key: str = "",
-    ) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
+    ) -> tuple[list[ReportRow], tuple[int, int] | None]:
         """One page of a report's rows, and the place (entry, row of the entry) of the next; memory for one page only.
 
         A search looks through so many entries at a time; a page with few rows, or none, is not the last if it has a next.
@@ -73,7 +73,7 @@ class ReportReader:
                 "UNKNOWN_LOG", f"merge {merge_id} has no such table", "Choose one of those that its report names."
             )
         log, schema = logs[name]
-        found: list[dict[str, Any]] = []
+        found: list[ReportRow] = []
         fits = partial(_looked_for, what, key) if what or key else None
         for number, entry in enumerate(log.some(place[0], what, fits, key), 1):
             first = place[1] if entry.seq == place[0] else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 from account_merge.jsonable import jsonable
 from account_merge.model import Change, Entry, EntryKind, Merge, row_outcome
@@ -18,8 +18,27 @@ NOT_CHOSEN, NO_TABLE = "not among the tables of this merge", "this cluster has n
 NOT_WRITTEN = "not written: the merge was given up"
 
 
-def row_of(change: Change, schema: TableSchema, kind: EntryKind = EntryKind.CHANGES) -> dict[str, Any]:
-    """One change as a report row, in JSON's types."""
+class ReportRow(TypedDict):
+    """A row of a report, in JSON's types.
+
+    :param columns: those that were written, or were to be.
+    :param missing: those that were to be written and are not there; "" is the row itself.
+    """
+
+    key: dict[str, Any]
+    what: str
+    before: dict[str, Any] | None
+    sources: dict[str, dict[str, Any]]
+    after: dict[str, Any] | None
+    columns: list[str]
+    why: dict[str, str]
+    missing: list[str]
+    notes: list[str]
+    choice: str
+
+
+def row_of(change: Change, schema: TableSchema, kind: EntryKind = EntryKind.CHANGES) -> ReportRow:
+    """Return a change as a row of a report."""
     return {
         "key": dict(zip(schema.key, map(jsonable, change.key), strict=True)),
         "what": row_outcome(kind, change),
@@ -55,7 +74,7 @@ class TableReport:
     table: str
     note: str
     counts: Mapping[str, int] = field(default_factory=dict)
-    rows: Iterable[dict[str, Any]] = ()
+    rows: Iterable[ReportRow] = ()
     entries: int = 0
     digest: str = ""
     stage: str = ""
@@ -121,7 +140,7 @@ class Report:
         }
 
 
-def rows_of(entries: Iterable[Entry], schema: TableSchema) -> Iterator[dict[str, Any]]:
+def rows_of(entries: Iterable[Entry], schema: TableSchema) -> Iterator[ReportRow]:
     """Report rows of a log, entry by entry."""
     for entry in entries:
         yield from (row_of(change, schema, entry.kind) for change in entry.changes)

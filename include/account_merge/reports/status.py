@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any
+from typing import TypedDict
 
 from account_merge.journal import Journal
 from account_merge.jsonable import jsonable
@@ -16,7 +16,35 @@ MOST = 100_000
 _SHOWN = 50
 
 
-Status = dict[str, Any]
+class Switch(TypedDict):
+    """A switch that is on."""
+
+    tenant: str
+    by: str
+    reason: str
+    since: str
+    note: str
+
+
+class Waiting(TypedDict):
+    """A merge that waits for an account, and the merge that holds it."""
+
+    merge_id: str
+    account: str | None
+    since: str | None
+    holder: str | None
+    holder_state: str | None
+
+
+class Status(TypedDict):
+    """A snapshot: switches that are on, merges and failed events by state, and the first merges that wait."""
+
+    switches: list[Switch]
+    states: dict[str, int]
+    resuming: int
+    failed_events: dict[str, int]
+    waiting: list[Waiting]
+    waiting_more: int
 
 
 def status_of(journal: Journal, switch: PauseSwitch) -> Status:
@@ -37,7 +65,7 @@ def status_of(journal: Journal, switch: PauseSwitch) -> Status:
     }  # fmt: skip
 
 
-def _waiting(journal: Journal, merge: Merge) -> dict[str, Any]:
+def _waiting(journal: Journal, merge: Merge) -> Waiting:
     holder = journal.holder(merge.waiting_for) if merge.waiting_for else None
     return {
         "merge_id": str(merge.merge_id),

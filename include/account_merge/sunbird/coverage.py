@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from account_merge.errors import NeedsAttention
 from account_merge.rules import LEFT_ALONE, RULES
@@ -39,6 +39,14 @@ class TableCoverage:
         return f"{self.keyspace}.{self.table}"
 
 
+class CoverageSummary(TypedDict):
+    """How many tables the rules know, and the names of those that they do not."""
+
+    covered: int
+    ignored: int
+    unknown: list[str]
+
+
 @dataclass(frozen=True)
 class Coverage:
     """What the rules know of this cluster's tables."""
@@ -49,7 +57,7 @@ class Coverage:
         """Return the tables in a state."""
         return [table.name for table in self.tables if table.state == state]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> CoverageSummary:
         """Count, and the unknown tables by name."""
         return {
             "covered": len(self.names("covered")),
