@@ -103,14 +103,8 @@ class TableWork(ABC):
                 return 0
             left = self._left(last)
             packed = [self._codec.change(change) for change in left or ()]
-            if self.log.append(
-                last.seq + 1,
-                EntryKind.CLOSED,
-                last.last_key,
-                last.base,
-                packed,
-                counts_of(EntryKind.CLOSED, left or ()),
-            ):
+            counts = counts_of(EntryKind.CLOSED, left or ())
+            if self.log.append(last.seq + 1, EntryKind.CLOSED, last.last_key, last.base, packed, counts):
                 return None if left is None else len(left)
 
     def _left(self, entry: Entry) -> list[Change] | None:
@@ -197,20 +191,14 @@ class TableWork(ABC):
             )
 
     def _append(
-        self,
-        last: Entry | None,
-        kind: EntryKind,
-        key: Key | None,
-        base: int,
-        changes: list[Change],
-        packed: list[bytes],
+        self, last: Entry | None, kind: EntryKind, key: Key | None, base: int, changes: list[Change], body: list[bytes]
     ) -> tuple[Entry, bool]:
         """Return the entry behind `last` and whether it is ours; another worker's when it was faster."""
         seq = last.seq + 1 if last else 0
         logged = (change for entry in self.log.entries() for change in entry.changes)
         note = self.table_note(logged) if kind == EntryKind.END else ""
         try:
-            mine = self.log.append(seq, kind, key, base, packed, counts_of(kind, changes), note)
+            mine = self.log.append(seq, kind, key, base, body, counts_of(kind, changes), note)
         except NeedsAttention as error:
             raise larger_than_an_entry(error, self.log, changes) if error.code == "TOO_LARGE" else error from error
         if mine:

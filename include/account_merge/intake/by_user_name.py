@@ -1,8 +1,8 @@
-"""A merge that an administrator asks for by user names: who they are, whether that may be, and which merge it is.
+"""Merges that an administrator asks for by user names: which accounts they are, and whether they may be merged.
 
-The same names in the same order are the same merge, also when its answer was lost, its sources are deactivated and their
-names lead nowhere any more. Only where that merge was undone or given up, or a name belongs to another account by now,
-asking again is a new one.
+The same names in the same order are the same merge, also when its answer was lost, or its sources are deactivated and
+their names lead to no account any more. The same request is a new merge only if the first one was undone or given up, or
+a name belongs to another account by now.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from account_merge.settings import Settings
 from account_merge.states import Origin, State
 from account_merge.sunbird.users import Directory, Person
 
-#: A merge in one of these did not happen, or does not stand: the same is asked for anew.
+#: A merge in one of these states does not stand: the same request opens a new one.
 _GONE = frozenset({State.UNDONE, State.ABANDONED, State.REJECTED, State.EXPIRED, State.REFUSED})
 _MOST = 1000
 _LONGEST_NAME = 320
@@ -28,12 +28,12 @@ _LONGEST_NAME = 320
 
 @dataclass(frozen=True)
 class AdministratorRequest:
-    """What an administrator asks for.
+    """Request of an administrator.
 
     :param acting: the user name of the administrator.
-    :param main: whose account survives.
-    :param others: whose accounts are merged into it, in this order.
-    :param by: who makes the call for the administrator.
+    :param main: the user name whose account survives.
+    :param others: the user names whose accounts are merged into it, in this order.
+    :param by: the program or person that makes the call for the administrator.
     """
 
     acting: str
@@ -46,7 +46,7 @@ class AdministratorRequest:
 
 @dataclass(frozen=True)
 class OpenedMerge:
-    """The merge, and the accounts behind the names; "" where a name leads nowhere any more and nothing tells."""
+    """The merge, and the accounts behind the names; "" where a name leads to no account any more."""
 
     merge: Merge
     accounts: dict[str, str]
@@ -135,14 +135,14 @@ def _check(main: str, others: Sequence[str]) -> None:
 
 
 def _same(merge: Merge, main: Person | None, others: Sequence[Person | None]) -> bool:
-    """Whether the names lead to this merge's accounts; one that leads nowhere by now (deactivated) led to them once."""
+    """Whether the names lead to the accounts of this merge; a name of a deactivated account leads nowhere, and fits."""
     request = merge.request
     to_sources = all(other.account in request.sources for other in others if other is not None)
     return to_sources and (main is None or main.account == request.target)
 
 
 def _stands(merge: Merge) -> bool:
-    """Whether the merge is done or on its way; one that was erased is judged by what it was before."""
+    """Whether the merge is done or under way; an erased one counts by the state that it had before."""
     return merge.effective_state not in _GONE
 
 

@@ -1,4 +1,4 @@
-"""What a person looks for among failed merges: filters as they are typed, checked before anything is read."""
+"""Search among failed merges: filters as a person types them, checked before anything is read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from account_merge.errors import InvalidRequest
 from account_merge.states import State
 
-#: What a search may ask for: merges by state, and `undeliverable`: failed events that could not be published.
+#: Kinds that a search knows: merges by state, and `undeliverable`: failed events that could not be published.
 KINDS = (State.REFUSED.value, State.FAILED.value, State.NEEDS_ATTENTION.value, "undeliverable")
 #: Merges of one search or replay, at most.
 MOST = 1000
@@ -18,13 +18,13 @@ MOST = 1000
 
 @dataclass(frozen=True)
 class FailedMergeFilter:
-    """What to look for: the merges named, whatever else is said, or all that fit; oldest failure first.
+    """Filter for failed merges: those that are named, or all that fit; oldest failure first.
 
     :param kinds: of `KINDS`; with `undeliverable`, a merge whose failed event could not be published is chosen for
         that event, not for itself.
     :param codes: error codes; none means any.
     :param since: failed at or after this time (UTC), and before `until`.
-    :param limit: at most so many, up to `MOST`.
+    :param limit: merges, at most; up to `MOST`.
     """
 
     merge_ids: tuple[uuid.UUID, ...] = ()
@@ -37,9 +37,9 @@ class FailedMergeFilter:
 
     @classmethod
     def of(cls, **given: Any) -> FailedMergeFilter:
-        """Return a search of what people type: ids and times as text, absent values as None.
+        """Return the filter that a person typed: ids and times as text, absent values as None.
 
-        :raises InvalidRequest: which of them cannot be read.
+        :raises InvalidRequest: a value cannot be read; the message names it.
         """
         kinds = tuple(given.get("kinds") or KINDS[:3])
         limit = int(given.get("limit") or 100)
@@ -51,7 +51,7 @@ class FailedMergeFilter:
                    given.get("account") or "", _moment(given.get("since")), _moment(given.get("until")), limit)  # fmt: skip
 
     def fits(self, row: Any) -> bool:
-        """Whether the merge of a hint is looked for; what is settled or goes on by itself never is."""
+        """Whether the merge of an index row fits; one that was replayed or goes on by itself never does."""
         return (
             not row.resume
             and not row.replayed_as
@@ -65,7 +65,7 @@ class FailedMergeFilter:
 def merge_id_of(text: Any) -> uuid.UUID:
     """Return a merge id as it is typed.
 
-    :raises InvalidRequest: it is none.
+    :raises InvalidRequest: it is not a merge id.
     """
     try:
         return uuid.UUID(str(text))

@@ -39,12 +39,12 @@ class Inbox:
         self._switch, self._alive = PauseSwitch(journal), Liveness(journal, settings)
 
     def has_work(self) -> dict[str, int]:
-        """Return messages past the committed offset; without any, 1 when a merge or a failed event is due. Consumes nothing."""
+        """Count the messages past the committed offset; without any, say whether a merge or a failed event is due. Consume nothing."""
         lag = self._topics.lag()
         return {"lag": lag, "due": 0 if lag else int(any(True for _ in self._due()))}
 
     def _due(self) -> Iterator[Merge]:
-        """Merge that the poll has something to do for; lazily, since the first answers the question."""
+        """Yield the merges that the poll has something to do for, lazily: the first one answers the question."""
         find = self._journal.find
         stops = self._switch.active()
         yield from self._startable(stops)
@@ -57,7 +57,7 @@ class Inbox:
         return merge.updated_at is None or now() - merge.updated_at > self._alive.shortest(merge)
 
     def claim(self, limit: int = 1000) -> dict[str, int]:
-        """Write each message into the journal, then commits, never moving an offset back.
+        """Write each message into the journal, then commit. No offset moves back.
 
         :raises MergeError: the old job still consumes, or events were lost before they could be read.
         """
@@ -95,11 +95,11 @@ class Inbox:
         return "claimed" if self._journal.open(merge_id, request, where) else "repeated"
 
     def _startable(self, stops: Mapping[str, Stop]) -> list[Merge]:
-        """Return what can start now, oldest first; of merges that share an account only the oldest, the others would only wait.
+        """Return the merges that can start now, oldest first. Of those that share an account only the oldest one can.
 
-        A requested merge that an older open merge blocks is started all the same: its run says whom it waits for.
+        A requested merge that an older open merge blocks is started all the same: its run says which merge it waits for.
 
-        :param stops: the switches that are on; what they stop stays where it is.
+        :param stops: the switches that are on.
         """
         if ALL in stops:
             return []
@@ -126,12 +126,12 @@ class Inbox:
         return holder is None or holder.merge_id == merge.merge_id or holder.state in CLOSED
 
     def _resumes(self, merge: Merge) -> bool:
-        """Whether a failed or paused merge can go on: it cannot wait in a run of its own, so it starts when it is free."""
+        """Whether a failed or paused merge can go on. It cannot wait in a run of its own, so its accounts must be free."""
         holders = (self._journal.holder(account) for account in merge.accounts)
         return merge.state in RESUMABLE and all(h is None or h.merge_id == merge.merge_id for h in holders)
 
     def _begun(self, stops: Mapping[str, Stop]) -> list[Merge]:
-        """Merge that have a run, and no switch stops them; an undo goes on whatever is stopped."""
+        """Return the merges that have a run and that no switch stops; an undo goes on whatever is stopped."""
         find, under_way = self._journal.find, [m for m in self._journal.find("state", State.UNDOING)]
         if ALL in stops:
             return under_way
@@ -140,7 +140,7 @@ class Inbox:
         return [m for m in found if m.resume is None or m.state in RESUMABLE] + under_way
 
     def next_runs(self, life: Life, limit: int = 1024) -> list[NextRun]:
-        """Move what can start to started, oldest first, and answers one run for each; also runs that shall end.
+        """Move the merges that can start to started, oldest first, and return a run for each; also the runs that are to end.
 
         :param life: see `Life`.
         """
@@ -154,7 +154,7 @@ class Inbox:
         return chosen
 
     def _begin(self, merge: Merge, lost: str = "") -> NextRun | None:
-        """Move a merge to its next run; None when somebody else did.
+        """Move a merge to its next run; None when another process was faster.
 
         :param lost: the run that showed no sign of life, which this one replaces.
         """
@@ -189,7 +189,7 @@ class Inbox:
         return None if any(others) else self._begin(merge)
 
     def _orphaned(self, life: Life, stops: Mapping[str, Stop]) -> Iterator[tuple[Merge, str | None]]:
-        """Merge under way that nobody works on any more, with what Airflow says of their newest run."""
+        """Yield the merges under way that nobody works on any more, with the state of their newest run in Airflow."""
         for merge in (m for m in self._begun(stops) if self._old(m)):
             state = life(merge.run_ids[-1]) if merge.run_ids else None
             if self._alive.stalled(merge, state):

@@ -1,4 +1,4 @@
-"""Opening a merge: the one place where a request becomes a row of the journal, and where it is moved to started."""
+"""Opening a merge: a request becomes a row of the journal here, and nowhere else."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from account_merge.states import State
 
 
 class Opening:
-    """Writes merges that people, programs and runs ask for into the journal."""
+    """Opens merges that people, programs and runs ask for."""
 
     def __init__(self, journal: Journal, settings: Settings, inbox: Inbox) -> None:
         self._journal, self._settings, self._inbox = journal, settings, inbox
 
     def open_merge(self, request: MergeRequest, merge_id: uuid.UUID | None = None, position: str = "") -> uuid.UUID:
-        """Write the merge into the journal, once.
+        """Write the merge into the journal once, and return its id.
 
         :param merge_id: of an event or a run; a bad request is then written as refused and owes a failed event.
         :raises InvalidRequest: the request cannot be a merge.
@@ -64,12 +64,12 @@ class Opening:
         return known
 
     def start(self, merge: Merge) -> NextRun | None:
-        """Move a requested merge to started and answers the run to trigger; None leaves it to the poll."""
+        """Move a requested merge to started and return the run to trigger; None leaves it to the poll."""
         return self._inbox.start(merge)
 
 
 def _asked(request: MergeRequest) -> tuple[Any, ...]:
-    """Return what makes two requests the same."""
+    """Return the parts of a request that make two requests the same."""
     return (
         tuple(dict.fromkeys(request.sources)), request.target, request.tables, request.on_conflict, request.source_rows,
         request.reason, request.deactivate_sources, request.choices,
@@ -79,7 +79,7 @@ def _asked(request: MergeRequest) -> tuple[Any, ...]:
 def choices_of(found: Mapping[str, Any]) -> Choices:
     """Return choices as a person's program writes them: `{"tables": {table: choice}, "rows": [{"table", "key", "choice"}]}`.
 
-    :raises InvalidRequest: something is missing, or a row's key is not its table's.
+    :raises InvalidRequest: something is missing, or the key of a row is not that of its table.
     """
     rows: dict[str, str] = {}
     keys = {rule.table: rule.key for rule in RULES}

@@ -25,7 +25,10 @@ NAMED = 20
 
 
 class ProposalAnswer(TypedDict):
-    """What a step of a proposal answers: ids and counts, never a learner's values. `proceed`: it is up for approval."""
+    """Answer of a step of a proposal: ids and counts, never a learner's values.
+
+    :param proceed: the merge is up for approval.
+    """
 
     merge_id: str
     state: str
@@ -36,7 +39,7 @@ class ProposalAnswer(TypedDict):
 
 
 class ChangedRow(TypedDict):
-    """A row for which otherwise would be done than was proposed."""
+    """A row that the merge would treat otherwise than was proposed."""
 
     table: str
     what: str
@@ -45,7 +48,7 @@ class ChangedRow(TypedDict):
 
 
 class PlanChanges(TypedDict):
-    """What would be done otherwise than was proposed: numbers by table, and the first rows by their keys."""
+    """Differences from the proposal: numbers by table, and the first rows by their keys."""
 
     merge_id: str
     tables: dict[str, dict[str, int]]
@@ -53,7 +56,7 @@ class PlanChanges(TypedDict):
 
 
 class Proposals:
-    """Proposes and decides; each step may be repeated."""
+    """Proposes merges and decides about them. Each step may be repeated."""
 
     def __init__(self, journal: Journal, settings: Settings, plans: ApprovedPlan) -> None:
         self._journal, self._settings, self._plans = journal, settings, plans
@@ -61,14 +64,14 @@ class Proposals:
     def propose(
         self, request: MergeRequest, merge_id: uuid.UUID, run_id: str = "", renew: bool = False
     ) -> ProposalAnswer:
-        """Open a proposed merge and keeps what it would do; a repeat is the same proposal, nothing is written twice.
+        """Open a proposed merge and store its plan. A repeat is the same proposal: nothing is written twice.
 
-        Of a merge that is there, what the journal's request says stands. One whose rows changed is planned anew, and so is
-        one whose plan is not whole.
+        The request of a merge that is there stands. A merge whose rows changed is planned anew, and so is one whose plan
+        is not whole.
 
         :param run_id: the run that asks a second person; the newest one counts.
         :param renew: plan anew in any case; what was approved before is not approved any more.
-        :raises InvalidRequest: these accounts cannot be merged (a proposal that there is, is rejected), or it has others.
+        :raises InvalidRequest: these accounts cannot be merged (a proposal of them is then rejected), or the merge has others.
         """
         merge = self._journal.get(merge_id)
         if merge is None:
@@ -113,7 +116,7 @@ class Proposals:
         return merge
 
     def approve(self, merge_id: uuid.UUID, by: str, note: str = "", plan: str = "") -> ProposalAnswer:
-        """Let the merge be done, when it would still do exactly what was proposed; the poll starts it.
+        """Let the poll start the merge, if it would still do exactly what was proposed.
 
         :param plan: which plan was shown to the person; empty: the one that there is.
         :raises InvalidRequest: this person may not, or there is nothing to approve.
@@ -141,7 +144,7 @@ class Proposals:
         raise busy(merge.merge_id)
 
     def reject(self, merge_id: uuid.UUID, by: str, reason: str = "", plan: str = "") -> ProposalAnswer:
-        """End a proposal; whoever asked may take it back so.
+        """End a proposal. The person who asked may do that as well.
 
         :raises InvalidRequest: there is nothing to reject.
         """
@@ -149,7 +152,7 @@ class Proposals:
         return self._end(merge_id, State.REJECTED, words, plan)
 
     def expire(self, merge_id: uuid.UUID, plan: str = "") -> ProposalAnswer:
-        """End a proposal that nobody answered in time; one that was decided or planned anew meanwhile stays as it is."""
+        """End a proposal that nobody answered in time. One that was decided or planned anew meanwhile stays as it is."""
         merge = self._journal.need(merge_id)
         if merge.state != State.PROPOSED or (plan and plan != plan_name(merge)):
             return self._answer(merge, "decided or proposed anew meanwhile: this request is over")
@@ -165,7 +168,7 @@ class Proposals:
         return self._answer(self._journal.need(merge_id), "")
 
     def changes(self, merge_id: uuid.UUID) -> PlanChanges:
-        """Return what would be done otherwise than was proposed: numbers by table, and the first rows by their keys.
+        """Return the differences from the proposal: numbers by table, and the first rows by their keys.
 
         For people only: keys of learners' rows stay out of logs and XComs. A row that vanished is counted, not named.
 

@@ -1,7 +1,7 @@
-"""Failed merges and refused events again, from the journal: nobody has to publish anything a second time.
+"""Replay: failed merges and refused events are opened again from the journal. Nobody publishes an event a second time.
 
-A replay opens in the journal what can be opened and says of everything else why not; the next poll starts it. So a merge
-is never replayed twice: what is completed, under way or already to be started is left alone.
+The next poll starts what a replay opened. A replay says of every other merge why it leaves it alone: one that is
+completed, under way or about to start is never replayed twice.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ from account_merge.settings import Settings
 from account_merge.states import RESUMABLE, Origin, State
 from account_merge.sunbird.events import Position, merge_id_for, parse
 
-#: What became of an item; any other code is why it was left alone.
+#: Codes of merges that were replayed; any other code is the reason why one was left alone.
 DONE = ("REOPENED", "RESUMED", "CORRECTED", "REARMED")
 
 
 class ReplayedItem(TypedDict):
-    """What became of one merge: its states, a code of `DONE` or a reason, and words. Ids and key names, no values."""
+    """The result for one merge. It holds ids and key names, never a learner's values.
+
+    :param code: one of `DONE`, or the reason why the merge was left alone.
+    """
 
     merge_id: str
     before: str | None
@@ -41,7 +44,7 @@ class ReplayedItem(TypedDict):
 
 
 class ReplayAnswer(TypedDict):
-    """What became of all, with their numbers."""
+    """The results of a replay, with their numbers."""
 
     dry_run: bool
     replayed: int
@@ -50,13 +53,13 @@ class ReplayAnswer(TypedDict):
 
 
 class Replays:
-    """Failed merges and refused events: which there are, and opening them again."""
+    """Finds failed merges and refused events, and opens them again."""
 
     def __init__(self, journal: Journal, settings: Settings) -> None:
         self._journal, self._settings = journal, settings
 
     def find(self, search: FailedMergeFilter) -> list[Merge]:
-        """Failed merges, refused events and undeliverable failed events: what a person has to look at."""
+        """Return the failed merges, refused events and undeliverable failed events that fit, for a person to look at."""
         return find(self._journal, search)
 
     def replay(
@@ -67,12 +70,12 @@ class Replays:
         dry_run: bool = True,
         corrected: Mapping[str, Any] | None = None,
     ) -> ReplayAnswer:
-        """Open failed merges and refused events again; answers for each what was done, or why it was left alone."""
+        """Open failed merges and refused events again; say for each what was done, or why it was left alone."""
         return summary(Replay(self._journal, self._settings, by, reason, corrected, dry_run).run(search), dry_run)
 
 
 def find(journal: Journal, search: FailedMergeFilter) -> list[Merge]:
-    """Failed merges, refused events and undeliverable failed events that fit: what a person has to look at."""
+    """Return the failed merges, refused events and undeliverable failed events that fit, for a person to look at."""
 
     def hints() -> Iterator[tuple[datetime, uuid.UUID]]:
         for kind in dict.fromkeys(search.kinds):
@@ -106,11 +109,7 @@ class Replay:
         self._corrected = {merge_id_of(key): body for key, body in (corrected or {}).items()}
 
     def run(self, search: FailedMergeFilter) -> list[ReplayedItem]:
-        """Replay what is named or found; answers for each what it was, what it is and what was done, or why not.
-
-        An item is `{merge_id, before, after, code, note}`: states, a code of `DONE` or a reason, and words. It holds
-        ids and key names, never a learner's values.
-        """
+        """Replay the merges that are named, or else those that fit."""
         named = [*search.merge_ids, *self._corrected]
         chosen = dict.fromkeys(named) if named else dict.fromkeys(m.merge_id for m in find(self._journal, search))
         if len(chosen) > MOST:
@@ -206,7 +205,7 @@ class Replay:
         return "CORRECTED", words, merge.state
 
     def _request(self, request: MergeRequest) -> MergeRequest:
-        """Return the request as its raw event reads by the settings of this day; one without an event as it stands.
+        """Return the request that the raw event is by the present settings; one without an event stays as it is.
 
         :raises InvalidRequest: it would be refused again.
         """
@@ -240,6 +239,6 @@ def _words(error: MergeError) -> str:
 
 
 def summary(items: Sequence[ReplayedItem], dry_run: bool) -> ReplayAnswer:
-    """Return the items with their numbers."""
+    """Return the results with their numbers."""
     done = sum(item["code"] in DONE for item in items)
     return {"dry_run": dry_run, "replayed": done, "left_alone": len(items) - done, "items": list(items)}

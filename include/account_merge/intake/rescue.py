@@ -1,7 +1,7 @@
-"""Merges that were stranded or spoiled before this program: named line by line, previewed, then opened for the poll.
+"""Rescue: merges of the time before this program, named line by line, previewed, then opened for the poll.
 
-Each line has an answer of its own and stops no other. A line that was given before, or an event that came by the topic,
-is found open and left alone, so a file may be given again as often as one likes.
+Each line has an answer of its own and stops no other. The merge of a line that was given before, or of an event that came
+by the topic, is left alone: a file may be given again.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from account_merge.settings import Settings
 from account_merge.states import State
 
 SEEDED = ("by_date", "yes", "no")
-#: Merges of one run, at most: what was told already is remembered.
+#: Merges of one run, at most: their ids are held in memory.
 MOST = 100_000
-#: Answers that are no fault: the line is done with.
+#: Codes that are not a fault of the line.
 DONE = ("WOULD_OPEN", "OPENED", "ALREADY_KNOWN", "TWICE", "PASSED_OVER")
-#: A pair that one of these took up needs no second merge.
+#: A merge in one of these states does not stand for a later line with the same accounts.
 _GIVEN_UP = (State.REFUSED, State.REJECTED, State.EXPIRED, State.UNDONE, State.ABANDONED, State.ERASED)
 #: What helps with a merge that is known already.
 _NEXT = {
@@ -35,7 +35,7 @@ _NEXT = {
 
 
 class RescuedLine(TypedDict):
-    """What became of one line."""
+    """The answer of one line."""
 
     line: int
     code: str
@@ -62,12 +62,12 @@ SILENT: Told = lambda item: None  # noqa: E731
 
 @dataclass(frozen=True)
 class RescueOptions:
-    """How lines are taken.
+    """How the lines are treated.
 
     :param dry_run: preview; nothing is written.
     :param seeded: of `SEEDED`: whether the retired job did these merges.
-    :param by: who asks, and `reason` why: the merges say so.
-    :param previews: so many merges are previewed table by table; of the others only the line is checked.
+    :param by: the person who asks; the journal keeps it with the reason.
+    :param previews: merges that are previewed table by table, at most; for the others only the line is checked.
     """
 
     dry_run: bool = True
@@ -82,7 +82,7 @@ class RescueOptions:
 
 
 class Rescue:
-    """Takes lines that name merges.
+    """Opens the merges that lines name.
 
     :param preview: counts of what a merge would do in one table.
     """
@@ -93,7 +93,7 @@ class Rescue:
     def run(
         self, stream: IO[bytes], form: str = "auto", told: Told = SILENT, options: RescueOptions | None = None
     ) -> RescueAnswer:
-        """Previews, or opens, the merges that lines name; `told` gets each line's answer. See `_Run.run`."""
+        """Preview or open the merges that lines name; `told` gets the answer of each line. See `_Run.run`."""
         one = _Run(self._journal, self._preview, self._settings, options or RescueOptions())
         return one.run(stream, form, told)
 
@@ -108,9 +108,9 @@ class _Run:
         self._seen: set[bytes] = set()
 
     def run(self, stream: IO[bytes], form: str = "auto", told: Told = SILENT) -> RescueAnswer:
-        """Read all lines; returns numbers only. `told` gets `{line, code, merge_id, seeded, note, remedy, counts}` of each.
+        """Read all lines and return the numbers; `told` gets the answer of each line.
 
-        :raises InvalidRequest: the format is none.
+        :raises InvalidRequest: there is no such format.
         :raises TransientError: a server was away; giving the same lines again goes on.
         """
         if form not in FORMATS:
@@ -170,7 +170,7 @@ class _Run:
         )
 
     def _known(self, found: ParsedLine) -> Merge | None:
-        """Return the merge that this line names already: by its id; by the same pair where the line has no id of its own."""
+        """Return the open merge that this line names: by its id, or by the same accounts where the line has no id of its own."""
         known = self._journal.get(found.merge_id)
         if known is not None or found.by_event:
             return known
@@ -181,7 +181,7 @@ class _Run:
         return None
 
     def _counts(self, request: MergeRequest) -> dict[str, dict[str, int]]:
-        """Return what the merge would do in each table that has something for it."""
+        """Count the rows that the merge would write, by table; tables without any are left out."""
         if self._previews <= 0:
             return {}
         self._previews -= 1
@@ -195,7 +195,7 @@ class _Run:
 
 
 def _no_earlier(twin: Merge, request: MergeRequest) -> bool:
-    """Return whether a merge was asked for later, or with no time: it has moved what an earlier one of the same pair would."""
+    """Whether a merge was asked for later, or at no known time: then it moved all that an earlier one would move."""
     mine, other = request.dated, twin.request.dated
     return mine is None or other is None or other >= mine
 

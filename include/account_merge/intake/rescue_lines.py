@@ -1,6 +1,6 @@
-"""Lines that name merges of long ago: CSV, merge events, the user service's log. Each line is read or refused by itself.
+"""Lines that name merges of the past: CSV, merge events, the user service's log. Each line is read or refused by itself.
 
-Lines are streamed: of each only `LINE_LIMIT` bytes are ever held. A refusal names the line and what to do, never a value.
+Lines are streamed, with at most `LINE_LIMIT` bytes in memory. A refusal names the line and the remedy, never a value.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COLUMNS = {
 #: Merge ids of CSV lines are uuid5 below this: altering it would make every line a new merge.
 _NAMESPACE = uuid.UUID("0f6d1f0a-96a1-5d0c-9f5b-6f2a0b7c1e38")
 _KEYS = ("fromAccountId", "toAccountId")
-#: Opening braces of one line that are tried: a hostile line must not cost the square of its length.
+#: Opening braces of one line that are tried: a malicious line must not cost the square of its length.
 _TRIES = 24
 _FORMAT_REMEDY = "Mend the line and give it again; the other lines are not touched by it."
 
@@ -47,7 +47,7 @@ _FORMAT_REMEDY = "Mend the line and give it again; the other lines are not touch
 class ParsedLine:
     """A merge that a line names.
 
-    :param by_event: its identity is the event's own, so that the topic's and this are one merge.
+    :param by_event: its id is that of the event, so that it is one merge with the event on the topic.
     """
 
     line: int
@@ -58,17 +58,17 @@ class ParsedLine:
 
 @dataclass(frozen=True)
 class RejectedLine:
-    """A line that names none, and why."""
+    """A line that names no merge, and why."""
 
     line: int
     error: InvalidRequest
 
 
-Item = ParsedLine | RejectedLine | None  # None: a line that is meant for somebody else
+Item = ParsedLine | RejectedLine | None  # None: a line about something else
 
 
 def read(stream: IO[bytes], settings: Settings, form: str = "auto") -> Iterator[Item]:
-    """One item for each line that is not blank, in order; nothing here stops at a bad one.
+    """Yield an item for each line that is not blank, in order. A bad line stops nothing.
 
     :param form: of `FORMATS`; `auto` decides line by line. A whole log is read as `log`: other lines are passed over.
     """
@@ -90,7 +90,7 @@ def _bad(code: str, what: str, remedy: str = _FORMAT_REMEDY) -> InvalidRequest:
 
 
 def _lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """Yield (number, bytes) of each line that is not blank; None for one that is too long, whose rest is passed over."""
+    """Yield (number, bytes) of each line that is not blank; None for one that is too long, the rest of which is skipped."""
     number = 0
     while piece := stream.readline(LINE_LIMIT + 1):
         number += 1
@@ -193,7 +193,7 @@ def _cells(text: str, separator: str) -> list[str]:
 
 
 def _header(text: str) -> list[str]:
-    """Return the separator and the columns that a header names; empty when the line is none."""
+    """Return the separator and the columns that a header names; empty when the line is not a header."""
     for separator in (",", ";", "\t"):
         if separator not in text or len(text) > 1000:
             continue
@@ -222,7 +222,7 @@ def _pair(number: int, text: str, header: list[str], settings: Settings) -> Item
 
 
 def _moment(text: str) -> int | None:
-    """ms since the epoch of a time with its zone; None when there is none."""
+    """Return a time with its zone as ms since the epoch; None for an empty text."""
     if not text:
         return None
     try:
@@ -239,7 +239,7 @@ def _moment(text: str) -> int | None:
 
 
 def decided(found: ParsedLine, seeded: str, settings: Settings) -> ParsedLine:
-    """Return the same with the decision whether the retired job did that merge.
+    """Decide whether the retired job did the merge of a line.
 
     :param seeded: `yes` or `no` for all; `by_date`: by the cut-over.
     :raises InvalidRequest: there is a cut-over, and the line has no date.
@@ -256,7 +256,7 @@ def decided(found: ParsedLine, seeded: str, settings: Settings) -> ParsedLine:
 
 @contextmanager
 def opened(name: str) -> Iterator[IO[bytes]]:
-    """Open a file's bytes, or standard input.
+    """Open a file, or standard input, to read bytes.
 
     :raises InvalidRequest: it cannot be read.
     """

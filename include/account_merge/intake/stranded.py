@@ -62,8 +62,8 @@ class Pace:
 
     :param page: accounts of one page.
     :param pause: seconds between two pages.
-    :param every: pages between two entries in the journal: so much is looked at again after a kill.
-    :param seconds: stop after so long; the next call goes on. 0: until the end.
+    :param every: pages between two entries in the journal: a search that was killed reads these again.
+    :param seconds: time after which it stops; the next call goes on. 0: until the end.
     """
 
     page: int = 200
@@ -79,7 +79,7 @@ class Pace:
 
 
 class Stranded:
-    """The search, over open connections."""
+    """Searches for stranded accounts."""
 
     def __init__(self, session: Any, store: Store, journal: Journal, tables: Tables, settings: Settings) -> None:
         self._session, self._store, self._journal, self._tables = session, store, journal, tables
@@ -93,7 +93,7 @@ class Stranded:
             yield from entry["found"]
 
     def run(self, pace: Pace, restart: bool = False, told: Told = lambda state: None) -> SearchNumbers:
-        """Go on where the last search stopped; returns numbers, and whether it has come to the end.
+        """Go on where the last search stopped; return the numbers, and whether the end is reached.
 
         :param restart: forget what was found and begin anew.
         :raises InvalidRequest: another process goes on with it.
@@ -150,7 +150,7 @@ class Stranded:
         )
 
     def _owns(self, account: str) -> list[str]:
-        """Return the tables that have a row of the account, as far as its partition, an index or its courses lead there."""
+        """Return the tables that have a row of the account, as far as its partition, an index or its courses lead to them."""
         sources = RowFinder(self._store, self._tables, self._settings, (account,))
         return [rule.table for rule in RULES if self._tables.of(rule) and self._has(sources, rule, account)]
 
