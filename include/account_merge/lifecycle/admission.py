@@ -1,4 +1,4 @@
-"""Admission: a merge takes all its accounts or none and moves to running, or it is said why it cannot be merged now."""
+"""Admission: a merge takes all its accounts or none and moves to running, or the answer says why it cannot run now."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from account_merge.states import CLOSED, State
 class Admission:
     """Lets merges begin.
 
-    :param skipped: keeps the places that stay as they are, once the accounts are held.
-    :param gate: raises when a merge that was never admitted may not be.
+    :param skipped: stores the places that stay as they are, once the accounts are held.
+    :param gate: raises when a merge that was never admitted may not be admitted.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class Admission:
         self._switch, self._plans, self._gate = switch, plans, gate
 
     def admit(self, merge_id: uuid.UUID, run_id: str = "") -> MergeAnswer:
-        """Take the leases and moves the merge to running, or says why it cannot be merged now.
+        """Take the leases and move the merge to running, or say why it cannot run now.
 
-        :raises InvalidRequest: the merge can never be done as asked, it is refused in the journal; or another run has it.
+        :raises InvalidRequest: the merge can never be done as asked, and the journal has it as refused; or another run has it.
         :raises NeedsAttention: another merge took its accounts, or an unknown table keeps merges from being admitted.
         """
         for _ in range(10):
@@ -74,7 +74,7 @@ class Admission:
         raise TransientError("BUSY", f"merge {merge_id} changes state too often", "The task is tried again.")
 
     def _not_wanted(self, merge: Merge) -> bool:
-        """Give up a repair or settle, not yet admitted, whose parent was undone: it would merge that again."""
+        """Give up a repair or settle that was not admitted yet and whose parent was undone: it would merge the same again."""
         parent = self._journal.get(merge.parent) if merge.parent and merge.rules_hash is None else None
         if parent is None or parent.state == State.COMPLETED:
             return False
@@ -84,7 +84,7 @@ class Admission:
         return True
 
     def _dry_run(self, merge: Merge) -> bool:
-        """End a merge that was opened with `dry_run`: nothing of it is ever written, whatever door it came by."""
+        """End a merge that was opened with `dry_run`, whatever way it came in: it never writes anything."""
         if merge.request.dry_run:
             self._journal.move(
                 merge, State.ABANDONED, note="a dry run: nothing was written; a preview shows what it would do"
@@ -92,7 +92,7 @@ class Admission:
         return merge.request.dry_run
 
     def _admit(self, merge: Merge, runs: dict[str, Any]) -> MergeAnswer | None:
-        if merge.rules_hash is None:  # never admitted: nothing of it is written yet
+        if merge.rules_hash is None:  # never admitted: it has written nothing yet
             with self._failures.recording(merge):
                 self._gate(merge)
         try:
@@ -120,7 +120,7 @@ class Admission:
             return otherwise
         columns: dict[str, Any] = {"survivor": admission.survivor, "waiting_for": None, "waiting_holder": None, **runs}
         columns["rules_hash"] = merge.rules_hash or rules_hash()
-        columns["plan"] = None  # from here on what the platform writes is combined, as in any merge
+        columns["plan"] = None  # from here on the merge combines what the platform writes, as any merge does
         if merge.state == State.PAUSED or merge.waiting_for:
             columns["note"] = None  # it said why nothing was done
         notes = [merge.request.doubt] if merge.request.doubt else []
@@ -129,7 +129,9 @@ class Admission:
             notes.append(f"account {merge.request.target} was itself merged: the history goes to {admission.survivor}")
         if notes:
             columns["note"] = "; ".join(notes)
-        if self._not_wanted(merge) or not self.to_running(merge, **columns):  # again: now nobody can undo the parent
+        if self._not_wanted(merge) or not self.to_running(
+            merge, **columns
+        ):  # asked again: from here on nobody can undo the parent
             return None
         self._skipped.keep(self._journal.need(merge.merge_id))
         if merge.plan:
@@ -137,7 +139,7 @@ class Admission:
         return merge_answer(self._journal.need(merge.merge_id), proceed=True)
 
     def _otherwise(self, merge: Merge, columns: dict[str, Any]) -> MergeAnswer | None:
-        """Put a merge that would do otherwise than was approved before a person again; None when it does exactly that."""
+        """Propose a merge again that would do otherwise than was approved; None when it does exactly what was approved."""
         if not merge.plan or merge.rules_hash is not None:
             return None
         with self._failures.recording(merge):
@@ -158,7 +160,7 @@ class Admission:
             self._journal.release(account, merge.merge_id)
 
     def to_running(self, merge: Merge, **columns: Any) -> bool:
-        """Move to running; a failure that was reported arms the next failed event."""
+        """Move the merge to running; after a failure that was reported, it can owe its next failed event."""
         if merge.state != State.RUNNING:
             columns.update(next_failure(merge))
             columns.update(error_columns(None), resume=None)
@@ -166,9 +168,9 @@ class Admission:
 
 
 def check_run(merge: Merge, run_id: str) -> None:
-    """Refuse a run that the poll has replaced: another one goes on with the merge.
+    """Refuse a run that the poll replaced: another run goes on with the merge.
 
-    :raises InvalidRequest: it has; nothing was written.
+    :raises InvalidRequest: the run was replaced; nothing was written.
     """
     newest = merge.run_ids[-1] if merge.run_ids else ""
     if run_id in merge.run_ids[:-1] and run_id != newest:
@@ -180,7 +182,7 @@ def check_run(merge: Merge, run_id: str) -> None:
 
 
 def previewed(journal: Journal, settings: Settings, request: MergeRequest) -> Merge:
-    """Return the merge that a request would be, if these accounts can be merged as things stand; nothing is written.
+    """Return the merge that a request would be, if these accounts can be merged now; nothing is written.
 
     :raises InvalidRequest: they cannot.
     """

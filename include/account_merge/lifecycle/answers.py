@@ -1,4 +1,4 @@
-"""What the steps of a merge answer: ids, counts and notes, never a learner's values. Tasks hand them on as they are."""
+"""Answers of the steps of a merge: ids, counts and notes, never a learner's values. Tasks return them unchanged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from account_merge.model import Merge
 
 
 class MergeAnswer(TypedDict):
-    """What a step of a whole merge answers; `proceed` is whether its run goes on."""
+    """Answer of a step of a whole merge.
+
+    :param proceed: whether the run goes on.
+    """
 
     merge_id: str
     state: str
@@ -19,28 +22,31 @@ class MergeAnswer(TypedDict):
 
 
 class PublishAnswer(MergeAnswer):
-    """The same of the last step.
+    """Answer of the last step of a merge.
 
-    `sent` counts the sync events that were acknowledged.
+    :param sent: sync events that the brokers acknowledged.
     """
 
     sent: int
 
 
 class UndoAnswer(MergeAnswer):
-    """What a step of an undo, redo, abandonment or repair answers; `operation` names the undo or redo."""
+    """Answer of a step of an undo, redo, abandonment or repair.
+
+    :param operation: the name of the undo or redo.
+    """
 
     operation: str | None
 
 
 class UndoneAnswer(UndoAnswer):
-    """The same of the last step of an undo or redo."""
+    """Answer of the last step of an undo or redo."""
 
     sent: int
 
 
 class TableAnswer(TypedDict):
-    """What the work on one table answers: rows by what happened to them."""
+    """Answer of the work on one table: rows by what happened to them."""
 
     merge_id: str
     table: str
@@ -56,7 +62,7 @@ class TableAnswer(TypedDict):
 
 
 class Act(TypedDict):
-    """One act of a person that belongs to no merge: when (UTC, ISO 8601), which, and the note."""
+    """Act of a person that belongs to no merge: when (UTC, ISO 8601), which, and the note."""
 
     at: str
     what: str

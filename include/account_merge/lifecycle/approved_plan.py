@@ -1,4 +1,4 @@
-"""The plan of a proposed merge: kept as digests when it is proposed, and compared with what would be done by then."""
+"""The plan of a proposed merge: stored as digests with the proposal, and compared with the present plan later."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from account_merge.model import Change, EntryKind, Key, Merge, Values, row_outco
 from account_merge.rules import RULES, TableRule
 from account_merge.states import State
 
-#: (kind, account whose row it is, key) of a row that is otherwise than planned; of one that vanished nothing is known.
+#: (kind, account whose row it is, key) of a row that differs from the plan; None for one that vanished.
 Difference = tuple[str, tuple[str, Key] | None]
 
 
 class ApprovedPlan:
-    """Writes and compares plans. The digests cover key, rows before and row after; not the times of a read."""
+    """Writes and compares plans. The digests cover the key, the rows before and the row after, but no time of a read."""
 
     def __init__(self, tables: MergeTables) -> None:
         self._tables, self._journal = tables, tables.resources.journal
 
     def write(self, merge: Merge) -> None:
-        """Plan every table and keeps the digests under the merge's salt."""
+        """Plan every table and store the digests under the merge's salt."""
         for rule, changes in self._planned(merge):
             counts: dict[str, int] = {}
 
@@ -43,19 +43,19 @@ class ApprovedPlan:
             self._log(merge, rule).write(rows(), counts)
 
     def counts(self, merge: Merge) -> dict[str, Mapping[str, int]] | None:
-        """Table -> rows by what would happen to them, as proposed; None when the plan is not there as a whole."""
+        """Return table -> proposed rows by what would happen to them; None when the plan is not whole."""
         found = {rule.table: self._log(merge, rule).counts() for rule in RULES} if merge.plan else {"": None}
         whole = {table: counts for table, counts in found.items() if counts is not None}
         return whole if len(whole) == len(found) else None
 
     def differences(self, merge: Merge) -> Iterator[tuple[TableRule, Iterator[Difference]]]:
-        """By table what would be done otherwise than planned. Writes nothing."""
+        """Yield the differences from the plan by table. Writes nothing."""
         for rule, changes in self._planned(merge):
             planned = ((*_pair(merge, account, change), (account, change.key)) for account, change in changes)
             yield rule, differences(self._log(merge, rule).rows(), planned)
 
     def changed(self, merge: Merge) -> NeedsAttention | None:
-        """Return the error that says by numbers what would be done otherwise than planned; None when it is exactly that."""
+        """Return the error with the numbers of rows that differ from the plan; None when none does."""
         numbers = {}
         for rule, found in self.differences(merge):
             counts: dict[str, int] = {}
@@ -81,7 +81,7 @@ class ApprovedPlan:
         return PlanDigests(self._journal, merge.merge_id, rule.table)
 
     def _planned(self, merge: Merge) -> Iterator[tuple[TableRule, Iterator[tuple[str, Change]]]]:
-        """Of every rule's table the (account, change) of each row, in key order, as a preview plans them."""
+        """Yield each rule with (account, change) of each row, in key order, as a preview plans them."""
         seen = replace(merge, state=State.PREVIEW, survivor=leases.check_survivors(self._journal, merge))
         asked = self._tables.rules(merge)
         for rule in RULES:
@@ -90,7 +90,7 @@ class ApprovedPlan:
 
 
 def plan_name(merge: Merge) -> str:
-    """Return what an approval names the plan by; empty when there is none."""
+    """Return the name of the plan that an approval gives; empty without a plan."""
     return hashlib.blake2b(merge.plan, digest_size=8).hexdigest() if merge.plan else ""
 
 
@@ -101,7 +101,7 @@ def _pair(merge: Merge, account: str, change: Change) -> tuple[bytes, bytes]:
 
 
 def _row(values: Values | None) -> Any:
-    """Return a row without what is null, which is the same as absent."""
+    """Return a row without its nulls: null and absent are the same."""
     return None if values is None else {c: jsonable(v) for c, v in values.items() if v is not None}
 
 

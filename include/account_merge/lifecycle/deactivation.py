@@ -25,7 +25,7 @@ from account_merge.rules import Scope, TableRule
 from account_merge.sunbird.schema import Tables, TableSchema
 from account_merge.sunbird.users import LOOKED_UP, PlatformDirectory, no_directory
 
-#: The account itself: not merged, so it is none of RULES; an undo reads the columns' strategies from here.
+#: The account itself is not merged, so RULES does not have it; an undo reads the columns' strategies from here.
 ACCOUNT = TableRule(
     "user",
     user="id",
@@ -57,7 +57,7 @@ class Deactivation:
 
     @cached_property
     def tables(self) -> Tables:
-        """The account's table with the columns that are written: no other of a person's values gets into the journal.
+        """The account's table with the columns that are written: no other value of the person gets into the journal.
 
         :raises NeedsAttention: this cluster has no such table.
         """
@@ -69,12 +69,12 @@ class Deactivation:
 
     @staticmethod
     def accounts(merge: Merge) -> tuple[str, ...]:
-        """Return the accounts that this merge deactivates; a repair or settle deactivates none again."""
+        """Return the accounts that this merge deactivates; a repair or settle deactivates none."""
         asked = merge.request.deactivate_sources and merge.request.origin not in CHILDREN
         return tuple(sorted(merge.request.sources)) if asked else ()
 
     def check(self, merge: Merge) -> None:
-        """Whether it can be done here at all, before anything of the merge is written.
+        """Check that accounts can be deactivated here, before the merge writes anything.
 
         :raises NeedsAttention: this cluster has no users.
         """
@@ -94,15 +94,15 @@ class Deactivation:
             self._directory.free(account, *_names(work.log))
 
     def take_back(self, merge: Merge, guard: Guard) -> list[str]:
-        """Reactivate the accounts (the platform's later changes stay); answers what could not be given back. Repeatable.
+        """Reactivate the accounts and return notes on what could not be given back; may be repeated.
 
-        The login itself is not ours: what the platform removed elsewhere (identity provider, search) stays removed.
+        Later changes of the platform stay. What the platform removed elsewhere (identity provider, search) stays removed.
         """
         notes = []
         for account in self.accounts(merge):
             done = [account_log(account), *(log.table for log in self._operations(merge, account))]
             first = Log(self._journal, merge.merge_id, account_log(account), Codec(self.schema()))
-            first.close()  # a worker that was stopped before it wrote the entry comes too late now
+            first.close()  # a worker that was stopped before it wrote the entry is too late now
             own = account_log(account, merge.operation or "undo-1")
             logs = [HistoryLog(merge.merge_id, name, brings=False) for name in done if name != own]
             past = AccountHistory(account, logs, frozenset(), of=frozenset({merge.merge_id}))
@@ -112,13 +112,13 @@ class Deactivation:
         return notes
 
     def logs(self, merge: Merge) -> Iterator[Log]:
-        """Every log of the merge's deactivations, undos and redos: they hold addresses and names of people."""
+        """Yield the logs of the merge's deactivations, undos and redos: they hold addresses and names of people."""
         for account in self.accounts(merge) if self._schema is not None else ():
             yield Log(self._journal, merge.merge_id, account_log(account), Codec(self.tables.schemas[ACCOUNT.table]))
             yield from self._operations(merge, account)
 
     def schema(self) -> TableSchema:
-        """How the logs' rows are read."""
+        """Return the table that the logs are about."""
         return self.tables.schemas[ACCOUNT.table]
 
     def _operations(self, merge: Merge, account: str) -> Iterator[Log]:
@@ -130,10 +130,10 @@ class Deactivation:
 
 
 class _Deactivate(TableWork):
-    """One account's row, as the user service leaves it: inactive, deleted, its address, phone and name free again."""
+    """Deactivation of one account, as the user service does it: its row inactive and deleted, address, phone and name free."""
 
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
-        """One change, of an account that is not deactivated yet."""
+        """Yield one change, if the account is not deactivated yet."""
         row = self._store.rows_by_key(self._schema, self.account, [()]).get(())
         if after is not None or row is None or row.values.get("isdeleted"):
             return
@@ -147,7 +147,7 @@ class _Deactivate(TableWork):
         yield Change((), {}, row.values, writes, 0, dict.fromkeys(writes, _WHY), {}), row.base
 
     def again(self, entry: Any, sent: float) -> tuple[list[Change], int]:
-        """Nothing: an account that the platform activates again stays so."""
+        """Fold in nothing: an account that the platform activates again stays active."""
         return [], 0
 
 
@@ -158,7 +158,7 @@ def account_log(account: str, operation: str = "") -> str:
 
 
 def _names(log: Log) -> tuple[Mapping[str, str], int]:
-    """Type -> value of each row of user_lookup that led to the account before, and the newest (µs) that it may be."""
+    """Return type -> value of each row of user_lookup that led to the account, and the newest time (µs) of such a row."""
     change = next((change for entry in log.entries() for change in entry.changes), None)
     before = (change and change.before) or {}
     newest = max((write.timestamp for write in change.writes.values()), default=0) if change else 0

@@ -1,7 +1,7 @@
-"""Legal erasure: everything that the journal knows of one person goes, at once and for good; the record of the act stays.
+"""Legal erasure: the journal forgets one person, at once and for good. The record of the act stays.
 
-Account ids are replaced by keyed hashes, so that a repeated event still counts nothing twice; what later merges need
-stays as after expiry. Of the learners' own tables nothing is touched.
+Keyed hashes replace the account ids, so that a repeated event still counts nothing twice. The facts that later merges need
+stay, as they do after redaction. An erasure touches none of the learners' own tables.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from account_merge.lifecycle.retention import OWED, Retention
 from account_merge.model import Merge
 from account_merge.states import CLOSED, State
 
-#: A merge that ended so, or never began, joins no accounts: it may have been asked for two persons.
+#: A merge in one of these states joins no accounts: its accounts may be those of two persons.
 APART = frozenset({State.UNDONE, State.REFUSED, State.REJECTED, State.EXPIRED})
 
 
 @dataclass
 class Person:
-    """What belongs to one person: accounts that merges joined, and every merge that names one of them.
+    """Accounts of one person, which merges joined, and every merge that names one of them.
 
     :param merges: in the order in which they were found, from the account that was asked for outwards.
     """
@@ -50,7 +50,10 @@ class Person:
 
 
 class ErasureAnswer(TypedDict):
-    """What an erasure did, or would do: the ids of the merges, and how many accounts; their ids only where nothing is done."""
+    """Answer of an erasure, done or only looked at: the ids of the merges, and the number of accounts.
+
+    :param account_ids: only of one that is looked at.
+    """
 
     dry_run: bool
     merges: list[str]
@@ -59,7 +62,7 @@ class ErasureAnswer(TypedDict):
 
 
 class Erasure:
-    """Erases persons; a call that was interrupted is finished by the same call again."""
+    """Erases persons. The same call again finishes one that was interrupted."""
 
     def __init__(self, journal: Journal, retention: Retention) -> None:
         self._journal, self._retention = journal, retention
@@ -70,7 +73,7 @@ class Erasure:
         return acts(self._record)
 
     def person(self, account: str) -> Person:
-        """Return the accounts that merges which stand have joined with this one, and all merges that name any of them."""
+        """Return the accounts that standing merges joined with this one, and all merges that name any of them."""
         found, todo = Person(), [account]
         while todo:
             one = todo.pop(0)
@@ -85,7 +88,7 @@ class Erasure:
                     and (merge.rules_hash or merge.state not in CLOSED)
                 ):
                     todo += [a for a in (*merge.request.sources, merge.request.target, merge.survivor) if a]
-        # An account that is known by its name and by its hash is one.
+        # A name and its hash are the same account.
         hashes = {self._journal.erased_id(name) for name in found.names}
         found.accounts = {a: None for a in found.accounts if a not in hashes}
         for merge in self._nameless(found.names):
@@ -93,24 +96,24 @@ class Erasure:
         return found
 
     def _merges(self, account: str) -> Iterator[Merge]:
-        """Merge that name the account: by index, and by what its row says that it gave and received."""
+        """Yield the merges that name the account: by index, and by what its row says that it gave and received."""
         ids = [*self._journal.merges_into(account), *self._journal.gave(account)]
         found = {merge.merge_id: merge for merge in self._journal.of_account(account)}
         found |= {i: self._journal.need(i) for i in ids if i not in found}
         yield from sorted(found.values(), key=lambda m: (str(m.created_at), str(m.merge_id)))
 
     def _nameless(self, names: Collection[str]) -> Iterator[Merge]:
-        """Refused events that could not be read so far that their accounts were known, but hold one of the names."""
+        """Yield the refused events whose accounts could not be read, but whose text holds one of the names."""
         for row in self._journal.hints("state", State.REFUSED):
             merge = self._journal.get(row.merge_id) if not row.accounts and row.expiry != "done" else None
             if merge is not None and any(name in _text(merge.request.raw or b"") for name in names):
                 yield merge
 
     def erase(self, account: str, by: str, reason: str, dry_run: bool = True) -> ErasureAnswer:
-        """Erase the person whose account this is, or says what would be erased.
+        """Erase the person who has this account, or say what would be erased.
 
-        :raises InvalidRequest: nobody says why, or one of the merges is open: nothing was changed.
-        :raises TransientError: somebody is at work on one of them; the same call again goes on.
+        :raises InvalidRequest: the reason is missing, or one of the merges is open: nothing was changed.
+        :raises TransientError: another process works on one of them; the same call again goes on.
         """
         account = account.strip()
         if not account or (not dry_run and not reason.strip()):
@@ -166,7 +169,7 @@ class Erasure:
         )
 
     def _erase(self, merge: Merge) -> None:
-        """Take names and texts out of one expired merge's row; its counts, dates and state before stay."""
+        """Take names and texts out of the row of a redacted merge; its counts, dates and former state stay."""
         if merge.state == State.ERASED:
             return
         hashed, request = self._journal.erased_id, merge.request
@@ -203,7 +206,7 @@ class Erasure:
         raise TransientError("BUSY", "too many erasures are written down at once", "Try again.")
 
     def _unfinished(self, account: str) -> bool:
-        """Whether an erasure of this account was begun and did not end."""
+        """Whether an erasure of this account was begun and not finished."""
         about = self._journal.erased_id(account).encode()
         return [kind for kind, state in self._record.states() if state == about][-1:] == ["begun"]
 

@@ -1,4 +1,4 @@
-"""Failed events: each failed run owes one; the journal knows which are owed, being sent, and sent."""
+"""Failed events: each failed run owes one. The journal knows which are owed, being sent, and sent."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _SPARE = 60.0  # s beyond the delivery time-out before a sender counts as gone
 
 
 def next_failure(merge: Merge) -> dict[str, Any]:
-    """Return columns with which a merge that goes on can owe its next failed event, once the last one is out or given up."""
+    """Return the columns that let a merge that goes on owe its next failed event, once the last one is sent or given up."""
     if merge.failed_event not in ("sent", "undeliverable"):
         return {}
     return {"failed_event": "none", "failed_number": merge.failed_number + 1}
 
 
 def error_columns(error: MergeError | None) -> dict[str, Any]:
-    """Return columns of a merge's row that say what went wrong; None: nothing any more."""
+    """Return the columns of a merge's row that hold an error; None clears them."""
     if error is None:
         return dict.fromkeys(("error_code", "error", "remedy"))
     return {"error_code": error.code, "error": error.message, "remedy": error.remedy}
@@ -46,9 +46,9 @@ class Failures:
         self._journal, self._topics, self._settings = journal, topics, settings
 
     def record(self, merge: Merge, error: MergeError, state: State) -> None:
-        """Move a merge that goes on to `state` with the error, and makes its failed event due.
+        """Move a merge that goes on to `state` with the error, and make its failed event due.
 
-        Of tasks that fail at once each tries until one has recorded its error; that first cause stays.
+        When several tasks fail at once, the first error that is recorded stays.
         """
         cause = error_columns(error)
         while merge.state in (State.RUNNING, State.STARTED):
@@ -60,7 +60,7 @@ class Failures:
 
     @contextmanager
     def recording(self, merge: Merge) -> Iterator[None]:
-        """Record an error in the journal before it goes on; what may pass by itself leaves the state alone."""
+        """Record an error in the journal before it is raised on; a transient one leaves the state alone."""
         try:
             yield
         except Paused:
@@ -81,10 +81,10 @@ class Failures:
             self.note_last_error(merge.merge_id, None)
 
     def note_last_error(self, merge_id: uuid.UUID, error: MergeError | None) -> None:
-        """Keep what went wrong last (None: nothing any more) beside a merge that goes on; its state stays.
+        """Keep the last error of a merge that goes on (None clears it); the state stays.
 
-        Only for people: should the run fail, its failed event names this cause. When the journal itself is away, the
-        error that is on its way says so.
+        Only for people: if the run fails, its failed event names this cause. If the journal itself does not answer, the
+        error that is being raised says so.
         """
         try:
             merge = self._journal.need(merge_id)
@@ -94,12 +94,12 @@ class Failures:
             log.warning("Merge %s: its last error could not be kept: %s", merge_id, problem)
 
     def fail(self, merge_id: uuid.UUID, run_id: str, error: BaseException | str) -> dict[str, Any]:
-        """Return a run ended failed: records it if nothing else did, then publishes what is owed.
+        """Record that a run failed, if nothing else did, and publish the failed event that is owed.
 
-        A cause that a task left in the journal is what the failed event tells.
+        The failed event names the cause that a task left in the journal.
         """
         merge = self._journal.need(merge_id)
-        if run_id in merge.run_ids[:-1]:  # the merge goes on in a later run: this one's end says nothing of it any more
+        if run_id in merge.run_ids[:-1]:  # the merge goes on in a later run: the end of this one says nothing about it
             return {"merge_id": str(merge_id), "failed_event": self.send(merge_id)}
         merge = self._resume_failed(merge, run_id)
         if merge.state == State.REQUESTED:  # the run ended before `admit` could move it on
@@ -111,7 +111,7 @@ class Failures:
         return {"merge_id": str(merge_id), "failed_event": self.send(merge_id)}
 
     def _resume_failed(self, merge: Merge, run_id: str) -> Merge:
-        """Return the run that should have resumed the merge ended before `admit` could: a failure with an event of its own."""
+        """Arm a failed event of its own for a run that should have resumed the merge and ended before `admit` could."""
         if merge.resume != "started" or merge.state not in RESUMABLE or merge.run_ids[-1:] != (run_id,):
             return merge
         self._journal.move(
@@ -120,7 +120,7 @@ class Failures:
         return self._journal.need(merge.merge_id)
 
     def send(self, merge_id: uuid.UUID) -> str:
-        """Publish the merge's failed event if one is owed; answers its state afterwards."""
+        """Publish the merge's failed event if one is owed; return the state of the event afterwards."""
         merge = self._journal.need(merge_id)
         if merge.failed_event == "sending":
             sent_at = merge.failed_at.replace(tzinfo=UTC).timestamp() if merge.failed_at else 0.0
@@ -181,7 +181,7 @@ class Failures:
         return any(wanted in (message.value or b"") for message in found)
 
     def sweep(self, run_state: Callable[[str], str | None]) -> dict[str, int]:
-        """Publish what callbacks could not: of merges whose run ended failed, and of refused events."""
+        """Publish the failed events that no callback published: of merges whose run failed, and of refused events."""
         for search in (("state", State.RUNNING), ("state", State.STARTED), ("resume", "started")):
             for merge in self._journal.find(*search):
                 run = merge.run_ids[-1] if merge.run_ids else ""
@@ -201,13 +201,13 @@ class Failures:
         return counts
 
     def fail_quietly(self, merge: Merge, run: str) -> None:
-        """Record a run's failure; its event is sent by the sweep that follows."""
+        """Record the failure of a run; the sweep that follows sends the event."""
         merge = self._resume_failed(merge, run)
         self.record(merge, _cause(merge, run, "it ended failed"), State.FAILED)
 
 
 def _cause(merge: Merge, run_id: str, reason: str) -> MergeError:
-    """Return what a task left in the journal before its run failed; else that the run failed."""
+    """Return the error that a task left in the journal before its run failed; without one, that the run failed."""
     if merge.error_code:
         return MergeError(merge.error_code, merge.error or "", merge.remedy or "")
     return MergeError(

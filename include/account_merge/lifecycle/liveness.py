@@ -1,8 +1,7 @@
-"""Who still works on a merge that is under way: nothing hangs, and what lives is left alone.
+"""Liveness: finds the merges under way that no worker works on any more, and leaves the others alone.
 
 A merge under way shows life by an entry in its logs, a change of its row, or a task that Airflow runs or is about to run.
-Without any of these for long enough it gets another run. The log makes a second worker safe, so that a mistake costs work
-only.
+Without any of these for long enough it gets another run. The log makes a second worker safe: a mistake costs only work.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from account_merge.rules import RULES
 from account_merge.settings import Settings
 from account_merge.states import BY_COMMAND, LOST, State
 
-#: Answers of the state of a run, by its id: Airflow's own word, `LOST`, or None when there is no such run.
+#: Returns the state of a run by its id: Airflow's own word, `LOST`, or None when Airflow has no such run.
 Life = Callable[[str], str | None]
 #: States of a merge whose rows are being taken back, or brought again, and the action that does it.
 TAKING_BACK = {State.UNDOING: "undo", State.REDOING: "redo"}
 #: States in which somebody writes a merge's rows.
 UNDER_WAY = frozenset({State.RUNNING, *TAKING_BACK})
-#: How long a merge whose run is gone is left alone. One that was started and has no run lost it between two steps of the
-#: poll; one that runs is most often done long before.
+#: Time for which a merge without a run is left alone. One that was started lost its run between two steps of the poll;
+#: one that is running is most often done long before.
 GRACE = {State.STARTED: timedelta(seconds=30), State.RUNNING: timedelta(minutes=5)}
 
 
@@ -36,13 +35,13 @@ class Liveness:
         self._stalled = timedelta(seconds=settings.stalled_after_seconds)
 
     def shortest(self, merge: Merge) -> timedelta:
-        """For so long nobody has to look at the merge's run."""
+        """Return the time for which nobody has to look at the merge's run."""
         return self._stalled if merge.state in TAKING_BACK else GRACE.get(merge.state, GRACE[State.STARTED])
 
     def stalled(self, merge: Merge, run: str | None) -> bool:
         """Whether a merge under way needs another run.
 
-        :param run: what `Life` says of its newest run.
+        :param run: the state of its newest run, by `Life`.
         """
         patience = self._patience(merge, run)
         if patience is None or merge.updated_at is None:
@@ -54,7 +53,7 @@ class Liveness:
         return written is None or moment - written > patience
 
     def _patience(self, merge: Merge, run: str | None) -> timedelta | None:
-        """How long a merge may show no life; None: Airflow works on it, or a person has to."""
+        """Return how long a merge may show no life; None when Airflow works on it, or a person has to."""
         back = merge.state in TAKING_BACK
         if run == LOST:
             return self._stalled

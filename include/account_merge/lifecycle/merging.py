@@ -52,12 +52,12 @@ class Merging:
         told: Callable[[TableAnswer], None] = lambda answer: None,
         follow: Callable[[str], Progress] = lambda table: untold,
     ) -> MergeAnswer:
-        """Do a whole merge from admission to completion, as the per-merge DAG does it, and records what fails.
+        """Do a whole merge from admission to completion, as the per-merge DAG does it, and record what fails.
 
         :param publish: see `publish_sync`.
-        :param told: is given the answer of each table.
-        :param follow: table -> what is told how many of its rows are done.
-        :returns: what the merge came to; `proceed` is whether it is completed.
+        :param told: gets the answer of each table.
+        :param follow: table -> function that gets the number of its rows that are done.
+        :returns: the answer of the last step; `proceed` is whether the merge is completed.
         :raises MergeError: of the first step that fails.
         """
         try:
@@ -73,12 +73,12 @@ class Merging:
             note = answer["note"] if published["proceed"] else published["note"]
             return {**answer, "state": published["state"], "note": note, "proceed": published["proceed"]}
         except MergeError as error:
-            with suppress(MergeError):  # the journal is away: the first error tells more
+            with suppress(MergeError):  # the journal does not answer: the first error tells more
                 self._failures.record(self._journal.need(merge_id), error, State.FAILED)
             raise
 
     def _enter(self, merge_id: uuid.UUID) -> Merge:
-        """Return the merge as a task finds it; one that failed goes on, one that was paused only by `admit`.
+        """Return the merge as a task finds it. A failed one goes on; only `admit` lets a paused one go on.
 
         :raises Paused: nothing may be written now.
         """
@@ -90,7 +90,7 @@ class Merging:
         return self._journal.need(merge_id)
 
     def merge_table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> TableAnswer:
-        """Plans, logs, applies and verifies one table, or goes on where an earlier try stopped.
+        """Plan, log, apply and verify one table, or go on where an earlier try stopped.
 
         :raises MergeError: recorded in the journal first.
         """
@@ -139,11 +139,11 @@ class Merging:
         return "" if merge.state in CLOSED else f"the merge is {merge.state}: only `admit` starts it"
 
     def publish_sync(self, merge_id: uuid.UUID, publish: bool = True) -> PublishAnswer:
-        """Publish the sync events, every delivery checked, and completes the merge.
+        """Publish the sync events, check each delivery, and complete the merge.
 
-        Of a completed merge the events go out again, with the same ids.
+        The events of a completed merge go out again, with the same ids.
 
-        :param publish: False completes without events (a merge by command line where no Kafka is).
+        :param publish: False completes without events (a merge by command line without a Kafka).
         """
         try:
             merge = self._enter(merge_id)
@@ -181,7 +181,7 @@ class Merging:
 
 
 def first_settle(merge: Merge, settings: Settings) -> dict[str, Any]:
-    """Return the columns of a merge that ends completed: when its first settle is due. Of a settle or repair, none."""
+    """Return the columns that say when the first settle of a completed merge is due; none for a settle or repair."""
     if merge.request.origin in CHILDREN or not settings.settle_after_seconds:
         return {}
     return next_settle(settings.settle_after_seconds, 0, now())

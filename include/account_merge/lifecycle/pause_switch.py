@@ -1,6 +1,6 @@
 """The kill switch: stops all merging, or that of one tenant, in every process, until it is switched off again.
 
-While it is on, a running merge becomes paused before its next entry and keeps its accounts, and nothing is started.
+While it is on, a running merge is paused before its next entry and keeps its accounts, and nothing is started.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from account_merge.lifecycle.answers import Act, acts, as_note
 from account_merge.model import Merge
 from account_merge.states import RESUMABLE, State
 
-#: The tenant that stands for all of them, and for merges that have none.
+#: Stands for all tenants, and for merges without one.
 ALL = ""
 
 
 class Turned(TypedDict):
-    """What turning a switch answers: whether it changed anything, and the notes of the switches that are on then."""
+    """Answer of turning a switch: whether that changed anything, and the notes of the switches that are on then."""
 
     changed: bool
     stopped: list[str]
 
 
 class Paused(Exception):
-    """No error: the merge was paused between two entries and goes on by itself. Its text says by whom and why."""
+    """Signal, not an error: the merge was paused between two entries and goes on by itself. The text says by whom and why."""
 
 
 @dataclass(frozen=True)
 class Stop:
     """One switch that is on.
 
-    :param tenant: whose merging it stops; `ALL` stops everybody's.
+    :param tenant: the tenant whose merges it stops; `ALL` stops all.
     :param since: when it was switched on; UTC, ISO 8601.
     """
 
@@ -46,13 +46,13 @@ class Stop:
 
     @property
     def note(self) -> str:
-        """Who stopped what, when and why."""
+        """The person who stopped which merges, when and why."""
         what = f"merging for tenant {self.tenant}" if self.tenant else "all merging"
         return f"{self.by or 'somebody'} stopped {what} at {self.since}: {self.reason}"
 
 
 class PauseSwitch:
-    """The switches, kept in the journal: every process sees them, they survive any restart and need no Airflow."""
+    """Switches in the journal: every process sees them, they survive any restart, and they work without Airflow."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -115,7 +115,7 @@ class PauseSwitch:
         raise TransientError("BUSY", "the switch is turned by too many at once", "Look at its status, then try again.")
 
     def pause_if_stopped(self, merge: Merge, asked: bool = False) -> str:
-        """Why this merge may not go on now, "" when nothing stops it. A running one is paused, with the note.
+        """Return why this merge may not go on now, "" when nothing stops it. Pause a running one, with the note.
 
         A started one goes back to requested: it waits in the journal like those that nobody has started.
 

@@ -1,7 +1,8 @@
-"""What of a merge stays where its undo (or redo) was given up: a merge of its own, abandoned, that writes nothing.
+"""Remains: the shares of a merge that stay in rows where its undo (or redo) was given up. They become a merge of their own.
 
-The merge counts as undone. What could not be taken back is in the rows still, so it must go on counting as handed on; its
-log names these rows with what the sources have in them, and undoing it takes them back once the cause is gone.
+The merge itself counts as undone. Its shares that could not be taken back are still in the rows, so they must go on
+counting as handed on. The remains are abandoned and write nothing; their log names these rows with the sources' shares.
+An undo of the remains takes them back once the cause is gone.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from account_merge.states import Origin, State
 
 
 def open_remains(journal: Journal, merge: Merge) -> Merge:
-    """Open the merge of what stays, closed from the beginning; may be repeated. The merge must hold its accounts."""
+    """Open the remains of a merge that holds its accounts; they are closed from the beginning. May be repeated."""
     target = merge.target
     new = uuid.uuid5(merge.merge_id, f"{Origin.REMAINS}-{merge.operation}")
     words = f"what stays of merge {merge.merge_id}: its {(merge.operation or '').partition('-')[0]} was given up"
@@ -47,7 +48,7 @@ def open_remains(journal: Journal, merge: Merge) -> Merge:
 
 
 class Remains(TableWork):
-    """Names the rows of one table in which a merge's shares are, though its undo is over. Writes none of them.
+    """Names the rows of one table that still hold a merge's shares after its undo. Writes none of them.
 
     :param job: its merge is the one that the rows are named for.
     :param undone: the log of the undo (or redo) of this table; it is closed.
@@ -58,7 +59,7 @@ class Remains(TableWork):
         self._undone, self._past = undone, past
 
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
-        """Yield a change that writes nothing for each row in which something stays."""
+        """Yield a change that writes nothing for each row that still holds a share."""
         own = self._undone.merge_id
         redo = self._undone.table.startswith("redo-")
         taken = ((key, steps[-1].change) for key, _, steps in row_steps(self._undone, False, 0))
@@ -76,7 +77,7 @@ class Remains(TableWork):
     def _stays(
         self, key: Key, steps: list[AppliedChange], absent: frozenset[str], columns: frozenset[str]
     ) -> Change | None:
-        """Return what of the merge's shares is in the row, None when nothing is."""
+        """Return the merge's shares in the row as a change, None when there are none."""
         columns -= absent
         sources: dict[str, Values] = {}
         given: dict[str, dict[str, tuple[int, int]]] = {}
@@ -100,7 +101,7 @@ class Remains(TableWork):
         )  # fmt: skip
 
     def _absent(self, own: Log) -> Mapping[Key, frozenset[str]]:
-        """Return columns that the merge itself had logged and never wrote: a crash before its undo began."""
+        """Return the columns that the merge itself logged and never wrote, because of a crash before its undo began."""
         last = own.last()
         if last is None or last.kind != EntryKind.CLOSED or not last.seq:
             return {}
@@ -115,12 +116,12 @@ class Remains(TableWork):
         return {c.key: c.missing for c in looked if c.missing}
 
     def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
-        """Nothing: it writes nothing."""
+        """Fold in nothing: nothing is written."""
         return [], 0
 
 
 def _columns(back: Change | None, redo: bool, known: Iterable[str]) -> frozenset[Any]:
-    """Return the columns in which the merge's shares are: not taken back by an undo, or brought again by a redo."""
+    """Return the columns that hold shares: an undo did not take them back, or a redo brought them again."""
     every = frozenset(known)
     if back is None or "" in back.missing:  # not reached, or the row itself is as it was
         return frozenset() if redo else every

@@ -32,7 +32,7 @@ class Repairing:
             number += 1
             new = uuid.uuid5(merge_id, f"repair-{number}")
             if (found := self._journal.get(new)) is None:
-                # Who was faster between this and the reading has asked for the same: its repair is the answer.
+                # A process that was faster since the reading asked for the same: its repair is the answer.
                 mine, found = self._journal.open(new, request, parent=merge_id), self._journal.need(new)
                 return undo_answer(found, f"repair {number} of merge {merge_id}", proceed=mine)
             known = found

@@ -1,4 +1,4 @@
-"""A merge request by itself: checked before any account is looked at, and as the journal keeps it."""
+"""A merge request: checked before any account is looked at, and made of an event."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_SOURCES = 20
 def check_request(request: MergeRequest, settings: Settings) -> MergeRequest:
     """Return the request with each source once.
 
-    :raises InvalidRequest: what is wrong, and the remedy.
+    :raises InvalidRequest: the message says what is wrong, and the remedy.
     """
     sources = tuple(dict.fromkeys(request.sources))
     for account in (*sources, request.target):
@@ -66,10 +66,10 @@ def _check_choices(choices: Choices) -> None:
 def request_of(
     event: MergeEvent, raw: bytes, settings: Settings, origin: Origin = Origin.EVENT, stamp_ms: int = 0
 ) -> MergeRequest:
-    """Return the request of an event. Whatever door it comes by: one dated before the cut-over was done by the retired job.
+    """Return the request of an event. The retired job did the merges that are dated before the cut-over.
 
-    An event's time in seconds or microseconds is read in its unit. One that cannot be is not believed: the message's own
-    time counts instead, and the request says so.
+    The unit of an event's time may be seconds, milliseconds or microseconds. An impossible time is not believed: the time of
+    the message counts instead, and the request says so.
 
     :param stamp_ms: the message's own time, ms since the epoch, for an event that has none.
     """
@@ -86,11 +86,11 @@ def request_of(
 
 
 def time_ms(value: float | None) -> int | None:
-    """Return a time of an event or a message as ms since the epoch, whatever its unit; None when it cannot be one."""
+    """Return a time of an event or a message as ms since the epoch, whatever its unit; None when it is impossible."""
     moment = instant(value)
     return round(moment.timestamp() * 1000) if moment is not None and believable(moment) else None
 
 
 def before_cutover(dated: int | None, settings: Settings) -> bool:
-    """Whether a merge asked for at that time (ms since the epoch) was done by the retired job."""
+    """Whether the retired job did a merge that was asked for at that time (ms since the epoch)."""
     return dated is not None and settings.cutover is not None and dated < settings.cutover.timestamp() * 1000

@@ -1,7 +1,7 @@
-"""Expiry: merges that are closed for longer than the retention lose their images; what later merges need stays, hashed.
+"""Retention: a merge that is closed for longer than that is redacted. Its images go; the facts that later merges need stay.
 
-Kept are state, dates, counts, account ids, and under hashed keys what each source row handed on, so that repeats count
-nothing twice. Nothing brings rows back any more: undo and redo of the merge are refused from the first step on.
+State, dates, counts and account ids stay, and under hashed keys the totals that each source row handed on, so that repeats
+count nothing twice. From the first step on an undo or redo of the merge is refused: nothing brings its rows back.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from account_merge.model import Merge
 from account_merge.rules import RULES, TableRule
 from account_merge.states import CLOSED, State
 
-#: What holds a learner's images once it is closed, the states in the order in which they are looked through.
-STATES = (State.COMPLETED, State.ABANDONED, State.UNDONE, State.REFUSED, State.REJECTED, State.EXPIRED)
-#: A failed event that is not out yet needs the raw event.
+#: States in which a merge is closed and may hold images, in the order of the search.
+SEARCHED = (State.COMPLETED, State.ABANDONED, State.UNDONE, State.REFUSED, State.REJECTED, State.EXPIRED)
+#: A failed event in one of these states is not published yet: it needs the raw event.
 OWED = ("due", "sending")
 
 
 class Retention:
-    """Blanks the images of merges, log by log; any step may be repeated at any time by anybody."""
+    """Redacts merges, log by log. Any process may repeat any step at any time."""
 
     def __init__(self, resources: Resources, plans: ApprovedPlan) -> None:
         self._journal, self._tables = resources.journal, resources.tables
         self._plans, self._days = plans, resources.settings.retention_days
 
     def run(self, limit: int = 1000, seconds: float = 240.0, dry_run: bool = False) -> dict[str, int]:
-        """Expire what is due, as far as limit and time allow; the rest is due the next time.
+        """Redact the merges that are due, as far as limit and time allow; the rest stays due.
 
         :returns: counts: expired, and left alone because a younger merge's undo needs it (`needed`) or an open merge
             has one of its accounts (`held`).
@@ -55,15 +55,15 @@ class Retention:
             for one in ready:
                 if any(self._journal.holder(account) for account in one.accounts if account):
                     counts["held"] += 1
-                    break  # what came later waits for it
+                    break  # later merges wait for it
                 if not dry_run:
                     self.expire(one)
                 counts["expired"] += 1
         return counts
 
     def _due(self) -> Iterator[Merge]:
-        """Merge past the retention, and those whose expiry was begun; in no order."""
-        for state in STATES:
+        """Yield the merges past the retention, and those whose redaction was begun; in no order."""
+        for state in SEARCHED:
             for row in self._journal.hints("state", state):
                 since = row.closed_at or row.updated_at
                 if row.expiry == "begun" or (row.expiry is None and since is not None and self._past(since)):
@@ -75,20 +75,20 @@ class Retention:
         return self._days is not None and now() - since > timedelta(days=self._days)
 
     def _may(self, merge: Merge) -> bool:
-        """Whether the merge itself is due; one that has expired is."""
+        """Whether the merge itself is due; a redacted one is."""
         if merge.expiry:
             return True
         closed = merge.state in CLOSED and merge.failed_event not in OWED
         return closed and merge.ended_at is not None and self._past(merge.ended_at)
 
     def _ready(self, merge: Merge) -> list[Merge]:
-        """Return what may expire with this merge, in order: nothing that an undo of what the target received later replays.
+        """Return the merges that may be redacted with this one, in order: none that an undo of a later merge replays.
 
-        An undo reads all that the target received before; so only a beginning of that expires, and whole merges only.
+        An undo reads all that the target received before. So only the oldest whole merges of a target are redacted.
         """
         names = self._journal.received(merge.target) if merge.rules_hash else ()
         order = [name.rpartition("/")[2] for name in names]
-        if str(merge.merge_id) not in order:  # it was never admitted: nobody needs it
+        if str(merge.merge_id) not in order:  # it was never admitted: no undo needs it
             return [merge]
         found = {str(m.merge_id): m for m in self._journal.needed(dict.fromkeys(order))}
         due = {name for name, m in found.items() if self._may(m)}
@@ -102,9 +102,9 @@ class Retention:
 
     # --- one merge ------------------------------------------------------------------------------------------------
     def expire(self, merge: Merge) -> None:
-        """Blank one closed merge's images and free texts.
+        """Redact the images and free texts of one closed merge.
 
-        :raises TransientError: somebody changes the merge just now.
+        :raises TransientError: another process changes the merge just now.
         """
         if merge.expiry == "done":
             return
@@ -128,13 +128,13 @@ class Retention:
                 raise busy(merge.merge_id)
 
     def _logs(self, merge: Merge) -> Iterator[tuple[str, Callable[[bytes], Iterable[Record]]]]:
-        """(name, what stays of a change) of every log of the merge, also where the cluster lost the table since."""
+        """Yield (name, what to keep of a change) of every log of the merge, also where the cluster lost the table since."""
         own: dict[str, Callable[[bytes], Iterable[Record]]] = {"skip": nothing}
         own |= {rule.table: self._keep(merge, rule) for rule in RULES}
         own |= {log.name: self._keep_before(log) for log in account_logs(merge)}
         if (
             merge.effective_state == State.UNDONE
-        ):  # it counts no more, and will not stand again; but see `journal.log.Ledger`
+        ):  # it counts no more, and cannot be redone; but see `journal.log.Ledger`
             counts = {rule.table for rule in RULES} if merge.request.seeded else frozenset[str]()
             own = {name: self._keep_given(name, before=True) if name in counts else nothing for name in own}
         # Undo and redo hand nothing on; and a rule that has gone since left its log's name in the merge's row.
@@ -179,5 +179,5 @@ class Retention:
 
 
 def nothing(data: bytes) -> Iterable[Record]:
-    """Of a change whose merge counts no more, or that brought nothing, nothing stays."""
+    """Keep nothing of a change: its merge counts no more, or it brought nothing."""
     return ()

@@ -1,7 +1,7 @@
-"""Settle: a repair by the clock. What reaches a source account after its merge is moved some minutes, a day, a week later.
+"""Settle: a repair by the clock. Late writes to a source account are moved some minutes, a day, a week later.
 
 A lagging aggregator or a device that syncs late still writes to the old account. Each settle is a merge of its own, with
-leases and logs, into the account where the history lives on that day; its parent's undo takes it back as well.
+leases and logs, into the account where the history lives on that day. The undo of its parent takes it back as well.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ LOOK_BACK = 30
 
 
 class Settling:
-    """Finds the settles that are due, and does them."""
+    """Finds the settles that are due, and runs them."""
 
     def __init__(self, journal: Journal, settings: Settings, merging: Merging) -> None:
         self._journal, self._merging = journal, merging
         self._pauses = settings.settle_after_seconds
 
     def due(self, limit: int) -> list[Merge]:
-        """Completed merges whose next settle is due, the longest due first."""
+        """Return the completed merges whose next settle is due, the longest due first."""
         moment, found = now(), list[Merge]()
         for back in range(LOOK_BACK, -1, -1):
             day = (moment - timedelta(days=back)).date()
@@ -43,7 +43,7 @@ class Settling:
         return found[:limit]
 
     def run(self, limit: int = 200, seconds: float = 240.0) -> dict[str, int]:
-        """Do what is due, as far as the time allows; the rest is due the next time. One that fails stops no other.
+        """Run the settles that are due, as far as the time allows; the rest stays due. One that fails stops no other.
 
         :returns: counts: settled, moved (settles that had something to move), failed, held (by the switch, or because
             another merge has an account: the poll starts these).
@@ -66,7 +66,7 @@ class Settling:
         return counts
 
     def _open(self, parent: Merge) -> uuid.UUID | None:
-        """Open the parent's next settle and sets the time of the one after; None when somebody else was faster."""
+        """Open the parent's next settle and set the time of the one after; None when another process was faster."""
         number = parent.settles + 1
         name = f"settle-{number}"  # after a redo the settles begin anew
         child = uuid.uuid5(parent.merge_id, f"{parent.operation}/{name}" if parent.operation else name)
@@ -79,7 +79,7 @@ class Settling:
         return child if self._journal.change(parent, **columns) else None
 
     def _merge(self, merge_id: uuid.UUID) -> int | None:
-        """Return rows that the settle wrote; None when it may not go on now."""
+        """Return how many rows the settle wrote; None when it may not go on now."""
         written = 0
 
         def count(answer: TableAnswer) -> None:

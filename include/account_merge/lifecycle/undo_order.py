@@ -21,7 +21,7 @@ REFUSALS = {
 
 
 class UndoOrder:
-    """What stands on what: a merge is undone before those that it came by."""
+    """The order of undos: a merge is undone before the merges that it built on."""
 
     def __init__(self, journal: Journal, settings: Settings) -> None:
         self._journal, self._settings = journal, settings
@@ -47,7 +47,7 @@ class UndoOrder:
             self._check_order(known, merge, action)
 
     def _check_age(self, known: Known, merge: Merge, action: str) -> None:
-        """Refuse what has no images any more, and what is closed for longer than the undo window."""
+        """Refuse a merge that was redacted, or that is closed for longer than the undo window."""
         target, admitted = merge.target, merge.rules_hash is not None
         if merge.expiry or (admitted and merge.merge_id not in {m.merge_id for _, m in unexpired(known, target)}):
             raise InvalidRequest(

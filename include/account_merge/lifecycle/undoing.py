@@ -32,7 +32,7 @@ REMEDY_STOPPED = "Let merging go on (`resume`), then try again; what was begun t
 
 
 class Undoing:
-    """The steps of undoing a merge, and what else can be done with one that is not simply merged."""
+    """The steps of undoing or redoing a merge, and of giving one up."""
 
     def __init__(
         self, tables: MergeTables, order: UndoOrder, switch: PauseSwitch, deactivation: Deactivation, topics: Topics
@@ -59,10 +59,10 @@ class Undoing:
 
     # --- the steps ----------------------------------------------------------------------------------------------------
     def begin(self, merge_id: uuid.UUID, action: str, by: str = "", reason: str = "") -> UndoAnswer:
-        """Take the accounts and closes the merge's logs, so that no writer of its own can go on; may be repeated.
+        """Take the accounts and close the merge's logs, so that none of its writers can go on; may be repeated.
 
-        :param by: who wants it, and why: the merge's note.
-        :raises InvalidRequest: see `check`; another open merge holds an account; or it merges and merging is stopped.
+        :param by: the person who asks; the note of the merge says so, with the reason.
+        :raises InvalidRequest: see `check`; another open merge holds an account; or it is a redo and merging is stopped.
             Nothing was changed.
         """
         under_way, ends, _ = ACTIONS[action]
@@ -78,7 +78,7 @@ class Undoing:
             if not self._journal.move(merge, under_way, operation=_named(merge, action), note=as_note(note), **clean):
                 raise busy(merge_id)
             merge = self._journal.need(merge_id)
-        # The lease of a closed merge is free to take: only now that this one is open again do they hold.
+        # The lease of a closed merge is free to take: the leases hold only now that this merge is open again.
         self._take(merge)
         target = merge.target
         if not self._journal.receive(target, merge_id, f"{merge.operation}/{merge_id}"):
@@ -99,7 +99,7 @@ class Undoing:
             raise InvalidRequest("STOPPED", f"no redo of merge {merge.merge_id}: {stop.note}", REMEDY_STOPPED)
 
     def attend(self, merge_id: uuid.UUID, run_id: str) -> None:
-        """Note which run does the undo, so that the poll can tell when nobody does it any more.
+        """Note which run does the undo, so that the poll sees when no run does it any more.
 
         :raises InvalidRequest: the poll has given the undo another run; this one does nothing any more.
         """
@@ -131,13 +131,13 @@ class Undoing:
         return ends((*logs, *self._deactivation.logs(merge)))
 
     def preview(self, merge: Merge, action: str, rule: TableRule) -> Iterator[tuple[str, Iterator[Change]]]:
-        """(log name, changes) of what the action would do in one table; nothing is written."""
+        """Yield (log name, changes) that the action would make in one table; nothing is written."""
         asked = replace(merge, state=ACTIONS[action][0], operation=_named(merge, action))
         for work in self._tables.undo_works(TableJob(asked, rule), planned=True):
             yield work.log.table, (change for change, _ in work.plan())
 
     def table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> TableAnswer:
-        """Bring one table's rows to what they are without the merge (or with it again), or goes on where it stopped."""
+        """Bring one table's rows to what they are without the merge (or with it again), or go on where a try stopped."""
         merge, rule = self._journal.need(merge_id), rule_for(table)
         if merge.state not in (State.UNDOING, State.REDOING):
             return table_answer(merge, table, {}, f"the merge is {merge.state}: nothing is written")
@@ -161,11 +161,11 @@ class Undoing:
         return still(self._journal, merge, "this stops here", permit)
 
     def settles(self, merge: Merge) -> list[Merge]:
-        """Return the settles of a merge that stand: they are taken back with it."""
+        """Return the standing settles of a merge: its undo takes them back as well."""
         return settles_of(Known(self._journal), merge)
 
     def finish(self, merge_id: uuid.UUID, publish: bool = True) -> UndoneAnswer:
-        """Publish the target's sync events once more and ends the undo (or redo); may be repeated.
+        """Publish the target's sync events once more and end the undo (or redo); may be repeated.
 
         :raises MergeError: a table is not done yet.
         """
@@ -209,12 +209,12 @@ class Undoing:
 
     # --- giving up ------------------------------------------------------------------------------------------------
     def abandon(self, merge_id: uuid.UUID, reason: str) -> UndoAnswer:
-        """Give a merge up without restoring: its rows stay, what arrived stays counted, its accounts are free.
+        """Give a merge up without restoring: its rows stay, totals that arrived stay counted, its accounts are free.
 
-        Needs nothing of what failed. Whoever is at work on it stops before its next entry.
+        It needs nothing that failed. A worker that works on the merge stops before its next entry.
 
         :raises InvalidRequest: it is closed already, or is being undone.
-        :raises TransientError: a server is away, and what was sent to it may still arrive; try again.
+        :raises TransientError: a server does not answer, and writes that were sent to it may still arrive; try again.
         """
         merge = self._journal.need(merge_id)
         if merge.state == State.ABANDONED:
@@ -223,7 +223,7 @@ class Undoing:
         if merge.state in TAKING_BACK:
             return self._end_half_way(merge, reason)
         if merge.state == State.RUNNING:
-            # Nobody resumes what is paused without a switch: from here on no worker appends.
+            # Nothing resumes a merge that is paused without a switch: from here on no worker appends.
             self._move(merge, State.PAUSED, note=as_note(f"stopped to be abandoned: {reason}"), resume=None)
             merge = self._journal.need(merge_id)
         words = [f"abandoned: {reason}"]
@@ -234,9 +234,9 @@ class Undoing:
         return undo_answer(self._journal.need(merge_id), note, proceed=False)
 
     def _end_half_way(self, merge: Merge, reason: str) -> UndoAnswer:
-        """Give up an undo or redo: the merge counts as undone, what of it stays in rows is a merge of its own.
+        """Give up an undo or redo: the merge counts as undone, and its shares that stay in rows become a merge of their own.
 
-        Closing the logs stops whoever is at work on it. May be repeated.
+        Closing the logs stops a worker that works on it. May be repeated.
         """
         words = [f"{TAKING_BACK[merge.state]} given up: {reason}"]
         remains = open_remains(self._journal, merge)
@@ -266,7 +266,7 @@ class Undoing:
             raise busy(merge.merge_id)
 
     def _give_up(self, merge: Merge) -> Iterator[str]:
-        """Close the logs of a merge as they are; yields what people should know of it."""
+        """Close the logs of a merge as they are; yield what people should know about it."""
         for rule in self._tables.undone_rules(merge):
             for work in self._tables.works(TableJob(merge, rule, self._guard(merge))):
                 left = work.give_up()
@@ -280,7 +280,7 @@ class Undoing:
 
 
 def _named(merge: Merge, action: str) -> str:
-    """`undo-1`, say: the undo or redo that is under way, or the next one."""
+    """Return the name of the undo or redo that is under way, or of the next one: `undo-1`, say."""
     if merge.operation and merge.state == ACTIONS[action][0]:
         return merge.operation
     return f"{action}-{int((merge.operation or '-0').rsplit('-', 1)[1]) + 1}"
