@@ -1,4 +1,4 @@
-"""Whose row stands where both accounts have one and a person chose: for a table, or for one row of it. Pure."""
+"""Choices: a person says whose row stands where both accounts have one, for a table or for one row of it. Pure."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Choices:
         return choice
 
     def hidden(self, hide: Hide) -> Choices:
-        """Return the same without the rows' names: a key tells what a learner studied."""
+        """Return the choices without the rows' names: a key shows what a learner studied."""
         return Choices(self.tables, {hide(name) if name.startswith("[") else name: c for name, c in self.rows.items()})
 
     def later(self) -> Choices:
-        """For what mends the merge: what was kept from the source stays kept; what was put is combined with what is new."""
+        """Return the choices of a repair or settle: the target's rows that stayed go on staying; the others are combined anew."""
 
         def kept(chosen: Mapping[str, str]) -> dict[str, str]:
             return {name: COMBINE if choice == SOURCE else choice for name, choice in chosen.items()}

@@ -40,7 +40,7 @@ class NeedsAttention(MergeError):
 
 
 def need_reason(reason: str) -> None:
-    """Refuse to stop merging when nobody says why; asks no server.
+    """Refuse to stop merging without a reason; no server is asked.
 
     :raises InvalidRequest: the reason is blank.
     """
@@ -49,5 +49,5 @@ def need_reason(reason: str) -> None:
 
 
 def busy(merge_id: uuid.UUID) -> TransientError:
-    """Return the error of a step that found its merge changed by somebody else between reading and writing it."""
+    """Return the error of a step whose merge another process changed between reading and writing it."""
     return TransientError("BUSY", f"merge {merge_id} changes state just now", "Try again.")

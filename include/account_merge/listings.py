@@ -1,4 +1,4 @@
-"""Merges as people list them: which are asked for, and how many there were on each day. No I/O."""
+"""Merges as people list them: the filter of a list, and the numbers of each day. No I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class MergeFilter:
-    """Which merges are listed; what is empty does not matter.
+    """Filter of a list of merges; an empty field filters nothing.
 
     :param but: an origin that is left out.
     :param since: created at or after this time (UTC, without a zone), and before `until`.

@@ -1,4 +1,4 @@
-"""The ids of merges: each a uuid5, so that whoever asks for the same merge again finds the one that there is."""
+"""The ids of merges: each is a uuid5, so that a request for the same merge finds the one that exists."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 #: Ids of merges that people ask for are uuid5 below this: altering it would make every cleared run a new merge.
 _NAMESPACE = uuid.UUID("6f0a7f0e-5b0d-5c33-9f3e-2f1c8f0c9d11")
-#: The same of merges that carry a key of the caller's own.
+#: Ids of merges with an idempotency key are uuid5 below this: the same holds.
 _KEYS = uuid.UUID("0d4c7c58-4b0e-5a55-8c1f-7d9c0e7f3b62")
 
 
@@ -18,9 +18,9 @@ def request_id(run_id: str, sources: Iterable[str], target: str) -> uuid.UUID:
 
 
 def names_id(main: str, others: Iterable[str], deactivate: bool, number: int) -> uuid.UUID:
-    """Return the merge id of what an administrator asks for by user names: the same for the same names in the same order.
+    """Return the merge id of an administrator's request by user names: the same for the same names in the same order.
 
-    :param number: how often the same was asked for anew: after an undo, or when a name belongs to another account.
+    :param number: counts requests anew: after an undo, or when a name belongs to another account.
     """
     return uuid.uuid5(_NAMESPACE, json.dumps(["names", main, *others, deactivate, number]))
 

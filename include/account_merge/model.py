@@ -7,11 +7,10 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 from account_merge.choices import COMBINE, Choices
-from account_merge.states import Origin, State
+from account_merge.states import EntryKind, Origin, State
 
 Key = tuple[Any, ...]
 Values = dict[str, Any]
@@ -25,10 +24,10 @@ class Row:
     :param values: logical column -> value; absent and null are the same.
     :param written: logical column -> newest write time of the cell, µs since the epoch.
     :param base: µs; a clock taken before the page that holds this row was asked for, less `CLOCK_MARGIN`.
-    :param elements: logical column -> element of a map or set -> its write time, where the server tells.
-    :param ends: logical column -> when the cell expires, s since the epoch; only of those that do.
-    :param frozen: columns that are written as a whole, also where they hold a collection.
-    :param read: µs; that clock itself: what is written at most then is not ahead of it.
+    :param elements: logical column -> element of a map or set -> its write time, where the server returns it.
+    :param ends: logical column -> when the cell expires, s since the epoch; only cells that expire.
+    :param frozen: columns that are written as a whole, frozen collections included.
+    :param read: µs; that clock itself: a write time up to it is not ahead of us.
     """
 
     key: Key
@@ -43,12 +42,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Write:
-    """One absolute value to put into one column at one timestamp (µs); None deletes the cell.
+    """One absolute value to write into one column at one timestamp (µs); None deletes the cell.
 
-    Of a map or set that is not frozen: the elements to put, and in `remove` the keys or elements to delete.
+    For a map or set that is not frozen: the elements to write, and in `remove` the keys or elements to delete.
 
-    :param later: elements whose own timestamp is another: what stood there was written ahead of the clock.
-    :param expires: s since the epoch; 0: it stays for good.
+    :param later: elements with a timestamp of their own: the element there was written ahead of the clock.
+    :param expires: s since the epoch; 0: it never expires.
     """
 
     value: Any
@@ -120,11 +119,11 @@ def applied(old: Any, write: Write) -> Any:
 
 
 class HandedOn(NamedTuple):
-    """What an earlier merge had of one source's row.
+    """Share of one source's row that an earlier merge took.
 
     :param given: column -> highest absolute value of a total handed on.
-    :param image: the row's values then, where what it brought lives in the account at hand.
-    :param at: seconds since the epoch, when that was logged.
+    :param image: the row's values then, where the share lives in the account at hand.
+    :param at: when that was logged, in seconds since the epoch.
     """
 
     given: Mapping[str, int]
@@ -133,7 +132,7 @@ class HandedOn(NamedTuple):
 
 
 class ChangeHeader(NamedTuple):
-    """What of a change tells whether it is looked for, its values not decoded; the fields are those of the change."""
+    """Fields of a change that a search compares; its values are not decoded."""
 
     key: Key
     delete: int
@@ -142,21 +141,8 @@ class ChangeHeader(NamedTuple):
     notes: Sequence[str]
 
 
-class EntryKind(StrEnum):
-    """Kind of an entry of a log, by the word that the journal stores."""
-
-    CHANGES = "changes"
-    FOLD = "fold"  # a newer write of the platform was folded in
-    END = "end"  # the table is done
-    #: Nobody may append any more: the merge is being undone or was abandoned. Its changes stand instead of those of the
-    #: entry before it: rows that were not written as that says.
-    CLOSED = "closed"
-    SKIP = "skip"  # the places that stay as they are
-    PLAN = "plan"  # digests of a proposed merge
-
-
 def row_outcome(kind: EntryKind, change: Change | ChangeHeader) -> str:
-    """Return what happened to a row, in the word that counts and reports have for it."""
+    """Return what happened to a row, by the word that counts and reports use."""
     if kind == EntryKind.FOLD:
         return "folded"
     if kind == EntryKind.CLOSED:
@@ -171,7 +157,7 @@ class Entry:
     :param last_key: the greatest key that the table's log has dealt with so far.
     :param base: µs; lowest timestamp of its writes.
     :param attempts: highest attempt number handed out; the writer of the entry owns 0.
-    :param kept: what still stands there of an entry whose images have expired (see `journal.redaction`).
+    :param kept: the facts that stay of a redacted entry (see `journal.redaction`).
     """
 
     seq: int
@@ -185,25 +171,25 @@ class Entry:
 
     @property
     def seconds(self) -> float:
-        """When it was written, in seconds since the epoch; now for one that does not say."""
+        """When it was written, in seconds since the epoch; now for an entry without a time."""
         return self.created_at.replace(tzinfo=UTC).timestamp() if self.created_at else time.time()
 
 
 @dataclass(frozen=True)
 class MergeRequest:
-    """What somebody asks for: one or more source accounts into one target account.
+    """Request to merge one or more source accounts into one target account.
 
     :param tables: logical table names; empty means every rule's table.
     :param on_conflict: `combine`, or `skip`: where both accounts have a course and batch, a group, a program or an
         event, the target's rows stay.
     :param source_rows: `keep`, or `deactivate`: the source's enrolments become inactive.
-    :param deactivate_sources: the source accounts themselves are deactivated once the merge is verified.
+    :param deactivate_sources: deactivate the source accounts themselves once the merge is verified.
     :param dry_run: plan and report; nothing is written to learners' tables.
     :param tenant: the organisation that the event came for (`edata.rootOrgId`); empty for merges by hand.
-    :param dated: when the merge was asked for: the event's own time, ms since the epoch; None when nobody knows.
-    :param seeded: the retired job did this merge before: what its sources show counts as handed on.
+    :param dated: the event's own time, ms since the epoch; None when it is unknown.
+    :param seeded: the retired job did this merge before: the totals of its sources count as handed on.
     :param choices: whose rows stand, where a person chose otherwise than to combine.
-    :param doubt: what of the request was not believed, for the merge's note.
+    :param doubt: the part of the request that was not believed, for the merge's note.
     """
 
     sources: tuple[str, ...]
@@ -227,21 +213,19 @@ class MergeRequest:
 
 @dataclass(frozen=True)
 class Merge:
-    """A merge as the journal knows it.
+    """A merge as the journal has it.
 
-    :param resume: a failed or paused merge shall go on: `wanted`, then `started` once it has a run that `admit` has
-        not reached yet.
-    :param operation: the last undo or redo, `undo-1` say; its logs are named so.
-    :param parent: the merge that this one repairs or settles, or of which it is what stays.
+    :param resume: a failed or paused merge is to go on: `wanted`, then `started` until `admit` of its new run begins.
+    :param operation: the last undo or redo, `undo-1` say; its logs have that name.
+    :param parent: the merge that this one repairs or settles, or whose remains it names.
     :param replayed_as: the merge that a refused event became after it was corrected.
-    :param settles: how many settles were opened so far; the next is due at `settle_at`, None when none is.
-    :param digests: log name -> digest of its last entry, from when the merge was closed; of an expired one
-        `kept/<log name>` as well.
-    :param closed_at: when it came to its end.
-    :param state_at: since when it is in its state; `updated_at` moves with everything else that is noted of it.
+    :param settles: settles that were opened so far; the next is due at `settle_at`, None without one.
+    :param digests: log name -> digest of its last entry when the merge was closed; a redacted one has `kept/<log name>` too.
+    :param closed_at: when it was closed.
+    :param state_at: when it got its state; `updated_at` moves with every other change as well.
     :param expiry: `begun`, then `done` when its images are gone, at `images_gone`.
     :param former: the state that an erased merge had.
-    :param plan: of one that a second person approves, the salt of what was planned; gone once it is admitted or closed.
+    :param plan: salt of the plan that a second person approves; gone once the merge is admitted or closed.
     """
 
     merge_id: uuid.UUID
@@ -282,22 +266,22 @@ class Merge:
 
     @classmethod
     def unopened(cls, merge_id: uuid.UUID, request: MergeRequest, state: State) -> Merge:
-        """Return a merge that no journal knows: a preview, or one that is looked at before it is opened."""
+        """Return a merge that is not in the journal: a preview, or one that is checked before it is opened."""
         return cls(merge_id, state, 0, request)
 
     @property
     def target(self) -> str:
-        """The account that it writes to: where the requested target's history lives."""
+        """The account that it writes to: the one where the history of the requested target lives."""
         return self.survivor or self.request.target
 
     @property
     def effective_state(self) -> State:
-        """The state; of an erased merge the one it had: what it did to rows and totals stays as it was."""
+        """The state; for an erased merge the one that it had, since its effect on rows and totals stays."""
         return self.former or self.state
 
     @property
     def ended_at(self) -> datetime | None:
-        """When it came to its end, or last changed."""
+        """When it was closed, or last changed."""
         return self.closed_at or self.updated_at
 
     @property

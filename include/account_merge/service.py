@@ -1,7 +1,7 @@
-"""The composition root: what a process works with, each part made when it is first asked for.
+"""The composition root: the parts of a process, each made when it is first asked for.
 
-Airflow's tasks, the pages, the command line and the tests all work with these parts; whatever they call may be called
-again at any time.
+Airflow's tasks, the pages, the command line and the tests all work with these parts. Every call may be repeated at any
+time.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from account_merge.sunbird.users import PlatformDirectory
 class Service:
     """Opens Cassandra and Kafka when first needed, and closes what it opened.
 
-    :raises InvalidRequest: a setting names what no rule knows.
+    :raises InvalidRequest: a setting names a table without a rule.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -80,7 +80,7 @@ class Service:
             self.topics.close()
 
     def renewed(self) -> Self:
-        """Return the same parts on the same open connection, which look at the cluster's tables anew; closing one closes both."""
+        """Return parts on the same open connection that detect the cluster's tables anew; closing one closes both."""
         fresh = type(self)(self.settings)
         fresh.__dict__["_connection"] = self._connection
         return fresh
@@ -114,7 +114,7 @@ class Service:
 
     @cached_property
     def capabilities(self) -> Capabilities:
-        """What this Cassandra can do."""
+        """Capabilities of this Cassandra."""
         with self._asking("say what it can do"):
             return capabilities_of(self._connection[1])
 
@@ -122,7 +122,7 @@ class Service:
     def tables(self) -> Tables:
         """The rules' tables as this cluster has them."""
         found = Tables(self._detected)
-        _ = found.schemas  # a table that no merge can work with is told at once
+        _ = found.schemas  # a table that no merge can work with raises at once
         return found
 
     def _detected(self) -> dict[str, TableSchema]:
@@ -138,12 +138,12 @@ class Service:
             self.tables.forget()
 
     def coverage(self) -> Coverage:
-        """Which tables with user ids the rules know; the cluster is asked each time."""
+        """Return which tables with user ids the rules know; the cluster is asked each time."""
         return coverage.survey(self._connection[1], self.settings, self.tables)
 
     @cached_property
     def directory(self) -> PlatformDirectory:
-        """Who a user name is."""
+        """The platform's users by name."""
         return PlatformDirectory(self._connection[1], self.store, self.settings)
 
     # --- the engine -------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class Service:
 
     @cached_property
     def skipped(self) -> SkippedScopes:
-        """Which places of a merge stay as they are."""
+        """Places of a merge that stay as they are."""
         return SkippedScopes(self._resources)
 
     @cached_property
@@ -252,7 +252,7 @@ class Service:
 
     @cached_property
     def rescue(self) -> Rescue:
-        """Merges of long ago, named line by line."""
+        """Merges of the past, named line by line."""
         return Rescue(self.journal, self.previews.preview_table, self.settings)
 
     @cached_property
@@ -262,27 +262,27 @@ class Service:
 
     @cached_property
     def stranded(self) -> Stranded:
-        """The search for accounts that are switched off, own learning rows and have no merge."""
+        """Search for accounts that are switched off, own learning rows and have no merge."""
         return Stranded(self._connection[1], self.store, self.journal, self.tables, self.settings)
 
-    # --- what people read -------------------------------------------------------------------------------------------
+    # --- reports for people -------------------------------------------------------------------------------------------
     @cached_property
     def previews(self) -> Previews:
-        """What a merge or an undo would do."""
+        """Previews of merges and undos."""
         preflight = Preflight(self.journal, self.directory)
         return Previews(self._merge_tables, self.undoing, lambda: self.coverage().summary(), preflight)
 
     @cached_property
     def reader(self) -> ReportReader:
-        """What a merge did."""
+        """Reports of merges."""
         return ReportReader(self._merge_tables, self.deactivation, lambda: self.coverage().summary())
 
     @cached_property
     def queries(self) -> Queries:
-        """How things stand, lists, and the story of an account or a merge."""
+        """Status, lists, and the history of an account or a merge."""
         return Queries(self.journal, self.switch, self.undoing, self.reader)
 
     @cached_property
     def audit(self) -> Audit:
-        """Is what a merge's log says still what is there?"""
+        """Comparison of a merge's log with the log itself and with the tables."""
         return Audit(self._merge_tables, self.deactivation, self.reader)

@@ -1,4 +1,7 @@
-"""The life of a merge: which state may follow which. Each transition is one conditional write in the journal."""
+"""The words that the journal stores for states, origins and entries, and the life of a merge: which state may follow which.
+
+Each transition is one conditional write in the journal.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,19 @@ class Origin(StrEnum):
     RESCUE = "rescue"
 
 
+class EntryKind(StrEnum):
+    """Kind of an entry of a log, by the word that the journal stores."""
+
+    CHANGES = "changes"
+    FOLD = "fold"  # a newer write of the platform was folded in
+    END = "end"  # the table is done
+    #: Nobody may append any more: the merge is being undone or was abandoned. Its changes stand instead of those of the
+    #: entry before it: rows that were not written as that says.
+    CLOSED = "closed"
+    SKIP = "skip"  # the places that stay as they are
+    PLAN = "plan"  # digests of a proposed merge
+
+
 #: Only a merge that was never admitted may return to `proposed`: its rows changed since a person approved it.
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.PROPOSED: frozenset({State.REQUESTED, State.REJECTED, State.EXPIRED}),
@@ -73,7 +89,7 @@ CLOSED = frozenset(
 HOLDING = frozenset(
     {State.STARTED, State.RUNNING, State.FAILED, State.PAUSED, State.NEEDS_ATTENTION, State.UNDOING, State.REDOING}
 )
-#: Begun and stopped half-way, with all accounts kept: `admit` moves it on to running.
+#: Stopped half-way, with all accounts held: `admit` moves such a merge on to running.
 RESUMABLE = frozenset({State.FAILED, State.PAUSED, State.NEEDS_ATTENTION})
 
 
@@ -82,12 +98,12 @@ def allowed(before: State, after: State) -> bool:
     return after in TRANSITIONS[before]
 
 
-#: What each action goes through and ends in, and from which states it may begin.
+#: Action -> the state during it, the state after it, and the states in which it may begin.
 ACTIONS = {
     "undo": (State.UNDOING, State.UNDONE, frozenset({State.COMPLETED, State.ABANDONED}) | RESUMABLE),
     "redo": (State.REDOING, State.COMPLETED, frozenset({State.UNDONE})),
 }
-#: From which states the actions of one step may begin, and what else helps.
+#: Action of one step -> the states in which it may begin, and the remedy in the others.
 AT_ONCE = {
     "abandon": (
         frozenset({State.REQUESTED, State.STARTED, State.WAITING, State.RUNNING, State.UNDOING, State.REDOING})

@@ -1,4 +1,4 @@
-"""Connections and capabilities: what works here, what an older server lacks, and what that weakens."""
+"""Checks of connections and capabilities: what works here, what an older server lacks, and what that weakens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at. A check that is not `ok` says what to do."""
+    """Result of one check. One that is not `ok` has a remedy."""
 
     name: str
     ok: bool
@@ -27,7 +27,7 @@ class Check:
 
 
 def run_checks(service: Service) -> list[Check]:
-    """Every check, each by a real request; one that fails does not stop the others."""
+    """Run every check, each by a real request; one that fails does not stop the others."""
     lookups: tuple[tuple[str, Callable[[Service], Check]], ...] = (
         ("Cassandra", _cassandra),
         ("capabilities", _capabilities),
@@ -72,7 +72,7 @@ def _capabilities(service: Service) -> Check:
 
 def _journal(service: Service) -> Check:
     service.journal.find("state", State.REQUESTED)
-    # A conditional write that applies to no row: leases hang on the server's knowing them.
+    # A conditional write that applies to no row: leases depend on the server's support of them.
     service.journal.release("account-merge check", uuid.UUID(int=0))
     return Check("journal", True, f"keyspace {service.settings.journal_keyspace}; conditional writes work")
 

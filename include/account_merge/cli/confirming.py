@@ -1,6 +1,6 @@
 """The question before a command that changes learners' rows or erases: asked of a person only, it names what will happen.
 
-A program is never asked: where standard input or output is no terminal the command runs at once.
+A program is never asked: where standard input or output is not a terminal the command runs at once.
 """
 
 from __future__ import annotations

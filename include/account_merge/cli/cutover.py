@@ -1,4 +1,4 @@
-"""The commands of the cut-over: rescue merges of long ago, and look for accounts that none was made for."""
+"""The commands of the cut-over: rescue merges of the past, and look for accounts that have none."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def _add_propose(made: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None, out: IO[str] | None = None) -> int:
-    """Run one command; answers its exit status."""
+    """Run one command and return its exit status."""
     out = out or sys.stdout
     arguments = parser().parse_args(argv)
     try:
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None, out: IO[str] | None = None) -> int:
             status = int(_COMMANDS[arguments.command](service, arguments, out))
             out.flush()
             return status
-    except BrokenPipeError:  # who reads has seen enough: `list --json | head`
+    except BrokenPipeError:  # the reader has seen enough: `list --json | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
         return 0
     except InvalidRequest as error:
@@ -173,7 +173,7 @@ def _merge(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int
 
 
 class CommandAnswer(TypedDict):
-    """What one merge by command came to."""
+    """Result of one merge by command."""
 
     id: str | None
     state: str
@@ -184,7 +184,7 @@ class CommandAnswer(TypedDict):
 
 
 def run_merge(service: Service, merge_id: uuid.UUID, publish: bool, progress: bool = False) -> CommandAnswer:
-    """One merge from admission to completion, as the per-merge DAG does it; never raises, the answer has the error."""
+    """Run one merge from admission to completion, as the per-merge DAG does it; never raises, the answer has the error."""
     begun = time.monotonic()
     answer: CommandAnswer = {"id": str(merge_id), "state": "", "seconds": 0.0, "counts": {}, "error": None}
 
@@ -201,7 +201,7 @@ def run_merge(service: Service, merge_id: uuid.UUID, publish: bool, progress: bo
     try:
         merge = service.journal.need(merge_id)
         answer |= {"state": merge.state, "note": answer.get("note", merge.note or "")}
-    except MergeError as error:  # the journal does not answer: what the merge came to is not known here
+    except MergeError as error:  # the journal does not answer: the result of the merge is unknown here
         answer |= {"state": "unknown", "error": answer["error"] or _told(error)}
     answer["seconds"] = round(time.monotonic() - begun, 3)
     return answer
@@ -244,12 +244,12 @@ def _merge_events(service: Service, name: str, publish: bool, out: IO[str]) -> i
     return worst
 
 
-#: Exit statuses of several merges, the one that tells most last.
+#: Exit statuses of several merges, the worst one last.
 _WORSE = (0, 3, 1)
 
 
 def _merge_event(service: Service, raw: bytes, position: Position, publish: bool) -> CommandAnswer:
-    """One raw event, merged; never raises, so that the next one has its turn."""
+    """Merge one raw event; never raises, so that the next event is merged as well."""
     answer: CommandAnswer = {"id": None, "state": "ignored", "seconds": 0.0, "counts": {}, "error": None}
     try:
         event = parse(raw, service.settings)

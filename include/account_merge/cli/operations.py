@@ -1,4 +1,4 @@
-"""The operator's commands on merges that there are: stop, look, replay, undo. `cli` adds them to its own."""
+"""The operator's commands on existing merges: stop, look, replay, undo, approve, redact, erase."""
 
 from __future__ import annotations
 
@@ -127,16 +127,16 @@ def _corrected(name: str) -> dict[str, Any]:
         found = json.loads(Path(name).read_text())
         if isinstance(found, dict):
             return found
-        problem = "is no JSON object"
+        problem = "is not a JSON object"
     except (OSError, ValueError) as error:
         problem = str(error)
     raise InvalidRequest("BAD_FILE", f"{name}: {problem}", "Write {merge id: event, …} into it.")
 
 
 def replayed(service: Service, arguments: argparse.Namespace, dry_run: bool) -> ReplayAnswer:
-    """Return what a replay of what the command names does, or would do.
+    """Replay the merges that the command names, or say what a replay would do.
 
-    :raises InvalidRequest: it names nothing, or a file that cannot be read.
+    :raises InvalidRequest: the command names nothing, or a file that cannot be read.
     """
     corrected = _corrected(arguments.corrected) if arguments.corrected else {}
     filters = (arguments.state, arguments.code, arguments.account, arguments.since, arguments.until)
@@ -173,7 +173,7 @@ def _undo(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
 
 
 def told(answer: Mapping[str, Any], arguments: argparse.Namespace, out: IO[str]) -> int:
-    """Say what became of a merge."""
+    """Print the state and the note of a merge."""
     words = f"merge {answer['merge_id']}: {answer.get('state', '')} {answer['note']}".rstrip()
     print(json.dumps(answer) if arguments.json else words, file=out)
     return 0

@@ -23,7 +23,7 @@ from account_merge.sunbird.coverage import Coverage
 _MOST_ROWS = 40  # of one table on a terminal; JSON has them all
 
 
-_PIPE = 2000  # columns where nobody looks on: what is piped is not cut to a terminal's 80
+_PIPE = 2000  # columns of output that is piped: it is not cut to a terminal's 80
 
 
 def _console(out: IO[str]) -> Console:
@@ -138,7 +138,7 @@ def _print_table(console: Console, name: str, note: str, rows: Iterable[ReportRo
 
 
 def print_coverage(coverage: Coverage, as_json: bool, out: IO[str]) -> None:
-    """Every table with something like a user id: unknown ones first."""
+    """Print every table with a column like a user id, unknown ones first."""
     states = ("unknown", "covered", "ignored")
     if as_json:
         rows = [{**vars(t), "columns": list(t.columns)} for t in coverage.tables]
@@ -155,7 +155,7 @@ def print_coverage(coverage: Coverage, as_json: bool, out: IO[str]) -> None:
 
 
 def print_list(merges: Sequence[Merge], as_json: bool, out: IO[str]) -> None:
-    """Merge, one a line."""
+    """Print merges, one a line."""
     if as_json:
         for merge in merges:
             print(json.dumps(Report(merge, ()).head()), file=out)
@@ -170,7 +170,7 @@ def print_list(merges: Sequence[Merge], as_json: bool, out: IO[str]) -> None:
 
 
 def print_check(checks: Sequence[Any], as_json: bool, out: IO[str]) -> None:
-    """Check with their remedy where they failed."""
+    """Print the checks, with the remedy where one failed."""
     if as_json:
         found = [{"name": c.name, "ok": c.ok, "detail": c.detail, "remedy": c.remedy} for c in checks]
         print(json.dumps(found), file=out)
@@ -184,7 +184,7 @@ def print_check(checks: Sequence[Any], as_json: bool, out: IO[str]) -> None:
 
 
 def print_status(status: Status, as_json: bool, out: IO[str]) -> None:
-    """Switches, counts by state, and what waits for whom."""
+    """Print the switches, the counts by state, and which merges wait for which."""
     if as_json:
         print(json.dumps(status), file=out)
         return
@@ -207,7 +207,7 @@ def print_status(status: Status, as_json: bool, out: IO[str]) -> None:
 
 
 def print_failed(merges: Sequence[Merge], as_json: bool, out: IO[str]) -> None:
-    """Print what a person has to look at, with the remedy."""
+    """Print the merges that a person has to look at, with the remedy."""
     if as_json:
         print_list(merges, True, out)
         return
@@ -226,7 +226,7 @@ def print_failed(merges: Sequence[Merge], as_json: bool, out: IO[str]) -> None:
 
 
 def print_replay(answer: ReplayAnswer, as_json: bool, out: IO[str]) -> None:
-    """Print what became of each item."""
+    """Print the result for each merge."""
     if as_json:
         print(json.dumps(answer), file=out)
         return
@@ -241,7 +241,7 @@ def print_replay(answer: ReplayAnswer, as_json: bool, out: IO[str]) -> None:
 
 
 def print_rescued(item: RescuedLine, as_json: bool, out: IO[str]) -> None:
-    """One line's answer, as it comes."""
+    """Print the answer of one line of a rescue."""
     if as_json:
         print(json.dumps(item), file=out)
         return
@@ -255,7 +255,7 @@ def print_rescued(item: RescuedLine, as_json: bool, out: IO[str]) -> None:
 
 
 def print_differences(found: Sequence[Any], as_json: bool, out: IO[str]) -> None:
-    """Print where a merge is not as its log says; what was written later is not a fault."""
+    """Print the differences of a merge from its log; a later write is not a fault."""
     if as_json:
         print(json.dumps([{"kind": d.kind, "table": d.table, "key": d.key, "words": d.words} for d in found]), file=out)
         return

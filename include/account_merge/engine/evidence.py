@@ -17,10 +17,11 @@ from account_merge.journal import JournalSession
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import Log
 from account_merge.journal.redaction import RedactedFacts
-from account_merge.model import Change, Entry, EntryKind, Key, Values
+from account_merge.model import Change, Entry, Key, Values
 from account_merge.planning.merge_join import Shown
 from account_merge.rules import Lookup, TableRule, rule_for
 from account_merge.rules.derivations import Evidence
+from account_merge.states import EntryKind
 from account_merge.sunbird.row_finder import RowFinder
 from account_merge.sunbird.schema import Tables, TableSchema
 from account_merge.values import usable

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from account_merge.errors import NeedsAttention
 from account_merge.journal.log import Log
-from account_merge.model import Change, EntryKind
+from account_merge.model import Change
 from account_merge.rules import Limit, TableRule
+from account_merge.states import EntryKind
 from account_merge.sunbird.schema import TableSchema
 from account_merge.sunbird.store import Store
 

@@ -11,9 +11,9 @@ import msgspec
 from account_merge.engine.resources import Resources
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import Log
-from account_merge.model import EntryKind, Merge, Row
+from account_merge.model import Merge, Row
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
-from account_merge.states import Origin, State
+from account_merge.states import EntryKind, Origin, State
 from account_merge.values import sound
 
 ScopeValues = tuple[Any, ...]

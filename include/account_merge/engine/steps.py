@@ -12,8 +12,9 @@ from account_merge.errors import TransientError
 from account_merge.journal import JournalSession
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import Log
-from account_merge.model import EntryKind, Key
+from account_merge.model import Key
 from account_merge.planning.rebuild import AppliedChange
+from account_merge.states import EntryKind
 
 
 def steps_of(cas: JournalSession, codec: Codec, past: AccountHistory) -> Iterator[tuple[Key, list[AppliedChange]]]:

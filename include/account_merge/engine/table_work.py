@@ -21,8 +21,9 @@ from account_merge.errors import NeedsAttention, TransientError
 from account_merge.journal import now
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import LIST_ATTEMPTS, Log
-from account_merge.model import Change, Entry, EntryKind, Key, row_outcome
+from account_merge.model import Change, Entry, Key, row_outcome
 from account_merge.planning.write_times import stuck
+from account_merge.states import EntryKind
 
 log = logging.getLogger(__name__)
 

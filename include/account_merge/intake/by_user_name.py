@@ -68,7 +68,7 @@ class AdministratorMerges:
         acting = self._directory.find(wanted.acting) if _sensible(wanted.acting) else None
         if acting is None or not (acting.active and acting.admin):
             raise InvalidRequest(
-                "NOT_ADMIN", "the acting user is no site administrator", "Name an active site administrator."
+                "NOT_ADMIN", "the acting user is not a site administrator", "Name an active site administrator."
             )
         _check(main, others)
         people = {name: self._directory.find(name) if _sensible(name) else None for name in (main, *others)}

@@ -70,7 +70,9 @@ def merge_id_of(text: Any) -> uuid.UUID:
     try:
         return uuid.UUID(str(text))
     except ValueError:
-        raise InvalidRequest("BAD_MERGE_ID", f"{str(text)[:60]!r} is no merge id", "Find it with `failed`.") from None
+        raise InvalidRequest(
+            "BAD_MERGE_ID", f"{str(text)[:60]!r} is not a merge id", "Find it with `failed`."
+        ) from None
 
 
 def _moment(text: Any) -> datetime | None:

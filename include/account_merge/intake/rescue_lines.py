@@ -126,7 +126,7 @@ def _item(number: int, text: str, form: str, header: list[str], settings: Settin
     if form == "log" and not ("edata" in text and any(key in text for key in _KEYS)):
         return None
     raise _bad(
-        "NO_EVENT", "it is no merge event, no log line that holds a whole one, and no CSV below a header",
+        "NO_EVENT", "it is not a merge event, a log line that holds a whole one, or CSV below a header",
         "Give a CSV a header with from and to; read a whole log with the format log.",
     )  # fmt: skip
 
@@ -189,7 +189,7 @@ def _cells(text: str, separator: str) -> list[str]:
     try:
         return [cell.strip() for cell in next(csv.reader([text], delimiter=separator, strict=True))]
     except (csv.Error, StopIteration):
-        raise _bad("BAD_CSV", "its quotes or its length make it no line of CSV") from None
+        raise _bad("BAD_CSV", "its quotes or its length are not those of a line of CSV") from None
 
 
 def _header(text: str) -> list[str]:

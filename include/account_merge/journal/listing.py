@@ -12,8 +12,7 @@ from account_merge.errors import NeedsAttention
 from account_merge.journal.cas import BUCKET, JournalSession, now
 from account_merge.journal.log import last_row
 from account_merge.listings import MergeFilter
-from account_merge.model import EntryKind
-from account_merge.states import CLOSED
+from account_merge.states import CLOSED, EntryKind
 
 #: Where a place in the list is: a merge's creation and its id.
 ListPosition = tuple[datetime, uuid.UUID]

@@ -18,7 +18,8 @@ from account_merge.errors import NeedsAttention
 from account_merge.journal.cas import BUCKET, JournalSession, now
 from account_merge.journal.encoding import Codec, payload, unpayload
 from account_merge.journal.redaction import RedactedFacts
-from account_merge.model import Change, ChangeHeader, Entry, EntryKind, HandedOn, Key, Values
+from account_merge.model import Change, ChangeHeader, Entry, HandedOn, Key, Values
+from account_merge.states import EntryKind
 
 Fits = Callable[[EntryKind, ChangeHeader], bool]
 _PAGE = 8  # entries read at once: at most 8 MiB

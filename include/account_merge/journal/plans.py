@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from account_merge.errors import TransientError
 from account_merge.journal.cas import BUCKET, JournalSession, now
-from account_merge.model import EntryKind
+from account_merge.states import EntryKind
 
 DIGEST = 16  # bytes of each digest
 CHUNK = 4096  # rows in an entry: 128 KiB

@@ -15,7 +15,7 @@ import msgspec
 
 from account_merge.journal.cas import BUCKET, JournalSession
 from account_merge.journal.encoding import payload, peek, unpayload
-from account_merge.model import EntryKind
+from account_merge.states import EntryKind
 
 #: One thing that is kept: the hash of what it is about, and a small map.
 Record = tuple[bytes, Mapping[str, Any]]

@@ -15,9 +15,9 @@ from account_merge.errors import NeedsAttention
 from account_merge.journal import leases
 from account_merge.journal.plans import DIGEST, PlanDigests, differences
 from account_merge.jsonable import jsonable
-from account_merge.model import Change, EntryKind, Key, Merge, Values, row_outcome
+from account_merge.model import Change, Key, Merge, Values, row_outcome
 from account_merge.rules import RULES, TableRule
-from account_merge.states import State
+from account_merge.states import EntryKind, State
 
 #: (kind, account whose row it is, key) of a row that differs from the plan; None for one that vanished.
 Difference = tuple[str, tuple[str, Key] | None]

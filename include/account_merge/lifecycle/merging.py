@@ -20,10 +20,10 @@ from account_merge.lifecycle.deactivation import Deactivation
 from account_merge.lifecycle.failures import Failures
 from account_merge.lifecycle.guards import still
 from account_merge.lifecycle.pause_switch import Paused, PauseSwitch
-from account_merge.model import EntryKind, Merge
+from account_merge.model import Merge
 from account_merge.rules import RULES, TableRule, rule_for, rules_hash
 from account_merge.settings import Settings
-from account_merge.states import CLOSED, RESUMABLE, State
+from account_merge.states import CLOSED, RESUMABLE, EntryKind, State
 from account_merge.sunbird.events import sync_events
 from account_merge.sunbird.kafka import Topics
 

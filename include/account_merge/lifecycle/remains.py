@@ -22,9 +22,9 @@ from account_merge.engine.verify import arrived
 from account_merge.errors import NeedsAttention, TransientError
 from account_merge.journal import Journal
 from account_merge.journal.log import Log
-from account_merge.model import Change, Entry, EntryKind, Key, Merge, Values
+from account_merge.model import Change, Entry, Key, Merge, Values
 from account_merge.planning.rebuild import AppliedChange
-from account_merge.states import Origin, State
+from account_merge.states import EntryKind, Origin, State
 
 
 def open_remains(journal: Journal, merge: Merge) -> Merge:

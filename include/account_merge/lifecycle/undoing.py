@@ -22,9 +22,9 @@ from account_merge.lifecycle.merging import first_settle
 from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.lifecycle.remains import Remains, open_remains
 from account_merge.lifecycle.undo_order import UndoOrder
-from account_merge.model import Change, EntryKind, Merge
+from account_merge.model import Change, Merge
 from account_merge.rules import TableRule, rule_for
-from account_merge.states import ACTIONS, RESUMABLE, State
+from account_merge.states import ACTIONS, RESUMABLE, EntryKind, State
 from account_merge.sunbird.events import sync_events
 from account_merge.sunbird.kafka import Topics
 

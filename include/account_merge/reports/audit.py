@@ -1,4 +1,4 @@
-"""Evidence: is what a merge's log says still what is in the log and in the tables? Names each difference; changes nothing."""
+"""Audit: names each difference between a merge's log and the log's own digests, and between log and tables. Writes nothing."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from account_merge.sunbird.store import batched
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as the log says.
+    """One difference from the log.
 
     :param kind: `log` (an entry was changed or is missing), `lost` (a row does not hold what was written, and no later
-        write shows), `report` (an exported report says otherwise than the journal); and what is no fault: `later` (the
-        platform or another merge wrote since), `expired` (the images are gone, so that rows cannot be compared).
+        write shows), `report` (an exported report differs from the journal). Not a fault: `later` (the platform or another
+        merge wrote since), `expired` (the images are gone, so that rows cannot be compared).
     :param table: the log's name, "" for the merge itself.
     :param key: the row's key, None for a log.
     """
@@ -44,12 +44,12 @@ class Difference:
 
     @property
     def fault(self) -> bool:
-        """Whether it needs somebody's attention."""
+        """Whether a person has to look at it."""
         return self.kind not in ("later", "expired")
 
 
 class Audit:
-    """Checks a merge against its log, and the log against itself."""
+    """Checks a merge against its log, and the log against its digests."""
 
     def __init__(self, tables: MergeTables, deactivation: Deactivation, reader: ReportReader) -> None:
         self._tables, self._deactivation, self._reader = tables, deactivation, reader
@@ -57,9 +57,9 @@ class Audit:
         self._journal, self._store, self._schemas = resources.journal, resources.store, resources.tables
 
     def differences(self, merge_id: uuid.UUID, exported: Mapping[str, Any] | None = None) -> Iterator[Difference]:
-        """Every difference of a merge, table by table. Rows are compared with the last that was written to them.
+        """Yield every difference of a merge, table by table. Rows are compared with the last values that were written to them.
 
-        :param exported: a report of the merge from earlier; what it says otherwise than the journal comes first.
+        :param exported: an earlier report of the merge; its differences from the journal come first.
         """
         merge = self._journal.need(merge_id)
         if exported is not None:
@@ -110,7 +110,7 @@ class Audit:
 
 
 def _compared(rule: TableRule, done: Sequence[Change], row: Row | None) -> Iterator[tuple[str, str]]:
-    """(kind, words) for each column that does not hold what was written last."""
+    """Yield (kind, words) for each column that does not hold what was written last."""
     deleted = bool(done[-1].delete)
     if deleted or row is None:
         if deleted and row is not None:
@@ -131,7 +131,7 @@ def _named(schema: TableSchema, key: Key) -> dict[str, Any]:
 
 
 # --- exported reports ------------------------------------------------------------------------------------------------
-#: What of a merge never changes once it is completed.
+#: Keys of a report that never change once the merge is completed.
 LASTING = ("merge_id", "source_accounts", "target_account", "survivor", "mid", "origin", "created_at")
 
 KEPT = {"table", "rows", "entries", "digest"}
@@ -140,7 +140,7 @@ KEPT = {"table", "rows", "entries", "digest"}
 def read_report(path: str) -> Mapping[str, Any]:
     """Return an exported report.
 
-    :raises InvalidRequest: the file is no such thing.
+    :raises InvalidRequest: the file is not an exported report.
     """
     try:
         found = json.loads(Path(path).read_text())
@@ -148,12 +148,12 @@ def read_report(path: str) -> Mapping[str, Any]:
         raise InvalidRequest("BAD_FILE", f"{path}: {error}", "Give a file that `show MERGE_ID --json` wrote.") from None
     tables = found.get("tables") if isinstance(found, dict) else None
     if not isinstance(tables, list) or not all(isinstance(t, dict) and {*t} >= KEPT for t in tables):
-        raise InvalidRequest("BAD_FILE", f"{path}: is no exported report", "Write one with `show MERGE_ID --json`.")
+        raise InvalidRequest("BAD_FILE", f"{path}: is not an exported report", "Write one with `show MERGE_ID --json`.")
     return dict(found)
 
 
 def compared_with(exported: Mapping[str, Any], merge: Merge, reader: ReportReader) -> Iterator[Difference]:
-    """Yield what an exported report says otherwise than the journal (kind `report`; `later` for what only went on since)."""
+    """Yield the differences of an exported report from the journal; kind `later` where the merge only went on since."""
     today = reader.report(merge.merge_id)
     head = today.head()
     for name in LASTING if merge.state != State.ERASED else ():

@@ -1,4 +1,4 @@
-"""A preview in the learner's terms: what each account has of each course, group or program, what results, what stays behind.
+"""The balance: a preview in the learner's terms. It shows each account's numbers, the result, and what stays behind.
 
 The terms are data of the rules. Nothing is written. Each account's numbers are counted from its rows, so they do not
 depend on what the merge leaves out.
@@ -69,7 +69,7 @@ class Behind:
 
 @dataclass
 class Balance:
-    """What a merge means to the learner.
+    """Balance of a merge, for the learner.
 
     :param places: place -> the term's words -> line.
     :param behind: what this merge leaves out of a merge of everything.
@@ -97,7 +97,7 @@ class Balance:
         return self.complete and not (self.lost or self.behind or self.not_looked_for or self.ambiguous)
 
     def to_dict(self) -> dict[str, Any]:
-        """In JSON's types; of the lines the first `SHOWN`, those that lack something before the others."""
+        """Return the balance in JSON's types, with at most `SHOWN` lines; those that lack something come first."""
         found = [(place, words, line) for place, lines in self.places.items() for words, line in lines.items()]
         found.sort(key=lambda item: item[2].kept)
         lines = [
@@ -150,7 +150,7 @@ def weigh(tables: Mapping[str, Compared], target: str, left: Left) -> Balance:
 
 @dataclass(frozen=True)
 class _Side:
-    """What the streams say of one key."""
+    """Row and changes of one key, from the streams."""
 
     row: Row | None = None
     whole: Change | None = None
@@ -272,7 +272,7 @@ def _sources(side: _Side) -> Mapping[str, Values]:
 
 
 def _beyond(change: Change | None, account: str, parts: Parts) -> Parts:
-    """Return what of a sum no earlier merge has handed on."""
+    """Return the part of a sum that no earlier merge handed on."""
     given = change.given.get(account, {}) if change else {}
     return {name: max(0.0, number - float(given.get(str(name), (0, 0))[0])) for name, number in parts.items()}
 
@@ -286,6 +286,6 @@ def _lacks(term: Measure, should: Parts, after: Parts) -> float:
 
 
 def _by_itself(side: _Side) -> str:
-    """Why a merge of everything has less than the accounts show."""
+    """Return why a merge of everything has less than the accounts show."""
     notes: Sequence[str] = side.planned.notes if side.planned else ()
     return "; ".join(notes) or "an earlier merge handed it on, and what the target shows since then stands"

@@ -1,4 +1,4 @@
-"""What a person should know of the accounts before a merge: whether they are real, what became of them, who holds them."""
+"""Notices about the accounts before a merge: whether they exist, were merged before, or are held by another merge."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from account_merge.sunbird.users import PlatformDirectory
 
 @dataclass(frozen=True)
 class Notice:
-    """One thing that is known of one account.
+    """One known fact about one account.
 
     :param code: upper-case identifier that programs may compare.
-    :param serious: the id is probably wrong: a person confirms that it is meant before a merge is possible.
-    :param merge_id: the merge that it is about.
+    :param serious: the id is probably wrong: a merge is possible once a person confirmed it.
+    :param merge_id: the merge that the notice is about.
     """
 
     code: str
@@ -29,7 +29,7 @@ class Notice:
     merge_id: uuid.UUID | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """In JSON's types."""
+        """Return the notice in JSON's types."""
         return asdict(self) | {"merge_id": str(self.merge_id) if self.merge_id else None}
 
 
@@ -37,13 +37,13 @@ _CHECK_THE_ID = "Check the id. A merge would be remembered: later events for thi
 
 
 class Preflight:
-    """Looks at a merge's accounts; writes nothing."""
+    """Checks a merge's accounts; writes nothing."""
 
     def __init__(self, journal: Journal, directory: PlatformDirectory) -> None:
         self._journal, self._directory = journal, directory
 
     def notices(self, merge: Merge, rows: Mapping[str, int] | None) -> list[Notice]:
-        """Return what is known, the serious first.
+        """Return the notices, the serious ones first.
 
         :param merge: not opened yet; its survivor is known.
         :param rows: source account -> how many rows the rules found; None when they could not be counted.

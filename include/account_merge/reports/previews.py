@@ -1,4 +1,4 @@
-"""What a merge or an undo would do; nothing is written anywhere."""
+"""Previews: what a merge or an undo would do. Nothing is written anywhere."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from account_merge.engine.table_work import counts_of
 from account_merge.lifecycle.admission import previewed
 from account_merge.lifecycle.answers import TableAnswer, table_answer
 from account_merge.lifecycle.undoing import Undoing
-from account_merge.model import EntryKind, Merge, MergeRequest
+from account_merge.model import Merge, MergeRequest
 from account_merge.reports.balance import Balance, Compared, weigh
 from account_merge.reports.preflight import Notice, Preflight
 from account_merge.reports.report import NO_TABLE, NOT_CHOSEN, Report, TableReport, row_of
 from account_merge.rules import RULES, TableRule, rule_for
+from account_merge.states import EntryKind
 
 
 class Previews:
-    """Plans without writing.
+    """Plans merges and undos without writing.
 
     :param coverage: a summary of which tables the rules know.
     """
@@ -36,7 +37,7 @@ class Previews:
         self._journal, self._settings, self._schemas = resources.journal, resources.settings, resources.tables
 
     def preview_table(self, request: MergeRequest, table: str) -> TableAnswer:
-        """Count of what a merge would do in one table."""
+        """Count the rows of one table by what a merge would do to them."""
         merge = previewed(self._journal, self._settings, request)
         report = self._preview(merge, rule_for(table))
         counts: dict[str, int] = {}
@@ -52,7 +53,7 @@ class Previews:
         return Report(merge, tuple(self._preview(merge, rule) for rule in RULES), True, self._coverage())
 
     def balance(self, request: MergeRequest) -> Balance:
-        """Return what a merge would mean to the learner: what each account has, what results, and what stays behind."""
+        """Return the balance of a merge: the learner's totals in each account, the result, and what stays behind."""
         merge = previewed(self._journal, self._settings, request)
         asked = merge.request
         whole = replace(merge, request=replace(asked, tables=(), on_conflict="combine", choices=Choices()))
@@ -71,7 +72,7 @@ class Previews:
     def notices(self, request: MergeRequest, balance: Balance | None) -> list[Notice]:
         """Return what a person should know of the accounts before they are merged.
 
-        :param balance: None when it could not be worked out.
+        :param balance: None when it could not be computed.
         """
         return self._preflight.notices(
             previewed(self._journal, self._settings, request), balance.rows if balance else None
@@ -88,7 +89,7 @@ class Previews:
     def preview_undo(self, merge_id: uuid.UUID, action: str = "undo") -> Report:
         """Return what an undo (or redo) would do.
 
-        :raises InvalidRequest: it makes no sense now; the remedy names what to do first.
+        :raises InvalidRequest: it is not possible now; the remedy names the first step.
         """
         merge = self._journal.need(merge_id)
         self._undoing.check(merge, action)
@@ -100,7 +101,7 @@ class Previews:
         return Report(merge, tuple(tables), preview=True)
 
     def preview_undo_table(self, merge_id: uuid.UUID, action: str, table: str) -> TableAnswer:
-        """Count of what an undo (or redo) would do in one table."""
+        """Count the rows of one table by what an undo (or redo) would do to them."""
         merge, rule = self._journal.need(merge_id), rule_for(table)
         self._undoing.check(merge, action)
         found = self._undoing.preview(merge, action, rule) if rule in self._tables.undone_rules(merge) else ()

@@ -1,4 +1,4 @@
-"""What pages and programs ask of the journal: how things stand, lists, an account's and a merge's story."""
+"""Queries of pages and programs: the status, lists, the history of an account and of a merge. Nothing is written."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from account_merge.states import ACTIONS, AT_ONCE, State
 
 
 class Queries:
-    """Asks the journal; nothing is written."""
+    """Reads the journal."""
 
     def __init__(self, journal: Journal, switch: PauseSwitch, undoing: Undoing, reader: ReportReader) -> None:
         self._journal, self._switch, self._undoing, self._reader = journal, switch, undoing, reader
 
     def status(self) -> Status:
-        """Which switches are on, how many merges are in which state, and what waits for whom."""
+        """Return which switches are on, how many merges are in which state, and which merges wait for which."""
         return status_of(self._journal, self._switch)
 
     def by_day(self, span: int = 14) -> MergesByDay:
-        """How many merges came on each of the last days, what became of them, and why some failed."""
+        """Count the merges of each of the last days by state, and the failed ones by error code."""
         return daily(self._journal, span)
 
     def merges(
         self, wanted: MergeFilter, before: ListPosition | None = None, limit: int = 50
     ) -> tuple[list[Merge], ListPosition | None]:
-        """Return a page of merges, newest first, each confirmed by key; and the place that the next page begins before."""
+        """Return a page of merges, newest first, each confirmed by key, and the place before which the next page begins."""
         places = newest(self._journal, wanted, before, limit)
         merges = [merge for _, merge_id in places if (merge := self._journal.get(merge_id)) is not None]
         kept = [merge for merge in merges if not wanted.state or merge.state == wanted.state]
         return kept, places[-1] if len(places) == limit else None
 
     def account(self, account_id: str) -> dict[str, Any]:
-        """All that ever happened to an account: who holds it, where its history lives, what it gave and received.
+        """Return the history of an account: the merge that holds it, where its history lives, what it gave and received.
 
         :raises InvalidRequest: the journal has nothing about it.
         """
@@ -64,7 +64,7 @@ class Queries:
         }
 
     def possible(self, merge: Merge) -> dict[str, MergeError | None]:
-        """Each action on a merge: None when it makes sense now, else why not."""
+        """Return for each action on a merge None when it is possible now, else the error that says why not."""
         return {action: self._why_not(merge, action) for action in (*ACTIONS, *AT_ONCE)}
 
     def _why_not(self, merge: Merge, action: str) -> MergeError | None:
@@ -75,7 +75,7 @@ class Queries:
         return None
 
     def timeline(self, merge: Merge) -> list[tuple[datetime, str, str]]:
-        """(time, what, note) of all that is known to have happened to a merge, oldest first."""
+        """Return (time, what, note) of each known event of a merge, oldest first."""
         found = [
             (
                 merge.created_at,
@@ -103,7 +103,7 @@ class Queries:
 def place_of(text: str) -> ListPosition | None:
     """Return a place in the list of merges as `text_of` writes it; None for an empty text.
 
-    :raises InvalidRequest: it is none.
+    :raises InvalidRequest: it is not such a place.
     """
     if not text:
         return None
@@ -111,7 +111,9 @@ def place_of(text: str) -> ListPosition | None:
         moment, _, merge_id = text.partition("_")
         return datetime.fromisoformat(moment).replace(tzinfo=None), uuid.UUID(merge_id)
     except ValueError:
-        raise InvalidRequest("BAD_CURSOR", "the cursor is none of this list", "Take it from the page before.") from None
+        raise InvalidRequest(
+            "BAD_CURSOR", "the cursor is not one of this list", "Take it from the page before."
+        ) from None
 
 
 def text_of(place: ListPosition | None) -> str | None:

@@ -1,4 +1,4 @@
-"""What a merge did, and its undos, from their logs; nothing is written anywhere."""
+"""Reports of a merge and its undos, from their logs. Nothing is written anywhere."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from account_merge.errors import InvalidRequest
 from account_merge.journal.log import Log
 from account_merge.jsonable import jsonable
 from account_merge.lifecycle.deactivation import Deactivation
-from account_merge.model import ChangeHeader, Entry, EntryKind, Merge, row_outcome
+from account_merge.model import ChangeHeader, Entry, Merge, row_outcome
 from account_merge.reports.report import NO_TABLE, NOT_CHOSEN, Report, ReportRow, TableReport, row_of, rows_of
 from account_merge.rules import RULES, TABLES, TableRule
-from account_merge.states import ACTIONS, CLOSED, State
+from account_merge.states import ACTIONS, CLOSED, EntryKind, State
 from account_merge.sunbird.schema import TableSchema
 
 #: Entries that a search looks through at a time: 50,000 rows.
@@ -59,13 +59,13 @@ class ReportReader:
         what: str = "",
         key: str = "",
     ) -> tuple[list[ReportRow], tuple[int, int] | None]:
-        """One page of a report's rows, and the place (entry, row of the entry) of the next; memory for one page only.
+        """Return one page of a report's rows and the place (entry, row of the entry) of the next; memory for one page only.
 
-        A search looks through so many entries at a time; a page with few rows, or none, is not the last if it has a next.
+        A search looks through `SEARCHED` entries at a time: a page with few rows, or none, is not the last if it has a next.
 
         :param name: the log's, as the report names its tables.
         :param what: only rows to which this happened, or that are `ambiguous`.
-        :param key: only rows with this in a part of their key. Both count rows by what fits: a place is of one search.
+        :param key: only rows with this in a part of their key. A place belongs to one search.
         """
         logs = self.logs(self._journal.need(merge_id))
         if name not in logs:
@@ -99,7 +99,7 @@ def _looked_for(what: str, text: str, kind: EntryKind, head: ChangeHeader) -> bo
 
 
 def logged(log: Log, schema: TableSchema, merge: Merge) -> TableReport:
-    """Return what a log says of its table and how far it is; its rows are read when they are asked for."""
+    """Return the report of one log's table; its rows are read when they are asked for."""
     counts, said = log.summary()
     last, operation = log.last(), _operation(log.table)
     stage = _stage(log, last, merge)
@@ -119,7 +119,7 @@ def _operation(name: str) -> str:
 def _stage(log: Log, last: Entry | None, merge: Merge) -> str:
     if (
         last is not None and last.kind == EntryKind.CLOSED
-    ):  # by an undo, or when the merge was given up: it tells nothing here
+    ):  # by an undo, or when the merge was given up: look at the entry before
         last = next(log.entries(start=last.seq - 1), None) if last.seq else None
     if last is not None:
         return "done" if last.kind == EntryKind.END else "begun"
@@ -137,7 +137,7 @@ def _words(stage: str, operation: str, merge: Merge) -> str:
 
 
 def gone(merge: Merge) -> str:
-    """Return what a report says of rows that are not there any more."""
+    """Return the note about rows whose images are gone; empty when they are not."""
     if merge.expiry is None:
         return ""
     when = f" on {merge.images_gone:%Y-%m-%d}" if merge.images_gone else ""

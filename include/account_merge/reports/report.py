@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
 from account_merge.jsonable import jsonable
-from account_merge.model import Change, Entry, EntryKind, Merge, row_outcome
-from account_merge.states import State
+from account_merge.model import Change, Entry, Merge, row_outcome
+from account_merge.states import EntryKind, State
 from account_merge.sunbird.schema import TableSchema
 
 #: Why a table is left out.
 NOT_CHOSEN, NO_TABLE = "not among the tables of this merge", "this cluster has no such table"
-#: Why a row of a merge that was given up is not as its log says.
+#: Why a row of a merge that was given up does not hold what its log says.
 NOT_WRITTEN = "not written: the merge was given up"
 
 
@@ -63,7 +63,7 @@ STAGES = ("done", "begun", "not reached", "left out")
 
 @dataclass(frozen=True)
 class TableReport:
-    """One table of a report. `rows` may be a stream: read it once.
+    """One table of a report. `rows` may be a stream that is read once.
 
     :param entries: how many entries its log has.
     :param digest: the digest of the last of them (hexadecimal), which covers all.
@@ -98,7 +98,7 @@ class Report:
     coverage: Mapping[str, Any] = field(default_factory=dict)
 
     def head(self) -> dict[str, Any]:
-        """Return the merge without its rows: ids, state, error; safe for logs but for the reason people typed."""
+        """Return the merge without its rows: ids, state, error. All but the typed reason is safe for logs."""
         m = self.merge
         return {
             "merge_id": str(m.merge_id),
@@ -141,6 +141,6 @@ class Report:
 
 
 def rows_of(entries: Iterable[Entry], schema: TableSchema) -> Iterator[ReportRow]:
-    """Report rows of a log, entry by entry."""
+    """Yield the report's rows of a log, entry by entry."""
     for entry in entries:
         yield from (row_of(change, schema, entry.kind) for change in entry.changes)

@@ -1,4 +1,4 @@
-"""How things stand: which switches are on, how many merges are in which state, and what waits for whom."""
+"""The status: which switches are on, how many merges are in which state, and which merges wait for which."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.model import Merge
 from account_merge.states import STATES, State
 
-#: A state is counted up to here: with more in it, the exact number is worth no longer a wait.
+#: A state is counted up to here: an exact larger number is not worth the wait.
 MOST = 100_000
 _SHOWN = 50
 

@@ -49,7 +49,7 @@ class CoverageSummary(TypedDict):
 
 @dataclass(frozen=True)
 class Coverage:
-    """What the rules know of this cluster's tables."""
+    """Coverage of this cluster's tables by the rules."""
 
     tables: tuple[TableCoverage, ...]
 
@@ -58,7 +58,7 @@ class Coverage:
         return [table.name for table in self.tables if table.state == state]
 
     def summary(self) -> CoverageSummary:
-        """Count, and the unknown tables by name."""
+        """Return the numbers of tables by state, and the unknown ones by name."""
         return {
             "covered": len(self.names("covered")),
             "ignored": len(self.names("ignored")),
@@ -66,7 +66,7 @@ class Coverage:
         }
 
     def need_known(self) -> None:
-        """For sites where nothing may be forgotten.
+        """Refuse unknown tables, for sites where no table may be left out.
 
         :raises NeedsAttention: there is an unknown table.
         """
@@ -81,7 +81,7 @@ class Coverage:
 
 
 def like_user_ids(columns: Iterable[str]) -> tuple[str, ...]:
-    """Those of the columns whose names look like a user id's."""
+    """Return the columns whose names look like that of a user id."""
     return tuple(column for column in columns if USER_ID.fullmatch(column.replace("_", "").lower()))
 
 

@@ -47,7 +47,7 @@ def real_name(logical: str, present: set[str]) -> str | None:
 
 
 def kind_of(cql_type: str) -> str:
-    """scalar, map, set or list; a frozen collection is written as a whole, like a scalar."""
+    """Return scalar, map, set or list; a frozen collection is written as a whole, like a scalar."""
     head = cql_type.split("<", 1)[0]
     return head if head in ("map", "set", "list") and "<" in cql_type else "scalar"
 
@@ -61,7 +61,7 @@ def orders_alike(kind: str, cql_type: Any) -> bool:
 
 
 def capabilities_of(session: Any) -> Capabilities:
-    """Ask the server; writes nothing."""
+    """Ask the server for its capabilities; nothing is written."""
 
     def understands(cql: str) -> bool:
         try:
@@ -93,7 +93,7 @@ def columns_of(session: Any, keyspace: str) -> dict[str, list[str]]:
 
 
 def _key_names(rule: TableRule, primary: set[str], table: str) -> dict[str, str]:
-    """Logical key column -> the real one.
+    """Return logical key column -> the real one.
 
     :raises NeedsAttention: one cannot be recognised, or there is one that the rule does not know.
     """
@@ -122,8 +122,8 @@ def detect(
 ) -> TableSchema | None:
     """Return the rule's table in this cluster, or None when the table does not exist.
 
-    :raises NeedsAttention: the table exists, but its key is not the rule's or cannot be put in order, or it is none that
-        a merge can write (a view, counters).
+    :raises NeedsAttention: the table exists, but its key is not the rule's or cannot be put in order, or a merge cannot
+        write it (a view, counters).
     """
     rows = list(
         session.execute(
@@ -196,7 +196,7 @@ def _indexed(session: Any, keyspace: str, name: str) -> set[str]:
 
 
 def _order(clustering: Sequence[Any]) -> str:
-    """`TableSchema.order` of the clustering columns, as the server tells of them."""
+    """Return `TableSchema.order` of the clustering columns."""
     if any(row.type not in _ALIKE for row in clustering):
         return "mixed"
     directions = {row.clustering_order.lower() for row in clustering}
@@ -224,7 +224,7 @@ def _check_writable(session: Any, keyspace: str, name: str, rows: Sequence[Any])
 
 
 def _check_types(rule: TableRule, types: Mapping[str, str], table: str) -> None:
-    """Key columns whose values are taken from other tables are texts; Python can put the others in an order."""
+    """Refuse a key that cannot be used: columns with values of other tables must be texts, Python must sort the others."""
     named = {rule.user, *rule.scope.columns, *rule.scope.constants}
     for logical, cql_type in types.items():
         fits = _TEXTS if logical in named else _ALIKE | _OTHERWISE

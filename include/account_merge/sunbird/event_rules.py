@@ -1,4 +1,4 @@
-"""What a merge event may be: one table that the checks refuse by, the docs page shows and the tests go through."""
+"""The rules of merge events, as one table: the checks refuse by it, the docs page shows it, the tests go through it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _INVISIBLE = (
 
 @dataclass(frozen=True)
 class EventRule:
-    """One way in which a message is no merge event: the code refuses by it, tests and docs show its examples."""
+    """One way in which a message is not a merge event, with examples for the tests and the docs."""
 
     code: str
     what: str

@@ -1,6 +1,6 @@
 """The wire: a merge event is read whole or refused by one row of `EVENT_RULES`; what goes out is built to the letter.
 
-Only this module and its table (`validity`) know the wire's names. A refusal names the key that is wrong, never a value.
+Only this module and its table (`event_rules`) know the wire's names. A refusal names the key that is wrong, never a value.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 RAW_LIMIT = 262144
 #: Merge ids are uuid5 below this: altering it would make every redelivered event a new merge.
 _NAMESPACE = uuid.UUID("6f0c7a52-7a53-5c5f-9d0e-3b1f6a1f2c44")
-_DIGITS = 30  # a longer text is no time in any unit
+_DIGITS = 30  # a longer text is not a time in any unit
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
 _ROWS = {row.code: row for row in EVENT_RULES}
 
@@ -111,7 +111,7 @@ def _number(value: Any) -> int | None:
 
 
 def _tenant(value: Any, info: ValidationInfo) -> str:
-    # It selects and never merges: one that no switch could name is as good as none, and refuses nothing.
+    # It only selects merges: one that no switch can name counts as absent, and refuses nothing.
     fits = isinstance(value, str) and len(value.strip()) <= info.context["max_id_length"]  # type: ignore[index]
     return value.strip() if fits else ""
 
@@ -237,7 +237,7 @@ def _sync(
 
 @dataclass(frozen=True)
 class FailInfo:
-    """What a failed event says of a failure.
+    """A failure, as a failed event says it.
 
     :param failed_id: of this failure; a later one of the same merge has another.
     :param data_error: the request is at fault (`DATA_ERROR`), not the machinery (`PROCESSING_ERROR`); unknown means
@@ -255,7 +255,7 @@ class FailInfo:
 def failed_event(raw: bytes | None, failure: FailInfo, settings: Settings) -> bytes:
     """Build the failed event: the original's keys as they are, beside them who failed and why.
 
-    Bytes that are no JSON object travel in `failInfo.raw` or `rawBase64`, more than `RAW_LIMIT` only as their hash.
+    Bytes that are not a JSON object travel in `failInfo.raw` or `rawBase64`, more than `RAW_LIMIT` only as their hash.
     """
     at_fault = failure.code in _ROWS if failure.data_error is None else failure.data_error
     info: dict[str, Any] = {

@@ -23,7 +23,7 @@ from account_merge.sunbird.kafka_errors import NO_COORDINATOR, PERMANENT, UNSETT
 
 
 class Topics:
-    """Consume and produce; a context manager that connects when first asked and closes what it opened."""
+    """The platform's topics; a context manager that connects when first asked and closes what it opened."""
 
     def __init__(self, settings: Settings, log: logging.Logger | None = None) -> None:
         self._settings, self._log = settings, log or logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class Topics:
         ahead = []
         for (topic, partition), offset in next_offsets.items():
             committed, _, high = standing.get(partition, (None, 0, 0))
-            # A committed offset past the end is of an earlier topic of this name: it holds nothing back.
+            # A committed offset past the end belongs to an earlier topic of this name: it holds nothing back.
             if committed is None or offset > committed or committed > high:
                 ahead.append(TopicPartition(topic, partition, offset))
         if not ahead:
@@ -152,7 +152,7 @@ class Topics:
         return messages, not open_
 
     def _standing(self) -> dict[int, tuple[int | None, int, int]]:
-        """Per partition of the merge topic: committed offset of the group (None without one), low and high mark."""
+        """Return for each partition of the merge topic the group's committed offset (None without one), low and high mark."""
         topic = self._settings.merge_topic
         marks = self._watermarks(topic)
         doing = f"Could not read the offsets that group {self._settings.consumer_group} committed"

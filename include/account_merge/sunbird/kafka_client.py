@@ -1,6 +1,6 @@
-"""Kafka's clients: how they are opened, with the options that no loss and no doubling depend on, and what they raise.
+"""Kafka's clients: how they are opened, with the options against loss and doubling, and which errors they raise.
 
-The operator's own options come first and lose. What a client raises becomes one of our errors here.
+The operator's own options come first and lose. The errors of a client become ours here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Answer = TypeVar("_Answer")
 
 
 class KafkaCalls:
-    """Opens clients and makes calls of theirs; every error is one of ours, with what was being done.
+    """Opens clients and calls them; raises our errors, which name what was being done.
 
     :param patience: s; how long a call waits for an answer.
     """

@@ -1,4 +1,4 @@
-"""What to tell people when Kafka did not do as asked; nothing here knows its client."""
+"""Errors for people when Kafka did not do as asked. This module does not know its client."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from account_merge.errors import InvalidRequest, MergeError, TransientError
 
-#: The user is not known, or not by this password: librdkafka tells it aside, while requests merely time out.
+#: The user is not known, or not by this password: librdkafka reports that apart, while requests only time out.
 NO_RIGHTS = frozenset({"_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "UNSUPPORTED_SASL_MECHANISM"})
 #: Waiting cannot help against these: the message, the topic, the rights or the configuration are wrong.
 PERMANENT = NO_RIGHTS | {
@@ -27,7 +27,7 @@ NO_COORDINATOR = frozenset({
 
 
 def away(doing: str, servers: str) -> TransientError:
-    """No broker answered in time: nothing is lost, and the same call may be repeated."""
+    """Return the error of a call that no broker answered in time: nothing is lost, and the call may be repeated."""
     return TransientError(
         "KAFKA_AWAY", f"{doing}.", f"See that a broker of {servers} answers; the same call is then safe to repeat."
     )
@@ -53,7 +53,7 @@ def topic_missing(topics: Sequence[str], doing: str) -> MergeError:
 
 
 def group_in_use(group: str, members: Sequence[str]) -> MergeError:
-    """Another consumer runs in our group: the retired job, most likely."""
+    """Return the error of a group that another consumer runs in: most likely the retired job."""
     return MergeError(
         "GROUP_IN_USE",
         f"Consumer group {group} has members ({', '.join(members)}): the old job still runs. No event was claimed.",

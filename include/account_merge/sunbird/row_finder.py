@@ -1,4 +1,4 @@
-"""Row sources: how an account's rows of a table are found, always sorted by key; what cannot be found is named.
+"""Row finder: finds an account's rows of a table, sorted by key, and names the rows that it cannot find.
 
 The first of these that leads to all of them: the account's own partition; an index on the account; a list of keys (the
 places that either account touched, with their parts); a scan, where the operator gave leave. Names no table.
@@ -53,7 +53,7 @@ class RowFinder:
             pages = self._store.pages(schema, {schema.user.logical: account})
             yield from pages if schema.lies_by(rule.key, [schema.user.logical]) else self._sorted(schema, pages)
         elif way == "index":
-            # Rows of an account that its partition does not hold together are few.
+            # An account has few rows outside its own partition.
             yield from sorted(self._store.pages(schema, {schema.user.logical: account}), key=lambda row: row.key)
         elif way == "scan":
             for keys in batched(self._scan(rule, schema)[account], self._settings.page_rows):
@@ -91,7 +91,7 @@ class RowFinder:
         return sorted(rows, key=lambda row: row.key)
 
     def access_path(self, rule: TableRule) -> str:
-        """How the rows of a table that this cluster has are found: partition, index, scan or keys."""
+        """Return how the rows of a table of this cluster are found: partition, index, scan or keys."""
         schema = self._tables.schemas[rule.table]
         if schema.by_account:
             return "partition"
@@ -100,13 +100,13 @@ class RowFinder:
         return "scan" if rule.table in self._settings.scan_tables and self._out_of_reach(rule) else "keys"
 
     def note(self, rule: TableRule) -> str:
-        """Return what of a table is not moved or not looked for, and why; empty when all of it is."""
+        """Return which part of a table is not moved or not looked for, and why; empty when all of it is."""
         schema = self._tables.of(rule)
         unmoved = [f"column {name} is not moved: {why}" for name, why in schema.unmoved.items()] if schema else []
         return "; ".join(filter(None, (*unmoved, self.unseen(rule))))
 
     def unseen(self, rule: TableRule) -> str:
-        """Return what of a table is not looked for, with the remedy; empty when every row is found."""
+        """Return which rows of a table are not looked for, with the remedy; empty when every row is found."""
         schema = self._tables.of(rule)
         words = self._out_of_reach(rule) if schema and self.access_path(rule) == "keys" else ""
         if not words or schema is None:
@@ -117,7 +117,7 @@ class RowFinder:
         return f"not looked for: {words} (what leads to them: {', '.join(options[:-1])} or {options[-1]})"
 
     def _out_of_reach(self, rule: TableRule) -> str:
-        """In words, what the list of keys cannot lead to; empty when it leads to every row."""
+        """Return in words which rows the list of keys does not lead to; empty when it leads to every row."""
         if rule.table not in self._unseen:
             self._unseen[rule.table] = self._beyond_the_list(rule)
         return self._unseen[rule.table]
@@ -144,7 +144,7 @@ class RowFinder:
 
     # --- lists of keys ----------------------------------------------------------------------------------------------
     def scopes(self, scope: Scope) -> Iterator[Values]:
-        """Every place of a kind that an account of this merge touched, sorted, once each."""
+        """Yield every place of a kind that an account of this merge touched, sorted, once each."""
         streams = [
             self._given(rule, schema, account)
             for rule in RULES
@@ -273,7 +273,7 @@ def _read_parts(path: str, variable: str, changed: int) -> dict[str, list[str]]:
     try:
         parts = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise _bad_parts(variable, path, "is no JSON file that can be read") from error
+        raise _bad_parts(variable, path, "is not a JSON file that can be read") from error
     lists = parts.values() if isinstance(parts, dict) else [None]
     if not all(isinstance(units, list) and all(isinstance(unit, str) for unit in units) for units in lists):
         raise _bad_parts(variable, path, "is not an object of lists of texts")

@@ -13,12 +13,12 @@ from account_merge.rules import TableRule
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What this server can do, found out by asking it; nothing is guessed from its version.
+    """Capabilities of this server, which it was asked for; nothing is guessed from its version.
 
     :param server: its release, for people.
     :param collection_write_times: the write time of a whole collection can be read. Without: a collection that the
         platform wrote with a clock ahead of ours is noticed only when it hides what a merge wrote.
-    :param element_write_times: and so can that of each of its elements. Without: of a map or set only the newest is known.
+    :param element_write_times: the write time of each element can be read too. Without: only the newest of a map or set.
     :param sai: storage-attached indexes. Without: the journal is searched through secondary indexes.
     """
 
@@ -89,18 +89,18 @@ class TableSchema:
 
     @property
     def names(self) -> frozenset[str]:
-        """The real names of all columns that are known of it."""
+        """The real names of all known columns."""
         known = (self.user, *self.key.values(), *self.columns.values())
         return frozenset(column.actual for column in known) | self.unmoved.keys()
 
     def column(self, logical: str) -> Column:
-        """Any column by its logical name."""
+        """Return any column by its logical name."""
         if logical == self.user.logical:
             return self.user
         return self.key.get(logical) or self.columns[logical]
 
     def bind(self, account: str, key: Key) -> dict[str, Any]:
-        """Logical column -> value of the whole primary key of an account's row."""
+        """Return logical column -> value of the whole primary key of an account's row."""
         return {self.user.logical: account, **dict(zip(self.key, key, strict=True))}
 
 
@@ -116,7 +116,7 @@ class Tables:
 
     @property
     def schemas(self) -> Mapping[str, TableSchema]:
-        """Logical name -> table, as they were when they were last looked at."""
+        """Logical name -> table, as last detected."""
         found = self._found
         if found is None:
             found = self._found = self._look()

@@ -26,7 +26,7 @@ class Statement:
 
 
 def statements(schema: TableSchema, account: str, change: Change, now: float, attempt: int = 0) -> Iterator[Statement]:
-    """One statement for each timestamp and end of a change; a list takes its timestamp + `attempt`.
+    """Yield a statement for each timestamp and end of a change; a list takes its timestamp + `attempt`.
 
     :param now: seconds since the epoch, from which a cell that expires counts.
     """
@@ -56,7 +56,7 @@ def statements(schema: TableSchema, account: str, change: Change, now: float, at
 
 
 def _assignments(column: Column, write: Write, now: float, attempt: int) -> Iterator[tuple[int, int, Assignment]]:
-    """(timestamp, TTL in seconds or 0, assignment). A bound null is a tombstone: here it means to delete the cell."""
+    """Yield (timestamp, TTL in seconds or 0, assignment). A bound null is a tombstone: here it deletes the cell."""
     quoted = f'"{column.actual}"'
     if column.kind not in ("map", "set") or (write.value is None and not write.remove):
         seconds = int(write.expires - now) if write.expires else 0
@@ -73,9 +73,9 @@ def _assignments(column: Column, write: Write, now: float, attempt: int) -> Iter
 
 
 def _elements(kind: str, quoted: str, here: Mapping[Any, Any], remove: frozenset[Any]) -> Iterator[Assignment]:
-    """Replace a map or set leaves a range tombstone behind; adding and removing elements does not.
+    """Yield assignments that add and remove elements: replacing a map or set would leave a range tombstone behind.
 
-    Cassandra reads what comes as a collection, and refuses one with a text that is not UTF-8: it is put by itself.
+    Cassandra refuses a collection with a text that is not UTF-8: such an element gets an assignment of its own.
     """
     odd = {e for e, v in here.items() if kind == "map" and (isinstance(e, Unreadable) or isinstance(v, Unreadable))}
     if gone := {e for e in here if e in remove} - odd:

@@ -35,7 +35,7 @@ def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
 
 
 def _element_times(elements: Iterable[Any], times: Sequence[int]) -> dict[Any, int]:
-    """Element -> its write time, from the times in the order of the elements; the newest where two are one in Python."""
+    """Return element -> its write time; the newest where two elements are equal in Python."""
     held = list(elements)
     return dict(zip(held, times, strict=True)) if len(held) == len(times) else dict.fromkeys(held, max(times))
 
@@ -69,7 +69,7 @@ class Store:
         return self._prepared[cql]
 
     def safe_timestamp(self) -> int:
-        """µs: the lower of this machine's and the server's clock, less `CLOCK_MARGIN`.
+        """Return the lower of this machine's and the server's clock, less `CLOCK_MARGIN` (µs).
 
         :raises TransientError: the two clocks are too far apart to give timestamps an order.
         """
@@ -88,7 +88,7 @@ class Store:
         return float(self.fetch(self.prepare(cql), ())[0][0])
 
     def fetch(self, statement: Any, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """All rows of one small read."""
+        """Return all rows of one small read."""
         try:
             return [tuple(row) for row in self._session.execute(statement, values)]
         except DRIVER_ERRORS as error:

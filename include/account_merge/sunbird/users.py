@@ -21,7 +21,7 @@ from account_merge.sunbird.store import Store
 
 #: What leads to a user in user_lookup, and the column of `user` that holds the value exactly as it is there.
 LOOKED_UP = {"email": "email", "phone": "phone", "username": "username"}
-_KEY = b"ThisAsISerceKtey"  # the platform's own fixed key; what is secret is the salt
+_KEY = b"ThisAsISerceKtey"  # the platform's own fixed key; only the salt is secret
 _ROUNDS = 3
 #: The ends of the token ring (Murmur3).
 FIRST, LAST = -(2**63), 2**63 - 1
@@ -43,7 +43,7 @@ class Person:
 
 
 class Directory(Protocol):
-    """What administrators' calls need to know of users."""
+    """Port through which administrators' calls find users."""
 
     def find(self, user_name: str) -> Person | None:
         """Return the user with this name, None when nobody has it.
@@ -104,11 +104,11 @@ class PlatformDirectory:
                            written + 1, kind, value)  # fmt: skip
 
     def give_back(self, account: str, names: Mapping[str, str], until: int) -> list[str]:
-        """Put those rows there again; answers the types whose value leads to another account by now. May be repeated."""
+        """Write those rows again; return the types whose value leads to another account by now. May be repeated."""
         insert = "INSERT INTO {ks}.user_lookup (type, value, userid) VALUES (?, ?, ?) USING TIMESTAMP ?"
         taken = []
         for kind, value in names.items():
-            # Just above our own deletion; where somebody else had the name since and gave it up, above that, too.
+            # Just above our own deletion; if another account had the name since and gave it up, above that as well.
             for timestamp in (until + 2, int(time.time() * 1_000_000)):
                 if self._leads(kind, value)[0] is None:
                     self._rows(insert, kind, value, account, timestamp)
@@ -147,7 +147,7 @@ class User:
 
     @property
     def deactivated(self) -> bool:
-        """Switched off, but not deleted: what a deleted person owned is nobody's to move."""
+        """Switched off, but not deleted: the rows of a deleted person are not moved."""
         return self.status != DELETED and (self.status == INACTIVE or bool(self.is_deleted))
 
 
@@ -200,7 +200,7 @@ def no_directory(settings: Settings) -> NeedsAttention:
 
 
 def spellings(user_name: str, salt: str) -> Iterator[str]:
-    """How user_lookup may hold a user name: in lower case, and where the platform encrypts names, encrypted.
+    """Yield the forms in which user_lookup may hold a user name: in lower case, and encrypted where the platform does that.
 
     :param salt: the platform's sunbird_encryption_key; empty where names are plain.
     """
@@ -223,7 +223,7 @@ def encrypted(value: str, salt: str, lines: bool) -> str:
     for _ in range(_ROUNDS):
         padder = padding.PKCS7(128).padder()
         padded = padder.update((salt + value).encode()) + padder.finalize()
-        # The platform's cipher, to find what it wrote; nothing is kept secret by it here.
+        # The platform's cipher, to find what it wrote; it protects nothing here.
         encryptor = Cipher(algorithms.AES(_KEY), modes.ECB()).encryptor()  # noqa: S305
         raw = base64.b64encode(encryptor.update(padded) + encryptor.finalize()).decode()
         value = "\n".join(raw[i : i + 76] for i in range(0, len(raw), 76)) if lines else raw
