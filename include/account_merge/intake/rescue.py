@@ -62,7 +62,7 @@ SILENT: Told = lambda item: None  # noqa: E731
 
 @dataclass(frozen=True)
 class RescueOptions:
-    """How the lines are treated.
+    """Options of a rescue.
 
     :param dry_run: preview; nothing is written.
     :param seeded: of `SEEDED`: whether the retired job did these merges.

@@ -35,7 +35,7 @@ class StrandedAccount(TypedDict):
 
 
 class SearchNumbers(TypedDict):
-    """How far the search is."""
+    """Progress of the search."""
 
     scanned: int
     stranded: int
@@ -58,7 +58,7 @@ Told = Callable[[SearchNumbers], None]
 
 @dataclass(frozen=True)
 class Pace:
-    """How gently to read.
+    """Pace of the search.
 
     :param page: accounts of one page.
     :param pause: seconds between two pages.

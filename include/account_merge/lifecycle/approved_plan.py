@@ -20,7 +20,7 @@ from account_merge.rules import RULES, TableRule
 from account_merge.states import EntryKind, State
 
 #: (kind, account whose row it is, key) of a row that differs from the plan; None for one that vanished.
-Difference = tuple[str, tuple[str, Key] | None]
+PlanDifference = tuple[str, tuple[str, Key] | None]
 
 
 class ApprovedPlan:
@@ -48,7 +48,7 @@ class ApprovedPlan:
         whole = {table: counts for table, counts in found.items() if counts is not None}
         return whole if len(whole) == len(found) else None
 
-    def differences(self, merge: Merge) -> Iterator[tuple[TableRule, Iterator[Difference]]]:
+    def differences(self, merge: Merge) -> Iterator[tuple[TableRule, Iterator[PlanDifference]]]:
         """Yield the differences from the plan by table. Writes nothing."""
         for rule, changes in self._planned(merge):
             planned = ((*_pair(merge, account, change), (account, change.key)) for account, change in changes)

@@ -119,7 +119,7 @@ class Erasure:
         if not account or (not dry_run and not reason.strip()):
             raise InvalidRequest(
                 "NO_REASON",
-                "nobody is erased without an account and a reason",
+                "an erasure needs an account and a reason",
                 "Name both: the record of the act shows why.",
             )
         person = self.person(account)

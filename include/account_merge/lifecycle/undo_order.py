@@ -88,7 +88,7 @@ class UndoOrder:
             self._check_redo(known, merge, target)
 
     def _check_redo(self, known: Known, merge: Merge, target: str) -> None:
-        """Refuse a redo of a merge that did not bring everything, or whose foundation was undone since."""
+        """Refuse a redo of a merge that was never completed, or that builds on a merge that was undone since."""
         again = "Merge the accounts again: a new merge moves everything."
         if merge.sync_sent is None:
             raise InvalidRequest("CANNOT_REDO", f"merge {merge.merge_id} was undone before it was completed", again)
@@ -133,7 +133,7 @@ class UndoOrder:
 
     @staticmethod
     def _later(known: Known, merge: Merge, target: str) -> list[Merge]:
-        """Standing merges into the same target behind this one."""
+        """Return the standing merges into the same target after this one."""
         into = known.merges_into(target)
         ids = [m.merge_id for m in into]
         behind = into[ids.index(merge.merge_id) + 1 :] if merge.merge_id in ids else []

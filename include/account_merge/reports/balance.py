@@ -56,7 +56,7 @@ class Line:
 
 @dataclass
 class Behind:
-    """Rows that end otherwise than if everything were combined, for one reason in one table.
+    """Rows with another result than if everything were combined, for one reason in one table.
 
     :param places: some of the places where they are.
     """

@@ -40,7 +40,7 @@ class TableCoverage:
 
 
 class CoverageSummary(TypedDict):
-    """How many tables the rules know, and the names of those that they do not."""
+    """Numbers of the tables that the rules know, and the names of the others."""
 
     covered: int
     ignored: int

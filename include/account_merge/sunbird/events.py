@@ -64,7 +64,7 @@ class MergeEvent:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a message stood, and its bytes: the identity of one that brings none, even if the topic is made anew."""
+    """Position of a message, and its bytes: the identity of one without a mid, even if the topic is made anew."""
 
     topic: str
     partition: int
