@@ -15,8 +15,8 @@ from account_merge import cursor
 from account_merge.cli.main import run_merge
 from account_merge.errors import NeedsAttention
 from account_merge.model import MergeRequest
+from account_merge.sunbird import detection, schema
 from account_merge.sunbird import row_finder as sources
-from account_merge.sunbird import schema
 from account_merge.sunbird.store import Store
 from tests.learners import account, aggregate, enrolment, put, rows
 
@@ -107,7 +107,7 @@ def test_every_row_meets_its_own_whatever_the_order_of_the_table(session, shaped
 
 def a_detection_that_believes_every_order(monkeypatch):
     monkeypatch.setattr(schema.TableSchema, "lies_by", lambda *arguments: True)
-    monkeypatch.setattr(schema, "_order", lambda clustering: "alike")
+    monkeypatch.setattr(detection, "_order", lambda clustering: "alike")
 
 
 def joins_that_check_nothing(monkeypatch):
