@@ -64,8 +64,8 @@ class Change:
     :param sources: source account -> its row's values as read (also kept where nothing changes).
     :param before: the target's row as read, None when the target had no such row.
     :param writes: column -> what is put; empty when the target needs nothing.
-    :param create: the row must exist afterwards and did not before: the timestamp (µs) of its marker; 0 = it did.
-    :param delete: the row must be gone afterwards, at this timestamp (µs); 0 = it stays.
+    :param create_at: the row must exist afterwards and did not before: the timestamp (µs) of its marker; 0 = it did.
+    :param delete_at: the row must be gone afterwards, at this timestamp (µs); 0 = it stays.
     :param why: column -> the strategy's words, for each column that is written.
     :param given: source account -> column -> highest absolute value of a total handed on (before, after) this merge.
     :param notes: readings that the data leaves open; each names both.
@@ -81,11 +81,11 @@ class Change:
     sources: Mapping[str, Values]
     before: Values | None
     writes: Mapping[str, Write]
-    create: int
+    create_at: int
     why: Mapping[str, str]
     given: Mapping[str, Mapping[str, tuple[int, int]]]
     notes: tuple[str, ...] = ()
-    delete: int = 0
+    delete_at: int = 0
     unseen: frozenset[str] = frozenset()
     choice: str = COMBINE
     missing: frozenset[str] = frozenset()
@@ -96,7 +96,7 @@ class Change:
     @property
     def after(self) -> Values | None:
         """The row as it is once this is written; None when it is deleted, or was not there and is not created."""
-        if self.delete or (self.before is None and not self.create and not self.writes):
+        if self.delete_at or (self.before is None and not self.create_at and not self.writes):
             return None
         row = dict(self.before or {})
         for column, write in self.writes.items():
@@ -135,8 +135,8 @@ class ChangeHeader(NamedTuple):
     """Fields of a change that a search compares; its values are not decoded."""
 
     key: Key
-    delete: int
-    create: int
+    delete_at: int
+    create_at: int
     writes: Mapping[str, Any]
     notes: Sequence[str]
 
@@ -147,7 +147,7 @@ def row_outcome(kind: EntryKind, change: Change | ChangeHeader) -> str:
         return "folded"
     if kind == EntryKind.CLOSED:
         return "left"
-    return "deleted" if change.delete else "created" if change.create else "changed" if change.writes else "same"
+    return "deleted" if change.delete_at else "created" if change.create_at else "changed" if change.writes else "same"
 
 
 @dataclass(frozen=True)

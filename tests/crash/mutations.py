@@ -92,7 +92,7 @@ def no_closed_entry() -> None:
 
 
 def no_rewriting_of_the_last_entry() -> None:
-    TableWork.finish = lambda self: self.log.last()  # type: ignore[method-assign]
+    TableWork.complete_logged = lambda self: self.log.last()  # type: ignore[method-assign]
 
 
 def undo_leaves_what_is_right() -> None:

@@ -280,8 +280,8 @@ class _Journal:
 def _told(change: Change) -> dict[str, Any]:
     return {
         "key": list(change.key), "sources": change.sources, "before": change.before, "after": change.after,
-        "given": change.given, "notes": list(change.notes), "why": dict(change.why), "create": bool(change.create),
-        "delete": bool(change.delete),
+        "given": change.given, "notes": list(change.notes), "why": dict(change.why), "create": bool(change.create_at),
+        "delete": bool(change.delete_at),
     }  # fmt: skip
 
 
@@ -289,8 +289,8 @@ def _written(change: Change) -> Iterator[tuple[Any, int]]:
     """(cell, timestamp) of all that a change writes."""
     key = tuple(str(part) for part in change.key)
     yield from (((*key, column), write.timestamp) for column, write in change.writes.items())
-    if change.create or change.delete:
-        yield (*key, "the row"), change.create or change.delete
+    if change.create_at or change.delete_at:
+        yield (*key, "the row"), change.create_at or change.delete_at
 
 
 # --- the topics -------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from account_merge.sunbird.store import Store
 def passed(rule: TableRule, schema: TableSchema, store: Store, target: str, changes: Iterable[Change]) -> Iterator[str]:
     """One sentence for each limit that these changes pass; reads `changes` only when the rule has limits."""
     for change in changes if rule.limits else ():
-        for limit in rule.limits if change.create or change.writes else ():
+        for limit in rule.limits if change.create_at or change.writes else ():
             number = _elements(limit, change) if limit.column else _rows(rule, limit, schema, store, target, change)
             if number > limit.most:
                 what = " ".join((limit.words, *map(str, change.key)))

@@ -88,7 +88,7 @@ class SkippedScopes:
             return
         if self._settings.sync_scope == "touched" or merge.request.origin == Origin.SETTLE:
             log = Log(self._journal, merge.merge_id, f"{operation}{rule.table}", Codec(schema))
-            touched = {c.key for entry in log.entries() for c in entry.changes if c.writes or c.create}
+            touched = {c.key for entry in log.entries() for c in entry.changes if c.writes or c.create_at}
             yield from filter(sound, (rule.scope_of(key) for key in sorted(touched)))
             return
         for row in self._rows(merge, rule, merge.target):

@@ -94,7 +94,7 @@ class TableMerge(TableWork):
     def _handed_on(self, account: str, key: Key) -> Mapping[str, int]:
         return self._expired.given(self._rule.table, account, self._codec.key(key)) if self._expired else {}
 
-    def _mends(self) -> Corrections:
+    def _corrections(self) -> Corrections:
         """Return what the platform wrote over what earlier merges of these sources had put, asked in key order."""
         past = self._history.past
         if past is None:
@@ -124,7 +124,7 @@ class TableMerge(TableWork):
                 self._given(),
                 self._shown(),
                 self.found.stays(self._rule, self._view.kept),
-                self._mends(),
+                self._corrections(),
                 self._handed_on,
                 self._history.seeding,
                 self._merge.request.choices.of(self._rule.table, self._journal.hidden),
@@ -132,7 +132,7 @@ class TableMerge(TableWork):
         )
         return ((self._codec.fitted(change), base) for change, base in planned)
 
-    def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
+    def reread(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
         """Fold in what the platform wrote since."""
         evidence = self._shown().at
         folds, base = fold_in(self._resources, self._schema, self._rule, self.account, entry, sent, evidence)
@@ -159,7 +159,7 @@ class SourceRows(TableWork):
                 why = dict.fromkeys(off, "the source account's rows are deactivated, as asked")
                 yield Change(row.key, {}, row.values, off, 0, why, {}), row.base
 
-    def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
+    def reread(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
         """Nothing: a row that the platform makes active again stays so."""
         return [], 0
 

@@ -73,7 +73,7 @@ class TableUndo(TableWork):
             for merge in sorted(self._past.of)
             for entry in Log(self._journal, merge, other.table, Codec(schema)).entries()
             for change in entry.changes
-            if change.writes or change.create
+            if change.writes or change.create_at
         )
 
     def _scope(self, rule: TableRule, key: Key) -> tuple[Any, ...] | None:
@@ -92,8 +92,8 @@ class TableUndo(TableWork):
             rows = self._store.rows_by_key(self._schema, self.account, [key for key, _ in batch])
             for key, steps in batch:
                 row = rows.get(key)
-                blind, notes = lost_since(self._rule, steps, row, self._settings)
-                change = replay(key, steps, row, base, blind, notes)
+                lost, notes = lost_since(self._rule, steps, row, self._settings)
+                change = replay(key, steps, row, base, lost, notes)
                 if steps or change.writes:
                     yield change, base
 
@@ -112,7 +112,7 @@ class TableUndo(TableWork):
 
         def replay(
             key: Key, steps: Sequence[AppliedChange], row: Row | None, base: int,
-            blind: frozenset[str] = frozenset(), notes: tuple[str, ...] = (),
+            lost: frozenset[str] = frozenset(), notes: tuple[str, ...] = (),
         ) -> Change:  # fmt: skip
             now = row.values if row else None
 
@@ -126,7 +126,7 @@ class TableUndo(TableWork):
             handed = self._with_expired(_given(given.at(key)), key, expired)
             # A row that the merge did not touch, and that follows from rows that it did, the platform wrote since.
             since = next((n for n, step in enumerate(steps) if step.merge in self._past.of), -1)
-            counted = Standing(standing, handed, shown, blind | unheard, since)
+            counted = Standing(standing, handed, shown, lost | unheard, since)
             to = rebuild_without(self._rule, steps, now, self.account, counted)
 
             def at(column: str) -> int:
@@ -137,7 +137,7 @@ class TableUndo(TableWork):
             left = steps[-1].change.after or {}
             change = restored(change, _sides(steps, standing), left, row)
             change = self._codec.fitted(above(change, row, base, floor_of(step.change for step in steps)))
-            return replace(change, notes=(*notes, *_kept(steps[-1].change.after, now, unheard)), unseen=blind)
+            return replace(change, notes=(*notes, *_kept(steps[-1].change.after, now, unheard)), unseen=lost)
 
         return replay
 
@@ -177,9 +177,9 @@ class TableUndo(TableWork):
                 put[column] = put.get(column, frozenset()) | frozenset(elements or ())
         return put
 
-    def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
+    def reread(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
         """Replay the rows that the platform wrote since."""
-        wrote = {c.key: c for c in entry.changes if c.writes or c.create or c.delete}
+        wrote = {c.key: c for c in entry.changes if c.writes or c.create_at or c.delete_at}
         if not wrote:
             return [], 0
         base = self._store.safe_timestamp()
@@ -191,8 +191,8 @@ class TableUndo(TableWork):
         for key, steps in self._steps():
             if key in dirty:
                 row = rows.get(key)
-                blind, notes = lost_updates(self._rule, wrote[key], row, sent, self._settings)
-                change = replay(key, steps, row, base, blind, notes)
+                lost, notes = lost_updates(self._rule, wrote[key], row, sent, self._settings)
+                change = replay(key, steps, row, base, lost, notes)
                 if change.after != (row.values if row else None):
                     folds.append(change)
         return folds, base
@@ -210,9 +210,9 @@ def _sides(steps: Sequence[AppliedChange], standing: Callable[[uuid.UUID], bool]
 
 def _moved(rule: TableRule, change: Change, row: Row | None) -> bool:
     """Whether the row is not what was written, so that the platform wrote since."""
-    if change.delete or row is None:
+    if change.delete_at or row is None:
         # A row without a value is one whose marker lies ahead of the clock: deleting that hides what is written until then.
-        return (row is None or not row.values) != bool(change.delete)
+        return (row is None or not row.values) != bool(change.delete_at)
     return any(
         row.written.get(column, 0) > write.timestamp or (row.values.get(column) is None) != (write.value is None)
         if rule.strategy(column).ledger
@@ -236,7 +236,7 @@ def _newest(change: Change, column: str, base: int) -> int:
         for name, w in change.writes.items()
         if column == name or (not column and not ahead(w.timestamp, base))
     ]
-    return max([change.create, change.delete, *writes])
+    return max([change.create_at, change.delete_at, *writes])
 
 
 def _kept(left: Values | None, now: Values | None, unheard: frozenset[str]) -> Iterator[str]:

@@ -57,7 +57,7 @@ class TableWork(ABC):
         """Return the changes of all rows behind `after`, in key order, with the clock that each allows (µs). Writes nothing."""
 
     @abstractmethod
-    def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
+    def reread(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
         """Re-reads an entry's rows: the changes that bring what was written since to rest, and their base (µs).
 
         :param sent: seconds since the epoch; the entry's writes cannot have been seen by anybody before.
@@ -75,13 +75,13 @@ class TableWork(ABC):
         :raises TransientError: a server was away; calling again goes on.
         :raises NeedsAttention: a value of the platform keeps winning, or the merge may not write any more.
         """
-        last = self.finish()
+        last = self.complete_logged()
         while last is None or last.kind != EntryKind.END:
             last = self._run_from(last)
         counts, self.note = self.log.summary()
         return counts
 
-    def finish(self) -> Entry | None:
+    def complete_logged(self) -> Entry | None:
         """Write what the log holds, as it was planned, and plans nothing; answers the last entry."""
         last = self.log.last()
         if last is not None and last.kind != EntryKind.END:
@@ -117,7 +117,7 @@ class TableWork(ABC):
             raise
         except Exception as error:  # noqa: BLE001 - whatever keeps it from being written, nobody writes it any more
             log.warning("Entry %d of %s: not written: %s", entry.seq, self.log.table, type(error).__name__)
-        wrote = [c for c in entry.changes if c.writes or c.create or c.delete]
+        wrote = [c for c in entry.changes if c.writes or c.create_at or c.delete_at]
         try:
             rows = self._store.rows_by_key(self._schema, self.account, [c.key for c in wrote])
         except NeedsAttention:
@@ -234,7 +234,7 @@ class TableWork(ABC):
             current = pending[-1]
             sent = current.seconds if again else time.time()
             self._write(current, again)
-            folds, base = self.again(current, sent)
+            folds, base = self.reread(current, sent)
             if not folds:
                 pending.pop()
                 again = True

@@ -43,7 +43,7 @@ def fold_in(
     :param sent: seconds since the epoch; the entry's writes cannot have been seen by anybody before.
     :param evidence_for: what rows of other tables show, asked in key order.
     """
-    wrote = [c for c in entry.changes if c.writes or c.create]
+    wrote = [c for c in entry.changes if c.writes or c.create_at]
     if not wrote:
         return [], 0
     store, settings = resources.store, resources.settings
@@ -54,9 +54,9 @@ def fold_in(
         row = rows.get(change.key)
         if not _dirty(rule, change, row):
             continue
-        blind, notes = lost_updates(rule, change, row, sent, settings)
+        lost, notes = lost_updates(rule, change, row, sent, settings)
         given = {account: {c: after for c, (_, after) in totals.items()} for account, totals in change.given.items()}
-        instead = {c: _gone_on(change, row, c) for c in blind}
+        instead = {c: _gone_on(change, row, c) for c in lost}
         by, evidence = folding(rule, change.choice), evidence_for(change.key)
         living = alive(change, time.time())
         sources = {account: one.values for account, one in living.items()}
@@ -64,8 +64,8 @@ def fold_in(
         facts = Facts(given, evidence, earlier, notes=notes, instead=instead)
         again = plan_row(by, change.key, sources, row, target, base, facts)
         again = above(lasting(again, living, row, base), row, base, floor_of([change]))
-        if again.writes or again.create or notes:
-            folds.append(replace(_keeping_ledger(again, change), unseen=blind, choice=change.choice))
+        if again.writes or again.create_at or notes:
+            folds.append(replace(_keeping_ledger(again, change), unseen=lost, choice=change.choice))
     return folds, base
 
 
@@ -99,17 +99,19 @@ def arrived(rule: TableRule, change: Change, row: Row | None, sent: float, setti
     What is missing was not handed on either. A total that the platform wrote later counts as there unless it tells that
     our write had not been seen.
     """
-    if change.delete:
-        return change if row is None else replace(change, writes={}, delete=0, missing=frozenset({"", *change.writes}))
+    if change.delete_at:
+        return (
+            change if row is None else replace(change, writes={}, delete_at=0, missing=frozenset({"", *change.writes}))
+        )
     if row is None:
-        gone = frozenset(change.writes) | ({""} if change.create else set())
-        return _lacking(replace(change, writes={}, create=0, missing=gone), gone) if gone else change
-    blind, notes = lost_updates(rule, change, row, sent, settings)
+        gone = frozenset(change.writes) | ({""} if change.create_at else set())
+        return _lacking(replace(change, writes={}, create_at=0, missing=gone), gone) if gone else change
+    lost, notes = lost_updates(rule, change, row, sent, settings)
     writes = {}
     for column, write in change.writes.items():
         if rule.strategy(column).ledger:
             older = row.written.get(column, write.timestamp) < write.timestamp
-            part = None if column in blind or older else write
+            part = None if column in lost or older else write
         else:
             part = _held(row.values.get(column), write)
         if part is not None:

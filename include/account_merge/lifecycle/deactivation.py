@@ -146,7 +146,7 @@ class _Deactivate(TableWork):
         }
         yield Change((), {}, row.values, writes, 0, dict.fromkeys(writes, _WHY), {}), row.base
 
-    def again(self, entry: Any, sent: float) -> tuple[list[Change], int]:
+    def reread(self, entry: Any, sent: float) -> tuple[list[Change], int]:
         """Fold in nothing: an account that the platform activates again stays active."""
         return [], 0
 

@@ -112,7 +112,7 @@ class Merging:
                     merge, table, target.log.counts(), f"the merge is {merge.state}: nothing is written"
                 )
             if merge.rules_hash != rules_hash():
-                target.finish()
+                target.complete_logged()
                 raise NeedsAttention(
                     "RULES_CHANGED",
                     f"merge {merge.merge_id} was begun with other rules ({merge.rules_hash}) than this program has; what "

@@ -106,7 +106,7 @@ class Remains(TableWork):
         if last is None or last.kind != EntryKind.CLOSED or not last.seq:
             return {}
         (entry,) = islice(own.some(last.seq - 1), 1)
-        wrote = [c for c in entry.changes if c.writes or c.create]
+        wrote = [c for c in entry.changes if c.writes or c.create_at]
         try:
             rows = self._store.rows_by_key(self._schema, self.account, [c.key for c in wrote])
         except NeedsAttention:
@@ -115,7 +115,7 @@ class Remains(TableWork):
         looked = (arrived(self._rule, c, rows.get(c.key), sent, settings) for c in wrote)
         return {c.key: c.missing for c in looked if c.missing}
 
-    def again(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
+    def reread(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
         """Fold in nothing: nothing is written."""
         return [], 0
 

@@ -43,36 +43,36 @@ def lost_updates(
 
     :param until: seconds since the epoch; what was written later, by a clock that is not ahead, has seen our write.
     """
-    blind = set()
+    lost = set()
     notes = []
     for column, (wrote, timestamp) in _totals_put(rule, change).items():
         value = row.values.get(column) if row else None
         written = row.written.get(column, 0) if row else 0
         share = wrote - ((change.before or {}).get(column) or 0)
         if value is None:
-            blind |= {column} if wrote else set()
+            lost |= {column} if wrote else set()
             continue
         if written <= timestamp or not share:
             continue
         below = value < max(wrote, wrote - share)  # who had read the greater of both would have written no less
         ahead = time.time() + settings.max_clock_skew_seconds
         if (below and share > 0) or (not below and written / 1e6 < sent - settings.clock_margin_seconds):
-            blind.add(column)
+            lost.add(column)
         elif not below and (until is None or written / 1e6 <= until or written / 1e6 > ahead):
-            blind |= {column} if share < 0 else set()
+            lost |= {column} if share < 0 else set()
             one, other = (value, max(0, value + share))[:: 1 if share > 0 else -1]
             notes.append(
                 f"{column}: the platform wrote {value} while {share:+} was put there; read as "
                 f"{'containing that' if share > 0 else 'not containing that'} ({one}), otherwise it would be {other}"
             )
-    return frozenset(blind), tuple(notes)
+    return frozenset(lost), tuple(notes)
 
 
 def _totals_put(rule: TableRule, change: Change) -> dict[str, tuple[int, int]]:
     """Column -> (value, timestamp) of each total that a change put; one that it deleted is 0."""
     found = {c: (w.value or 0, w.timestamp) for c, w in change.writes.items() if rule.strategy(c).ledger}
-    if change.delete:
-        found |= {c: (0, change.delete) for c in change.before or () if rule.strategy(c).ledger}
+    if change.delete_at:
+        found |= {c: (0, change.delete_at) for c in change.before or () if rule.strategy(c).ledger}
     return found
 
 
@@ -80,20 +80,20 @@ def lost_since(
     rule: TableRule, steps: Sequence[AppliedChange], row: Row | None, settings: Settings
 ) -> tuple[frozenset[str], tuple[str, ...]]:
     """Return `lost_updates` for the last write of each total, looked at any time later."""
-    blind: set[str] = set()
+    lost: set[str] = set()
     notes: list[str] = []
     seen: set[str] = set()
     for step in reversed(steps):
         columns = {c for c in step.change.writes if rule.strategy(c).ledger} - seen
-        columns |= {c for c in step.change.before or () if rule.strategy(c).ledger and step.change.delete} - seen
+        columns |= {c for c in step.change.before or () if rule.strategy(c).ledger and step.change.delete_at} - seen
         seen |= columns
         if columns and row is not None:
             one = replace(step.change, writes={c: w for c, w in step.change.writes.items() if c in columns})
             until = step.sent + settings.platform_write_window_seconds + settings.clock_margin_seconds
             more, said = lost_updates(rule, one, row, step.sent, settings, until)
-            blind |= more & columns
+            lost |= more & columns
             notes += said
-    return frozenset(blind), tuple(notes)
+    return frozenset(lost), tuple(notes)
 
 
 def overwritten(
@@ -175,20 +175,20 @@ def correct(
                 most.setdefault(source, {})[column] = max(after, most.get(source, {}).get(column, 0))
     if row is None:  # removed by the platform: that stands, and what was handed on stays so
         return Correction()
-    lost, said = overwritten(rule, steps, row, settings)
+    replaced, said = overwritten(rule, steps, row, settings)
     if not any(strategy.ledger for strategy in rule.columns.values()):
-        return Correction(notes=said, overwritten=lost)
-    blind, notes = lost_since(rule, steps, row, settings)
+        return Correction(notes=said, overwritten=replaced)
+    lost, notes = lost_since(rule, steps, row, settings)
     short = [replace(step, change=_totals(rule, step.change)) for step in steps]
     lean, now = replace(rule, derive=()), {c: v for c, v in row.values.items() if rule.strategy(c).ledger}
-    done = rebuild(lean, short, now, account, Standing(standing, first, lambda merge: {}, blind))
+    done = rebuild(lean, short, now, account, Standing(standing, first, lambda merge: {}, lost))
     given = {
         source: less
         for source, totals in most.items()
         if (less := {c: n for c, m in totals.items() if (n := done.handed.get(source, {}).get(c, m)) < m})
     }
     values = {c: v for c, v in (done.row or {}).items() if c in done.lost and v != now.get(c)}
-    return Correction(values, given, done.lost, (*notes, *said), lost)
+    return Correction(values, given, done.lost, (*notes, *said), replaced)
 
 
 def _totals(rule: TableRule, change: Change) -> Change:

@@ -154,7 +154,7 @@ def _nothing_stays(key: Key) -> bool:
     return False
 
 
-def _nothing_to_mend(key: Key, held: Row | None) -> Correction:
+def _nothing_to_correct(key: Key, held: Row | None) -> Correction:
     return Correction()
 
 
@@ -169,7 +169,7 @@ class TableFacts:
     :param given: (key, source account, what its row has handed on) of earlier merges, sorted by key.
     :param shown: what rows of other tables show.
     :param skip: keys whose rows stay as the target has them.
-    :param mends: what the platform wrote over earlier merges' totals.
+    :param corrections: how a row's totals count that the platform wrote over.
     :param handed_on: what of `given` is not in that stream: (source account, key) -> column -> highest value.
     :param seeding: the retired job has merged these accounts before.
     :param choose: whose row stands.
@@ -178,7 +178,7 @@ class TableFacts:
     given: Iterable[tuple[Key, str, HandedOn]] = ()
     shown: Shown = NOTHING_SHOWN
     skip: Callable[[Key], bool] = _nothing_stays
-    corrections: Corrections = _nothing_to_mend
+    corrections: Corrections = _nothing_to_correct
     handed_on: Callable[[str, Key], Mapping[str, int]] = nothing
     seeding: Seeding | None = None
     choose: Callable[[Key], str] = _combine

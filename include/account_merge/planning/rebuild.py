@@ -163,7 +163,7 @@ Pair = tuple[Values | None, Values | None]
 def _written(rule: TableRule, change: Change, replayed: Values | None, new: Given) -> dict[str, LastTotal]:
     """Return the totals that a change put, or deleted with the row."""
     before, after = change.before or {}, change.after or {}
-    columns = {*before, *after} if change.delete else change.writes
+    columns = {*before, *after} if change.delete_at else change.writes
     return {
         c: LastTotal(
             (replayed or {}).get(c),
@@ -266,7 +266,7 @@ def change_to(
         that is still under way must lose.
     """
     if to is None:
-        return Change(key, {}, now, {}, 0, {"": why}, {}, delete=at(""))
+        return Change(key, {}, now, {}, 0, {"": why}, {}, delete_at=at(""))
     row = now or {}
     writes = {}
     for column in sorted({*row, *to, *also}):

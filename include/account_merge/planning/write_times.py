@@ -50,8 +50,8 @@ def above(change: Change, row: Row | None, base: int, floor: Floor | None = None
         said = [note for e in _touched(raised) for note in _ahead(f"{column}[{_named(e)}]", seen.get(e, 0), base)]
         notes += said[:_NAMED]
         notes += [f"{column}: {len(said) - _NAMED} more elements like that"] if len(said) > _NAMED else []
-    if change.delete:
-        writes |= _one_by_one(change.delete, row or Row(change.key, {}), floor or {})
+    if change.delete_at:
+        writes |= _one_by_one(change.delete_at, row or Row(change.key, {}), floor or {})
     return replace(change, writes=writes, notes=tuple(dict.fromkeys((*change.notes, *notes))))
 
 

@@ -101,7 +101,7 @@ class Audit:
         for batch in batched(row_steps(log, True, 0), 100):
             written = {key: [step.change for step in steps] for key, _, steps in batch}
             touched = {
-                key: done for key, done in written.items() if any(c.writes or c.create or c.delete for c in done)
+                key: done for key, done in written.items() if any(c.writes or c.create_at or c.delete_at for c in done)
             }
             rows = self._store.rows_by_key(schema, target, touched) if touched else {}
             for key, done in touched.items():
@@ -111,7 +111,7 @@ class Audit:
 
 def _compared(rule: TableRule, done: Sequence[Change], row: Row | None) -> Iterator[tuple[str, str]]:
     """Yield (kind, words) for each column that does not hold what was written last."""
-    deleted = bool(done[-1].delete)
+    deleted = bool(done[-1].delete_at)
     if deleted or row is None:
         if deleted and row is not None:
             yield "later", "the row is there again"

@@ -35,13 +35,13 @@ def statements(schema: TableSchema, account: str, change: Change, now: float, at
     names = [f'"{schema.column(c).actual}"' for c in order]
     keys = tuple(place[c] for c in order)
     where = " AND ".join(f"{name} = ?" for name in names)
-    if change.create:
+    if change.create_at:
         # A row without a value still exists: only INSERT leaves the marker that says so.
         marks = ", ".join("?" for _ in order)
         cql = f"INSERT INTO {schema.full_name} ({', '.join(names)}) VALUES ({marks}) USING TIMESTAMP ?"
-        yield Statement(cql, (*keys, change.create))
-    if change.delete:
-        yield Statement(f"DELETE FROM {schema.full_name} USING TIMESTAMP ? WHERE {where}", (change.delete, *keys))
+        yield Statement(cql, (*keys, change.create_at))
+    if change.delete_at:
+        yield Statement(f"DELETE FROM {schema.full_name} USING TIMESTAMP ? WHERE {where}", (change.delete_at, *keys))
     together: dict[tuple[int, int], list[tuple[Assignment, str]]] = {}
     for name in sorted(change.writes):
         column = schema.columns[name]

@@ -65,7 +65,7 @@ def seen(session, keyspace, target):
 
 
 def refused(self, schema, account_id, changes, attempt=0):
-    if any(c.writes or c.create or c.delete for c in changes):
+    if any(c.writes or c.create_at or c.delete_at for c in changes):
         raise NeedsAttention("CASSANDRA_REFUSED", "Cassandra did not acknowledge a write", "Look at the table.")
 
 

@@ -44,7 +44,7 @@ def test_a_row_of_the_target_that_stays_stays(rule: Any) -> None:
     @given(rows_of(rule), st.none() | rows_of(rule))
     def check(source: Values, target: Values | None) -> None:
         change = merged(rule, target, source, TARGET)
-        assert (change.writes, change.create, change.given, change.choice) == ({}, 0, {}, TARGET)
+        assert (change.writes, change.create_at, change.given, change.choice) == ({}, 0, {}, TARGET)
         assert change.after == target
         steps = [AppliedChange(ONE, change)]
         assert replayed(rule, steps, target) == replayed(rule, steps, target, ONE) == target

@@ -89,7 +89,7 @@ def test_a_change_of_any_cells_is_planned_logged_and_shown(name: str, data: st.D
         change.key, change.sources, change.before, change.writes,
     )  # fmt: skip
     if not sound(key):
-        assert (change.writes, change.create, change.notes) == ({}, 0, (UNREADABLE_KEY,))
+        assert (change.writes, change.create_at, change.notes) == ({}, 0, (UNREADABLE_KEY,))
         return
     after = (back.after or {}).get("x")
     best = [v for v in (usable(target.get("x")), usable(source.get("x"))) if v not in (None, {}, [], set())]

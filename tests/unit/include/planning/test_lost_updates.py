@@ -24,7 +24,7 @@ def change(before: int | None, put: int | None, delete: int = 0) -> Change:
     """An entry's change: what the total was, and what was put; the source had 3."""
     writes = {} if delete else {"viewcount": Write(put, int((NOW - 2) * 1e6))}
     row = None if before is None else {"viewcount": before}
-    return Change((), {"s": {"viewcount": 3}}, row, writes, 0, {}, {"s": {"viewcount": (0, 3)}}, delete=delete)
+    return Change((), {"s": {"viewcount": 3}}, row, writes, 0, {}, {"s": {"viewcount": (0, 3)}}, delete_at=delete)
 
 
 def written(value: int, ahead: float = 0.0) -> Row:

@@ -72,7 +72,7 @@ def test_one_change_for_each_key_of_a_source_in_key_order(one: Table, two: Table
     assert [change.key for change in changes] == sorted({*one, *two})
     for change in changes:
         assert change.before == target.get(change.key)
-        assert bool(change.create) == (change.key not in target)
+        assert bool(change.create_at) == (change.key not in target)
         assert change.sources == {a: t[change.key] for a, t in (("s1", one), ("s2", two)) if change.key in t}
         assert set(change.why) == set(change.writes)
 
@@ -95,7 +95,7 @@ def test_applying_and_planning_again_changes_nothing(one: Table, two: Table, tar
     after = applied(target, changes)
     assert applied(target, changes * times) == after
     again = [change for change, _ in planned(sources, after, handed_on(changes))]
-    assert not [change.writes for change in again if change.writes or change.create]
+    assert not [change.writes for change in again if change.writes or change.create_at]
     assert handed_on(again) == handed_on(changes)
 
 
@@ -119,9 +119,9 @@ def test_a_row_of_places_exists_only_with_one() -> None:
     nothing = {"memberships": {"s": set()}}
     rows = {"s": [Row((), {"groupid": {"g"}}, {}, 70)]}
     ((change, _),) = plan(groups, "t", rows, [], TableFacts(shown=Shown(lambda key: nothing)))
-    assert (change.create, change.writes) == (0, {})
+    assert (change.create_at, change.writes) == (0, {})
     ((change, _),) = plan(groups, "t", rows, [], TableFacts(shown=Shown(lambda key: {"memberships": {"s": {"g"}}})))
-    assert (change.create, change.writes["groupid"].value) == (70, {"g"})
+    assert (change.create_at, change.writes["groupid"].value) == (70, {"g"})
 
 
 def test_a_value_that_does_not_move_as_it_is_says_why() -> None:

@@ -142,7 +142,7 @@ def test_a_row_that_was_removed_is_not_made_again(rule: Any) -> None:
     def check(source: Values) -> None:
         totals = {"s": {c: v for c, v in source.items() if rule.strategy(c).ledger}}
         change = plan_row(rule, (), {"s": source}, None, "t", 1, Facts(totals, earlier=Earlier({"s": source})))
-        assert (change.create, change.writes, change.after) == (0, {}, None)
+        assert (change.create_at, change.writes, change.after) == (0, {}, None)
         assert "removed at the target" in change.why[""]
 
     check()

@@ -82,8 +82,8 @@ def test_a_time_that_is_spread_to_neighbours_is_found(fault: Any, monkeypatch: p
 def test_the_deletion_of_a_row_is_never_ahead(one: int, two: int, held: Any, other: Any) -> None:
     """What lies ahead is deleted by itself, so that the row may come again at once."""
     row = row_of(one, two, held, other)
-    change = above(Change(("k",), {}, row.values, {}, 0, {}, {}, delete=BASE), row, BASE)
-    assert change.delete == BASE
+    change = above(Change(("k",), {}, row.values, {}, 0, {}, {}, delete_at=BASE), row, BASE)
+    assert change.delete_at == BASE
     for column, at in (("one", one), ("two", two)):
         assert (column in change.writes) == (at >= BASE)
         assert at < BASE or change.writes[column] == Write(None, at + 1)

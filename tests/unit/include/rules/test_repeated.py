@@ -47,7 +47,7 @@ def test_applying_n_times_equals_once(rule: TableRule, data: st.DataObject) -> N
     once, handed = merge_values(rule, sources, target, "t", Facts({}, evidence))
     assert row == once
     assert already == totals(handed)
-    assert not any(change.writes or change.create for change in changes[1:])
+    assert not any(change.writes or change.create_at for change in changes[1:])
 
 
 def after_merge(evidence: dict[str, Any], source: str) -> dict[str, Any]:

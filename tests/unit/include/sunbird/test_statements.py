@@ -21,7 +21,7 @@ BAD = Unreadable(b"\xc0\x80", "")
 
 
 def told(now: float = 1000.0, attempt: int = 0, **parts: Any) -> list[tuple[str, tuple[Any, ...]]]:
-    change = Change(("x",), {}, None, parts.pop("writes", {}), parts.pop("create", 0), {}, {}, **parts)
+    change = Change(("x",), {}, None, parts.pop("writes", {}), parts.pop("create_at", 0), {}, {}, **parts)
     found: list[Statement] = list(statements(SCHEMA, "a", change, now, attempt))
     assert all(one.cql.count("?") == len(one.values) for one in found)
     assert all(one.idempotent == ('"l"' not in one.cql) for one in found)
@@ -31,7 +31,7 @@ def told(now: float = 1000.0, attempt: int = 0, **parts: Any) -> list[tuple[str,
 def test_each_timestamp_and_each_end_has_a_statement_of_its_own() -> None:
     writes = {"n": Write(1, 5), "end": Write(2, 5, expires=1060), "l": Write(["a"], 5), "m": Write({"x": 1}, 5)}
     where = "WHERE userid = ? AND c = ?"
-    assert told(writes=writes, attempt=3, create=4) == [
+    assert told(writes=writes, attempt=3, create_at=4) == [
         ("INSERT INTO t (userid, c) VALUES (?, ?) USING TIMESTAMP ?", ("a", "x", 4)),
         (f"UPDATE t USING TIMESTAMP ? SET m = m + ?, n = ? {where}", (5, {"x": 1}, 1, "a", "x")),
         (f"UPDATE t USING TIMESTAMP ? AND TTL ? SET end = ? {where}", (5, 60, 2, "a", "x")),
@@ -61,5 +61,5 @@ def test_an_element_that_cannot_be_read_is_put_by_itself() -> None:
 
 
 def test_a_row_is_deleted_before_what_lies_ahead_in_it() -> None:
-    found = told(delete=7, writes={"n": Write(None, 9), "s": Write(None, 7, frozenset({"e"}), {"e": 8})})
+    found = told(delete_at=7, writes={"n": Write(None, 9), "s": Write(None, 7, frozenset({"e"}), {"e": 8})})
     assert [(cql.split(" ")[0], values[0]) for cql, values in found] == [("DELETE", 7), ("UPDATE", 8), ("UPDATE", 9)]
