@@ -15,9 +15,10 @@ from account_merge.engine.resources import Resources, TableJob
 from account_merge.engine.steps import steps_of
 from account_merge.engine.table_work import Planned, TableWork
 from account_merge.engine.verify import fold_in
-from account_merge.journal.log import Ledger, Log
+from account_merge.journal.ledger import Ledger, LedgerMerges
+from account_merge.journal.log import Log
 from account_merge.journal.redaction import RedactedFacts
-from account_merge.model import Change, Entry, HandedOn, Key, Row, Values, Write
+from account_merge.model import Change, Entry, Key, Row, Values, Write
 from account_merge.planning.lost_updates import correct, corrections
 from account_merge.planning.merge_join import Correction, Corrections, Shown, TableFacts, plan
 from account_merge.rules import TableRule
@@ -32,7 +33,6 @@ class TableMerge(TableWork):
     def __init__(self, resources: Resources, job: TableJob, history: Provenance, view: View) -> None:
         super().__init__(resources, job, view.target, job.rule.table)
         self._history, self._view = history, view
-        self._expired = RedactedFacts(resources.journal)
         self.sources = tuple(sorted(job.merge.request.sources))
         self.found = resources.finder((*self.sources, view.target))
 
@@ -75,24 +75,23 @@ class TableMerge(TableWork):
         earlier = sorted(self._history.merges_from - {self._merge.merge_id})
         logs = [Log(self._journal, m, name, self._codec) for name in names for m in earlier]
 
+        kept = RedactedFacts(self._journal)
+
         def expired(key: Key) -> Values:
-            packed = self._expired.before(self._rule.table, account, self._codec.key(key))
+            packed = kept.before(self._rule.table, account, self._codec.key(key))
             return {column: self._codec.cell(column, data) if data else None for column, data in packed.items()}
 
-        return reactivated(rows, logs, self._rule.deactivated, self._expired, expired)
+        return reactivated(rows, logs, self._rule.deactivated, kept, expired)
 
     def _shown(self) -> Shown:
         lookups = EvidenceReader(self.found, self._journal, self._tables, self._rule, self._history.merges_into)
         return lookups.of(self._view)
 
-    def _given(self) -> Iterator[tuple[Key, str, HandedOn]]:
+    def _ledger(self) -> Ledger:
         history = self._history
-        earlier = sorted((history.merges_from | history.withdrawn) - {self._merge.merge_id})
-        logs = [Log(self._journal, m, self._rule.table, self._codec) for m in earlier]
-        return Ledger(logs, history.lives_here, history.withdrawn).of(frozenset(self.sources), self._expired)
-
-    def _handed_on(self, account: str, key: Key) -> Mapping[str, int]:
-        return self._expired.given(self._rule.table, account, self._codec.key(key)) if self._expired else {}
+        earlier = (history.merges_from | history.withdrawn) - {self._merge.merge_id}
+        merges = LedgerMerges(earlier, history.lives_here, history.withdrawn)
+        return Ledger(self._journal, merges, self.sources, self._rule.table, self._codec)
 
     def _corrections(self) -> Corrections:
         """Return what the platform wrote over what earlier merges of these sources had put, asked in key order."""
@@ -121,11 +120,10 @@ class TableMerge(TableWork):
             {account: behind(self._source_rows(account), account) for account in self.sources},
             behind(self.found.rows(self._rule, self.account)),
             TableFacts(
-                self._given(),
+                self._ledger().at,
                 self._shown(),
                 self.found.stays(self._rule, self._view.kept),
                 self._corrections(),
-                self._handed_on,
                 self._history.seeding,
                 self._merge.request.choices.of(self._rule.table, self._journal.hidden),
             ),

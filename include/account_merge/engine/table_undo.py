@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import heapq
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 from account_merge.choices import TARGET
-from account_merge.cursor import Cursor
 from account_merge.engine.evidence import NOTHING_UNDERWAY, EvidenceReader, View
 from account_merge.engine.history import AccountHistory
 from account_merge.engine.resources import Resources, TableJob
@@ -21,8 +20,8 @@ from account_merge.engine.steps import steps_of
 from account_merge.engine.table_work import Planned, TableWork
 from account_merge.engine.verify import floor_of
 from account_merge.journal.encoding import Codec
-from account_merge.journal.log import LIST_ATTEMPTS, Ledger, Log
-from account_merge.journal.redaction import RedactedFacts
+from account_merge.journal.ledger import Ledger, LedgerMerges
+from account_merge.journal.log import LIST_ATTEMPTS, Log
 from account_merge.model import Change, Entry, Key, Row, Values, Write
 from account_merge.planning.lifetimes import Side, restored
 from account_merge.planning.lost_updates import holds, lost_since, lost_updates
@@ -103,12 +102,9 @@ class TableUndo(TableWork):
             self.found, self._journal, self._tables, self._rule, self._past.merges_into, self.underway
         )
         views, alone = self._past.views, View((), self.account)
-        elsewhere = sorted(self._past.elsewhere | self._past.withdrawn)
-        logs = [Log(self._journal, m, self._rule.table, self._codec) for m in elsewhere]
-        expired = RedactedFacts(self._journal)
-        totals = Ledger(logs, withdrawn=self._past.withdrawn).of(self._past.sources, expired)
-        handed_on = ((key, (account, handed.given)) for key, account, handed in totals)
-        given = Cursor(handed_on, f"totals of {self._rule.table} in the log")
+        withdrawn = self._past.withdrawn
+        elsewhere = LedgerMerges(self._past.elsewhere | withdrawn, withdrawn=withdrawn)
+        ledger = Ledger(self._journal, elsewhere, self._past.sources, self._rule.table, self._codec)
 
         def replay(
             key: Key, steps: Sequence[AppliedChange], row: Row | None, base: int,
@@ -123,7 +119,7 @@ class TableUndo(TableWork):
                 to = derived_again(self._rule, self.account, now, shown(None))
                 return self._codec.fitted(above(change_to(key, now, to, lambda column: base, {}, self._why), row, base))
             standing, unheard = self._past.standing.__contains__, self._unheard(steps, row)
-            handed = self._with_expired(_given(given.at(key)), key, expired)
+            handed = {account: one.given for account, one in ledger.at(key).items()}
             # A row that the merge did not touch, and that follows from rows that it did, the platform wrote since.
             since = next((n for n, step in enumerate(steps) if step.merge in self._past.of), -1)
             counted = Standing(standing, handed, shown, lost | unheard, since)
@@ -140,16 +136,6 @@ class TableUndo(TableWork):
             return replace(change, notes=(*notes, *_kept(steps[-1].change.after, now, unheard)), unseen=lost)
 
         return replay
-
-    def _with_expired(
-        self, given: dict[str, dict[str, int]], key: Key, expired: RedactedFacts
-    ) -> dict[str, dict[str, int]]:
-        """Return what sources handed on elsewhere, with what expired logs know of it."""
-        for account in self._past.sources if expired else ():
-            for column, value in expired.given(self._rule.table, account, self._codec.key(key)).items():
-                mine = given.setdefault(account, {})
-                mine[column] = max(value, mine.get(column, 0))
-        return given
 
     def _unheard(self, steps: Sequence[AppliedChange], row: Row | None) -> frozenset[str]:
         """Return columns whose last write of ours never reached the row: a crash between logging and writing."""
@@ -244,13 +230,3 @@ def _kept(left: Values | None, now: Values | None, unheard: frozenset[str]) -> I
     for column in sorted({*(left or {}), *(now or {})} - unheard) if now is not None else ():
         if (left or {}).get(column) != (now or {}).get(column):
             yield f"{column}: written later by the platform; what came later stays"
-
-
-def _given(totals: Iterable[tuple[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
-    """Source account -> column -> highest value of what the logs say that it handed on."""
-    found: dict[str, dict[str, int]] = {}
-    for account, columns in totals:
-        mine = found.setdefault(account, {})
-        for column, value in columns.items():
-            mine[column] = max(value, mine.get(column, 0))
-    return found

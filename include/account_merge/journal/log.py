@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from itertools import groupby, islice
 from typing import Any
 
-from account_merge.choices import TARGET
-from account_merge.cursor import ascending
 from account_merge.errors import NeedsAttention
 from account_merge.journal.cas import BUCKET, JournalSession, now
 from account_merge.journal.encoding import Codec, payload, unpayload
-from account_merge.journal.redaction import RedactedFacts
-from account_merge.model import Change, ChangeHeader, Entry, HandedOn, Key, Values
+from account_merge.model import Change, ChangeHeader, Entry, Key
 from account_merge.states import EntryKind
 
 Fits = Callable[[EntryKind, ChangeHeader], bool]
@@ -310,59 +306,3 @@ def newest_at(cas: JournalSession, merge_id: uuid.UUID, logs: Iterable[str]) -> 
 def ends(logs: Iterable[Log]) -> dict[str, bytes]:
     """Log name -> digest of its last entry: what a merge's row remembers when the merge is closed."""
     return {log.table: log.digest(last.seq) for log in logs if (last := log.last()) is not None}
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """Logs that tell what sources' rows have handed on.
-
-    :param images: merges whose rows live in the account at hand: their images are told as well.
-    :param withdrawn: undone merges that had taken over what the retired job had moved: what had counted as handed on
-        before them goes on counting, what they themselves handed on does not.
-    """
-
-    logs: Sequence[Log]
-    images: frozenset[uuid.UUID] = frozenset()
-    withdrawn: frozenset[uuid.UUID] = frozenset()
-
-    def of(self, accounts: frozenset[str], kept: RedactedFacts) -> Iterator[tuple[Key, str, HandedOn]]:
-        """Yield what each of the accounts' rows has handed on, sorted by key.
-
-        :param kept: takes in what expired entries tell: they know no key, so it has to be asked for each row as well.
-        """
-        streams = (ascending(self._of(log, accounts, kept), f"totals of {log.table} in the log") for log in self.logs)
-        yield from heapq.merge(*streams, key=lambda item: item[0])
-
-    def _of(self, log: Log, accounts: frozenset[str], kept: RedactedFacts) -> Iterator[tuple[Key, str, HandedOn]]:
-        """One log's: its entries come in key order, and a fold stands behind the entry that it mends."""
-        side, with_image = (0 if log.merge_id in self.withdrawn else 1), log.merge_id in self.images
-        run: dict[tuple[Key, str], HandedOn] = {}
-        for entry in log.entries():
-            if entry.kept is not None:
-                kept.add(entry.kept)
-            if entry.kind == EntryKind.CHANGES:
-                yield from _sorted(run)
-                run = {}
-            at = entry.created_at.replace(tzinfo=UTC).timestamp() if entry.created_at else 0.0
-            for change in entry.changes:
-                for account in accounts & set(change.sources):
-                    known = run.get((change.key, account), HandedOn({}))
-                    given = dict(known.given)
-                    for column, totals in change.given.get(account, {}).items():
-                        # What a fold was to bring again and did not is not handed on, whatever its entry says.
-                        least = 0 if column in change.missing else given.get(column, 0)
-                        given[column] = max(totals[side], least)
-                    shown = with_image and change.choice != TARGET
-                    run[change.key, account] = HandedOn(given, _image(change, account) if shown else known.image, at)
-        yield from _sorted(run)
-
-
-def _image(change: Change, account: str) -> Values | None:
-    """Return a source's row as far as it was brought: what a merge that was given up had not put is not known."""
-    values = {column: value for column, value in change.sources[account].items() if column not in change.missing}
-    return None if "" in change.missing and not values else values
-
-
-def _sorted(run: Mapping[tuple[Key, str], HandedOn]) -> Iterator[tuple[Key, str, HandedOn]]:
-    for key, account in sorted(run):
-        yield key, account, run[key, account]

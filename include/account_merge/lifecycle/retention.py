@@ -132,9 +132,8 @@ class Retention:
         own: dict[str, Callable[[bytes], Iterable[Record]]] = {"skip": nothing}
         own |= {rule.table: self._keep(merge, rule) for rule in RULES}
         own |= {log.name: self._keep_before(log) for log in account_logs(merge)}
-        if (
-            merge.effective_state == State.UNDONE
-        ):  # it counts no more, and cannot be redone; but see `journal.log.Ledger`
+        # An undone merge counts no more, and will not stand again; but see `journal.ledger.Ledger`.
+        if merge.effective_state == State.UNDONE:
             counts = {rule.table for rule in RULES} if merge.request.seeded else frozenset[str]()
             own = {name: self._keep_given(name, before=True) if name in counts else nothing for name in own}
         # Undo and redo hand nothing on; and a rule that has gone since left its log's name in the merge's row.

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from account_merge.choices import COMBINE, SOURCE, TARGET
-from account_merge.cursor import ascending, rising
+from account_merge.cursor import rising
 from account_merge.model import Change, HandedOn, Key, Row, Values, Write
 from account_merge.planning.combining import Facts, Given, merge_values
 from account_merge.planning.lifetimes import lasting
@@ -45,11 +45,6 @@ class Correction:
 
 
 Corrections = Callable[[Key, Row | None], Correction]
-
-
-def nothing(account: str, key: Key) -> Mapping[str, int]:
-    """For sources that no expired log knows."""
-    return {}
 
 
 def no_evidence(key: Key) -> Evidence:
@@ -103,51 +98,85 @@ def plan_row(
     facts: Facts,
 ) -> Change:
     """Return the change of one row. A cell whose write time is at or above `base` gets its write time + 1, so that it wins."""
-    earlier, choice, instead = facts.earlier, facts.choice, facts.instead
-    before = target.values if target else None
+    choice, before = facts.choice, target.values if target else None
     if not sound(key):
         return Change(key, dict(sources), before, {}, 0, {}, {}, (UNREADABLE_KEY,), choice=TARGET)
-    counts = {**(before or {}), **instead} if instead else before
+    counts = {**(before or {}), **facts.instead} if facts.instead else before
     merged, handed = merge_values(rule, sources, counts, target_account, facts)
-    again = {} if choice == SOURCE else {a: image for a, image in earlier.known.items() if a in sources}
-    writes, why = {}, {}
+    known = {} if choice == SOURCE else {a: image for a, image in facts.earlier.known.items() if a in sources}
+    led = _led(rule, {*(before or {}), *merged})
+    writes = _writes(target, merged, led, base, choice)
+    why = {column: _reason(rule, column, led, choice) for column in writes}
+    if before is None and not known and choice != SOURCE:
+        from_source = (c for c in writes if any(values.get(c) == merged.get(c) for values in sources.values()))
+        why |= dict.fromkeys(from_source, "only the source has this row: it moves whole")
+    # A row that was brought before and is gone was removed at the target: it is not created again.
+    create = base if target is None and choice != TARGET and (writes or not (rule.needs_values or known)) else 0
+    if target is None and known and not create:
+        why[""] = "removed at the target after it had been merged: it stays so"
+    change = Change(
+        key,
+        dict(sources),
+        before,
+        writes,
+        create,
+        why,
+        handed,
+        (*facts.notes, *_remarks(rule, sources, before, merged, writes)),
+        choice=choice,
+        known=known,
+        seeded={account: totals for account, totals in facts.earlier.seeded.items() if account in sources},
+    )
+    return above(change, target, base)
+
+
+def _led(rule: TableRule, columns: Iterable[str]) -> dict[str, str]:
+    """Return column -> words for why it follows from others, of the columns that do."""
     led: dict[str, str] = {}
-    for derivation in rule.derivations({*(before or {}), *merged}):
+    for derivation in rule.derivations(columns):
         for column in derivation.columns:
             words = derivation.why if column in rule.columns else f"no rule knows this column: it {derivation.why}"
             led[column] = f"{led[column]}; {words}" if column in led else words
-    emptied = dict.fromkeys(column for column in before or {} if column in led and column not in merged)
+    return led
+
+
+def _writes(
+    target: Row | None, merged: Values, led: Mapping[str, str], base: int, choice: str
+) -> dict[str, Write]:  # fmt: skip
+    """Return column -> the write that brings the target's row to the merged values."""
+    before = target.values if target else {}
+    emptied = dict.fromkeys(column for column in before if column in led and column not in merged)
+    writes = {}
     for column, value in {**merged, **emptied}.items():
-        old = (before or {}).get(column)
+        old = before.get(column)
         if value == old or (old is None and value in (set(), {}, [])):  # an empty collection is a null
             continue
         gone = _dropped(old, value) if choice == SOURCE else frozenset()
         whole = target is not None and column in target.frozen
         writes[column] = Write(value if whole else written_part(old, value), base, gone)
-        why[column] = (
-            "chosen: the source's row stands"
-            if choice == SOURCE
-            else "only the source has this row: it moves whole"
-            if before is None and not again and any(values.get(column) == value for values in sources.values())
-            else led.get(column, rule.strategy(column).why)
-        )
-    remarks = [
-        words for r in rule.remarks if r.column in writes and before is not None for words in r.apply(merged[r.column])
-    ]
+    return writes
+
+
+def _reason(rule: TableRule, column: str, led: Mapping[str, str], choice: str) -> str:
+    """Return why a column is written, in words for the report."""
+    return "chosen: the source's row stands" if choice == SOURCE else led.get(column, rule.strategy(column).why)
+
+
+def _remarks(
+    rule: TableRule,
+    sources: Mapping[str, Values],
+    before: Values | None,
+    merged: Values,
+    writes: Mapping[str, Write],
+) -> Iterator[str]:
+    """Yield what a person should know of the merged row, and what of the rows cannot be used."""
+    for remark in rule.remarks:
+        if remark.column in writes and before is not None:
+            yield from remark.apply(merged[remark.column])
     rows = [(f"source account {account}", values) for account, values in sources.items()]
     for whose, values in (*rows, ("the target", before or {})):
-        remarks += [f"{part} of {whose}: {reason}; it is left as it is" for part, reason in faults(values)]
-        remarks += doubts(rule.strategy, whose, usable_row(values))
-    # One that was brought before and is gone was removed.
-    create = base if target is None and choice != TARGET and (writes or not (rule.needs_values or again)) else 0
-    if target is None and again and not create:
-        why[""] = "removed at the target after it had been merged: it stays so"
-    seeded = {account: totals for account, totals in earlier.seeded.items() if account in sources}
-    change = Change(
-        key, dict(sources), before, writes, create, why, handed, (*facts.notes, *remarks), choice=choice, known=again,
-        seeded=seeded,
-    )  # fmt: skip
-    return above(change, target, base)
+        yield from (f"{part} of {whose}: {reason}; it is left as it is" for part, reason in faults(values))
+        yield from doubts(rule.strategy, whose, usable_row(values))
 
 
 def _nothing_stays(key: Key) -> bool:
@@ -158,6 +187,10 @@ def _nothing_to_correct(key: Key, held: Row | None) -> Correction:
     return Correction()
 
 
+def _nothing_handed_on(key: Key) -> Mapping[str, HandedOn]:
+    return {}
+
+
 def _combine(key: Key) -> str:
     return COMBINE
 
@@ -166,20 +199,18 @@ def _combine(key: Key) -> str:
 class TableFacts:
     """What is known of a table's rows beside the rows themselves; each function is asked in key order.
 
-    :param given: (key, source account, what its row has handed on) of earlier merges, sorted by key.
+    :param handed_on: source account -> what its row has handed on in earlier merges.
     :param shown: what rows of other tables show.
     :param skip: keys whose rows stay as the target has them.
     :param corrections: how a row's totals count that the platform wrote over.
-    :param handed_on: what of `given` is not in that stream: (source account, key) -> column -> highest value.
     :param seeding: the retired job has merged these accounts before.
     :param choose: whose row stands.
     """
 
-    given: Iterable[tuple[Key, str, HandedOn]] = ()
+    handed_on: Callable[[Key], Mapping[str, HandedOn]] = _nothing_handed_on
     shown: Shown = NOTHING_SHOWN
     skip: Callable[[Key], bool] = _nothing_stays
     corrections: Corrections = _nothing_to_correct
-    handed_on: Callable[[str, Key], Mapping[str, int]] = nothing
     seeding: Seeding | None = None
     choose: Callable[[Key], str] = _combine
 
@@ -195,65 +226,57 @@ def plan(
 
     All streams must be sorted by key, which is checked; memory is one row a stream.
     """
-    shown, seeding = facts.shown, facts.seeding
-    streams = [_tagged(rule, rows, 0, account) for account, rows in sorted(sources.items())]
-    streams.append(_tagged(rule, target, 1, target_account))
-    totals = ascending(facts.given, f"totals of {rule.table} in the log")
-    streams.append((key, 2, account, values) for key, account, values in totals)
+    streams = [_tagged(rule, rows, account) for account, rows in sorted(sources.items())]
+    streams.append(_tagged(rule, target, None))
     merged = heapq.merge(*streams, key=lambda item: item[0])
     for key, group in groupby(merged, key=lambda item: item[0]):
-        mine, held, ledger, known = _gathered(group)
-        if not (mine or held) or facts.skip(key):
+        rows = {account: row for _, account, row in group}
+        held = rows.pop(None, None)
+        mine = {account: row for account, row in rows.items() if account is not None}
+        if facts.skip(key):
             continue
-        beside = shown.beside(key) - mine.keys()
-        if not mine and not beside:
-            continue
-        for account in mine:
-            _raise(ledger.setdefault(account, {}), facts.handed_on(account, key))
-        base = min(row.base for row in (*mine.values(), *([held] if held else [])))
-        values = {account: row.values for account, row in mine.items()} | {account: Values() for account in beside}
-        correction = facts.corrections(key, held)
-        handed = {account: {**ledger.get(account, {}), **correction.given.get(account, {})} for account in mine}
-        notes = (
-            *correction.notes,
-            *(seeding.notes(rule, mine, held, handed) if seeding else ()),
-            *(note for account, row in mine.items() for note in impossible(f"source account {account}", row, base)),
-            *(impossible("the target", held, base) if held else ()),
-        )
-        known = {a: {c: v for c, v in image.items() if c not in correction.overwritten} for a, image in known.items()}
-        earlier = Earlier(known, seeding.seeded, seeding.stays(rule, held)) if seeding else Earlier(known)
-        known_of = Facts(handed, shown.at(key), earlier, facts.choose(key), notes, correction.values)
-        change = plan_row(rule, key, values, held, target_account, base, known_of)
-        # A source that has not changed since gives no cell of the target another end either.
-        fresh = {account: row for account, row in mine.items() if known.get(account) != row.values}
-        yield lasting(replace(change, unseen=correction.unseen), fresh, held, base), base
+        beside = facts.shown.beside(key) - mine.keys()
+        if mine or beside:
+            yield _planned(rule, key, target_account, mine, held, beside, facts)
 
 
-def _gathered(
-    group: Iterable[Any],
-) -> tuple[dict[str, Row], Row | None, dict[str, dict[str, int]], dict[str, Values]]:
-    """Of one key: each source's row, the target's, the highest that each source has handed on, and its last image."""
-    mine: dict[str, Row] = {}
-    held: Row | None = None
-    ledger: dict[str, dict[str, int]] = {}
-    known: dict[str, HandedOn] = {}
-    for _, kind, account, payload in group:
-        if kind == 0:
-            mine[account] = payload
-        elif kind == 1:
-            held = payload
-        else:
-            _raise(ledger.setdefault(account, {}), payload.given)
-            if payload.image is not None and (account not in known or payload.at >= known[account].at):
-                known[account] = payload
-    return mine, held, ledger, {account: found.image for account, found in known.items() if found.image}
+def _planned(
+    rule: TableRule,
+    key: Key,
+    target_account: str,
+    mine: Mapping[str, Row],
+    held: Row | None,
+    beside: frozenset[str],
+    facts: TableFacts,
+) -> tuple[Change, int]:
+    """Return one key's change and base clock (µs).
+
+    :param mine: source account -> its row.
+    :param held: the target's row.
+    :param beside: sources that count without a row.
+    """
+    seeding = facts.seeding
+    base = min(row.base for row in (*mine.values(), *([held] if held else [])))
+    values = {account: row.values for account, row in mine.items()} | {account: Values() for account in beside}
+    ledger, correction = facts.handed_on(key), facts.corrections(key, held)
+    given = {account: dict(ledger[account].given) if account in ledger else {} for account in mine}
+    handed = {account: {**totals, **correction.given.get(account, {})} for account, totals in given.items()}
+    notes = (
+        *correction.notes,
+        *(seeding.notes(rule, mine, held, handed) if seeding else ()),
+        *(note for account, row in mine.items() for note in impossible(f"source account {account}", row, base)),
+        *(impossible("the target", held, base) if held else ()),
+    )
+    images = {account: one.image for account, one in ledger.items() if one.image}
+    known = {a: {c: v for c, v in image.items() if c not in correction.overwritten} for a, image in images.items()}
+    earlier = Earlier(known, seeding.seeded, seeding.stays(rule, held)) if seeding else Earlier(known)
+    row_facts = Facts(handed, facts.shown.at(key), earlier, facts.choose(key), notes, correction.values)
+    change = plan_row(rule, key, values, held, target_account, base, row_facts)
+    # A source that has not changed since gives no cell of the target another end either.
+    fresh = {account: row for account, row in mine.items() if known.get(account) != row.values}
+    return lasting(replace(change, unseen=correction.unseen), fresh, held, base), base
 
 
-def _raise(known: dict[str, int], to: Mapping[str, int]) -> None:
-    for column, value in to.items():
-        known[column] = max(value, known.get(column, value))
-
-
-def _tagged(rule: TableRule, rows: Iterable[Row], kind: int, account: str) -> Iterator[tuple[Key, int, str, Any]]:
+def _tagged(rule: TableRule, rows: Iterable[Row], account: str | None) -> Iterator[tuple[Key, str | None, Row]]:
     for row in rising(rows, f"rows of {rule.table}"):
-        yield row.key, kind, account, row
+        yield row.key, account, row

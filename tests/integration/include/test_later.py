@@ -16,7 +16,7 @@ from account_merge.cli.main import run_merge
 from account_merge.engine import history as past
 from account_merge.engine.skipped import SkippedScopes
 from account_merge.journal import now
-from account_merge.journal.log import Ledger
+from account_merge.journal.ledger import Ledger
 from account_merge.model import MergeRequest
 from account_merge.service import Service
 from tests.learners import COURSE, account, aggregate, enrolment, lesson, moment, put, rows
@@ -247,12 +247,12 @@ def looks_at_all_places_anew(patch: pytest.MonkeyPatch) -> None:
 
 def forgets_the_retired_job(patch: pytest.MonkeyPatch) -> None:
     """An undone merge's log says nothing of what the retired job had moved."""
-    told = Ledger._of
+    told = Ledger._told
 
-    def telling(self: Ledger, log: Any, accounts: Any, kept: Any) -> Any:
-        return iter(()) if log.merge_id in self.withdrawn else told(self, log, accounts, kept)
+    def telling(self: Ledger, log: Any) -> Any:
+        return iter(()) if log.merge_id in self._merges.withdrawn else told(self, log)
 
-    patch.setattr(Ledger, "_of", telling)
+    patch.setattr(Ledger, "_told", telling)
 
 
 def a_course_that_was_left(session: Any, keyspace: str, service: Service) -> Any:

@@ -10,6 +10,7 @@ from account_merge.cursor import Cursor, ascending, rising
 from account_merge.engine.table_merge import reactivated
 from account_merge.errors import NeedsAttention
 from account_merge.model import HandedOn, Row
+from account_merge.planning.handed_on import HandedOnByKey
 from account_merge.planning.merge_join import TableFacts, plan
 from account_merge.rules import rule_for
 
@@ -43,10 +44,12 @@ def test_the_merge_join_pairs_every_row_or_stops(source, target):
 def test_totals_of_the_log_that_are_out_of_order_stop_the_join(keys):
     totals = [(key, "s", HandedOn({"viewcount": 1})) for key in keys]
     if in_order(keys):
-        assert len(list(plan(RULE, "t", {"s": lessons(keys, 2)}, (), TableFacts(totals)))) == len(keys)
+        assert len(
+            list(plan(RULE, "t", {"s": lessons(keys, 2)}, (), TableFacts(HandedOnByKey(totals, "totals").at)))
+        ) == len(keys)
         return
     with pytest.raises(NeedsAttention, match="OUT_OF_ORDER"):
-        list(plan(RULE, "t", {"s": lessons(sorted(keys), 2)}, (), TableFacts(totals)))
+        list(plan(RULE, "t", {"s": lessons(sorted(keys), 2)}, (), TableFacts(HandedOnByKey(totals, "totals").at)))
 
 
 @given(KEYS)

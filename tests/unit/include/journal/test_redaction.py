@@ -10,6 +10,7 @@ from account_merge.journal.cas import ERASED, JournalSession
 from account_merge.journal.encoding import payload, peek
 from account_merge.journal.redaction import RedactedFacts, before_hash, brought_hash, given_hash, pack
 from account_merge.model import HandedOn, Values
+from account_merge.planning.handed_on import together
 from account_merge.planning.merge_join import TableFacts, plan
 from tests.unit.include.planning.test_merge_join import CONSUMPTION, stream
 
@@ -85,8 +86,8 @@ def test_a_merge_adds_only_what_no_log_says_was_handed_on() -> None:
     source: dict[tuple[str, ...], Values] = {key: {"viewcount": 9}}
 
     def views(stream_says: int, expired_say: int) -> int:
-        given = [(key, "s", HandedOn({"viewcount": stream_says}))] if stream_says else []
-        handed = {("s", key): {"viewcount": expired_say}}
+        said = HandedOn({"viewcount": stream_says} if stream_says else {})
+        handed = {key: {"s": together(said, HandedOn({"viewcount": expired_say}))}}
         rows = {"s": stream(source)}
         found = list(
             plan(
@@ -94,7 +95,7 @@ def test_a_merge_adds_only_what_no_log_says_was_handed_on() -> None:
                 "t",
                 rows,
                 stream({key: {"viewcount": 1}}),
-                TableFacts(given, handed_on=lambda account, k: handed.get((account, k), {})),
+                TableFacts(lambda k: handed.get(k, {})),
             )
         )
         return int((found[0][0].after or {})["viewcount"])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from account_merge.model import Change, HandedOn, Key, Row, Values
 from account_merge.planning.combining import Facts, merge_values
+from account_merge.planning.handed_on import HandedOnByKey
 from account_merge.planning.merge_join import Shown, TableFacts, plan, plan_row, written_part
 from account_merge.rules import RULES, rule_for
 from account_merge.rules.derivations import Evidence
@@ -42,7 +43,7 @@ def planned(sources: dict[str, Table], target: Table, given_totals: Any = (), **
             "t",
             {a: stream(t) for a, t in sources.items()},
             stream(target),
-            TableFacts(given_totals, **more),
+            TableFacts(HandedOnByKey(given_totals, "totals").at, **more),
         )
     )
 
