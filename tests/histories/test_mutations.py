@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from account_merge.engine.evidence import EvidenceReader, View
+from account_merge.engine.evidence import EvidenceReader
 from account_merge.engine.table_undo import TableUndo
+from account_merge.engine.view import View
 from account_merge.sunbird.row_finder import RowFinder
 from tests.histories.model import Asked
 from tests.histories.world import TABLES, World

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from account_merge.choices import TARGET
-from account_merge.engine.evidence import View
 from account_merge.engine.skipped import SkippedScopes
+from account_merge.engine.view import View
 from account_merge.journal import Journal
 from account_merge.journal.accounts import merges_among
 from account_merge.model import Merge

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from account_merge.engine.evidence import Underway, in_key_order
 from account_merge.engine.history import AccountHistory, HistoryLog, account_history_of, provenance_of, view_of
+from account_merge.engine.lookup_logs import in_key_order
 from account_merge.engine.resources import Resources, TableJob
 from account_merge.engine.skipped import SkippedScopes
 from account_merge.engine.table_merge import SourceRows, TableMerge, source_log
 from account_merge.engine.table_undo import TableUndo
 from account_merge.engine.table_work import TableWork
+from account_merge.engine.view import Underway
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import Log
 from account_merge.model import Change, Merge

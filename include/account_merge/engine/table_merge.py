@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from account_merge.cursor import ascending, rising
-from account_merge.engine.evidence import EvidenceReader, View
+from account_merge.engine.evidence import EvidenceReader
 from account_merge.engine.history import Provenance
 from account_merge.engine.limits import passed
 from account_merge.engine.resources import Resources, TableJob
 from account_merge.engine.steps import steps_of
 from account_merge.engine.table_work import Planned, TableWork
 from account_merge.engine.verify import fold_in
+from account_merge.engine.view import View
 from account_merge.journal.ledger import Ledger, LedgerMerges
 from account_merge.journal.log import Log
 from account_merge.journal.redaction import RedactedFacts
@@ -111,7 +112,7 @@ class TableMerge(TableWork):
         """One change for each row that a source has; this is also the preview."""
 
         def behind(rows: Iterable[Row], account: str = "") -> Iterator[Row]:
-            stays = self.found.stays(self._rule, self._view.yielded.get(account, frozenset()))
+            stays = self.found.stays(self._rule, self._view.from_other_source.get(account, frozenset()))
             return (row for row in rows if (after is None or row.key > after) and not stays(row.key))
 
         planned = plan(

@@ -13,12 +13,13 @@ from itertools import groupby
 from typing import Any
 
 from account_merge.choices import TARGET
-from account_merge.engine.evidence import NOTHING_UNDERWAY, EvidenceReader, View
+from account_merge.engine.evidence import EvidenceReader
 from account_merge.engine.history import AccountHistory
 from account_merge.engine.resources import Resources, TableJob
 from account_merge.engine.steps import steps_of
 from account_merge.engine.table_work import Planned, TableWork
 from account_merge.engine.verify import floor_of
+from account_merge.engine.view import NOTHING_UNDERWAY, View
 from account_merge.journal.encoding import Codec
 from account_merge.journal.ledger import Ledger, LedgerMerges
 from account_merge.journal.log import LIST_ATTEMPTS, Log
@@ -28,7 +29,7 @@ from account_merge.planning.lost_updates import holds, lost_since, lost_updates
 from account_merge.planning.rebuild import AppliedChange, Standing, change_to, derived_again, rebuild_without
 from account_merge.planning.write_times import above, ahead
 from account_merge.rules import TableRule, rule_for
-from account_merge.rules.derivations import Evidence
+from account_merge.rules.evidence import Evidence
 from account_merge.sunbird.store import batched
 
 

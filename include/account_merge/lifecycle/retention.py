@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 
-from account_merge.engine.evidence import turned_by
+from account_merge.engine.lookup_logs import turned_by
 from account_merge.engine.resources import Resources
 from account_merge.errors import busy
 from account_merge.journal import now

@@ -12,7 +12,8 @@ from account_merge.choices import COMBINE, SOURCE, TARGET
 from account_merge.model import Values
 from account_merge.planning.news import Earlier, newly, stayed
 from account_merge.rules import TableRule
-from account_merge.rules.derivations import Evidence, Side
+from account_merge.rules.derivations import Side
+from account_merge.rules.evidence import NO_EVIDENCE, Evidence
 from account_merge.values import rejoined, sound, usable_row
 
 Given = Mapping[str, Mapping[str, int]]
@@ -38,7 +39,7 @@ class Facts:
     """
 
     given: Given = field(default_factory=dict)
-    evidence: Evidence = field(default_factory=dict)
+    evidence: Evidence = NO_EVIDENCE
     earlier: Earlier = FIRST
     choice: str = COMBINE
     notes: tuple[str, ...] = ()
@@ -95,7 +96,7 @@ def _news(
     images = {account: earlier.known.get(account, {}) for account in sources}
     if images == sources and all(sources.values()):
         return stayed(rule, target, now), handed
-    before, _ = _combined(rule, images, target, target_account, given, {}, earlier)
+    before, _ = _combined(rule, images, target, target_account, given, NO_EVIDENCE, earlier)
     return newly(rule, target_account, target, before, now), handed
 
 

@@ -17,6 +17,7 @@ from account_merge.model import Change, Key, Row, Values, Write, applied
 from account_merge.planning.merge_join import Correction, Corrections
 from account_merge.planning.rebuild import AppliedChange, Given, Standing, rebuild
 from account_merge.rules import TableRule
+from account_merge.rules.evidence import NO_EVIDENCE
 from account_merge.rules.strategies import Strategy
 from account_merge.settings import Settings
 
@@ -181,7 +182,7 @@ def correct(
     lost, notes = lost_since(rule, steps, row, settings)
     short = [replace(step, change=_totals(rule, step.change)) for step in steps]
     lean, now = replace(rule, derive=()), {c: v for c, v in row.values.items() if rule.strategy(c).ledger}
-    done = rebuild(lean, short, now, account, Standing(standing, first, lambda merge: {}, lost))
+    done = rebuild(lean, short, now, account, Standing(standing, first, lambda merge: NO_EVIDENCE, lost))
     given = {
         source: less
         for source, totals in most.items()

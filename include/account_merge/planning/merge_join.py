@@ -17,7 +17,7 @@ from account_merge.planning.news import Earlier
 from account_merge.planning.seeding import Seeding
 from account_merge.planning.write_times import above, impossible
 from account_merge.rules import TableRule
-from account_merge.rules.derivations import Evidence
+from account_merge.rules.evidence import NO_EVIDENCE, Evidence
 from account_merge.rules.remarks import doubts
 from account_merge.values import faults, sound, usable_row
 
@@ -48,8 +48,8 @@ Corrections = Callable[[Key, Row | None], Correction]
 
 
 def no_evidence(key: Key) -> Evidence:
-    """For rules that look at no other table."""
-    return {}
+    """Return nothing, for rules that look at no other table."""
+    return NO_EVIDENCE
 
 
 def nobody(key: Key) -> frozenset[str]:

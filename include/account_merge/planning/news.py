@@ -14,6 +14,7 @@ from typing import Any
 from account_merge.model import Change, Values
 from account_merge.rules import TableRule
 from account_merge.rules.derivations import Side
+from account_merge.rules.evidence import NO_EVIDENCE
 from account_merge.rules.strategies import revert_list
 from account_merge.values import usable_row
 
@@ -65,9 +66,9 @@ def newly(rule: TableRule, account: str, target: Values | None, before: Values, 
     side = Side(account, target or {}, target=True)
     for derivation in rule.derive:
         # What counts others counts those of the result, where it did so of all.
-        again = derivation.again(side, now, {}) if derivation.again and target is not None else {}
+        again = derivation.again(side, now, NO_EVIDENCE) if derivation.again and target is not None else {}
         if derivation.again and again and all(now.get(column) == value for column, value in again.items()):
-            result |= derivation.again(side, result, {})
+            result |= derivation.again(side, result, NO_EVIDENCE)
     return result
 
 

@@ -17,7 +17,8 @@ from account_merge.model import Change, Key, Values, Write
 from account_merge.planning.combining import Facts, folding, merge_values, put_derived
 from account_merge.planning.news import Earlier
 from account_merge.rules import TableRule
-from account_merge.rules.derivations import Evidence, Side
+from account_merge.rules.derivations import Side
+from account_merge.rules.evidence import NO_EVIDENCE, Evidence
 
 #: source account -> column -> highest absolute value of a total handed on
 Given = dict[str, dict[str, int]]
@@ -214,7 +215,7 @@ def _led(rule: TableRule, result: Values, replayed: Values, found: Values) -> Va
         if leader is None or leader([theirs, ours]) is not ours:
             continue
         if leader([Side("", result, target=True), ours]) is not ours:
-            put_derived(result, derivation.apply([theirs, ours], result, {}), {*result, *replayed})
+            put_derived(result, derivation.apply([theirs, ours], result, NO_EVIDENCE), {*result, *replayed})
     return result
 
 
@@ -247,7 +248,9 @@ def derived_again(rule: TableRule, account: str, now: Values | None, shown: Evid
 
     :param shown: what other tables' rows show; what follows from the row's own columns stays as the platform has it.
     """
-    follows = [d for d in rule.derive if d.again and not d.again(Side(account, now or {}, target=True), now or {}, {})]
+    follows = [
+        d for d in rule.derive if d.again and not d.again(Side(account, now or {}, target=True), now or {}, NO_EVIDENCE)
+    ]
     return _again(replace(rule, derive=tuple(follows)), account, now, now, set(now or ()), lambda merge: shown)
 
 

@@ -6,18 +6,16 @@ an error, whatever the columns hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Any
 
 from account_merge.model import Values
 from account_merge.rules.comparing import like, number, time
+from account_merge.rules.evidence import Evidence
 from account_merge.rules.moments import believable, instant
 from account_merge.rules.strategies import attempt_of
-
-#: evidence name -> account -> what that account's stored rows of another table show
-Evidence = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -154,11 +152,11 @@ def _named(values: Values, prefix: str) -> list[str]:
 def union_count(column: str, key: str, evidence_name: str, older: str = "") -> Derivation:
     """Count under `key` the union of what both accounts finished, where both numbers are proved.
 
-    Proved: each side's stored number equals that account's own number of finished items, with or without the items
-    that merges brought it (evidence `<name>: brought`), or those of them that have not expired (`<name>: lately`). The
-    retired job put the source's number over the target's: where it did (evidence `seeded`), the target's may also be the
-    source's. Of a merge of several sources the target's may already count those whose rows are not at hand, because what
-    is new of them was brought before. Never below either side's number.
+    A number is proved when it equals the account's own number of finished items, with or without the items that merges
+    brought it, or those of them that have not expired. The retired job put the source's number over the target's: where
+    it merged a source, the target's number may also be the source's. When several sources are merged, the target's number
+    may already count those whose rows are not at hand: what is new of them was brought before. The result is never below
+    either side's number.
     """
 
     def proved(stored: float, finished: frozenset[str], *brought: frozenset[str]) -> bool:
@@ -167,10 +165,10 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
         result = merged.get(column) or {}
         stored = {s.account: n for s in sides if (n := number(shown(s.values, column, older).get(key))) is not None}
-        finished = evidence.get(evidence_name, {})
-        brought = [evidence.get(f"{evidence_name}: {which}", {}) for which in ("brought", "lately")]
+        findings = evidence.of(evidence_name)
+        finished, brought = findings.shown, (findings.brought, findings.lately)
         own = {s.account: frozenset(finished.get(s.account, ())) for s in sides}
-        put_over = {stored[a] for a in _seeded(evidence) if a in stored}
+        put_over = {stored[a] for a in evidence.seeded if a in stored}
         targets = {s.account for s in sides if s.target}
         beside = frozenset().union(*(finished[a] for a in finished.keys() - own.keys()))
         for account in targets & stored.keys():
@@ -188,9 +186,8 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
 
     def again(now: Side, row: Values, evidence: Evidence) -> Values:
         """Put the lessons of the account as they are then, where the platform counted those before or after."""
-        before, after = (
-            evidence.get(f"{evidence_name}: {which}", {}).get(now.account) for which in ("before", "after")
-        )
+        findings = evidence.of(evidence_name)
+        before, after = findings.before.get(now.account), findings.after.get(now.account)
         counted = number((now.values.get(column) or {}).get(key))
         if counted is None or before is None or after is None or key not in (row.get(column) or {}):
             return {}
@@ -198,11 +195,6 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
         return {column: {**row[column], key: like(counted, len(after))}} if right else {}
 
     return Derivation((column,), "union of the lessons that both finished", apply, again)
-
-
-def _seeded(evidence: Evidence) -> frozenset[str]:
-    """Return the source accounts that the retired job had merged into this target."""
-    return frozenset(evidence.get("seeded", {}).get("accounts", ()))
 
 
 def scores_of_attempts(column: str, evidence_name: str, older: str = "") -> Derivation:
@@ -214,7 +206,7 @@ def scores_of_attempts(column: str, evidence_name: str, older: str = "") -> Deri
 
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
         known: dict[tuple[str, str], tuple[Any, ...]] = {}
-        for attempts in evidence.get(evidence_name, {}).values() if _seeded(evidence) else ():
+        for attempts in evidence.of(evidence_name).shown.values() if evidence.seeded else ():
             for content, attempt, score, out_of, last in attempts:
                 found = (time(last), number(score) or 0.0, number(out_of) or 0.0)
                 known[content, attempt] = max(found, known.get((content, attempt), found))
@@ -247,7 +239,7 @@ def attempts_count(column: str, details: str, evidence_name: str) -> Derivation:
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
         result = dict(merged.get(column) or {})
         named = attempts(merged)
-        for known in evidence.get(evidence_name, {}).values():
+        for known in evidence.of(evidence_name).shown.values():
             for content, attempt_id, *_ in known:
                 named.setdefault(content, set()).add(attempt_id)
         for key in _named(result, "attempts_count:"):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from account_merge.model import Values
 from account_merge.rules.comparing import Rank, number, size, weight
-from account_merge.rules.derivations import Derivation, Evidence, Side
+from account_merge.rules.derivations import Derivation, Side
+from account_merge.rules.evidence import Evidence
 from account_merge.rules.moments import believable, instant
 
 #: What rows are compared by: one column, or the forms of one moment (timestamp, text), of which the best counts.

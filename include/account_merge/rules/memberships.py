@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from functools import reduce
 
 from account_merge.model import Values
-from account_merge.rules.derivations import Derivation, Evidence, Side
+from account_merge.rules.derivations import Derivation, Side
+from account_merge.rules.evidence import Evidence
 from account_merge.rules.strategies import Strategy
 
 
@@ -40,19 +41,19 @@ def best_of_standing(lead: str, column: str, strategy: Strategy) -> Derivation:
 
 
 def only_where(column: str, name: str, words: str) -> Derivation:
-    """Add to the set `column` each element that the evidence `name` shows for an account; remove none.
+    """Add to the set `column` each element that the lookup `name` shows for an account; remove none.
 
-    Elements that the evidence names as `kept` stay as the target has them, those of `yielded` come from another account.
-    Without the evidence the union stands.
+    An element is a scope by itself: the target's `kept` ones stay as they are, and what another source brings comes from
+    that source only. Where the lookup shows nothing, the union stands.
     """
 
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
-        shown = evidence.get(name)
+        shown = evidence.of(name).shown
         if not shown:
             return {}
         own = next((side.values.get(column) or set() for side in sides if side.target), set())
-        kept = {values[0] for values in evidence.get("kept", {}).get("places", ())}
-        other = {account: {values[0] for values in places} for account, places in evidence.get("yielded", {}).items()}
+        kept = {values[0] for values in evidence.kept}
+        other = {account: {values[0] for values in places} for account, places in evidence.from_other_source.items()}
         gained = set().union(*(set(held) - other.get(account, set()) for account, held in shown.items()))
         return {column: set(own) | (gained - kept)}
 

@@ -17,7 +17,7 @@ from account_merge.planning.combining import Facts, merge_values
 from account_merge.planning.handed_on import HandedOnByKey
 from account_merge.planning.merge_join import Shown, TableFacts, plan, plan_row, written_part
 from account_merge.rules import RULES, rule_for
-from account_merge.rules.derivations import Evidence
+from account_merge.rules.evidence import Evidence, Findings
 from account_merge.settings import Settings
 from account_merge.sunbird.events import parse
 
@@ -117,11 +117,11 @@ def test_a_ledger_of_several_entries_counts_the_highest_value_handed_on() -> Non
 
 def test_a_row_of_places_exists_only_with_one() -> None:
     groups = rule_for("user_group")
-    nothing = {"memberships": {"s": set()}}
+    nothing, some = (Evidence({"memberships": Findings({"s": found})}) for found in (set(), {"g"}))
     rows = {"s": [Row((), {"groupid": {"g"}}, {}, 70)]}
     ((change, _),) = plan(groups, "t", rows, [], TableFacts(shown=Shown(lambda key: nothing)))
     assert (change.create_at, change.writes) == (0, {})
-    ((change, _),) = plan(groups, "t", rows, [], TableFacts(shown=Shown(lambda key: {"memberships": {"s": {"g"}}})))
+    ((change, _),) = plan(groups, "t", rows, [], TableFacts(shown=Shown(lambda key: some)))
     assert (change.create_at, change.writes["groupid"].value) == (70, {"g"})
 
 
@@ -209,12 +209,11 @@ def accounts(case: dict[str, Any], table: str) -> dict[str, Table]:
 
 def finished(case: dict[str, Any], place: tuple[str, str]) -> Evidence:
     consumption = accounts(case, "user_content_consumption")
-    return {
-        "finished": {
-            account: {key[2] for key, row in table.items() if key[:2] == place and row.get("status") == 2}
-            for account, table in consumption.items()
-        }
+    shown = {
+        account: {key[2] for key, row in table.items() if key[:2] == place and row.get("status") == 2}
+        for account, table in consumption.items()
     }
+    return Evidence({"finished": Findings(shown)})
 
 
 def comparable(value: Any) -> Any:

@@ -16,6 +16,7 @@ from account_merge.planning.combining import Facts
 from account_merge.planning.merge_join import plan_row
 from account_merge.planning.rebuild import AppliedChange, Standing, change_to, rebuild_without
 from account_merge.rules import RULES, TABLES, rule_for
+from account_merge.rules.evidence import Evidence
 from tests.unit.include.rules.test_tables import rows_of
 
 quick = settings(max_examples=60, deadline=None, database=None)
@@ -32,7 +33,7 @@ def merged(rule: Any, target: Values | None, sources: dict[str, Values], handed:
 
 def rewound(rule: Any, steps: list[AppliedChange], now: Values | None, *gone: uuid.UUID, **more: Any) -> Values | None:
     return rebuild_without(
-        rule, steps, now, "t", Standing(lambda merge: merge not in gone, {}, lambda merge: {}, **more)
+        rule, steps, now, "t", Standing(lambda merge: merge not in gone, {}, lambda merge: Evidence(), **more)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -19,6 +20,7 @@ from account_merge.planning.rebuild import AppliedChange, Standing, rebuild_with
 from account_merge.planning.seeding import Seeding
 from account_merge.rules import rule_for
 from account_merge.rules.derivations import Side, scores_of_attempts, union_count
+from account_merge.rules.evidence import Evidence, Findings
 from account_merge.settings import Settings
 from account_merge.sunbird.events import MergeEvent
 
@@ -61,9 +63,13 @@ def test_undo_and_redo_of_a_seeded_merge_are_exact(source, target):
     row = None if target is None else Row(KEY, target, dict.fromkeys(target, 5), 100)
     change = plan_row(LESSONS, KEY, {"s": source}, row, "t", 100, Facts(earlier=SEEDED))
     steps = [AppliedChange("m", change)]
-    assert rebuild_without(LESSONS, steps, change.after, "t", Standing(lambda m: False, {}, lambda m: {})) == target
     assert (
-        rebuild_without(LESSONS, steps, change.after, "t", Standing(lambda m: True, {}, lambda m: {})) == change.after
+        rebuild_without(LESSONS, steps, change.after, "t", Standing(lambda m: False, {}, lambda m: Evidence()))
+        == target
+    )
+    assert (
+        rebuild_without(LESSONS, steps, change.after, "t", Standing(lambda m: True, {}, lambda m: Evidence()))
+        == change.after
     )
 
 
@@ -82,7 +88,7 @@ def test_a_switch_that_was_turned_after_the_merge_stays(written, since, active):
     assert plan_row(*args, Facts()).after == {"active": True}
     steps = [AppliedChange("m", change)]
     assert (
-        rebuild_without(ENROLMENTS, steps, change.after, "t", Standing(lambda m: True, {}, lambda m: {}))
+        rebuild_without(ENROLMENTS, steps, change.after, "t", Standing(lambda m: True, {}, lambda m: Evidence()))
         == change.after
     )
 
@@ -104,10 +110,8 @@ def count(stored, finished, seeded=("s",)):
         Side("s", {"m": {"completedCount": stored[0]}}),
         Side("t", {"m": {"completedCount": stored[1]}}, target=True),
     ]
-    evidence = {
-        "finished": dict(zip("st", map(set, finished), strict=True)),
-        "seeded": {"accounts": frozenset(seeded)},
-    }
+    findings = Findings(dict(zip("st", map(set, finished), strict=True)))
+    evidence = Evidence({"finished": findings}, seeded=frozenset(seeded))
     merged = {"m": {"completedCount": max(stored)}}
     found = union_count("m", "completedCount", "finished").apply(sides, merged, evidence) or merged
     return found["m"]["completedCount"]
@@ -128,13 +132,14 @@ def test_erased_scores_are_made_of_the_attempts():
     }
     rule = scores_of_attempts("m", "attempts", "old")
     merged = {"m": {"score:r": 9.5, "completedCount": 2.0}, "old": {"score:q": 1}}
-    found = rule.apply([], merged, {"attempts": attempts, "seeded": {"accounts": frozenset("s")}})["m"]
+    evidence = Evidence({"attempts": Findings(attempts)})
+    found = rule.apply([], merged, replace(evidence, seeded=frozenset("s")))["m"]
     assert found == {
         "completedCount": 2.0, "score:r": 9.5, "score:q": 3.0, "max_score:q": 10.0, "score:p": 5.0, "max_score:p": 20.0,
         "attempts_count:q": 0.0, "attempts_count:p": 0.0, "attempts_count:r": 0.0,
     }  # fmt: skip
-    assert rule.apply([], merged, {"attempts": attempts, "seeded": {"accounts": frozenset()}}) == {}
-    assert rule.apply([], merged, {"attempts": attempts}) == {}
+    assert rule.apply([], merged, replace(evidence, seeded=frozenset())) == {}
+    assert rule.apply([], merged, evidence) == {}
 
 
 @pytest.mark.parametrize(("ets", "stamp", "dated", "seeded"), [

@@ -16,6 +16,7 @@ from account_merge.planning.merge_join import plan_row
 from account_merge.planning.rebuild import AppliedChange, Standing, rebuild_without
 from account_merge.rules import RULES, TABLES, TableRule
 from account_merge.rules.comparing import number, size, time
+from account_merge.rules.evidence import Evidence
 from account_merge.rules.moments import believable, instant
 from account_merge.rules.strategies import Strategy, attempt_of, minimum
 from account_merge.values import NAN
@@ -156,7 +157,7 @@ def test_any_rows_merge_again_undo_and_are_spoken_of(rule: TableRule, data: st.D
         [AppliedChange(uuid.uuid4(), change)],
         change.after,
         "t",
-        Standing(lambda merge: False, {}, lambda merge: {}),
+        Standing(lambda merge: False, {}, lambda merge: Evidence()),
     )
     assert canonical_row(back) == canonical_row(target)
 

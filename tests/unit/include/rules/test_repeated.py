@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +11,7 @@ from account_merge.model import Change, Row, Values
 from account_merge.planning.combining import Facts, merge_values
 from account_merge.planning.merge_join import plan_row
 from account_merge.rules import TableRule
+from account_merge.rules.evidence import Evidence
 from tests.unit.include.rules.test_tables import EVIDENCE, each_rule, rows_of, totals
 
 quick = settings(max_examples=60, deadline=None, database=None)
@@ -50,15 +51,15 @@ def test_applying_n_times_equals_once(rule: TableRule, data: st.DataObject) -> N
     assert not any(change.writes or change.create_at for change in changes[1:])
 
 
-def after_merge(evidence: dict[str, Any], source: str) -> dict[str, Any]:
+def after_merge(evidence: Evidence, source: str) -> Evidence:
     """What the other tables show once they were merged too: the target has the source's lessons and attempts."""
-    found = {name: dict(accounts) for name, accounts in evidence.items()}
+    found = dict(evidence.found)
     for name in ("finished", "attempts"):
-        moved = evidence[name].get(source, set())
-        found[name]["t"] = evidence[name].get("t", set()) | moved
-        brought = found.setdefault(f"{name}: brought", {})
-        brought["t"] = brought.get("t", set()) | (moved - evidence[name].get("t", set()))
-    return found
+        shown, brought = found[name].shown, found[name].brought
+        had, moved = set(shown.get("t", ())), set(shown.get(source, ()))
+        brought_now = {**brought, "t": {*brought.get("t", ())} | (moved - had)}
+        found[name] = replace(found[name], shown={**shown, "t": had | moved}, brought=brought_now)
+    return replace(evidence, found=found)
 
 
 @each_rule

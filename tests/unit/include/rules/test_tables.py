@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +19,6 @@ from account_merge.planning.merge_join import plan_row
 from account_merge.planning.rebuild import AppliedChange, Standing, rebuild_without
 from account_merge.rules import RULES, TABLES, Example, Scope, TableRule, rule_for, rules_hash, tables
 from account_merge.rules.derivations import (
-    Evidence,
     Side,
     attempts_count,
     best_score,
@@ -27,6 +27,7 @@ from account_merge.rules.derivations import (
     twins,
     union_count,
 )
+from account_merge.rules.evidence import Evidence, Findings
 from account_merge.rules.following import follow
 from account_merge.rules.remarks import same_name
 from account_merge.rules.strategies import follows, goes_with, maximum
@@ -156,13 +157,14 @@ def _values(rule: TableRule, column: str, cql_type: str) -> st.SearchStrategy[An
     return BY_COLUMN.get((rule.table, column), BY_COLUMN.get(column, BY_TYPE[cql_type]))
 
 
-EVIDENCE = st.fixed_dictionaries(
+FOUND = st.fixed_dictionaries(
     {
         "finished": st.dictionaries(st.sampled_from(["s1", "s2", "t"]), st.sets(NAMES)),
         "attempts": st.dictionaries(st.sampled_from(["s1", "s2", "t"]), st.sets(st.tuples(NAMES, NAMES))),
         "memberships": st.just({}),
     }
 )
+EVIDENCE = FOUND.map(lambda found: Evidence({name: Findings(shown) for name, shown in found.items()}))
 
 
 def totals(handed: Mapping[str, Mapping[str, tuple[int, int]]]) -> dict[str, dict[str, int]]:
@@ -270,7 +272,7 @@ def sides(*rows: Values) -> list[Side]:
 
 
 def derived(derivation: Any, *rows: Values, merged: Values | None = None, evidence: Evidence | None = None) -> Values:
-    return dict(derivation.apply(sides(*rows), merged or {}, evidence or {}))
+    return dict(derivation.apply(sides(*rows), merged or {}, evidence or Evidence()))
 
 
 DAYS = [datetime(2022, 3, day) for day in range(1, 10)]
@@ -335,7 +337,7 @@ def test_what_the_leading_row_lacks_is_emptied_at_the_target_and_comes_back_by_t
         [AppliedChange(uuid.uuid4(), change)],
         change.after,
         "t",
-        Standing(lambda merge: False, {}, lambda merge: {}),
+        Standing(lambda merge: False, {}, lambda merge: Evidence()),
     )
     assert undone == target
 
@@ -423,7 +425,8 @@ def test_union_count_only_where_it_is_proved(
     stored: tuple[int, int], finished: tuple[str, str], brought: str, count: int | None
 ) -> None:
     rule = union_count("m", "completedCount", "finished")
-    evidence = {"finished": {"s0": set(finished[0]), "t": set(finished[1])}, "finished: brought": {"t": set(brought)}}
+    found_by = Findings({"s0": set(finished[0]), "t": set(finished[1])}, {"t": set(brought)})
+    evidence = Evidence({"finished": found_by})
     rows = [{"m": {"completedCount": float(n)}} for n in stored]
     merged = {"m": {"completedCount": float(max(stored)), "other": 1.0}}
     found = derived(rule, *rows, merged=merged, evidence=evidence)
@@ -434,18 +437,19 @@ def test_union_count_only_where_it_is_proved(
 def test_a_union_stays_proved_when_a_lesson_came_by_a_merge_that_has_expired() -> None:
     """The target's own two and one that an expired merge brought were counted before a later merge brought two more."""
     rule = union_count("m", "completedCount", "finished")
-    evidence = {"finished": {"s0": set("ab"), "t": set("abcde")}, "finished: brought": {"t": set("bde")}}
+    findings = Findings({"s0": set("ab"), "t": set("abcde")}, {"t": set("bde")})
+    evidence = Evidence({"finished": findings})
     rows = [{"m": {"completedCount": float(n)}} for n in (2, 3)]
     merged = {"m": {"completedCount": 3.0}}
     assert derived(rule, *rows, merged=merged, evidence=evidence) == {}
-    lately = evidence | {"finished: lately": {"t": set("de")}}
+    lately = Evidence({"finished": replace(findings, lately={"t": set("de")})})
     assert derived(rule, *rows, merged=merged, evidence=lately) == {"m": {"completedCount": 5.0}}
 
 
 def test_attempts_count_counts_each_known_attempt_once_and_never_falls() -> None:
     rule = attempts_count("m", "details", "attempts")
     texts = [json.dumps({"attempt_id": a, "content_id": c}) for a, c in (("1", "q"), ("2", "q"), ("1", "p"))]
-    evidence = {"attempts": {"s": {("q", "2"), ("q", "3")}, "t": {("p", "1")}}}
+    evidence = Evidence({"attempts": Findings({"s": {("q", "2"), ("q", "3")}, "t": {("p", "1")}})})
     merged = {"m": {"attempts_count:q": 1, "attempts_count:p": 9, "score:q": 1}, "details": texts}
     found = derived(rule, {}, {}, merged=merged, evidence=evidence)
     assert found == {"m": {"attempts_count:q": 3, "attempts_count:p": 9, "score:q": 1}}
@@ -486,12 +490,12 @@ def test_who_removed_somebody_goes_with_the_membership_that_stands() -> None:
 
 
 def test_the_groups_of_an_account_are_those_with_an_active_membership() -> None:
-    evidence = {"memberships": {"s": {"g1", "g4"}, "t": {"g2"}}}
+    evidence = Evidence({"memberships": Findings({"s": {"g1", "g4"}, "t": {"g2"}})})
     found, _ = merge_values(
         GROUPS, {"s": {"groupid": {"g1", "g3"}}}, {"groupid": {"g2", "g5"}}, "t", Facts({}, evidence)
     )
     assert found == {"groupid": {"g1", "g2", "g4", "g5"}}
-    kept = evidence | {"kept": {"places": frozenset({("g1",)})}}
+    kept = replace(evidence, kept=frozenset({("g1",)}))
     found, _ = merge_values(GROUPS, {"s": {"groupid": {"g1", "g4"}}}, {"groupid": {"g2"}}, "t", Facts({}, kept))
     assert found == {"groupid": {"g2", "g4"}}
 
@@ -569,11 +573,13 @@ def test_an_undo_keeps_the_best_attempt_that_stays_and_counts_those() -> None:
     best, count = best_score("m", "details"), attempts_count("m", "details", "attempts")
     assert best.again is not None
     assert count.again is not None
-    found = {**row, **best.again(now, row, {})}
-    found |= count.again(now, found, {})
+    found = {**row, **best.again(now, row, Evidence())}
+    found |= count.again(now, found, Evidence())
     assert found["m"] == {"score:q": 7.0, "max_score:q": 10.0, "attempts_count:q": 2.0}
-    assert best.again(now, {**row, "m": {}}, {}) == {"m": {"score:q": 7.0, "max_score:q": 10.0}}  # ours was as good
-    rebuild_without = Side("t", {**now.values, "m": {}}, target=True)
-    assert best.again(rebuild_without, {**row, "m": {}}, {}) == {}  # the platform has not scored it
+    assert best.again(now, {**row, "m": {}}, Evidence()) == {
+        "m": {"score:q": 7.0, "max_score:q": 10.0}
+    }  # ours was as good
+    without = Side("t", {**now.values, "m": {}}, target=True)
+    assert best.again(without, {**row, "m": {}}, Evidence()) == {}  # the platform has not scored it
     unlike = Side("t", {**now.values, "m": {"attempts_count:q": 8.0}}, target=True)
-    assert count.again(unlike, row, {})["m"]["attempts_count:q"] == 3.0  # it counts something else
+    assert count.again(unlike, row, Evidence())["m"]["attempts_count:q"] == 3.0  # it counts something else
