@@ -25,7 +25,7 @@ from account_merge.journal.ledger import Ledger, LedgerMerges
 from account_merge.journal.log import LIST_ATTEMPTS, Log
 from account_merge.model import Change, Entry, Key, Row, Values, Write
 from account_merge.planning.lifetimes import Side, restored
-from account_merge.planning.lost_updates import holds, lost_since, lost_updates
+from account_merge.planning.lost_updates import lost_since, lost_updates, still_holds
 from account_merge.planning.rebuild import AppliedChange, Standing, change_to, derived_again, rebuild_without
 from account_merge.planning.write_times import above, ahead
 from account_merge.rules import TableRule, rule_for
@@ -171,7 +171,7 @@ class TableUndo(TableWork):
             return [], 0
         base = self._store.safe_timestamp()
         rows = self._store.rows_by_key(self._schema, self.account, wrote)
-        dirty = {key for key, change in wrote.items() if _moved(self._rule, change, rows.get(key))}
+        dirty = {key for key, change in wrote.items() if not still_holds(self._rule, change, rows.get(key))}
         if not dirty:
             return [], 0
         replay, folds = self._replay(), []
@@ -193,19 +193,6 @@ def _sides(steps: Sequence[AppliedChange], standing: Callable[[uuid.UUID], bool]
         (first.before or {}, first.ends.get("", {})),
         *((values, one.ends.get(account, {})) for one in brought for account, values in one.sources.items()),
     ]
-
-
-def _moved(rule: TableRule, change: Change, row: Row | None) -> bool:
-    """Whether the row is not what was written, so that the platform wrote since."""
-    if change.delete_at or row is None:
-        # A row without a value is one whose marker lies ahead of the clock: deleting that hides what is written until then.
-        return (row is None or not row.values) != bool(change.delete_at)
-    return any(
-        row.written.get(column, 0) > write.timestamp or (row.values.get(column) is None) != (write.value is None)
-        if rule.strategy(column).ledger
-        else not holds(row.values.get(column), write)
-        for column, write in change.writes.items()
-    )
 
 
 def _arrived(row: Row, column: str, write: Write) -> bool:

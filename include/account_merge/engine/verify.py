@@ -13,7 +13,7 @@ from account_merge.journal.log import LIST_ATTEMPTS
 from account_merge.model import Change, Entry, Row, Write
 from account_merge.planning.combining import Facts, folding
 from account_merge.planning.lifetimes import alive, lasting
-from account_merge.planning.lost_updates import holds, lost_updates
+from account_merge.planning.lost_updates import holds, lost_updates, still_holds
 from account_merge.planning.merge_join import EvidenceFor, plan_row
 from account_merge.planning.news import Earlier
 from account_merge.planning.write_times import above
@@ -52,7 +52,7 @@ def fold_in(
     folds = []
     for change in wrote:
         row = rows.get(change.key)
-        if not _dirty(rule, change, row):
+        if still_holds(rule, change, row):
             continue
         lost, notes = lost_updates(rule, change, row, sent, settings)
         given = {account: {c: after for c, (_, after) in totals.items()} for account, totals in change.given.items()}
@@ -79,18 +79,6 @@ def _gone_on(change: Change, row: Row | None, column: str) -> int:
     if found is None and change.choice == SOURCE:
         return wrote
     return max(0, (found or 0) + wrote - ((change.before or {}).get(column) or 0))
-
-
-def _dirty(rule: TableRule, change: Change, row: Row | None) -> bool:
-    if row is None:
-        return True
-    for column, write in change.writes.items():
-        if rule.strategy(column).ledger:
-            if row.written.get(column, 0) > write.timestamp or row.values.get(column) is None:
-                return True
-        elif not holds(row.values.get(column), write):
-            return True
-    return False
 
 
 def arrived(rule: TableRule, change: Change, row: Row | None, sent: float, settings: Settings) -> Change:

@@ -34,6 +34,29 @@ def holds(now: Any, write: Write) -> bool:
     return bool(now == write.value)
 
 
+def shows(rule: TableRule, column: str, write: Write, row: Row) -> bool:
+    """Whether a column of a row shows what was put; a total must be the same number, also when its cell has expired."""
+    value = row.values.get(column)
+    return bool(value == write.value) if rule.strategy(column).ledger else holds(value, write)
+
+
+def still_holds(rule: TableRule, change: Change, row: Row | None) -> bool:
+    """Whether a row is as a change left it, so that nothing of it has to be looked at again.
+
+    A total that was written later does not hold, even where the number is the same: the platform may have overwritten our
+    share and counted as much by itself.
+    """
+    if change.delete_at or row is None:
+        # A row without a value is one whose marker lies ahead of the clock. Deleting it would hide what is written until
+        # then, so such a row counts as deleted.
+        return (row is None or not row.values) == bool(change.delete_at)
+    return all(
+        shows(rule, column, write, row)
+        and not (rule.strategy(column).ledger and row.written.get(column, 0) > write.timestamp)
+        for column, write in change.writes.items()
+    )
+
+
 def lost_updates(
     rule: TableRule, change: Change, row: Row | None, sent: float, settings: Settings, until: float | None = None
 ) -> tuple[frozenset[str], tuple[str, ...]]:

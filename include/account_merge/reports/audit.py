@@ -18,7 +18,7 @@ from account_merge.journal.redaction import digest
 from account_merge.jsonable import jsonable
 from account_merge.lifecycle.deactivation import Deactivation
 from account_merge.model import Change, Key, Merge, Row
-from account_merge.planning.lost_updates import holds
+from account_merge.planning.lost_updates import shows
 from account_merge.reports.reader import ReportReader
 from account_merge.rules import RULES, TableRule
 from account_merge.states import CLOSED, State
@@ -119,10 +119,8 @@ def _compared(rule: TableRule, done: Sequence[Change], row: Row | None) -> Itera
             yield "lost", "the row is gone; no read shows who deleted it"
         return
     for column, write in {c: w for change in done for c, w in change.writes.items()}.items():
-        value, when = row.values.get(column), row.written.get(column, 0)
-        right = value == write.value if rule.strategy(column).ledger else holds(value, write)
-        if not right:
-            later = when > write.timestamp + LIST_ATTEMPTS
+        if not shows(rule, column, write, row):
+            later = row.written.get(column, 0) > write.timestamp + LIST_ATTEMPTS
             yield ("later", f"{column}: written later") if later else ("lost", f"{column} is not what was written")
 
 

@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from account_merge.model import Change, Row, Write
-from account_merge.planning.lost_updates import correct, lost_updates, overwritten
+from account_merge.planning.lost_updates import correct, lost_updates, overwritten, shows, still_holds
 from account_merge.planning.merge_join import Correction
 from account_merge.planning.rebuild import AppliedChange
 from account_merge.rules import rule_for
@@ -48,6 +50,61 @@ def test_a_write_meanwhile_is_told_by_its_value_or_named(
 ) -> None:
     columns, notes = lost_updates(CC, one, written(found, ahead), NOW, SETTINGS)
     assert (bool(columns), bool(notes)) == (blind, noted)
+
+
+COLUMNS = {
+    "viewcount": st.integers(0, 9),
+    "progress": st.integers(0, 100),
+    "progressdetails": st.text(max_size=3),
+    "aggregates": st.dictionaries(st.sampled_from("abc"), st.integers(0, 3), min_size=1),
+    "groups": st.frozensets(st.sampled_from("abc"), min_size=1).map(set),
+}
+TOTAL, AT = "viewcount", 1_000
+
+
+@st.composite
+def changes(draw):
+    """A change of any columns, with what it found."""
+    before = draw(st.none() | st.fixed_dictionaries({}, optional=COLUMNS))
+    put = draw(st.fixed_dictionaries({}, optional=COLUMNS))
+    removed = {c: {*(before or {}).get(c, ())} - {*put.get(c, ())} for c in ("aggregates", "groups")}
+    writes = {c: Write(v, AT, frozenset(removed.get(c, ()))) for c, v in put.items()}
+    return Change((), {}, before, writes, AT if before is None else 0, {}, {})
+
+
+def left_by(one: Change, at: int = AT) -> Row:
+    return Row((), dict(one.after or {}), dict.fromkeys(one.after or {}, at))
+
+
+@given(one=changes(), data=st.data())
+def test_a_row_holds_what_was_put_until_the_platform_writes_it(one: Change, data: st.DataObject) -> None:
+    row = left_by(one)
+    assert still_holds(CC, one, row)
+    assert not still_holds(CC, one, None)
+    column = data.draw(st.sampled_from(sorted(COLUMNS)))
+    value = data.draw(st.none() | COLUMNS[column])
+    written_over = Row((), {**row.values, column: value}, {**row.written, column: AT + 1})
+    held = still_holds(CC, one, written_over)
+    if column not in one.writes:
+        assert held
+    elif column == TOTAL:
+        assert not held
+        assert shows(CC, column, one.writes[column], written_over) == (value == one.writes[column].value)
+    elif isinstance(value, dict | set):
+        write = one.writes[column]
+        brought = value.items() >= write.value.items() if isinstance(value, dict) else value >= write.value
+        assert held == (brought and not write.remove & set(value))
+    else:
+        assert held == (value == one.writes[column].value)
+    assert held <= all(shows(CC, name, write, written_over) for name, write in one.writes.items())
+
+
+@given(changes())
+def test_a_deleted_row_holds_while_nothing_stands_there(one: Change) -> None:
+    gone = replace(one, writes={}, create_at=0, delete_at=AT)
+    assert still_holds(CC, gone, None)
+    assert still_holds(CC, gone, Row((), {}))  # its marker alone
+    assert still_holds(CC, gone, left_by(one)) == (not one.after)
 
 
 ENR, MEMBER, LIST = rule_for("user_enrolments"), rule_for("group_member"), rule_for("user_group")
