@@ -45,7 +45,7 @@ class Known:
         """Every merge that this account was the target of, in order."""
         return [m for i in merges_among(self.received(account)) if (m := self.merge(i)) is not None]
 
-    def standing(self, account: str) -> frozenset[uuid.UUID]:
+    def effective(self, account: str) -> frozenset[uuid.UUID]:
         """Return the merges into an account that were not undone."""
         return frozenset(m.merge_id for m in self.merges_into(account) if m.effective_state != State.UNDONE)
 
@@ -68,7 +68,7 @@ class AccountHistory:
 
     :param account: whose rows are replayed.
     :param logs: each merge's log, and those of undos, which bring no rows themselves.
-    :param standing: the merges that count in the end.
+    :param effective: the merges that count in the end.
     :param elsewhere: standing merges of the same sources into other accounts, and those into this one whose images have
         expired: what they handed on is not added here.
     :param withdrawn: undone merges into other accounts that had taken over what the retired job had moved.
@@ -80,7 +80,7 @@ class AccountHistory:
 
     account: str
     logs: Sequence[HistoryLog]
-    standing: frozenset[uuid.UUID]
+    effective: frozenset[uuid.UUID]
     elsewhere: frozenset[uuid.UUID] = frozenset()
     withdrawn: frozenset[uuid.UUID] = frozenset()
     sources: frozenset[str] = frozenset()
@@ -121,7 +121,7 @@ class Provenance:
 def provenance_of(journal: Journal, skipped: SkippedScopes, merge: Merge, rule: TableRule) -> Provenance:
     """Return what the work on one table of a merge has to know of earlier merges of its accounts."""
     known, sources, target = Known(journal), merge.request.sources, merge.target
-    into = {account: known.standing(account) for account in (*sources, target)}
+    into = {account: known.effective(account) for account in (*sources, target)}
     into[target] |= {merge.merge_id}
     gave = known.gave(sources)
     standing = {i: m for i, m in gave.items() if m.effective_state != State.UNDONE and i != merge.merge_id}
@@ -236,7 +236,7 @@ def _past(skipped: SkippedScopes, known: Known, merge: Merge, rule: TableRule, r
     standing |= {merge.merge_id} if redo else set()
     sources = frozenset(s for i in standing for s in merges[i].request.sources)
     gave = known.gave(sources)
-    into = {account: known.standing(account) for account in (*sources, target)}
+    into = {account: known.effective(account) for account in (*sources, target)}
     into[target] |= {merge.merge_id}
     elsewhere = frozenset(i for i, m in gave.items() if m.effective_state != State.UNDONE and i not in merges)
     withdrawn = frozenset(

@@ -99,12 +99,12 @@ class TableMerge(TableWork):
         past = self._history.past
         if past is None:
             return lambda key, held: Correction()
-        earlier = self._history.merges_from & past.standing
+        earlier = self._history.merges_from & past.effective
         steps = steps_of(self._journal, self._codec, past)
         return corrections(
             ((key, done) for key, done in steps if any(step.of in earlier for step in done)),
             lambda steps, row: correct(
-                self._rule, steps, row, self.account, past.standing.__contains__, self._settings
+                self._rule, steps, row, self.account, past.effective.__contains__, self._settings
             ),
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ import heapq
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -26,7 +27,8 @@ from account_merge.journal.log import LIST_ATTEMPTS, Log
 from account_merge.model import Change, Entry, Key, Row, Values, Write
 from account_merge.planning.lifetimes import Side, restored
 from account_merge.planning.lost_updates import lost_since, lost_updates, still_holds
-from account_merge.planning.rebuild import AppliedChange, Standing, change_to, derived_again, rebuild_without
+from account_merge.planning.rebuild import AppliedChange, Effective, rebuild, rederived
+from account_merge.planning.row_change import change_to
 from account_merge.planning.write_times import above, ahead
 from account_merge.rules import TableRule, rule_for
 from account_merge.rules.evidence import Evidence
@@ -39,7 +41,7 @@ class TableUndo(TableWork):
     def __init__(self, resources: Resources, job: TableJob, past: AccountHistory, log_name: str) -> None:
         super().__init__(resources, job, past.account, log_name)
         self._past = past
-        self._why = "the merge is undone" if job.merge.merge_id not in past.standing else "the merge stands again"
+        self._why = "the merge is undone" if job.merge.merge_id not in past.effective else "the merge stands again"
         self.found = resources.finder(past.accounts)
         #: What the same undo or redo does before this table.
         self.underway = NOTHING_UNDERWAY
@@ -49,7 +51,7 @@ class TableUndo(TableWork):
 
         Nothing was done to a row that the platform made since: it follows from rows of other tables as the merge left them.
         """
-        moved = self._moved()
+        moved = self._moved
         follow = ((key, list[AppliedChange]()) for key in sorted(filter(None, map(self._key_of, moved))))
         done = ((key, steps) for key, steps in steps_of(self._journal, self._codec, self._past))
         merged = heapq.merge(done, follow, key=lambda item: item[0])  # of one key, what was done comes first
@@ -63,6 +65,7 @@ class TableUndo(TableWork):
         known = self._rule.scope.bind(scope) if scope is not None else {}
         return tuple(known[c] for c in self._rule.key) if known.keys() >= set(self._rule.key) else None
 
+    @cached_property
     def _moved(self) -> frozenset[Any]:
         """Return the places in which the merge wrote rows that this table's rows follow from."""
         tables = map(rule_for, sorted({look.table for look in self._rule.lookups}))
@@ -117,14 +120,14 @@ class TableUndo(TableWork):
                 return lookups.at(views[merge] if merge else alone, key)
 
             if not steps:
-                to = derived_again(self._rule, self.account, now, shown(None))
+                to = rederived(self._rule, self.account, now, shown(None))
                 return self._codec.fitted(above(change_to(key, now, to, lambda column: base, {}, self._why), row, base))
-            standing, unheard = self._past.standing.__contains__, self._unheard(steps, row)
+            effective, unheard = self._past.effective.__contains__, self._unheard(steps, row)
             handed = {account: one.given for account, one in ledger.at(key).items()}
             # A row that the merge did not touch, and that follows from rows that it did, the platform wrote since.
             since = next((n for n, step in enumerate(steps) if step.merge in self._past.of), -1)
-            counted = Standing(standing, handed, shown, lost | unheard, since)
-            to = rebuild_without(self._rule, steps, now, self.account, counted)
+            counted = Effective(effective, handed, shown, lost | unheard, since)
+            to = rebuild(self._rule, steps, now, self.account, counted).row
 
             def at(column: str) -> int:
                 ours = max(_newest(step.change, column, base) for step in steps)
@@ -132,7 +135,7 @@ class TableUndo(TableWork):
 
             change = change_to(key, now, to, at, self._also(steps), self._why)
             left = steps[-1].change.after or {}
-            change = restored(change, _sides(steps, standing), left, row)
+            change = restored(change, _sides(steps, effective), left, row)
             change = self._codec.fitted(above(change, row, base, floor_of(step.change for step in steps)))
             return replace(change, notes=(*notes, *_kept(steps[-1].change.after, now, unheard)), unseen=lost)
 
@@ -155,7 +158,7 @@ class TableUndo(TableWork):
 
     def _also(self, steps: Sequence[AppliedChange]) -> dict[str, frozenset[Any]]:
         """Return the columns that the merge put, with the elements: its own writes that are still under way must lose."""
-        if self._merge.merge_id in self._past.standing:
+        if self._merge.merge_id in self._past.effective:
             return {}
         put: dict[str, frozenset[Any]] = {}
         for step in steps:
@@ -185,10 +188,10 @@ class TableUndo(TableWork):
         return folds, base
 
 
-def _sides(steps: Sequence[AppliedChange], standing: Callable[[uuid.UUID], bool]) -> list[Side]:
+def _sides(steps: Sequence[AppliedChange], effective: Callable[[uuid.UUID], bool]) -> list[Side]:
     """Return the row before all merges and the rows that the standing merges brought, each with when its cells expire."""
     first = steps[0].change
-    brought = (s.change for s in steps if s.merge is not None and standing(s.merge) and s.change.choice != TARGET)
+    brought = (s.change for s in steps if s.merge is not None and effective(s.merge) and s.change.choice != TARGET)
     return [
         (first.before or {}, first.ends.get("", {})),
         *((values, one.ends.get(account, {})) for one in brought for account, values in one.sources.items()),

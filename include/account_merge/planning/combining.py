@@ -57,58 +57,47 @@ def merge_values(
     A value that cannot be used (NaN, or one that cannot be read) wins against nothing and stays where it is: who reads the
     target shall not stumble over it as well.
     """
-    given, evidence, earlier, choice = facts.given, facts.evidence, facts.earlier, facts.choice
-    if choice == TARGET:
-        return dict(target or {}), _seeded(rule, sources, target, given, earlier)
-    rows = (*sources.values(), *earlier.known.values(), target or {})
+    if facts.choice == TARGET:
+        return dict(target or {}), _seeded(rule, sources, target, facts)
+    rows = (*sources.values(), *facts.earlier.known.values(), target or {})
     if not all(sound(value) for values in rows for value in values.values()):
         good = {account: usable_row(values) for account, values in sources.items()}
         held = None if target is None else usable_row(target)
-        found, hands = merge_values(rule, good, held, target_account, replace(facts, earlier=earlier.usable()))
-        return found | {c: rejoined(found.get(c), v) for c, v in (target or {}).items() if not sound(v)}, hands
-    if choice == SOURCE:
-        return _sources_values(rule, sources, target, given)
-    known = {account: values for account, values in sources.items() if account in earlier.known}
+        usable_facts = replace(facts, earlier=facts.earlier.usable())
+        found, handed = merge_values(rule, good, held, target_account, usable_facts)
+        return found | {c: rejoined(found.get(c), v) for c, v in (target or {}).items() if not sound(v)}, handed
+    if facts.choice == SOURCE:
+        return _sources_values(rule, sources, target, facts.given)
+    known = {account: values for account, values in sources.items() if account in facts.earlier.known}
     if known:  # an account without a row, for which other tables' rows count, brought none before either
         known |= {account: values for account, values in sources.items() if not values}
     first = {account: values for account, values in sources.items() if account not in known}
     merged, handed = dict(target or {}), Handed()
     if known:
-        merged, handed = _news(rule, known, target, target_account, given, evidence, earlier)
+        merged, handed = _news(rule, known, target, target_account, facts)
     if first:
         here = target if not known or not (merged or target) else merged
-        merged, more = _combined(rule, first, here, target_account, given, evidence, earlier)
+        merged, more = _combined(rule, first, here, target_account, facts)
         handed |= more
     return merged, handed
 
 
 def _news(
-    rule: TableRule,
-    sources: Mapping[str, Values],
-    target: Values | None,
-    target_account: str,
-    given: Given,
-    evidence: Evidence,
-    earlier: Earlier,
+    rule: TableRule, sources: Mapping[str, Values], target: Values | None, target_account: str, facts: Facts
 ) -> tuple[Values, Handed]:
-    """Return the same of sources whose rows an earlier merge had brought: only what is new since then comes."""
-    now, handed = _combined(rule, sources, target, target_account, given, evidence, earlier)
-    images = {account: earlier.known.get(account, {}) for account in sources}
+    """Return what `merge_values` returns, of sources whose rows an earlier merge had brought: only what is new comes."""
+    now, handed = _combined(rule, sources, target, target_account, facts)
+    images = {account: facts.earlier.known.get(account, {}) for account in sources}
     if images == sources and all(sources.values()):
         return stayed(rule, target, now), handed
-    before, _ = _combined(rule, images, target, target_account, given, NO_EVIDENCE, earlier)
+    before, _ = _combined(rule, images, target, target_account, replace(facts, evidence=NO_EVIDENCE))
     return newly(rule, target_account, target, before, now), handed
 
 
 def _combined(
-    rule: TableRule,
-    sources: Mapping[str, Values],
-    target: Values | None,
-    target_account: str,
-    given: Given,
-    evidence: Evidence,
-    earlier: Earlier,
+    rule: TableRule, sources: Mapping[str, Values], target: Values | None, target_account: str, facts: Facts
 ) -> tuple[Values, Handed]:
+    """Return the values of all rows combined column by column, then what follows from several columns."""
     accounts = sorted(sources)
     columns = sorted({c for values in (*sources.values(), target or {}) for c in values})
     merged: Values = {}
@@ -117,9 +106,9 @@ def _combined(
         strategy = rule.strategy(column)
         value = (target or {}).get(column)
         for account in accounts:
-            other = None if column in earlier.stays.get(account, ()) else sources[account].get(column)
+            other = None if column in facts.earlier.stays.get(account, ()) else sources[account].get(column)
             if strategy.ledger and other is not None:
-                before = _before(column, other, account, target, given, earlier)
+                before = _before(column, other, account, target, facts)
                 handed.setdefault(account, {})[column] = (before, max(before, other))
                 other = max(0, other - before)
             value = strategy.merge(value, other)
@@ -127,28 +116,24 @@ def _combined(
             merged[column] = value
     sides = [Side(account, sources[account]) for account in accounts]
     sides.append(Side(target_account, target or {}, target=True))
-    _derive(rule, sides, merged, evidence)
+    _derive(rule, sides, merged, facts.evidence)
     return merged, handed
 
 
-def _before(
-    column: str, shown: int, account: str, target: Values | None, given: Given, earlier: Earlier
-) -> int:  # fmt: skip
+def _before(column: str, shown: int, account: str, target: Values | None, facts: Facts) -> int:
     """Return what a source's total has handed on before this merge."""
-    known = given.get(account, {}).get(column)
+    known = facts.given.get(account, {}).get(column)
     if known is not None:
         return known
-    return shown if earlier.seeded.get(account) and (target or {}).get(column) is not None else 0
+    return shown if facts.earlier.seeded.get(account) and (target or {}).get(column) is not None else 0
 
 
-def _seeded(
-    rule: TableRule, sources: Mapping[str, Values], target: Values | None, given: Given, earlier: Earlier
-) -> Handed:
-    """Of a row that stays as the target has it: what the retired job had moved counts as handed on all the same."""
+def _seeded(rule: TableRule, sources: Mapping[str, Values], target: Values | None, facts: Facts) -> Handed:
+    """Return what the retired job had moved: it counts as handed on also where the row stays as the target has it."""
     handed: Handed = {}
-    for account in earlier.seeded:
+    for account in facts.earlier.seeded:
         for column, shown in sources.get(account, {}).items():
-            if rule.strategy(column).ledger and (before := _before(column, shown, account, target, given, earlier)):
+            if rule.strategy(column).ledger and (before := _before(column, shown, account, target, facts)):
                 handed.setdefault(account, {})[column] = (before, before)
     return handed
 

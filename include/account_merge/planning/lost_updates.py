@@ -15,9 +15,8 @@ from typing import Any
 from account_merge.cursor import Cursor
 from account_merge.model import Change, Key, Row, Values, Write, applied
 from account_merge.planning.merge_join import Correction, Corrections
-from account_merge.planning.rebuild import AppliedChange, Given, Standing, rebuild
+from account_merge.planning.rebuild import AppliedChange, Effective, Given, rebuild
 from account_merge.rules import TableRule
-from account_merge.rules.evidence import NO_EVIDENCE
 from account_merge.rules.strategies import Strategy
 from account_merge.settings import Settings
 
@@ -183,7 +182,7 @@ def correct(
     steps: Sequence[AppliedChange],
     row: Row | None,
     account: str,
-    standing: Callable[[uuid.UUID], bool],
+    effective: Callable[[uuid.UUID], bool],
     settings: Settings,
 ) -> Correction:
     """Return what of that which standing merges put into a row is gone from it; nothing in the usual case.
@@ -193,7 +192,7 @@ def correct(
     first: Given = {}
     most: Given = {}
     for step in steps:
-        for source, totals in step.change.given.items() if step.merge and standing(step.merge) else ():
+        for source, totals in step.change.given.items() if step.merge and effective(step.merge) else ():
             for column, (before, after) in totals.items():
                 first.setdefault(source, {}).setdefault(column, before)
                 most.setdefault(source, {})[column] = max(after, most.get(source, {}).get(column, 0))
@@ -205,7 +204,7 @@ def correct(
     lost, notes = lost_since(rule, steps, row, settings)
     short = [replace(step, change=_totals(rule, step.change)) for step in steps]
     lean, now = replace(rule, derive=()), {c: v for c, v in row.values.items() if rule.strategy(c).ledger}
-    done = rebuild(lean, short, now, account, Standing(standing, first, lambda merge: NO_EVIDENCE, lost))
+    done = rebuild(lean, short, now, account, Effective(effective, first, unseen=lost))
     given = {
         source: less
         for source, totals in most.items()

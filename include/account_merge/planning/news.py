@@ -66,9 +66,9 @@ def newly(rule: TableRule, account: str, target: Values | None, before: Values, 
     side = Side(account, target or {}, target=True)
     for derivation in rule.derive:
         # What counts others counts those of the result, where it did so of all.
-        again = derivation.again(side, now, NO_EVIDENCE) if derivation.again and target is not None else {}
-        if derivation.again and again and all(now.get(column) == value for column, value in again.items()):
-            result |= derivation.again(side, result, NO_EVIDENCE)
+        counted = derivation.rederive(side, now, NO_EVIDENCE) if derivation.rederive and target is not None else {}
+        if derivation.rederive and counted and all(now.get(column) == value for column, value in counted.items()):
+            result |= derivation.rederive(side, result, NO_EVIDENCE)
     return result
 
 

@@ -34,7 +34,7 @@ class Derivation:
     :param columns: the columns that it may change, for docs and reports.
     :param why: one sentence for the report.
     :param apply: (sides, merged values, evidence) -> columns to set; None empties one of `columns`.
-    :param again: for undo: (the row as the platform left it, the row without the merge, evidence) -> columns to set.
+    :param rederive: for undo: (the row as the platform left it, the row without the merge, evidence) -> columns to set.
     :param leader: which of several rows gives the columns, where they come together from one.
     :param widen: the same derivation that also leads these columns, which no rule knows.
     """
@@ -42,7 +42,7 @@ class Derivation:
     columns: tuple[str, ...]
     why: str
     apply: Callable[[Sequence[Side], Values, Evidence], Values] = field(repr=False)
-    again: Callable[[Side, Values, Evidence], Values] | None = field(default=None, repr=False)
+    rederive: Callable[[Side, Values, Evidence], Values] | None = field(default=None, repr=False)
     leader: Callable[[Sequence[Side]], Side] | None = field(default=None, repr=False)
     widen: Callable[[tuple[str, ...]], Derivation] | None = field(default=None, repr=False)
 
@@ -77,10 +77,10 @@ def count_of(column: str, counted: str, value: int) -> Derivation:
             return {}
         return {column: max(count(merged), *(s.values[column] for s in known))}
 
-    def again(now: Side, row: Values, evidence: Evidence) -> Values:
+    def rederive(now: Side, row: Values, evidence: Evidence) -> Values:
         return {column: count(row)} if now.values.get(column) == count(now.values) else {}
 
-    return Derivation((column,), f"number of finished items in the united {counted}", apply, again)
+    return Derivation((column,), f"number of finished items in the united {counted}", apply, rederive)
 
 
 def shown(values: Values, column: str, older: str = "") -> Values:
@@ -127,7 +127,7 @@ def best_score(column: str, details: str, older: str = "") -> Derivation:
                 result[out] = like(result[key], out_of)
         return {column: result} if result else {}
 
-    def again(now: Side, row: Values, evidence: Evidence) -> Values:
+    def rederive(now: Side, row: Values, evidence: Evidence) -> Values:
         """Put the best score of the attempts that stay, where the platform shows a score."""
         result, showed = dict(row.get(column) or {}), now.values.get(column) or {}
         for attempt in map(attempt_of, row.get(details) or ()):
@@ -142,7 +142,7 @@ def best_score(column: str, details: str, older: str = "") -> Derivation:
                     result[f"max_score:{content}"] = like(0.0, out_of)
         return {column: result} if result else {}
 
-    return Derivation((column,), "best score with its own maximum", apply, again)
+    return Derivation((column,), "best score with its own maximum", apply, rederive)
 
 
 def _named(values: Values, prefix: str) -> list[str]:
@@ -184,7 +184,7 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
         union = frozenset().union(*own.values())
         return {column: {**result, key: like(result[key], max([len(union), *stored.values()]))}}
 
-    def again(now: Side, row: Values, evidence: Evidence) -> Values:
+    def rederive(now: Side, row: Values, evidence: Evidence) -> Values:
         """Put the lessons of the account as they are then, where the platform counted those before or after."""
         findings = evidence.of(evidence_name)
         before, after = findings.before.get(now.account), findings.after.get(now.account)
@@ -194,7 +194,7 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
         right = counted in (len(before), len(after))
         return {column: {**row[column], key: like(counted, len(after))}} if right else {}
 
-    return Derivation((column,), "union of the lessons that both finished", apply, again)
+    return Derivation((column,), "union of the lessons that both finished", apply, rederive)
 
 
 def scores_of_attempts(column: str, evidence_name: str, older: str = "") -> Derivation:
@@ -247,7 +247,7 @@ def attempts_count(column: str, details: str, evidence_name: str) -> Derivation:
             result[key] = like(result[key], max(count, number(result[key]) or 0))
         return {column: result} if result else {}
 
-    def again(now: Side, row: Values, evidence: Evidence) -> Values:
+    def rederive(now: Side, row: Values, evidence: Evidence) -> Values:
         """Put the number of attempts that stay, where the platform counted those that it saw."""
         result, counted = dict(row.get(column) or {}), now.values.get(column) or {}
         seen, left = attempts(now.values), attempts(row)
@@ -257,4 +257,4 @@ def attempts_count(column: str, details: str, evidence_name: str) -> Derivation:
                 result[key] = like(result[key], len(left[content]))
         return {column: result} if result else {}
 
-    return Derivation((column,), "distinct attempts known for the assessment", apply, again)
+    return Derivation((column,), "distinct attempts known for the assessment", apply, rederive)

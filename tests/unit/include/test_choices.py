@@ -16,9 +16,8 @@ from account_merge.lifecycle.requests import check_request
 from account_merge.model import Change, MergeRequest, Row, Values, Write
 from account_merge.planning.combining import Facts, merge_values
 from account_merge.planning.merge_join import TableFacts, plan, plan_row
-from account_merge.planning.rebuild import AppliedChange, Standing, rebuild_without
+from account_merge.planning.rebuild import AppliedChange, Effective, rebuild
 from account_merge.rules import RULES, TABLES, rule_for
-from account_merge.rules.evidence import Evidence
 from account_merge.settings import Settings
 from tests.unit.include.rules.test_tables import rows_of
 
@@ -34,9 +33,7 @@ def merged(rule: Any, target: Values | None, source: Values, choice: str = COMBI
 
 
 def replayed(rule: Any, steps: list[AppliedChange], now: Values | None, *gone: uuid.UUID, **more: Any) -> Values | None:
-    return rebuild_without(
-        rule, steps, now, "t", Standing(lambda merge: merge not in gone, {}, lambda merge: Evidence(), **more)
-    )
+    return rebuild(rule, steps, now, "t", Effective(lambda merge: merge not in gone, **more)).row
 
 
 @each_rule

@@ -13,9 +13,8 @@ from account_merge.model import Row, Values
 from account_merge.planning.combining import Facts, merge_values
 from account_merge.planning.merge_join import plan_row
 from account_merge.planning.news import Earlier
-from account_merge.planning.rebuild import AppliedChange, Standing, rebuild_without
+from account_merge.planning.rebuild import AppliedChange, Effective, rebuild
 from account_merge.rules import RULES, TABLES, rule_for
-from account_merge.rules.evidence import Evidence
 from tests.unit.include.rules.test_tables import rows_of
 
 quick = settings(max_examples=40, deadline=None, database=None)
@@ -76,20 +75,9 @@ def test_a_replay_of_both_merges_is_what_they_left_and_of_neither_what_was_befor
         left = None if one.after is None else Row((), one.after)
         two = plan_row(rule, (), {"s": now}, left, "t", 1, Facts(totals, earlier=Earlier({"s": base})))
         steps = [AppliedChange("one", one), AppliedChange("two", two)]
-        assert (
-            rebuild_without(rule, steps, two.after, "t", Standing(lambda merge: True, {}, lambda merge: Evidence()))
-            == two.after
-        )
-        assert (
-            rebuild_without(
-                rule, steps, two.after, "t", Standing(lambda merge: merge == "one", {}, lambda merge: Evidence())
-            )
-            == one.after
-        )
-        assert (
-            rebuild_without(rule, steps, two.after, "t", Standing(lambda merge: False, {}, lambda merge: Evidence()))
-            == target
-        )
+        assert rebuild(rule, steps, two.after, "t", Effective(lambda merge: True)).row == two.after
+        assert rebuild(rule, steps, two.after, "t", Effective(lambda merge: merge == "one")).row == one.after
+        assert rebuild(rule, steps, two.after, "t", Effective(lambda merge: False)).row == target
 
     check()
 

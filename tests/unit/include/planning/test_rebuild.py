@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from account_merge.model import Change, Row, Values
 from account_merge.planning.combining import Facts
 from account_merge.planning.merge_join import plan_row
-from account_merge.planning.rebuild import AppliedChange, Standing, change_to, rebuild_without
+from account_merge.planning.rebuild import AppliedChange, Effective, rebuild
+from account_merge.planning.row_change import change_to
 from account_merge.rules import RULES, TABLES, rule_for
-from account_merge.rules.evidence import Evidence
 from tests.unit.include.rules.test_tables import rows_of
 
 quick = settings(max_examples=60, deadline=None, database=None)
@@ -32,9 +32,7 @@ def merged(rule: Any, target: Values | None, sources: dict[str, Values], handed:
 
 
 def rewound(rule: Any, steps: list[AppliedChange], now: Values | None, *gone: uuid.UUID, **more: Any) -> Values | None:
-    return rebuild_without(
-        rule, steps, now, "t", Standing(lambda merge: merge not in gone, {}, lambda merge: Evidence(), **more)
-    )
+    return rebuild(rule, steps, now, "t", Effective(lambda merge: merge not in gone, **more)).row
 
 
 def undone(change: Change, now: Values | None, to: Values | None) -> AppliedChange:

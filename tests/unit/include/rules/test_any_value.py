@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from account_merge.model import Row, Values
 from account_merge.planning.combining import Facts, merge_values
 from account_merge.planning.merge_join import plan_row
-from account_merge.planning.rebuild import AppliedChange, Standing, rebuild_without
+from account_merge.planning.rebuild import AppliedChange, Effective, rebuild
 from account_merge.rules import RULES, TABLES, TableRule
 from account_merge.rules.comparing import number, size, time
-from account_merge.rules.evidence import Evidence
 from account_merge.rules.moments import believable, instant
 from account_merge.rules.strategies import Strategy, attempt_of, minimum
 from account_merge.values import NAN
@@ -152,13 +151,13 @@ def test_any_rows_merge_again_undo_and_are_spoken_of(rule: TableRule, data: st.D
     row = None if target is None else Row((), target)
     change = plan_row(rule, ("k",) * len(rule.key), sources, row, "t", 1, Facts({}, evidence))
     assert all(words for words in change.notes)
-    back = rebuild_without(
+    back = rebuild(
         rule,
         [AppliedChange(uuid.uuid4(), change)],
         change.after,
         "t",
-        Standing(lambda merge: False, {}, lambda merge: Evidence()),
-    )
+        Effective(lambda merge: False),
+    ).row
     assert canonical_row(back) == canonical_row(target)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from account_merge.model import Row, Values
 from account_merge.planning.combining import Facts, merge_values
 from account_merge.planning.merge_join import plan_row
-from account_merge.planning.rebuild import AppliedChange, Standing, rebuild_without
+from account_merge.planning.rebuild import AppliedChange, Effective, rebuild
 from account_merge.rules import RULES, TABLES, Example, Scope, TableRule, rule_for, rules_hash, tables
 from account_merge.rules.derivations import (
     Side,
@@ -332,13 +332,13 @@ def test_what_the_leading_row_lacks_is_emptied_at_the_target_and_comes_back_by_t
     change = plan_row(rule, ("c", "b"), {"s": source}, Row((), target), "t", 1, Facts())
     assert change.writes["lrc_progressdetails"].value is None
     assert change.after == source
-    undone = rebuild_without(
+    undone = rebuild(
         rule,
         [AppliedChange(uuid.uuid4(), change)],
         change.after,
         "t",
-        Standing(lambda merge: False, {}, lambda merge: Evidence()),
-    )
+        Effective(lambda merge: False),
+    ).row
     assert undone == target
 
 
@@ -571,15 +571,15 @@ def test_an_undo_keeps_the_best_attempt_that_stays_and_counts_those() -> None:
                      "details": [text("s1", 9), text("t1", 5), text("t2", 7)]}, target=True)  # fmt: skip
     row = {"m": {"score:q": 5.0, "attempts_count:q": 3.0}, "details": [text("t1", 5), text("t2", 7)]}
     best, count = best_score("m", "details"), attempts_count("m", "details", "attempts")
-    assert best.again is not None
-    assert count.again is not None
-    found = {**row, **best.again(now, row, Evidence())}
-    found |= count.again(now, found, Evidence())
+    assert best.rederive is not None
+    assert count.rederive is not None
+    found = {**row, **best.rederive(now, row, Evidence())}
+    found |= count.rederive(now, found, Evidence())
     assert found["m"] == {"score:q": 7.0, "max_score:q": 10.0, "attempts_count:q": 2.0}
-    assert best.again(now, {**row, "m": {}}, Evidence()) == {
+    assert best.rederive(now, {**row, "m": {}}, Evidence()) == {
         "m": {"score:q": 7.0, "max_score:q": 10.0}
     }  # ours was as good
     without = Side("t", {**now.values, "m": {}}, target=True)
-    assert best.again(without, {**row, "m": {}}, Evidence()) == {}  # the platform has not scored it
+    assert best.rederive(without, {**row, "m": {}}, Evidence()) == {}  # the platform has not scored it
     unlike = Side("t", {**now.values, "m": {"attempts_count:q": 8.0}}, target=True)
-    assert count.again(unlike, row, Evidence())["m"]["attempts_count:q"] == 3.0  # it counts something else
+    assert count.rederive(unlike, row, Evidence())["m"]["attempts_count:q"] == 3.0  # it counts something else
