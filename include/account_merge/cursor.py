@@ -15,8 +15,8 @@ T = TypeVar("T")
 def ascending(stream: Iterable[T], of: str) -> Iterator[T]:
     """Hand a stream of (key, ...) through as long as its keys do not fall; a key may come several times.
 
-    :param of: what the stream holds, for the error.
-    :raises NeedsAttention: a key falls: what joins sorted streams would pair wrong rows.
+    :param of: the items of the stream, for the error.
+    :raises NeedsAttention: a key falls: a join of sorted streams would pair wrong rows.
     """
     return _checked(stream, of, lambda item: item[0], operator.lt)  # type: ignore[index]
 
@@ -24,8 +24,8 @@ def ascending(stream: Iterable[T], of: str) -> Iterator[T]:
 def rising(rows: Iterable[Row], of: str) -> Iterator[Row]:
     """Hand rows through as long as their keys rise.
 
-    :param of: what the rows are, for the error.
-    :raises NeedsAttention: a key does not rise: what joins sorted streams would pair wrong rows.
+    :param of: the rows, in words for the error.
+    :raises NeedsAttention: a key does not rise: a join of sorted streams would pair wrong rows.
     """
     return _checked(rows, of, lambda row: row.key, operator.le)
 
@@ -45,10 +45,10 @@ def _checked(stream: Iterable[T], of: str, key: Callable[[T], Any], wrong: Calla
 
 
 class Cursor(Generic[T]):
-    """Holds one item of the stream at a time.
+    """A reader of a sorted stream that holds one item at a time.
 
     :param stream: (key, value), sorted by key; a key may come several times.
-    :param of: what the stream holds, for the error of one that is not sorted.
+    :param of: the items of the stream, for the error of one that is not sorted.
     """
 
     def __init__(self, stream: Iterable[tuple[Any, T]], of: str) -> None:
@@ -56,7 +56,7 @@ class Cursor(Generic[T]):
         self._next = next(self._stream, None)
 
     def at(self, key: Any) -> list[T]:
-        """Return the values of exactly this key, in order; what lies before it is passed over for good."""
+        """Return the values of exactly this key, in order; items before it are passed over for good."""
         while self._next is not None and self._next[0] < key:
             self._next = next(self._stream, None)
         found = []

@@ -1,4 +1,4 @@
-"""Values as Cassandra holds them: what Python cannot hold keeps its bytes, and NaN equals itself. Pure, no driver."""
+"""Values as Cassandra holds them: one that Python cannot hold keeps its bytes, and NaN equals itself. Pure, no driver."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMED = 3  # parts of one column that a note names; the rest are counted
 class Unreadable:
     """A stored value that Python cannot hold: equal by its bytes, written back as these bytes, never combined.
 
-    :param why: what it is, in words that tell no value.
+    :param why: the kind of value, in words that tell no value.
     :param rank: how Cassandra sorts it: -1 before every value of its type, 1 behind, 0 by the bytes (texts).
     """
 
@@ -143,7 +143,7 @@ def sound(value: Any) -> bool:
 
 
 def usable(value: Any) -> Any:
-    """Return what of a value can be used: of a collection its sound elements, else the value, or None."""
+    """Return the usable part of a value: the sound elements of a collection, else the value, or None."""
     if sound(value):
         return value
     if isinstance(value, Mapping):
@@ -154,13 +154,13 @@ def usable(value: Any) -> Any:
 
 
 def usable_row(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row without what cannot be used."""
+    """Return a row without the values that cannot be used."""
     kept = ((column, usable(value)) for column, value in values.items())
     return {column: value for column, value in kept if value is not None}
 
 
 def rejoined(merged: Any, whole: Any) -> Any:
-    """Return a merged value with what could not be used of `whole`, which stays where it was."""
+    """Return a merged value with the parts of `whole` that could not be used: they stay where they were."""
     if sound(whole):
         return merged
     if merged == usable(whole):
@@ -175,7 +175,7 @@ def rejoined(merged: Any, whole: Any) -> Any:
 
 
 def faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(column or its part, why) of what cannot be used in a row."""
+    """Yield (column or its part, why) of each value of a row that cannot be used."""
     for column, value in sorted(values.items()):
         if not sound(value):
             found = list(_parts(column, value))

@@ -1,7 +1,7 @@
 """Cassandra's bytes <-> values, so that no value of a learner's table can raise in the driver or end a connection.
 
 The driver decodes on its I/O thread, and a value that it cannot decode ends the connection of every request in flight.
-A page that it fails on is decoded again here, cell by cell: what cannot be read is an `Unreadable` with its bytes.
+A page that it fails on is decoded again here, cell by cell: a cell that cannot be read becomes an `Unreadable` with its bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ENDS: dict[str, tuple[float, float]] = {
 
 
 class Handler(ProtocolHandler):  # type: ignore[misc]
-    """What a session decodes answers with (`Session.client_protocol_handler`): no cell makes a request fail."""
+    """A session's decoder of answers (`Session.client_protocol_handler`): no cell makes a request fail."""
 
     class _Result(ProtocolHandler.message_types_by_opcode[ResultMessage.opcode]):  # type: ignore[misc]
         def recv_results_rows(self, f: Any, version: int, user_types: Any, metadata: Any, policy: Any) -> None:
@@ -58,7 +58,7 @@ class Handler(ProtocolHandler):  # type: ignore[misc]
 def bind(statement: PreparedStatement, values: Sequence[Any]) -> BoundStatement:
     """Return a statement with its values; an unreadable value goes back as its bytes.
 
-    :raises ValueError: a value is none of its column's type.
+    :raises ValueError: a value is not of its column's type.
     """
     bound = BoundStatement(statement)
     specs = statement.column_metadata or ()

@@ -1,6 +1,6 @@
-"""What to tell people when Cassandra did not do as asked: each kind of the driver's exceptions has its code and remedy.
+"""Errors of Cassandra's driver as people read them: each kind of exception has its code and remedy.
 
-Only what waiting or looking again can mend is a TransientError. No message holds a learner's value.
+An error is transient only where waiting or looking again can help. No message holds a learner's value.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _WORD = re.compile(r"[A-Za-z]+(?:[._][A-Za-z]+)*[.,:;]?|\d{1,12}[.,:;]?")
 
 
 def driver_error(doing: str, error: BaseException, settings: Settings) -> MergeError:
-    """Return our error for one of the driver's: an outage, or what else kept Cassandra from it.
+    """Return our error for one of the driver's: an outage, or another reason.
 
-    :param doing: what Cassandra did not do, as in "answer a read of keyspace.table".
+    :param doing: the request that Cassandra did not do, as in "answer a read of keyspace.table".
     """
     said = _said(error)
     signed_in = _caused_by(error, AuthenticationFailed)
@@ -77,7 +77,7 @@ def _caused_by(error: BaseException, kind: type[BaseException]) -> bool:
 
 
 def scrubbed(said: str) -> str:
-    """Return a server's message without what it may quote: plain words, names of tables and columns, and sizes."""
+    """Return a server's message without quoted values: plain words, names of tables and columns, and sizes."""
     while (shorter := _QUOTED.sub("…", said)) != said:
         said = shorter
     return " ".join(part if _WORD.fullmatch(part) else "…" for part in said.split()) or "no reason"

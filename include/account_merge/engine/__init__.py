@@ -1,4 +1,4 @@
-"""One table's work: plan, log, apply, verify, and undo. Whoever repeats it ends the same.
+"""One table's work: plan, log, apply, verify, and undo. A repetition ends the same.
 
 The lifecycle and what stands above it may import this wing. It imports the journal and what stands below that.
 """

@@ -1,7 +1,6 @@
-"""All that was ever done to an account's rows, in order, and what of it counts: what an undo replays.
+"""History: all that was ever done to an account's rows, in order, and the merges that count; an undo replays it.
 
-`Known` is the journal as one such look sees it: it asks for each merge and each account once, however often they lead to
-each other.
+`Known` asks the journal for each merge and each account once, however often they lead to each other.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from account_merge.states import Origin, State
 
 
 class Known:
-    """Merges and accounts as one look at the past finds them, each asked for once."""
+    """Merges and accounts as one reader of the past finds them, each asked for once."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -37,12 +36,12 @@ class Known:
         return self.merge(merge_id) or self._journal.need(merge_id)
 
     def gave(self, sources: Iterable[str]) -> dict[uuid.UUID, Merge]:
-        """Every merge that one of these accounts was a source of."""
+        """Return every merge that one of these accounts was a source of."""
         ids = frozenset().union(*(self._gave(account) for account in sources))
         return {i: m for i in ids if (m := self.merge(i)) is not None}
 
     def merges_into(self, account: str) -> list[Merge]:
-        """Every merge that this account was the target of, in order."""
+        """Return every merge that this account was the target of, in order."""
         return [m for i in merges_among(self.received(account)) if (m := self.merge(i)) is not None]
 
     def effective(self, account: str) -> frozenset[uuid.UUID]:
@@ -64,18 +63,18 @@ class HistoryLog:
 
 @dataclass(frozen=True)
 class AccountHistory:
-    """All that was ever done to an account's rows, in order, and what of it counts.
+    """All that was ever done to an account's rows, in order, and the merges that count.
 
     :param account: whose rows are replayed.
     :param logs: each merge's log, and those of undos, which bring no rows themselves.
     :param effective: the merges that count in the end.
-    :param elsewhere: standing merges of the same sources into other accounts, and those into this one whose images have
-        expired: what they handed on is not added here.
+    :param elsewhere: effective merges of the same sources into other accounts, and those into this one whose images have
+        expired: totals that they handed on are not added here.
     :param withdrawn: undone merges into other accounts that had taken over what the retired job had moved.
-    :param sources: the source accounts of the standing merges.
+    :param sources: the source accounts of the effective merges.
     :param merges_into: account -> merges that moved rows to it.
     :param of: the merge, and its settles: the rows that these touched are replayed.
-    :param views: what each of the merges may see of other tables' rows, so that its rows come as it brought them.
+    :param views: other tables' rows as each of the merges may see them, so that its rows come as it brought them.
     """
 
     account: str
@@ -90,7 +89,7 @@ class AccountHistory:
 
     @property
     def accounts(self) -> tuple[str, ...]:
-        """Every account that a step names, sorted, each once: what leads to rows must not depend on what stands."""
+        """Every account that a step names, sorted, each once: the same rows are found whichever merges count."""
         return tuple(sorted({self.account, *(s for view in self.views.values() for s in view.sources)}))
 
 
@@ -119,7 +118,7 @@ class Provenance:
 
 
 def provenance_of(journal: Journal, skipped: SkippedScopes, merge: Merge, rule: TableRule) -> Provenance:
-    """Return what the work on one table of a merge has to know of earlier merges of its accounts."""
+    """Return the provenance for the work on one table of a merge."""
     known, sources, target = Known(journal), merge.request.sources, merge.target
     into = {account: known.effective(account) for account in (*sources, target)}
     into[target] |= {merge.merge_id}
@@ -149,7 +148,7 @@ def _lives_in(known: Known, merge: Merge, target: str) -> bool:
 
 
 def _reaches(known: Known, merge: Merge, target: str, table: str) -> bool:
-    """Whether what a merge wrote to one table came on to `target`: merges may leave tables out or keep the target's rows."""
+    """Whether the rows that a merge wrote to one table came on to `target`: merges may leave tables out or keep the target's."""
     todo, seen = [merge], set[uuid.UUID]()
     while todo:
         one = todo.pop()
@@ -172,10 +171,10 @@ def _brings(merge: Merge, table: str) -> bool:
 
 
 def _seeding(known: Known, merge: Merge, rule: TableRule) -> Seeding | None:
-    """Which of a merge's sources the retired job had merged into its target, whoever says so.
+    """Return which of a merge's sources the retired job had merged into its target; None when there are none.
 
-    That is so when the merge itself says it, and when an earlier one of the same accounts did, also one that was undone:
-    the retired job's share is in the target whatever becomes of our merges.
+    The merge itself may say it, or an earlier one of the same accounts, also one that was undone: the retired job's share
+    is in the target whatever becomes of our merges.
     """
     request, target = merge.request, merge.target
     since = {source: (request.dated or 0) * 1000 for source in request.sources if request.seeded}
@@ -194,7 +193,7 @@ def _seeding(known: Known, merge: Merge, rule: TableRule) -> Seeding | None:
 
 
 def settles_of(known: Known, merge: Merge) -> list[Merge]:
-    """Return the settles of a merge that stand in the same target."""
+    """Return the effective settles of a merge into the same target."""
     standing = (State.COMPLETED, State.ABANDONED, State.UNDOING)
     found = known.merges_into(merge.target)
     return [
@@ -205,7 +204,7 @@ def settles_of(known: Known, merge: Merge) -> list[Merge]:
 
 
 def unexpired(known: Known, target: str) -> list[tuple[str, Merge]]:
-    """(operation, merge) of what the account received behind the last that has expired, in order.
+    """Return (operation, merge) of all that the account received behind the last expired one, in order.
 
     :raises NeedsAttention: the journal lacks one of them.
     """
@@ -219,7 +218,7 @@ def account_history_of(
 ) -> AccountHistory:
     """Return the past of a merge's target in one table: without the merge and its settles, or (`redo`) with it.
 
-    What has expired, and all that the target received before it, belongs to what the rows were before.
+    An expired merge, and all that the target received before it, belongs to the rows as they were before.
     """
     return _past(skipped, Known(journal), merge, rule, redo)
 
@@ -249,7 +248,7 @@ def _past(skipped: SkippedScopes, known: Known, merge: Merge, rule: TableRule, r
 
 
 def _replayed(skipped: SkippedScopes, known: Known, merge: Merge, rule: TableRule) -> View:
-    """Return what a merge of the past saw of other tables' rows."""
+    """Return the view that a merge of the past had of other tables' rows."""
     if not rule.lookups:
         return View(merge.request.sources, merge.target)
     view = view_of(skipped, merge, rule, _seeding(known, merge, rule))
@@ -257,7 +256,7 @@ def _replayed(skipped: SkippedScopes, known: Known, merge: Merge, rule: TableRul
 
 
 def view_of(skipped: SkippedScopes, merge: Merge, rule: TableRule, seeding: Seeding | None) -> View:
-    """Return what a merge may see of other tables' rows when it merges one table, and which places stay."""
+    """Return the view that a merge has of other tables' rows when it merges one table, with the scopes that stay."""
     seeded = frozenset(seeding.since if seeding else ())
     target, sources = merge.target, tuple(sorted(merge.request.sources))
     return View(sources, target, skipped.kept(merge, rule), skipped.from_other_source(merge, rule), seeded)

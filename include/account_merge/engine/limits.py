@@ -14,13 +14,13 @@ from account_merge.sunbird.store import Store
 
 
 def passed(rule: TableRule, schema: TableSchema, store: Store, target: str, changes: Iterable[Change]) -> Iterator[str]:
-    """One sentence for each limit that these changes pass; reads `changes` only when the rule has limits."""
+    """Yield one sentence for each limit that these changes pass; read `changes` only when the rule has limits."""
     for change in changes if rule.limits else ():
         for limit in rule.limits if change.create_at or change.writes else ():
             number = _elements(limit, change) if limit.column else _rows(rule, limit, schema, store, target, change)
             if number > limit.most:
-                what = " ".join((limit.words, *map(str, change.key)))
-                yield f"{number} {what}: the platform's limit is {limit.most}"
+                counted = " ".join((limit.words, *map(str, change.key)))
+                yield f"{number} {counted}: the platform's limit is {limit.most}"
 
 
 def _after(change: Change, column: str) -> object:
@@ -33,7 +33,7 @@ def _elements(limit: Limit, change: Change) -> int:
 
 
 def _rows(rule: TableRule, limit: Limit, schema: TableSchema, store: Store, target: str, change: Change) -> int:
-    """Return rows of the place that count, the target's included as it is after the merge."""
+    """Return how many rows of the scope count, the target's included as it is after the merge."""
     column, wanted = limit.where or (schema.user.logical, target)
     if limit.where and _after(change, column) != wanted:
         return 0

@@ -1,4 +1,4 @@
-"""What lookups see of the changes that logs hold: rows that a merge found, and rows that it made match or not."""
+"""Logs as lookups see them: rows that a merge found, and rows that it made match or not match."""
 
 from __future__ import annotations
 

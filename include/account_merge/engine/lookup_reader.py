@@ -1,4 +1,4 @@
-"""One lookup of one sweep over a table: what accounts show in a scope now, showed then, and got by merges."""
+"""One lookup of one sweep over a table: the values that accounts show in a scope now, showed then, and got by merges."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Seen = frozenset[Any]
 
 @dataclass(frozen=True)
 class Sweep:
-    """What the lookups of one sweep share.
+    """The parts that the lookups of one sweep share.
 
     :param finder: finds the rows of the accounts.
     :param whole: the lookups are at all scopes at once.
@@ -44,7 +44,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class _Turned:
-    """What merges made of an account's rows in one scope.
+    """Values of an account's rows in one scope that merges turned.
 
     :param brought: values of the rows that merges made match `where`.
     :param lately: those of them whose merge has not expired.

@@ -1,6 +1,6 @@
 """The work on each table of a merge, and its logs: for a merge, its preview, its undo and its redo.
 
-One place that knows of what a merge consists, so that whoever asks finds the same tables, logs and rows.
+It alone knows the parts of a merge, so that every reader finds the same tables, logs and rows.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def set_inactive(merge: Merge, rule: TableRule) -> tuple[str, ...]:
 
 
 class MergeTables:
-    """Makes the work on tables; planning it writes nothing.
+    """The maker of the work on tables; planning it writes nothing.
 
-    :param skipped: the places that stay as they are.
+    :param skipped: the scopes that stay as they are.
     """
 
     def __init__(self, resources: Resources, skipped: SkippedScopes) -> None:
@@ -64,7 +64,7 @@ class MergeTables:
         return [SourceRows(self.resources, job, account, operation) for account in accounts]
 
     def works(self, job: TableJob) -> list[TableWork]:
-        """All the work of a merge on one table: the target's rows first."""
+        """Return all the work of a merge on one table: the target's rows first."""
         return [self.merging(job), *self.setting_inactive(job)]
 
     def logs(self, merge: Merge, rule: TableRule) -> list[Log]:
@@ -74,7 +74,7 @@ class MergeTables:
 
     # --- undo and redo ------------------------------------------------------------------------------------------------
     def undone_rules(self, merge: Merge) -> list[TableRule]:
-        """Return the same as `rules` in the order of undoing: what follows from other tables comes last."""
+        """Return the tables of a merge in the order of undoing: the last merged comes first."""
         return self.rules(merge)[::-1]
 
     def undo_works(self, job: TableJob, planned: bool = False) -> Iterator[TableWork]:
@@ -96,7 +96,7 @@ class MergeTables:
             yield TableUndo(self.resources, job, past, f"{operation}/{name}")
 
     def past(self, merge: Merge, rule: TableRule) -> AccountHistory:
-        """All that was done to the target's rows of one table, as the undo or redo that a merge is in sees it."""
+        """Return the history of the target's rows of one table, as the undo or redo that a merge is in sees it."""
         return account_history_of(self._journal, self.skipped, merge, rule, merge.state == State.REDOING)
 
     def undo_logs(self, merge: Merge, rule: TableRule) -> Iterator[Log]:

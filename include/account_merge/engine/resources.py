@@ -1,4 +1,4 @@
-"""What the work on one table needs: the connections, and which table of which merge it is."""
+"""The needs of the work on one table: the connections, and which table of which merge it is."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Resources:
     journal: Journal
 
     def finder(self, accounts: Sequence[str]) -> RowFinder:
-        """Return what finds the rows of these accounts."""
+        """Return a finder of the rows of these accounts."""
         return RowFinder(self.store, self.tables, self.settings, accounts)
 
 

@@ -1,4 +1,4 @@
-"""Places of a merge's accounts: which of them stay as they are under `on_conflict: skip`, and which sync events are for."""
+"""Scopes of a merge's accounts: those that stay as they are under `on_conflict: skip`, and those of the sync events."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ ScopeValues = tuple[Any, ...]
 
 
 class SkippedScopes:
-    """Looks at the rows that a merge's accounts have."""
+    """The scopes that a merge skips, from the rows that its accounts have."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources, self._settings = resources, resources.settings
         self._journal, self._tables = resources.journal, resources.tables
 
     def keep(self, merge: Merge) -> None:
-        """With `skip`: writes the places that stay as the merge's first entries, once; every table obeys them.
+        """Write the scopes that stay under `skip` as the merge's first entries, once; every table obeys them.
 
-        Entry 0 has the places that the target has by itself; entry 1 whose rows stand in each place of a source. A settle
-        or repair obeys its parent's entries: only places that are new since then are looked at anew.
+        Entry 0 has the scopes that the target has by itself; entry 1 whose rows stand in each scope of a source. A settle
+        or repair obeys its parent's entries: only scopes that are new since then are looked at anew.
         """
         log = self._log(merge) if merge.request.on_conflict == "skip" else None
         last = log.last() if log else None
@@ -46,7 +46,7 @@ class SkippedScopes:
         log.append(1, EntryKind.SKIP, None, 0, [msgspec.msgpack.encode(share) for share in shares], {"left": left})
 
     def kept(self, merge: Merge, rule: TableRule) -> frozenset[tuple[Any, ...]]:
-        """Return places of the rule's kind whose rows stay; a preview, which writes no entry, looks for itself."""
+        """Return scopes of the rule's kind whose rows stay; a preview, which writes no entry, looks for itself."""
         log = self._log(merge) if merge.request.on_conflict == "skip" else None
         if log is None:
             return frozenset()
@@ -55,9 +55,9 @@ class SkippedScopes:
         return frozenset(scope[1:] for scope in scopes if scope[0] == rule.scope.kind)
 
     def not_merged(self, merge: Merge) -> Iterator[tuple[str, str, ScopeValues]]:
-        """With `skip`: (source, whose rows stand, (kind, *place)) of each place that was not merged from that source.
+        """Yield (source, account, (kind, *scope)) of each scope that was not merged from that source under `skip`.
 
-        Whose: the account that the merge writes to, or the source that was listed first.
+        The account's rows stand there: it is the one that the merge writes to, or the source that was listed first.
         """
         log = self._log(merge) if merge.request.on_conflict == "skip" else None
         if log is None:
@@ -69,7 +69,7 @@ class SkippedScopes:
         yield from ((account, by, tuple(scope)) for account, by, *scope in items if account != by)
 
     def from_other_source(self, merge: Merge, rule: TableRule) -> dict[str, frozenset[ScopeValues]]:
-        """Source -> places of the rule's kind that come from another source, which was listed first."""
+        """Return source -> scopes of the rule's kind that come from another source, which was listed first."""
         target = merge.target
         found: dict[str, set[ScopeValues]] = {}
         for account, by, scope in self.not_merged(merge):
@@ -78,9 +78,9 @@ class SkippedScopes:
         return {account: frozenset(scopes) for account, scopes in found.items()}
 
     def enrolments(self, merge: Merge, operation: str = "") -> Iterator[tuple[Any, ...]]:
-        """Yield the places that sync events are for: the target's enrolments, or by setting, and after a settle, those touched.
+        """Yield the scopes of the sync events: the target's enrolments; by setting, and after a settle, only those touched.
 
-        :param operation: `undo-1/`, say: touched by that undo instead of by the merge.
+        :param operation: `undo-1/`, say: those that this undo touched, not the merge.
         """
         rule = next(r for r in RULES if r.enrolments)
         schema = self._tables.of(rule)
@@ -96,11 +96,11 @@ class SkippedScopes:
                 yield scope
 
     def _log(self, merge: Merge) -> Log | None:
-        schema = next(iter(self._tables.schemas.values()), None)  # the entry holds places: any table's codec will do
+        schema = next(iter(self._tables.schemas.values()), None)  # the entry holds scopes: any table's codec will do
         return None if schema is None else Log(self._journal, merge.merge_id, "skip", Codec(schema))
 
     def _family(self, merge: Merge) -> list[Merge]:
-        """Of a settle or repair: the merge that it comes from, and what came from that before it, undone ones left out."""
+        """Return the merge that a settle or repair comes from, and the others that come from that; undone ones are left out."""
         root = merge
         while root.parent is not None:
             root = self._journal.need(root.parent)
@@ -118,7 +118,7 @@ class SkippedScopes:
         return merge.parent is not None
 
     def _stay(self, merge: Merge, family: Sequence[Merge]) -> Iterator[ScopeValues]:
-        """Yield the places that the target has by itself: what its family moved there is not its own, what stayed stays."""
+        """Yield the scopes that the target has by itself: those that its family moved there are not its own, skipped ones stay."""
         stayed = {scope for one in family for scope in self._entry(one, 0)}
         moved = {tuple(scope) for one in family for _, stands, *scope in self._entry(one, 1)} - stayed
         yield from sorted(stayed | (set(self._had(merge)) - moved))
@@ -128,7 +128,7 @@ class SkippedScopes:
         yield from (tuple(msgspec.msgpack.decode(item)) for item in (log.payload(number) if log else ()))
 
     def _shares(self, merge: Merge, stay: frozenset[ScopeValues], family: Sequence[Merge]) -> Iterator[tuple[Any, ...]]:
-        """(source, whose rows stand, kind, *place) of each place that a source has."""
+        """Yield (source, whose rows stand, kind, *scope) of each scope that a source has."""
         target, first = merge.target, dict[ScopeValues, str]()
         for one in family:
             first |= {tuple(scope): source for source, stands, *scope in self._entry(one, 1) if source == stands}
@@ -137,7 +137,7 @@ class SkippedScopes:
                 yield source, target if scope in stay else first.setdefault(scope, source), *scope
 
     def _had(self, merge: Merge, account: str = "") -> Iterator[ScopeValues]:
-        """(kind, *place) of each course and batch, group, program and event that an account (the target) has a row of that counts."""
+        """Yield (kind, *scope) of each course and batch, group, program and event that an account (the target) has a counting row of."""
         account = account or merge.target
         kinds = {rule_for(table).scope.kind for table in merge.request.tables or TABLES}
         for rule in RULES:
@@ -148,11 +148,11 @@ class SkippedScopes:
 
     def _rows(self, merge: Merge, rule: TableRule, account: str) -> Iterator[Row]:
         target = merge.target
-        # What leads to the target's rows may be the source's: a group that the target has left is not in its own list.
+        # The source's list may lead to rows of the target: a group that the target has left is not in its own list.
         found = self._resources.finder((*sorted(merge.request.sources), target))
         return found.rows(rule, account)
 
 
 def opened_ms(merge: Merge) -> int:
-    """When the merge was opened, in ms since the epoch: the time of its sync events, the same however often they go."""
+    """Return when the merge was opened, in ms since the epoch: the time of its sync events, however often they are sent."""
     return int(merge.created_at.replace(tzinfo=UTC).timestamp() * 1000) if merge.created_at else 0

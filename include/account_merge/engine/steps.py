@@ -1,4 +1,4 @@
-"""What was done to each row, read from the logs in order: what an undo replays, and what a repair looks at."""
+"""Steps: the changes that were made to each row, read from the logs in order. An undo replays them, a repair compares."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from account_merge.states import EntryKind
 
 
 def steps_of(cas: JournalSession, codec: Codec, past: AccountHistory) -> Iterator[tuple[Key, list[AppliedChange]]]:
-    """All that was done to each row, in order; rows in key order."""
+    """Yield all that was done to each row, in order; rows in key order."""
     logs = [Log(cas, one.merge, one.name, codec) for one in past.logs]
     streams = [
         ascending(row_steps(log, one.brings, position), f"rows of {one.name} in the log")
@@ -29,7 +29,7 @@ def steps_of(cas: JournalSession, codec: Codec, past: AccountHistory) -> Iterato
 
 
 def row_steps(log: Log, brings: bool, position: int) -> Iterator[tuple[Key, int, list[AppliedChange]]]:
-    """(key, position, steps) of each row in a log, in key order: a fold stands behind the entry that it mends."""
+    """Yield (key, position, steps) of each row in a log, in key order: a fold stands behind the entry that it corrects."""
     run: dict[Key, list[AppliedChange]] = {}
     for entry in log.entries():
         if entry.kept is not None:

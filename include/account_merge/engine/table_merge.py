@@ -1,4 +1,4 @@
-"""What a merge plans for one table: the target's rows joined with its sources', and the sources' rows set inactive."""
+"""The plan of a merge for one table: the target's rows joined with its sources', and the sources' rows set inactive."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from account_merge.rules import TableRule
 
 
 class TableMerge(TableWork):
-    """Merges one table.
+    """The merge of one table.
 
-    :param view: the accounts, and the places in which their rows stay as they are.
+    :param view: the accounts, and the scopes in which their rows stay as they are.
     """
 
     def __init__(self, resources: Resources, job: TableJob, history: Provenance, view: View) -> None:
@@ -38,7 +38,7 @@ class TableMerge(TableWork):
         self.found = resources.finder((*self.sources, view.target))
 
     def table_note(self, changes: Iterable[Change]) -> str:
-        """Return what of the table is not moved, and which limits of the platform these changes pass."""
+        """Return the rows and columns that are not moved, and the limits of the platform that these changes pass."""
         since = sorted(self._store.columns(self._schema) - self._schema.names)
         added = [f"column {name} was added meanwhile: the next settle or repair moves it" for name in since]
         limits = passed(self._rule, self._schema, self._store, self.account, changes)
@@ -47,7 +47,7 @@ class TableMerge(TableWork):
         )
 
     def _anew(self) -> str:
-        """Return what the expired images of earlier merges of these sources mean; empty when there are none."""
+        """Return the sentence about expired images of earlier merges of these sources; empty when there are none."""
         gone = self._history.without_images
         return (
             f"the images of {len(gone)} earlier merge{'s' * (len(gone) > 1)} of these sources have expired: what they "
@@ -57,7 +57,7 @@ class TableMerge(TableWork):
         )
 
     def _left_in(self) -> str:
-        """Whose rows hold what these sources handed on before; empty when those were merged here as well."""
+        """Return whose rows hold what these sources handed on before; empty when those were merged here as well."""
         accounts = ", ".join(sorted(self._history.left_in))
         return (
             f"these sources were merged into account {accounts} before, whose rows of this table were not merged here: what "
@@ -67,7 +67,7 @@ class TableMerge(TableWork):
         )
 
     def _source_rows(self, account: str) -> Iterator[Row]:
-        """Return a source's rows; what an earlier merge only deactivated shows the value that it had before."""
+        """Return a source's rows; a row that an earlier merge set inactive shows the value that it had before."""
         rows = self.found.rows(self._rule, account)
         if not self._rule.deactivated:
             return rows
@@ -95,7 +95,7 @@ class TableMerge(TableWork):
         return Ledger(self._journal, merges, self.sources, self._rule.table, self._codec)
 
     def _corrections(self) -> Corrections:
-        """Return what the platform wrote over what earlier merges of these sources had put, asked in key order."""
+        """Return the corrections of rows in which the platform wrote over earlier merges of these sources, asked in key order."""
         past = self._history.past
         if past is None:
             return lambda key, held: Correction()
@@ -109,7 +109,7 @@ class TableMerge(TableWork):
         )  # fmt: skip
 
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
-        """One change for each row that a source has; this is also the preview."""
+        """Yield a change for each row that a source has; this is also the preview."""
 
         def behind(rows: Iterable[Row], account: str = "") -> Iterator[Row]:
             stays = self.found.stays(self._rule, self._view.from_other_source.get(account, frozenset()))
@@ -139,7 +139,7 @@ class TableMerge(TableWork):
 
 
 class SourceRows(TableWork):
-    """Sets one source account's rows inactive (`source_rows: deactivate`), journaled in a log of their own."""
+    """The setting inactive of one source account's rows (`source_rows: deactivate`), in a log of its own."""
 
     def __init__(self, resources: Resources, job: TableJob, account: str, operation: str = "") -> None:
         name = source_log(job.rule, account)
@@ -159,7 +159,7 @@ class SourceRows(TableWork):
                 yield Change(row.key, {}, row.values, off, 0, why, {}), row.base
 
     def reread(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
-        """Nothing: a row that the platform makes active again stays so."""
+        """Return nothing: a row that the platform makes active again stays so."""
         return [], 0
 
 
@@ -178,7 +178,7 @@ def reactivated(
     """Yield rows (sorted) with the value from before a merge set them inactive (null included), where it is still as it was set.
 
     :param kept: takes in what expired entries tell.
-    :param expired: what those know of a row from before: column -> value or None.
+    :param expired: key -> what those entries keep of the row before: column -> value or None.
     """
     befores = (ascending(_befores(log, kept), f"rows of {log.table} in the log") for log in logs)
     earlier = heapq.merge(*befores, key=lambda item: item[:2])
@@ -188,7 +188,7 @@ def reactivated(
             held = next(earlier, None)
         before = dict[str, Any]()
         while held is not None and held[0] == row.key:
-            before |= held[2]  # of several the last one's: between two the platform had switched it on
+            before |= held[2]  # the last merge decides: between two merges the platform had switched it on
             held = next(earlier, None)
         before = (expired(row.key) if kept else {}) | before
         ours = {c: before[c] for c, off in deactivated.items() if c in before and row.values.get(c) == off}
@@ -197,7 +197,7 @@ def reactivated(
 
 
 def _befores(log: Log, kept: RedactedFacts) -> Iterator[tuple[Key, int, Values]]:
-    """(key, µs of the write, column -> value before it or None) of each row that a log set inactive."""
+    """Yield (key, µs of the write, column -> value before it or None) of each row that a log set inactive."""
     for entry in log.entries():
         if entry.kept is not None:
             kept.add(entry.kept)

@@ -1,6 +1,6 @@
-"""What an undo plans for one table: each row that the merge touched, replayed without it (or, for a redo, with it).
+"""The plan of an undo for one table: each row that the merge touched, rebuilt without it (or, for a redo, with it).
 
-Journaled like a merge, in a log of its own (`undo-1/<table>`), so it is as repeatable, and can itself be undone.
+It is journaled like a merge, in a log of its own (`undo-1/<table>`): it may be repeated, and can itself be undone.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from account_merge.sunbird.store import batched
 
 
 class TableUndo(TableWork):
-    """Brings the rows that one merge touched to what they are with only the standing merges."""
+    """The undo or redo of one table: it brings the merge's rows to what they are with only the effective merges."""
 
     def __init__(self, resources: Resources, job: TableJob, past: AccountHistory, log_name: str) -> None:
         super().__init__(resources, job, past.account, log_name)
         self._past = past
         self._why = "the merge is undone" if job.merge.merge_id not in past.effective else "the merge stands again"
         self.found = resources.finder(past.accounts)
-        #: What the same undo or redo does before this table.
+        #: The same undo's or redo's changes of the tables before this one.
         self.underway = NOTHING_UNDERWAY
 
     def _steps(self) -> Iterator[tuple[Key, list[AppliedChange]]]:
-        """Yield what was done to each row that this merge touched, or that follows from rows that it touched; in key order.
+        """Yield the steps of each row that this merge touched, or that follows from rows that it touched; in key order.
 
-        Nothing was done to a row that the platform made since: it follows from rows of other tables as the merge left them.
+        A row that the platform made since has no steps: it follows from rows of other tables as the merge left them.
         """
         moved = self._moved
         follow = ((key, list[AppliedChange]()) for key in sorted(filter(None, map(self._key_of, moved))))
@@ -61,13 +61,13 @@ class TableUndo(TableWork):
                 yield key, steps
 
     def _key_of(self, scope: tuple[Any, ...] | None) -> Key | None:
-        """Return the key of the only row that can lie in a place; None where the place does not decide it."""
+        """Return the key of the only row that can lie in a scope; None where the scope does not decide it."""
         known = self._rule.scope.bind(scope) if scope is not None else {}
         return tuple(known[c] for c in self._rule.key) if known.keys() >= set(self._rule.key) else None
 
     @cached_property
     def _moved(self) -> frozenset[Any]:
-        """Return the places in which the merge wrote rows that this table's rows follow from."""
+        """Scopes in which the merge wrote rows that this table's rows follow from; its logs are read once."""
         tables = map(rule_for, sorted({look.table for look in self._rule.lookups}))
         others = [(rule, schema) for rule in tables if (schema := self._tables.of(rule)) is not None]
         return frozenset(
@@ -80,13 +80,13 @@ class TableUndo(TableWork):
         )
 
     def _scope(self, rule: TableRule, key: Key) -> tuple[Any, ...] | None:
-        """Return the place in which a row meets this table's rows; None where each of these holds many."""
+        """Return the scope in which a row meets this table's rows; None where each of these holds many."""
         return None if self._rule.holds_scopes else rule.scope_of(key)
 
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
-        """One change for each row that the merge touched; this is also the preview.
+        """Yield a change for each row that the merge touched; this is also the preview.
 
-        Rows are read by the steps' own keys: places lead to no row whose enrolment, say, this very undo takes away.
+        Rows are read by the steps' own keys: scopes do not lead to a row whose enrolment, say, this very undo takes away.
         """
         replay = self._replay()
         behind = ((key, steps) for key, steps in self._steps() if after is None or key > after)
@@ -101,7 +101,7 @@ class TableUndo(TableWork):
                     yield change, base
 
     def _replay(self) -> Callable[..., Change]:
-        """For one sweep in key order: (key, steps, row, base) -> the change that brings the row to rest."""
+        """Return, for one sweep in key order, (key, steps, row, base) -> the change that brings the row to rest."""
         lookups = EvidenceReader(
             self.found, self._journal, self._tables, self._rule, self._past.merges_into, self.underway
         )
@@ -168,7 +168,7 @@ class TableUndo(TableWork):
         return put
 
     def reread(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
-        """Replay the rows that the platform wrote since."""
+        """Rebuild the rows that the platform wrote since."""
         wrote = {c.key: c for c in entry.changes if c.writes or c.create_at or c.delete_at}
         if not wrote:
             return [], 0
@@ -189,7 +189,7 @@ class TableUndo(TableWork):
 
 
 def _sides(steps: Sequence[AppliedChange], effective: Callable[[uuid.UUID], bool]) -> list[Side]:
-    """Return the row before all merges and the rows that the standing merges brought, each with when its cells expire."""
+    """Return the row before all merges and the rows that the effective merges brought, each with when its cells expire."""
     first = steps[0].change
     brought = (s.change for s in steps if s.merge is not None and effective(s.merge) and s.change.choice != TARGET)
     return [
@@ -217,7 +217,7 @@ def _newest(change: Change, column: str, base: int) -> int:
 
 
 def _kept(left: Values | None, now: Values | None, unheard: frozenset[str]) -> Iterator[str]:
-    """Yield what came later and stays, for the report; a write of ours that never arrived is none."""
+    """Yield the columns that the platform wrote later, for the report; a write of ours that never arrived does not count."""
     for column in sorted({*(left or {}), *(now or {})} - unheard) if now is not None else ():
         if (left or {}).get(column) != (now or {}).get(column):
             yield f"{column}: written later by the platform; what came later stays"

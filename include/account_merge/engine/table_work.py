@@ -1,7 +1,7 @@
 """One table's log: plan, log, apply, verify, entry by entry. Any crash, repeat or second worker ends the same.
 
-An entry's absolute values are in the log before the first of them is written, so whoever comes next writes the same
-values at the same timestamps and goes on after the entry's last key. What is planned is the subclass's business.
+An entry's absolute values are in the log before the first of them is written, so the next worker writes the same
+values at the same timestamps and goes on after the entry's last key. A subclass says what is planned.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ VERIFY_ROUNDS = 8  # re-reads of one entry while the platform keeps writing its 
 
 
 class TableWork(ABC):
-    """Brings one account's rows of one table to what `plan` says.
+    """The work that brings one account's rows of one table to what `plan` says.
 
     :param account: whose rows are written.
     :param log_name: the log that the entries go to.
@@ -58,19 +58,19 @@ class TableWork(ABC):
 
     @abstractmethod
     def reread(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
-        """Re-reads an entry's rows: the changes that bring what was written since to rest, and their base (µs).
+        """Read an entry's rows again; return the changes that fold in later writes, and their base (µs).
 
-        :param sent: seconds since the epoch; the entry's writes cannot have been seen by anybody before.
+        :param sent: seconds since the epoch; nobody can have seen the entry's writes before.
         """
 
     def table_note(self, changes: Iterable[Change]) -> str:
-        """Return what should be known of the table as a whole once these changes are done, kept with the log's end."""
+        """Return sentences about the table as a whole once these changes are done; they are kept with the log's end."""
         return ""
 
     def run(self) -> dict[str, int]:
-        """Do the table, or goes on where an earlier worker stopped; returns counts of rows by what happened.
+        """Do the table, or go on where an earlier worker stopped; return counts of rows by what happened.
 
-        `note` then says what should be known of the table as a whole.
+        `note` then holds the sentences about the table as a whole.
 
         :raises TransientError: a server was away; calling again goes on.
         :raises NeedsAttention: a value of the platform keeps winning, or the merge may not write any more.
@@ -82,7 +82,7 @@ class TableWork(ABC):
         return counts
 
     def complete_logged(self) -> Entry | None:
-        """Write what the log holds, as it was planned, and plans nothing; answers the last entry."""
+        """Write what the log holds, as it was planned, and plan nothing; return the last entry."""
         last = self.log.last()
         if last is not None and last.kind != EntryKind.END:
             self._guard()
@@ -90,12 +90,12 @@ class TableWork(ABC):
         return last
 
     def give_up(self) -> int | None:
-        """Close the log as it is, without needing what failed; answers how many rows are not as it said they would be.
+        """Close the log as it is, without needing the part that failed; return how many rows are not as the log says.
 
-        What the last entry holds is written once more if that can be done. What of it is then not there stands in the
-        closing entry, so that it counts as not handed on. None: the rows cannot be read, so all of it counts as handed on.
+        The last entry is written once more if that can be done. The changes that are then not there stand in the closing
+        entry, so that they count as not handed on. None: the rows cannot be read, so all of them count as handed on.
 
-        :raises TransientError: a server is away: what was sent before may still arrive.
+        :raises TransientError: a server is away: an earlier write may still arrive.
         """
         while True:
             last = self.log.last()
@@ -128,7 +128,7 @@ class TableWork(ABC):
         return [change for change in found if change.missing]
 
     def _begun(self, entry: Entry) -> Callable[[Change], Change]:
-        """Give a fold's changes what their sources had handed on before the entry that it mends."""
+        """Give a fold's changes the totals that their sources had handed on before the entry that it corrects."""
         first: dict[Key, Change] = {}
         number = entry.seq
         while entry.kind == EntryKind.FOLD and number > 0:
@@ -148,7 +148,7 @@ class TableWork(ABC):
         return begun
 
     def _run_from(self, last: Entry | None) -> Entry:
-        """Plan and applies what comes behind `last`; returns early with another worker's entry when it was faster."""
+        """Plan and apply the rows behind `last`; return early with another worker's entry when it was faster."""
         done = 0
         for group, packed, base in self._groups(self.plan(last.last_key if last else None)):
             self._guard()
@@ -163,7 +163,7 @@ class TableWork(ABC):
         return self._apply_and_verify(last, again=True)
 
     def _groups(self, changes: Iterable[Planned]) -> Iterator[tuple[list[Change], list[bytes], int]]:
-        """Neighbouring changes up to an entry's rows and bytes, encoded, with the lowest clock of their reads."""
+        """Yield neighbouring changes up to an entry's rows and bytes, encoded, with the lowest clock of their reads."""
         group: list[Change] = []
         packed: list[bytes] = []
         size, base = 0, 0
@@ -214,9 +214,9 @@ class TableWork(ABC):
         return winner, False
 
     def _apply_and_verify(self, entry: Entry, again: bool) -> Entry:
-        """Write an entry and re-reads its rows until they hold what the log says; newer writes are folded in.
+        """Write an entry and read its rows again until they hold what the log says; newer writes are folded in.
 
-        :param again: somebody may have written the entry before: lists need a new attempt number, and only those
+        :param again: a worker may have written the entry before: lists need a new attempt number, and only those
             that are not right yet are written.
         """
         pending, newest = [entry], entry

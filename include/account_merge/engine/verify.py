@@ -1,4 +1,4 @@
-"""Re-reads what an entry wrote; where the platform wrote later, plans the row again so that nothing of either is lost."""
+"""Verification: read what an entry wrote; where the platform wrote later, plan the row again so that nothing is lost."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def fold_in(
     resources: Resources, schema: TableSchema, rule: TableRule, target: str, entry: Entry, sent: float,
     evidence_for: EvidenceFor,
 ) -> tuple[list[Change], int]:  # fmt: skip
-    """Return the changes that bring rows written since back to nothing lost, and their base (µs); empty when all is well.
+    """Return the changes that fold later writes of the platform in, and their base (µs); empty when all rows hold.
 
-    :param sent: seconds since the epoch; the entry's writes cannot have been seen by anybody before.
+    :param sent: seconds since the epoch; nobody can have seen the entry's writes before.
     :param evidence_for: what rows of other tables show, asked in key order.
     """
     wrote = [c for c in entry.changes if c.writes or c.create_at]
@@ -70,9 +70,9 @@ def fold_in(
 
 
 def _gone_on(change: Change, row: Row | None, column: str) -> int:
-    """Return what a total would be had the platform seen what was put: our difference comes on top of what stands there.
+    """Return a total as it would be had the platform seen what was put: our difference on top of the number there.
 
-    Of one that is gone only the difference comes again, of one that was put whatever stood there the whole.
+    Where the total is gone, only the difference comes again; where a person chose the source's row, the whole.
     """
     wrote: int = (change.after or {}).get(column) or 0
     found: int | None = row.values.get(column) if row else None
@@ -82,10 +82,10 @@ def _gone_on(change: Change, row: Row | None, column: str) -> int:
 
 
 def arrived(rule: TableRule, change: Change, row: Row | None, sent: float, settings: Settings) -> Change:
-    """Return a change as far as the row shows it, when nobody goes on with it; what is not there stands in `missing`.
+    """Return a change as far as the row shows it, when nobody goes on with it; the other columns stand in `missing`.
 
-    What is missing was not handed on either. A total that the platform wrote later counts as there unless it tells that
-    our write had not been seen.
+    A missing column was not handed on either. A total that the platform wrote later counts as there, unless its value
+    tells that the platform had not seen our write.
     """
     if change.delete_at:
         return (
@@ -111,7 +111,7 @@ def arrived(rule: TableRule, change: Change, row: Row | None, sent: float, setti
 
 
 def _held(now: Any, write: Write) -> Write | None:
-    """Return what of a write the column shows: of a map or set each element by itself."""
+    """Return the part of a write that the column shows; a map or set is compared element by element."""
     if holds(now, write):
         return write
     if isinstance(write.value, Mapping | set | frozenset) or write.remove:
@@ -127,7 +127,7 @@ def _held(now: Any, write: Write) -> Write | None:
 
 
 def _lacking(change: Change, columns: frozenset[str]) -> Change:
-    """Return the change without what its sources bring to these columns."""
+    """Return the change as if its sources brought nothing to these columns."""
     sources = {a: {c: v for c, v in values.items() if c not in columns} for a, values in change.sources.items()}
     given = {
         account: {c: (before, before if c in columns else after) for c, (before, after) in totals.items()}
@@ -137,7 +137,7 @@ def _lacking(change: Change, columns: frozenset[str]) -> Change:
 
 
 def _keeping_ledger(again: Change, change: Change) -> Change:
-    """Return a fold hands nothing new on: its ledger says at least what the entry's said."""
+    """Return a fold that hands nothing new on: its ledger says at least what the entry's said."""
     given = {
         account: {
             c: (

@@ -1,4 +1,4 @@
-"""What the work on one table may see of other tables' rows. Pure data."""
+"""Other tables' rows as the work on one table may see them. Pure data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from account_merge.rules.evidence import ScopeValues
 
 @dataclass(frozen=True)
 class View:
-    """What one merge may see of other tables' rows.
+    """Other tables' rows as one merge may see them.
 
     :param sources: the accounts whose rows it brings.
     :param target: the account that it writes to.
@@ -38,7 +38,7 @@ class View:
 
 @dataclass(frozen=True)
 class Underway:
-    """What an undo or redo does to an account's rows of other tables before it comes to the table at hand.
+    """Changes of an undo or redo to an account's rows of other tables, made before it comes to the table at hand.
 
     :param changes: table -> its changes, in key order; a row that was folded in comes once more.
     :param planned: the changes are not written yet: a preview sees them as done.

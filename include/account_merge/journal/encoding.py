@@ -124,7 +124,7 @@ class Codec:
         return ChangeHeader(self.unkey(raw["key"]), raw["delete"], raw["create"], raw["writes"], raw["notes"])
 
     def change(self, change: Change) -> bytes:
-        """One change as bytes, not yet compressed."""
+        """Return one change as bytes, not yet compressed."""
         return msgspec.msgpack.encode(
             {
                 "key": self.key(change.key),
@@ -146,7 +146,7 @@ class Codec:
         )
 
     def unchange(self, data: bytes) -> Change:
-        """One change from its bytes."""
+        """Return one change from its bytes."""
         raw = msgspec.msgpack.decode(data)
         known = self._schema.columns
         sources = {a: self._values(v) or {} for a, v in raw["sources"].items()}
@@ -175,9 +175,9 @@ class Codec:
 
 
 def peek(data: bytes, before: bool = False) -> tuple[bytes, dict[str, dict[str, int]], dict[str, bytes]]:
-    """Of an encoded change, without the table's schema: its key, what each source handed on, the packed row before.
+    """Return, without the table's schema, an encoded change's key, the totals that each source handed on, and the packed row before.
 
-    :param before: what each had handed on before this change instead.
+    :param before: the totals before this change instead.
     """
     raw = msgspec.msgpack.decode(data)
     side = 0 if before else 1

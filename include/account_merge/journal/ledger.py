@@ -1,4 +1,4 @@
-"""What sources' rows have handed on, by the logs of earlier merges and by what is kept of logs that have expired."""
+"""Totals that sources' rows have handed on, by the logs of earlier merges and by what is kept of expired logs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class LedgerMerges:
 
 
 class Ledger:
-    """What rows of one table of these accounts have handed on, asked in key order.
+    """Totals that rows of one table of these accounts have handed on, asked in key order.
 
     :param merges: whose logs are read.
     :param accounts: the source accounts.

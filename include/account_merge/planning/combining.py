@@ -1,6 +1,6 @@
-"""What the values of several rows of one key become: combined by the rules, or one row by choice. Pure.
+"""Rows of one key made one: combined by the rules, or one row by choice. Pure.
 
-Names no table and knows no server; who plans a merge, folds in what came later or replays a row asks the same function.
+A merge, a fold of later writes and the rebuild of a row ask the same function. It names no table and knows no server.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ FIRST = Earlier()
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of one row beside the rows themselves.
+    """The things known of one row beside the rows themselves.
 
     :param given: what each source has handed on before.
     :param evidence: what rows of other tables show.
     :param earlier: what earlier merges of these sources mean for the row. The retired job added up totals and never
-        deleted a source's row: of a source that it had merged, what it shows is in each total that the target has. A row
+        deleted a source's row: each total that the target has contains the totals of a source that it had merged. A row
         or a total that the target lacks was not moved, and moves whole.
-    :param choice: whose row stands. Of a source's row that stands every value does, totals too; what only the target has
-        stays. A row of the target that stays hands nothing on.
+    :param choice: whose row stands. Where a source's row stands, all its values do, totals too; a value that only the
+        target has stays. Where the target's row stands, the source hands nothing on.
     :param notes: what a person should know of it already.
     :param instead: columns of the target that count otherwise than they show.
     """
@@ -51,11 +51,11 @@ def merge_values(
 ) -> tuple[Values, Handed]:
     """Return the target's values after the merge, and what each source has handed on then.
 
-    Totals add only what lies beyond `given`; every other column is the same however often it is done. Of a source whose
-    row an earlier merge had brought, only what is new since then comes.
+    Only the part of a total beyond `given` is added. Every other column is the same however often it is merged. A source
+    whose row an earlier merge had brought brings only what is new since then.
 
-    A value that cannot be used (NaN, or one that cannot be read) wins against nothing and stays where it is: who reads the
-    target shall not stumble over it as well.
+    A value that cannot be used (NaN, or one that cannot be read) gives way to every other and stays where it is: the
+    target's readers shall not stumble over it as well.
     """
     if facts.choice == TARGET:
         return dict(target or {}), _seeded(rule, sources, target, facts)
@@ -164,7 +164,7 @@ def _sources_values(
             if strategy.ledger and other is not None:
                 before = given.get(account, {}).get(column, 0)
                 handed.setdefault(account, {})[column] = (before, max(before, other))
-        # What no merge hands over as it is (consent, a place by itself) is no choice either.
+        # A value that no merge hands over as it is (consent, say) is not handed over by choice either.
         passes = strategy.gap(chosen) == chosen
         merged[column] = chosen if passes else strategy.merge((target or {}).get(column), chosen)
     return {column: value for column, value in merged.items() if value is not None}, handed

@@ -9,7 +9,7 @@ from account_merge.model import HandedOn, Key
 
 
 class HandedOnByKey:
-    """What sources' rows have handed on, asked in key order.
+    """The totals that sources' rows have handed on, asked in key order.
 
     :param stream: (key, source account, what one merge says of its row), sorted by key.
     :param of: what the stream holds, for the error of one that is not sorted.

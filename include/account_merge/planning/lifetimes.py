@@ -1,4 +1,4 @@
-"""Cells that expire: what stays at one account stays for good after a merge, and an undo restores when a cell ends. Pure."""
+"""Cells that expire: a value that is for good at one account is for good after a merge, and an undo restores when a cell ends. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Side = tuple[Values, Mapping[str, int]]
 
 
 def end_of(column: str, sides: Iterable[Side]) -> int:
-    """When a merged cell expires, s since the epoch: 0 (for good) when it does not at one side, else the latest end."""
+    """Return when a merged cell expires, s since the epoch: 0 (for good) when it does not at one side, else the latest end."""
     ends = [ends.get(column, 0) for values, ends in sides if usable(values.get(column)) is not None]
     return max(ends) if ends and all(ends) else 0
 
@@ -44,7 +44,7 @@ def lasting(change: Change, sources: Mapping[str, Row], target: Row | None, base
 
 
 def alive(change: Change, now: float) -> dict[str, Row]:
-    """Return the sources' rows of a logged change without what has expired since."""
+    """Return the sources' rows of a logged change without the cells that have expired since."""
     found = {}
     for account, values in change.sources.items():
         ends = change.ends.get(account, {})
@@ -56,8 +56,8 @@ def alive(change: Change, now: float) -> dict[str, Row]:
 def restored(change: Change, sides: Sequence[Side], left: Values, row: Row | None) -> Change:
     """Return an undo's change with the end of each cell that it puts.
 
-    :param sides: the row before all merges, and the rows that the standing merges brought.
-    :param left: the row as our last step left it: what differs now, the platform wrote, with the end that it has.
+    :param sides: the row before all merges, and the rows that the effective merges brought.
+    :param left: the row as our last step left it. The platform wrote the columns that differ now, with the ends that they have.
     """
     mine = dict(row.ends) if row else {}
     if not mine and not any(ends for _, ends in sides):

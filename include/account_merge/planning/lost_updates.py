@@ -1,7 +1,7 @@
-"""What the platform wrote over our totals after they were verified: mended when more of the same source is merged.
+"""Lost updates: the platform wrote over what we had put, from a row that it had read before.
 
-An update that the platform had begun before we wrote may end after our verification, and a redelivered event, a repair or
-a settle is what looks at the row again. Counters only rise: a total below what we put there has lost our share.
+An update that the platform had begun before we wrote may end after our verification. A redelivered event, a repair or a
+settle looks at the row again and corrects it. Counters only rise: a total below the value that we put has lost our share.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from account_merge.settings import Settings
 def holds(now: Any, write: Write) -> bool:
     """Whether a column holds what was put: all elements of a map or set and none removed, else the same value.
 
-    A value that was put for a time only may be gone when that is over.
+    A value that was put for a time only may be gone when that time is over.
     """
     if write.expires and now is None:
         return write.expires <= time.time() + 1
@@ -77,7 +77,9 @@ def lost_updates(
             continue
         if written <= timestamp or not share:
             continue
-        below = value < max(wrote, wrote - share)  # who had read the greater of both would have written no less
+        below = value < max(
+            wrote, wrote - share
+        )  # a writer that had read the greater of both would have written no less
         ahead = time.time() + settings.max_clock_skew_seconds
         if (below and share > 0) or (not below and written / 1e6 < sent - settings.clock_margin_seconds):
             lost.add(column)
@@ -92,7 +94,7 @@ def lost_updates(
 
 
 def _totals_put(rule: TableRule, change: Change) -> dict[str, tuple[int, int]]:
-    """Column -> (value, timestamp) of each total that a change put; one that it deleted is 0."""
+    """Return column -> (value, timestamp) of each total that a change put; one that it deleted is 0."""
     found = {c: (w.value or 0, w.timestamp) for c, w in change.writes.items() if rule.strategy(c).ledger}
     if change.delete_at:
         found |= {c: (0, change.delete_at) for c in change.before or () if rule.strategy(c).ledger}
@@ -124,9 +126,9 @@ def overwritten(
 ) -> tuple[frozenset[str], tuple[str, ...]]:
     """Return columns in which the platform replaced what we had put, from a row that it had read before; totals left out.
 
-    What is written long after our entry is a decision and stands. Within the time that an update of the platform takes,
-    the value tells: one that shows nothing of what we had put, and goes on from what stood there before, is a lost update.
-    A state that people turn is always a decision.
+    A write long after our entry is a decision and stands. Within the time that an update of the platform takes, the value
+    tells: one that shows nothing of what we had put, and goes on from the value before, is a lost update. A state that
+    people turn on and off is always a decision.
 
     :param steps: all that was ever done to the row, in order; at least one.
     """
@@ -138,7 +140,7 @@ def overwritten(
             strategy, at = rule.strategy(column), row.written.get(column, 0)
             if strategy.ledger or strategy.switch or column in seen:
                 continue
-            ahead = time.time() + settings.max_clock_skew_seconds  # such a write time tells nothing
+            ahead = time.time() + settings.max_clock_skew_seconds  # a write time ahead of the clock tells nothing
             if at > write.timestamp and (at / 1e6 <= until or at / 1e6 > ahead):
                 before, put = ((values or {}).get(column) for values in (step.change.before, step.change.after))
                 found |= {column} if _stale(strategy, before, put, row.values.get(column)) else set()
@@ -185,7 +187,7 @@ def correct(
     effective: Callable[[uuid.UUID], bool],
     settings: Settings,
 ) -> Correction:
-    """Return what of that which standing merges put into a row is gone from it; nothing in the usual case.
+    """Return the correction of a row that has lost what effective merges put into it; an empty one in the usual case.
 
     :param steps: all that was ever done to the row, in order; at least one.
     """
@@ -196,7 +198,7 @@ def correct(
             for column, (before, after) in totals.items():
                 first.setdefault(source, {}).setdefault(column, before)
                 most.setdefault(source, {})[column] = max(after, most.get(source, {}).get(column, 0))
-    if row is None:  # removed by the platform: that stands, and what was handed on stays so
+    if row is None:  # removed by the platform: that stands, and its totals stay handed on
         return Correction()
     replaced, said = overwritten(rule, steps, row, settings)
     if not any(strategy.ledger for strategy in rule.columns.values()):
@@ -226,7 +228,7 @@ def _totals(rule: TableRule, change: Change) -> Change:
 def corrections(
     steps: Iterator[tuple[Key, list[AppliedChange]]], look: Callable[[Sequence[AppliedChange], Row | None], Correction]
 ) -> Corrections:
-    """Mend for one sweep with ascending keys."""
+    """Return `look`, asked by ascending keys, with what was done to each row."""
     done = Cursor(steps, "what was done to rows, in the log,")
 
     def at(key: Key, row: Row | None) -> Correction:

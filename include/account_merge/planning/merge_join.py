@@ -53,13 +53,13 @@ def no_evidence(key: Key) -> Evidence:
 
 
 def nobody(key: Key) -> frozenset[str]:
-    """For rules that look at no other table: no source counts that has no row."""
+    """Return no source, for rules that look at no other table."""
     return frozenset()
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a merge sees of other tables' rows; asked in key order.
+    """Other tables' rows as a merge sees them; asked in key order.
 
     :param at: the evidence for the row with a key.
     :param beside: the sources that count for the row with a key also where they have none: their rows of the tables
@@ -74,7 +74,7 @@ NOTHING_SHOWN = Shown()
 
 
 def written_part(old: Any, new: Any) -> Any:
-    """Return what must be put to get from the old value to the new: of a map or set only the elements that differ."""
+    """Return the part to put to get from the old value to the new: only the differing elements of a map or set."""
     if isinstance(new, Mapping):
         return {k: v for k, v in new.items() if (old or {}).get(k) != v}
     if isinstance(new, set | frozenset):
@@ -197,7 +197,7 @@ def _combine(key: Key) -> str:
 
 @dataclass(frozen=True)
 class TableFacts:
-    """What is known of a table's rows beside the rows themselves; each function is asked in key order.
+    """The things known of a table's rows beside the rows themselves; each function is asked in key order.
 
     :param handed_on: source account -> what its row has handed on in earlier merges.
     :param shown: what rows of other tables show.
@@ -222,7 +222,7 @@ def plan(
     target: Iterable[Row],
     facts: TableFacts,
 ) -> Iterator[tuple[Change, int]]:
-    """One change for each key that a source has, or counts for, in key order, with the base clock that its reads allow (µs).
+    """Yield a change for each key that a source has, or counts for, in key order, with the base clock of its reads (µs).
 
     All streams must be sorted by key, which is checked; memory is one row a stream.
     """

@@ -1,7 +1,7 @@
-"""Three-way: what a source's row brings that it had not brought before. Pure.
+"""Three-way merge: only the part of a source's row that it had not brought before. Pure.
 
 People and the platform go on deciding at the surviving account: a learner leaves a course, a member is removed, a
-certificate is replaced. What an earlier merge brought once is theirs to change. A settle, a repair or a repeated merge
+certificate is replaced. They may change what an earlier merge brought. A settle, a repair or a repeated merge
 therefore brings only what differs between the source's row now and its image in the last entry.
 """
 
@@ -21,7 +21,7 @@ from account_merge.values import usable_row
 
 @dataclass(frozen=True)
 class Earlier:
-    """What earlier merges of the same sources mean for one row.
+    """The meaning of earlier merges of the same sources for one row.
 
     :param known: source account -> the image that the last entry holds of its row.
     :param seeded: source account that the retired job had merged -> whether the totals that its row shows count as
@@ -34,7 +34,7 @@ class Earlier:
     stays: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def usable(self) -> Earlier:
-        """Return the same without what no merge can use of the images."""
+        """Return the same without the values of the images that no merge can use."""
         return replace(self, known={account: usable_row(image) for account, image in self.known.items()})
 
     @classmethod
@@ -48,8 +48,8 @@ class Earlier:
 def newly(rule: TableRule, account: str, target: Values | None, before: Values, now: Values) -> Values:
     """Return the target's values with only what is new.
 
-    A total is taken from `now`: the ledger has counted what is new of it. Of a map, set or list the elements that differ
-    come; the others are as the target shows them, also those that it has lost since.
+    A total is taken from `now`: the ledger has counted what is new of it. Only the elements of a map, set or list that
+    differ come; the others are as the target shows them, also those that it has lost since.
 
     :param before: what the merge of the known images would give.
     :param now: what the merge of the present rows gives.
@@ -65,7 +65,7 @@ def newly(rule: TableRule, account: str, target: Values | None, before: Values, 
             result[column] = value
     side = Side(account, target or {}, target=True)
     for derivation in rule.derive:
-        # What counts others counts those of the result, where it did so of all.
+        # A number that counted all elements of `now` counts those of the result.
         counted = derivation.rederive(side, now, NO_EVIDENCE) if derivation.rederive and target is not None else {}
         if derivation.rederive and counted and all(now.get(column) == value for column, value in counted.items()):
             result |= derivation.rederive(side, result, NO_EVIDENCE)
@@ -73,7 +73,7 @@ def newly(rule: TableRule, account: str, target: Values | None, before: Values, 
 
 
 def stayed(rule: TableRule, target: Values | None, now: Values) -> Values:
-    """Return the target's values where no source's row has changed: as they are, but for totals whose share had been lost.
+    """Return the target's values where no source's row has changed: as they are, but for totals that had lost our share.
 
     :param now: what the merge of the present rows gives.
     """

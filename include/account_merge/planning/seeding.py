@@ -1,6 +1,6 @@
-"""A merge that the retired job has done before: what its rows leave open, and what is decided of them. Pure.
+"""A merge that the retired job has done before: the readings that its rows leave open, and the decision. Pure.
 
-The retired job added up totals and never deleted a source's row: what a source shows is in the target's totals. It lost
+The retired job added up totals and never deleted a source's row: the target's totals contain the source's. It lost
 nearly everything else, which is merged as ever.
 """
 
@@ -46,7 +46,7 @@ class Seeding:
     def notes(
         self, rule: TableRule, sources: Mapping[str, Row], target: Row | None, given: Mapping[str, Mapping[str, int]]
     ) -> Iterator[str]:
-        """Both readings of what the data leaves open, for the report."""
+        """Yield both readings of each thing that the data leaves open, for the report."""
         for account, row in ((a, r) for a, r in sources.items() if a in self.since):
             since = self.since[account]
             for column, value in row.values.items():
@@ -69,7 +69,7 @@ class Seeding:
 
 
 def _doubt(value: int, held: int, written: int, since: int) -> str:
-    """Why a total of a source may not be in the target's; empty when nothing speaks against it."""
+    """Return why a total of a source may not be in the target's; empty when nothing speaks against it."""
     if held < value:
         return f"the target has {held}, less than the source alone"
     return "the source went on after that merge" if since and written > since else ""

@@ -1,6 +1,6 @@
 """When the values of a change are written: just above what stands there, each cell and element for itself. Pure.
 
-A write time ahead of the clock binds its own cell or element only: whatever else took it over would hide what the learner
+A write time ahead of the clock binds its own cell or element only: any other cell that took it over would hide what the learner
 does next.
 """
 
@@ -68,7 +68,7 @@ def _touched(write: Write) -> set[Any]:
 
 
 def _seen(column: str, write: Write, row: Row | None) -> Mapping[Any, int] | None:
-    """Element -> its write time; None of a column that is written as a whole. Of elements, the newest where none tells."""
+    """Return element -> its write time; None for a column that is written as a whole. The column's where no element tells its own."""
     several = isinstance(write.value, Mapping | set | frozenset) or bool(write.remove)
     if not several or (row and column in row.frozen):
         return None
@@ -79,7 +79,7 @@ def _seen(column: str, write: Write, row: Row | None) -> Mapping[Any, int] | Non
 
 
 def _replaced(seen: Mapping[Any, int], row: Row | None) -> int:
-    """When a map or set may have been put as a whole, which deletes all that it held before at that time less one.
+    """Return when a map or set may have been put as a whole, which deletes all that it held before at that time less one.
 
     The time of an element that is ahead of the clock is its own only: others would be hidden until then.
     """
@@ -118,7 +118,7 @@ def _ahead(name: str, at: int, base: int) -> Iterator[str]:
 
 
 def stuck(change: Change) -> list[str]:
-    """Return the columns that a change cannot be written to: there is no time above what stands there."""
+    """Return the columns that a change cannot be written to: no time is above those that stand there."""
     times = {c: max([w.timestamp, *w.later.values()]) for c, w in change.writes.items()}
     return sorted(column for column, at in times.items() if at > LAST)
 

@@ -1,7 +1,7 @@
-"""What becomes of each column: the table of rules, and the pure functions that its rows name.
+"""The rules: a table that says how each column is merged, and the pure functions that its rows name.
 
-A rule is data; the engine names no table, and whoever adds one adds a row to `tables`. Every wing above may import this
-one. It imports the ground only, and knows no server.
+A rule is data. The engine names no table: to add one, add a row to `tables`. Every wing above may import this one. It
+imports the ground only, and knows no server.
 """
 
 from account_merge.rules.spec import Counts, Example, Limit, Lookup, Scope, TableRule

@@ -34,14 +34,14 @@ def like(example: Any, found: Any) -> Any:
 
 
 def weight(value: Any) -> int:
-    """0 for a null and an empty collection, 1 for NaN, which is not a value either, 2 for a value."""
+    """Return 2 for a value, 1 for NaN, and 0 for a null and an empty collection."""
     if value is None or (isinstance(value, Mapping | list | tuple | set | frozenset) and not value):
         return 0
     return 1 if isinstance(value, float) and math.isnan(value) else 2
 
 
 def size(value: Any) -> Rank:
-    """Return the order of sizes: numbers over texts and times, these over what is neither, and below it NaN and null."""
+    """Return the order of sizes: numbers over texts and times, these over any other value; NaN and null are below all."""
     if isinstance(value, bool) or number(value) is not None:
         return (3, value)
     if isinstance(value, str | bytes):
@@ -52,7 +52,7 @@ def size(value: Any) -> Rank:
 
 
 def time(value: Any) -> Rank:
-    """Return the order of times: those that can be over those that cannot, and below them what no moment is read from."""
+    """Return the order of times: those that can be over those that cannot; a value from which no moment is read is below both."""
     moment = instant(value)
     if moment is None:
         return (0, size(value))
@@ -60,14 +60,14 @@ def time(value: Any) -> Rank:
 
 
 def least(one: Any, other: Any) -> Any:
-    """Return the smaller of two numbers, texts or times; what is none of them, or NaN, gives way."""
+    """Return the smaller of two numbers, texts or times; any other value, and NaN, gives way."""
     a, b = size(one), size(other)
     smaller = a <= b if a[0] == b[0] else a[0] > b[0]
     return one if smaller else other
 
 
 def soonest(one: Any, other: Any) -> Any:
-    """Return the earlier of two times; one that cannot be, and what is no time, gives way."""
+    """Return the earlier of two times; a time that cannot be gives way, and so does a value that is not a time."""
     a, b = time(one), time(other)
     if a[:-1] == b[:-1]:  # one moment in two forms, or no moment at all
         return max(one, other, key=time)

@@ -1,7 +1,7 @@
 """Columns that follow from others: each function looks at all rows of one key and corrects the merged row.
 
-A derivation is pure and may only raise what the strategies gave, or choose between the rows' own values. None raises
-an error, whatever the columns hold.
+A derivation is pure. It may make a value that the strategies gave greater, or choose between the rows' own values. It
+raises no error, whatever the columns hold.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def twins(timestamp: str, text: str, first: bool = False) -> Derivation:
 
 
 def count_of(column: str, counted: str, value: int) -> Derivation:
-    """`column` counts the elements of the map `counted` that equal `value`, where each side's own number does so too."""
+    """Count in `column` the elements of the map `counted` that equal `value`, where each side's own number does so too."""
 
     def count(values: Values) -> int:
         return sum(1 for v in (values.get(counted) or {}).values() if v == value)
@@ -106,9 +106,9 @@ def no_less(column: str, older: str) -> Derivation:
 
 
 def best_score(column: str, details: str, older: str = "") -> Derivation:
-    """`score:X` is the best of all sides, and `max_score:X` is the one that stands beside it in the same form.
+    """Put under `score:X` the best of all sides, and under `max_score:X` the maximum that belongs to it.
 
-    :param details: the attempts' own texts: what was earned while a better score hid it shows there alone.
+    :param details: the attempts' own texts. A score that was earned while a better one hid it shows there alone.
     """
 
     def held(values: Values, key: str) -> Values:
@@ -198,10 +198,10 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
 
 
 def scores_of_attempts(column: str, evidence_name: str, older: str = "") -> Derivation:
-    """Return scores that the retired job erased, made again of the attempts themselves; nothing where it did not merge.
+    """Make the scores that the retired job erased again from the attempts themselves; nothing where it did not merge.
 
-    As the platform makes them: `score:X` is the best total of X, `max_score:X` that attempt's own maximum,
-    `attempts_count:X` the number of attempts. Only what is missing or less is put.
+    The platform makes them so: `score:X` is the best total of X, `max_score:X` that attempt's own maximum,
+    `attempts_count:X` the number of attempts. Only a number that is missing or less is put.
     """
 
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
@@ -227,7 +227,7 @@ def scores_of_attempts(column: str, evidence_name: str, older: str = "") -> Deri
 
 
 def attempts_count(column: str, details: str, evidence_name: str) -> Derivation:
-    """`attempts_count:X` counts the distinct attempts known for X; never below either side's number."""
+    """Count under `attempts_count:X` the distinct attempts known for X; never below either side's number."""
 
     def attempts(values: Values) -> dict[str, set[str]]:
         named: dict[str, set[str]] = {}
@@ -248,7 +248,7 @@ def attempts_count(column: str, details: str, evidence_name: str) -> Derivation:
         return {column: result} if result else {}
 
     def rederive(now: Side, row: Values, evidence: Evidence) -> Values:
-        """Put the number of attempts that stay, where the platform counted those that it saw."""
+        """Put the number of attempts that stay, where the platform's number counted the attempts that it saw."""
         result, counted = dict(row.get(column) or {}), now.values.get(column) or {}
         seen, left = attempts(now.values), attempts(row)
         for key in _named(result, "attempts_count:"):

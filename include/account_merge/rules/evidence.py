@@ -13,7 +13,7 @@ ByAccount = Mapping[str, Collection[Any]]
 
 @dataclass(frozen=True)
 class Findings:
-    """What one lookup finds in the scope of one row; each field: account -> values.
+    """The answer of one lookup in the scope of one row; each field: account -> values.
 
     :param shown: of the account's stored rows.
     :param brought: those of the account's rows that merges made match the lookup's `where`.
@@ -34,7 +34,7 @@ NOTHING_FOUND = Findings()
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one merge sees beside the rows themselves.
+    """The things that one merge sees beside the rows themselves.
 
     :param found: lookup's name -> what it finds.
     :param kept: scopes in which the target's rows stay as they are.

@@ -1,4 +1,4 @@
-"""Columns that come together from one account's row: which row gives them, and what follows it. Pure, like derive.py."""
+"""Columns that come together from one account's row: the row that gives them, and the columns that follow it. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from account_merge.rules.derivations import Derivation, Side
 from account_merge.rules.evidence import Evidence
 from account_merge.rules.moments import believable, instant
 
-#: What rows are compared by: one column, or the forms of one moment (timestamp, text), of which the best counts.
+#: Rows are compared by it: one column, or the forms of one moment (timestamp, text), of which the best counts.
 Lead = str | tuple[str, ...]
 
 
@@ -26,7 +26,7 @@ class _Led:
     first: bool
 
     def ranked(self, sides: Sequence[Side]) -> list[Side]:
-        """All sides, the one that leads first; where nothing decides the target's before the others', by account."""
+        """Return all sides, the one that leads first. Where nothing decides, the target's comes first, then by account."""
         rest = sorted(sides, key=lambda s: (not s.target, s.account))
         ranked: list[Side] = []
         while rest:
@@ -72,10 +72,10 @@ def follow(
     leads: Lead | tuple[Lead, ...], columns: tuple[str, ...], first: bool = False, apart: bool = False,
     unknown: bool = False,
 ) -> Derivation:  # fmt: skip
-    """`columns` come together from the row that leads, of those that have any; what that row lacks stays empty.
+    """Take `columns` together from the row that leads, of the rows that have any; a column that this row lacks stays empty.
 
     A lead that ties, or that one of two rows does not show, leaves the decision to the next one. NaN and a time that
-    cannot be are no leads.
+    cannot be do not lead.
 
     :param leads: a tuple of leads in their order, or the only one.
     :param first: the least leads, not the greatest.

@@ -1,4 +1,4 @@
-"""What a learner has a number of: how one row of a table counts, and what two accounts have of it together. Pure."""
+"""Things that a learner has a number of: how one row of a table counts, and what two accounts have together. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from account_merge.model import Values
 from account_merge.rules.strategies import same_by
 from account_merge.values import usable_row
 
-#: What one row has of a term, by the name of each part: of a sum the part is a column, of a set an element.
+#: A row's share of a measure, by the name of each part: the part of a sum is a column, that of a set an element.
 Parts = Mapping[Hashable, float]
 
 
@@ -18,7 +18,7 @@ Parts = Mapping[Hashable, float]
 class Measure:
     """One thing that a learner has a number of.
 
-    :param parts: what one row has of it.
+    :param parts: the share of one row.
     :param adds: two accounts' parts of one name add up. Otherwise the greater stands, and parts of different names unite.
     :param where: only rows whose key has this value in this column.
     :param same: whether two names mean one part; None: only equal ones do.
@@ -31,7 +31,7 @@ class Measure:
     same: Callable[[Any, Any], bool] | None = None
 
     def of(self, values: Values) -> Parts:
-        """Return what one row has of it; what cannot be used counts nothing."""
+        """Return what one row has of it; a value that cannot be used counts as nothing."""
         return self.parts(usable_row(values))
 
     def together(self, sides: Sequence[Parts]) -> dict[Hashable, float]:
@@ -55,12 +55,12 @@ class Measure:
 
 
 def total(parts: Parts) -> float:
-    """All parts added up."""
+    """Return the sum of all parts."""
     return float(sum(parts.values()))
 
 
 def each(values: Values) -> Parts:
-    """Each row is one."""
+    """Count each row as one."""
     return {"row": 1.0}
 
 
@@ -70,12 +70,12 @@ def number(column: str) -> Callable[[Values], Parts]:
 
 
 def shows(column: str, value: object) -> Callable[[Values], Parts]:
-    """Each row that shows this value is one."""
+    """Count each row that shows this value as one."""
     return lambda values: {"row": 1.0} if values.get(column) == value else {}
 
 
 def elements(*columns: str) -> Callable[[Values], Parts]:
-    """Each element of these columns, a map of texts, is one."""
+    """Count each element of these columns, a map of texts, as one."""
 
     def parts(values: Values) -> Parts:
         return {(c, tuple(sorted(e.items()))): 1.0 for c in columns for e in values.get(c) or ()}
@@ -84,13 +84,13 @@ def elements(*columns: str) -> Callable[[Values], Parts]:
 
 
 def same_elements(*keys: str) -> Callable[[Any, Any], bool]:
-    """Two elements of one column are the same as the strategy `union_by` with these keys says."""
+    """Compare two elements of one column as the strategy `union_by` with these keys does."""
     same = same_by(*keys)
     return lambda one, other: one[0] == other[0] and same(dict(one[1]), dict(other[1]))
 
 
 def entries(prefix: str, *columns: str) -> Callable[[Values], Parts]:
-    """Return the entries of maps whose key begins so; of an entry that several columns have, the last column's."""
+    """Return the entries of maps whose key begins so; where several columns have an entry, the last column's."""
 
     def parts(values: Values) -> Parts:
         found = {k: _real(v) for column in columns for k, v in (values.get(column) or {}).items()}
@@ -100,6 +100,6 @@ def entries(prefix: str, *columns: str) -> Callable[[Values], Parts]:
 
 
 def _real(value: Any) -> float:
-    """Return a number; null and NaN are none."""
+    """Return a number; null and NaN count as 0."""
     found = float(value or 0)
     return found if found == found else 0.0

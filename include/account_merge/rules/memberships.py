@@ -1,4 +1,4 @@
-"""Derivations about rows of which one stands: a membership that is active, and what goes with it. Pure, like derive.py."""
+"""Derivations about rows of which one stands: an active membership, and the columns that go with it. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _standing(sides: Sequence[Side], merged: Values, lead: str) -> list[Side]:
 
 
 def of_standing(lead: str, columns: tuple[str, ...], latest: str) -> Derivation:
-    """`columns` come together from one row whose `lead` stands, of several from that with the greatest `latest`."""
+    """Take `columns` together from one row whose `lead` stands; from several, the one with the greatest `latest`."""
 
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
         stand = _standing(sides, merged, lead)
@@ -31,7 +31,7 @@ def of_standing(lead: str, columns: tuple[str, ...], latest: str) -> Derivation:
 
 
 def best_of_standing(lead: str, column: str, strategy: Strategy) -> Derivation:
-    """`column` is combined of the rows whose `lead` stands: the others give nothing."""
+    """Combine `column` from the rows whose `lead` stands; the others give nothing."""
 
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
         held = [s.values[column] for s in _standing(sides, merged, lead) if s.values.get(column) is not None]

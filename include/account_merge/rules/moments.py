@@ -10,7 +10,7 @@ from typing import Any
 FIRST = datetime(2015, 1, 1, tzinfo=UTC)
 #: How far ahead of this machine's clock a time may be: no zone, clock or planned date is further off.
 AHEAD = timedelta(days=366)
-#: What is said of a time that is not believed.
+#: Words for a time that is not believed.
 CANNOT_BE = "a time that cannot be (before 2015, or more than a year ahead)"
 
 _FORMS = (
@@ -22,13 +22,13 @@ _FORMS = (
 #: Units of a number since the epoch, as parts of a second: the platform's own is the millisecond.
 _UNITS = (1_000, 1, 1_000_000, 1_000_000_000)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DIGITS = 20  # a longer number is a time in no unit
+_DIGITS = 20  # a longer number is not a time in any unit
 
 
 def believable(moment: datetime | None) -> bool:
     """Whether a moment can be a time of the platform: it is not before `FIRST` and not `AHEAD` of this machine's clock.
 
-    :param moment: with its zone, as `instant` gives it; None is no time.
+    :param moment: with its zone, as `instant` gives it; None is not a time.
     """
     return moment is not None and FIRST <= moment <= datetime.now(UTC) + AHEAD
 

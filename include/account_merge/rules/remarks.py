@@ -1,4 +1,4 @@
-"""What a person should know of a merged row, for the report; a remark changes nothing. Pure."""
+"""Remarks: sentences for the report about a merged row; a remark changes nothing. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Remark:
 
 
 def same_name(column: str) -> Remark:
-    """Two elements of one name stay both: they may be one certificate that was issued twice, or two."""
+    """Remark that two elements of one name both stay: they may be one certificate that was issued twice, or two."""
 
     def apply(value: Any) -> list[str]:
         elements = [element for element in value or [] if isinstance(element, Mapping)]

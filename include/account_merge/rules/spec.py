@@ -1,4 +1,4 @@
-"""What a row of the table of rules may say: about a table, its places, what it looks at, and when a row counts. Pure data."""
+"""The words of a rule: about a table, its scopes, its lookups, and when a row counts. Pure data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from account_merge.rules.strategies import Strategy, keep_target_fill_gaps
 
 @dataclass(frozen=True)
 class Example:
-    """A worked example: what the source and the target have, and what the target has after the merge."""
+    """A worked example: the rows of source and target, and the target's row after the merge."""
 
     source: Mapping[str, Any]
     target: Mapping[str, Any] | None
@@ -24,15 +24,15 @@ class Example:
 
 @dataclass(frozen=True)
 class Scope:
-    """What a row belongs to: a course and batch, say. Rows of several tables meet in one place.
+    """The thing that a row belongs to: a course and batch, say. Rows of several tables meet in one scope.
 
-    :param kind: places of two tables are the same when their kinds and values are.
-    :param columns: key columns whose values name the place, in the order of the kind.
+    :param kind: scopes of two tables are the same when their kinds and values are.
+    :param columns: key columns whose values name the scope, in the order of the kind.
     :param constants: other key columns, which have one fixed value.
     :param prefix: what stands before the value in the last of the columns.
-    :param parts: the setting whose file lists the parts of what the first column names (a course's units); a row may
-        name a part instead.
-    :param listed: the setting that lists the places themselves.
+    :param parts: the setting whose file lists the parts of the thing that the first column names (a course's units); a
+        row may name a part instead.
+    :param listed: the setting that lists the scopes themselves.
     """
 
     kind: str
@@ -43,19 +43,19 @@ class Scope:
     listed: str = ""
 
     def bind(self, values: tuple[Any, ...]) -> dict[str, Any]:
-        """Return the key columns that a place decides, with their values."""
+        """Return the key columns that a scope decides, with their values."""
         known = dict(zip(self.columns, values, strict=True))
         return {**self.constants, **known, self.columns[-1]: f"{self.prefix}{values[-1]}"}
 
     def of(self, known: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return the place that these columns name."""
+        """Return the scope that these columns name."""
         *first, last = (known[column] for column in self.columns)
         return *first, str(last).removeprefix(self.prefix)
 
 
 @dataclass(frozen=True)
 class Lookup:
-    """Rows of another table that a rule may look at: both accounts' rows of the same place.
+    """Rows of another table that a rule may look at: both accounts' rows of the same scope.
 
     :param collect: columns whose values are collected (one: the value, more: a tuple).
     :param where: only rows with this value in this column.
@@ -92,10 +92,10 @@ class Counts:
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit of the platform that a merge may pass: it is said, and nothing is held back.
+    """A limit of the platform that a merge may pass: the report says so, and nothing is held back.
 
     :param words: what is counted.
-    :param column: the set whose elements count; without it the rows of a place count.
+    :param column: the set whose elements count; without it the rows of a scope count.
     :param where: only rows with this value in this column count.
     """
 
@@ -107,26 +107,27 @@ class Limit:
 
 @dataclass(frozen=True)
 class TableRule:
-    """What a merge does with one table.
+    """The rule for one table.
 
     :param user: the column that holds the account.
     :param key: the rest of the primary key, in clustering order.
     :param columns: column -> strategy; a column that is not listed keeps the target's value and fills gaps, or comes
         with the row that the derivation which leads unknown columns chooses.
     :param forks: those of `columns` that only forks of the platform have.
-    :param derive: what follows from several columns, applied in this order.
-    :param belongs: the place of each row; its columns may also be one set column, a row then holds many places.
-    :param gives: the account's rows tell which places of that kind it touched; other tables' rows are found through them.
-    :param unseen: in words, the rows of an account that no such place leads to; empty where the places lead to all.
-    :param looks: other tables' rows that the derivations need.
-    :param decides: under `skip`, where the target has a row here that counts, every table's rows of that place stay.
+    :param derive: derivations, applied in this order.
+    :param scope: the scope of each row; its columns may also be one set column, a row then holds many scopes.
+    :param lists_scopes: the account's rows tell which scopes of that kind it touched; other tables' rows are found
+        through them.
+    :param unseen: in words, the rows of an account that no such scope leads to; empty where the scopes lead to all.
+    :param lookups: other tables' rows that the derivations need.
+    :param decides_skip: under `skip`, where the target has a row here that counts, every table's rows of that scope stay.
     :param limits: limits of the platform that are reported when a merge passes them.
     :param keyspace: role of the keyspace: the setting `<role>_keyspace` names it.
     :param enrolments: each row is one enrolment: the sync events are made from these.
-    :param deactivated: what an inactive row shows, for `source_rows: deactivate`; empty where rows have no such state.
-    :param remarks: what people should know of a merged row.
+    :param deactivated: the values of an inactive row, for `source_rows: deactivate`; empty where rows have no such state.
+    :param remarks: sentences about a merged row for the report.
     :param last: merged after every other table.
-    :param terms: what a learner has a number of in these rows.
+    :param measures: the numbers that these rows give a learner.
     """
 
     table: str
@@ -161,14 +162,14 @@ class TableRule:
 
     @property
     def holds_scopes(self) -> bool:
-        """A row holds a set of places; its key names none."""
+        """Whether a row holds a set of scopes; its key then names none."""
         return not set(self.scope.columns) <= set(self.key)
 
     @property
     def needs_values(self) -> bool:
-        """A row without a value says nothing: a set of places, numbers that follow from other tables' rows."""
+        """Whether a row without a value says nothing: a set of scopes, numbers that follow from other tables' rows."""
         return self.holds_scopes or bool(self.lookups)
 
     def scope_of(self, key: Key) -> tuple[Any, ...]:
-        """Return the place that a key belongs to."""
+        """Return the scope that a key belongs to."""
         return self.scope.of(dict(zip(self.key, key, strict=True)))

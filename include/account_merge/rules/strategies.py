@@ -1,7 +1,7 @@
-"""The column algebra: pure functions that say what two values of one column become.
+"""The column algebra: pure functions that make one value of two values of a column.
 
 Every strategy is idempotent over rows that were already merged (totals through the ledger), a null gives way to NaN and
-both to a value, and `revert` is its inverse for undo. None raises, whatever a column of its type holds.
+both to a value, and `revert` is its inverse for undo. No strategy raises an error, whatever a column of its type holds.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def revert_value(before: Any, after: Any, now: Any) -> Any:
 
 
 def goes_on(combine: Combine) -> Revert:
-    """`revert_value`, but a value that only went on from what was left there takes nothing from the one before.
+    """Return `revert_value`, but for a value that only went on from what was left there: it keeps the better of both.
 
-    So a row that the platform went on with while a merge was undone keeps the better of both when the merge stands again.
+    The platform may go on with a row while a merge is undone. When the merge stands again, nothing of either is lost.
     """
 
     def revert(before: Any, after: Any, now: Any) -> Any:
@@ -39,7 +39,7 @@ def goes_on(combine: Combine) -> Revert:
 
 
 def revert_elements(before: Any, after: Any, now: Any) -> Any:
-    """Return a set with each element that the merge put taken back, each that it took put back, and what came later kept."""
+    """Return a set with each element that the merge put taken back, each that it took put back, and later ones kept."""
     before, after, now = set(before or ()), set(after or ()), set(now or ())
     return (now - (after - before)) | (before - after) or None
 
@@ -70,9 +70,9 @@ class Strategy:
     :param combine: of two non-null values; the first is the target's (or what came before).
     :param commutative: the order of the rows does not matter.
     :param ledger: a total: the source's value is not combined but only what the source has not yet given is added.
-    :param gap: what becomes of the other row's value where the first has none; by default it fills the gap.
+    :param gap: the result of the other row's value where the first has none; by default it fills the gap.
     :param revert: (the value before, what was left there, what is there now) -> the value without what was put.
-    :param switch: a state that people turn on and off: what they did last says more than what either row shows.
+    :param switch: a state that people turn on and off: their last action says more than either row shows.
     :param times: the times in a value that decide what stands; those that cannot be are named in the report.
     """
 
@@ -87,7 +87,7 @@ class Strategy:
     times: Callable[[Any], Iterable[Any]] = field(default=lambda value: (), repr=False)
 
     def merge(self, mine: Any, other: Any) -> Any:
-        """Both values' result; a null (or an empty collection) gives way, as far as `gap` lets it, and so does NaN."""
+        """Return both values' result. A null or an empty collection gives way, as far as `gap` lets it, and so does NaN."""
         held, found = weight(mine), weight(other)
         if not found or found < held:
             return mine
@@ -213,7 +213,7 @@ class _United:
 def union_by(*keys: str, newer: str = "") -> Strategy:
     """Unite lists of maps: two elements are the same by the first of `keys` that both have, else as a whole.
 
-    Of two forms of one element the one with the later time in `newer` stands; a key that only the other has is kept.
+    Two forms of one element: the one with the later time in `newer` stands, and a key that only the other has is kept.
     """
     united = _United(keys, newer)
     return Strategy(
@@ -227,7 +227,7 @@ def union_by(*keys: str, newer: str = "") -> Strategy:
 
 
 def _details(mine: Sequence[Any], other: Sequence[Any]) -> list[Any]:
-    """Attempt details (JSON texts) united by attempt; of one attempt the later text by its own `last_attempted_on`."""
+    """Unite attempt details (JSON texts) by attempt: the text with the later `last_attempted_on` of its own stands."""
     united: list[Any] = list(mine)
     at: dict[Any, int] = {}
     for index, text in enumerate(united):
@@ -249,7 +249,7 @@ def _identity(text: Any) -> Any:
 
 
 def attempt_of(text: Any) -> dict[str, Any]:
-    """Return the fields of one attempt's JSON text; empty when it is no JSON object."""
+    """Return the fields of one attempt's JSON text; empty when the text is not a JSON object."""
     try:
         value = json.loads(text)
     except (TypeError, ValueError, RecursionError):
