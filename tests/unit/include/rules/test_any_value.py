@@ -16,6 +16,7 @@ from account_merge.planning.merge_join import plan_row
 from account_merge.planning.rebuild import AppliedChange, Effective, rebuild
 from account_merge.rules import RULES, TABLES, TableRule
 from account_merge.rules.comparing import number, size, time
+from account_merge.rules.evidence import Evidence, Findings
 from account_merge.rules.moments import believable, instant
 from account_merge.rules.strategies import Strategy, attempt_of, minimum
 from account_merge.values import NAN
@@ -121,7 +122,7 @@ def rows_of_anything(rule: TableRule) -> st.SearchStrategy[Values]:
 
 
 _NAMES = st.sampled_from(["a", "q", ""])
-EVIDENCE = st.fixed_dictionaries(
+FOUND = st.fixed_dictionaries(
     {
         "finished": st.dictionaries(st.sampled_from(["s1", "s2", "t"]), st.sets(_NAMES)),
         "attempts": st.dictionaries(
@@ -133,8 +134,12 @@ EVIDENCE = st.fixed_dictionaries(
         ),
         "memberships": st.dictionaries(st.sampled_from(["s1", "t"]), st.sets(_NAMES)),
     },
-    optional={"seeded": st.just({"accounts": frozenset({"s1"})})},
 )  # fmt: skip
+EVIDENCE = st.builds(
+    lambda found, seeded: Evidence({name: Findings(shown) for name, shown in found.items()}, seeded=seeded),
+    FOUND,
+    st.sampled_from([frozenset(), frozenset({"s1"})]),
+)
 
 
 @each_rule
