@@ -85,7 +85,7 @@ def test_merges_that_come_again_in_any_order_end_as_when_each_is_done_once(
     once, least = without_count(in_turn(list(dict.fromkeys(order))))
     assert again == once
     # A number of lessons that one merge could not prove the next one may: up to the lessons that there are, no further.
-    lessons = set().union(*(shown["finished"].get(account, set()) for account in (*order, "t")))
+    lessons = set().union(*(shown.of("finished").shown.get(account, ()) for account in (*order, "t")))
     assert all(least[c] <= number <= max(least[c], len(lessons)) for c, number in counted.items())
 
 
