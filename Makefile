@@ -10,10 +10,10 @@ COMPILE := $(UV) pip compile --python-version 3.11 --universal --generate-hashes
 PROVIDERS := --exclude-newer-package apache-airflow-providers-apache-kafka=2026-10-14 \
 	--exclude-newer-package apache-airflow-providers-apache-cassandra=2026-10-14
 
-# Two workers share one stack, and a file stays with one of them (tests/conftest.py). Those that keep two cores busy, or
-# look at a stack that nobody else works on, come after.
+# Two workers share one stack, and a file stays with one of them (tests/conftest.py). Those on a running Airflow come
+# after: it keeps both cores busy by itself.
 SIDE_BY_SIDE := -n 2 --dist loadfile
-ALONE := browser crash e2e
+AIRFLOW := browser e2e
 
 SEED ?= 1
 FAULTS ?= 100
@@ -66,8 +66,8 @@ lint: $(STAMP)
 	@PYTHONPATH=include:plugins $(VENV)/bin/lint-imports --no-logo
 
 test: $(STAMP) ## the tests, on servers of their own on free ports
-	@$(RUN) -m pytest -q $(SIDE_BY_SIDE) -m "not long" $(addprefix --ignore tests/,$(ALONE)) || failed=1; \
-	$(RUN) -m pytest -q $(addprefix tests/,$(ALONE)) && exit $${failed:-0}
+	@$(RUN) -m pytest -q $(SIDE_BY_SIDE) -m "not long" $(addprefix --ignore tests/,$(AIRFLOW)) || failed=1; \
+	$(RUN) -m pytest -q $(SIDE_BY_SIDE) -m "not long" $(addprefix tests/,$(AIRFLOW)) && exit $${failed:-0}
 
 test-all: $(STAMP) ## the tests and all that takes longer: every interruption, 300 histories and a torture
 	@ACCOUNT_MERGE_FULL=1 $(MAKE) test

@@ -19,6 +19,7 @@ PRELOADED = (
     "account_merge_airflow.policies",
     "account_merge_airflow.runs",
     "account_merge_airflow.sensors",
+    "account_merge_airflow.tasks",
     "account_merge_airflow.triggers",
 )
 
