@@ -153,7 +153,7 @@ class Service:
 
     @cached_property
     def skipped(self) -> SkippedScopes:
-        """Places of a merge that stay as they are."""
+        """Scopes of a merge that stay as they are."""
         return SkippedScopes(self._resources)
 
     @cached_property

@@ -53,7 +53,7 @@ class EntryKind(StrEnum):
     #: Nobody may append any more: the merge is being undone or was abandoned. Its changes stand instead of those of the
     #: entry before it: rows that were not written as that says.
     CLOSED = "closed"
-    SKIP = "skip"  # the places that stay as they are
+    SKIP = "skip"  # the scopes that stay as they are
     PLAN = "plan"  # digests of a proposed merge
 
 

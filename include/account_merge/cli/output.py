@@ -84,7 +84,9 @@ def print_preview(report: Report, balance: Balance, notices: Sequence[Notice], a
         console.print(f"[{mark}]{escape(notice.words)}[/] {escape(notice.remedy)}".rstrip(), soft_wrap=True)
     for line in balance.lost:
         why = "; ".join(line.why)
-        console.print(f"[red]{line.short:g} less[/] {line.term.words} than the accounts have together: {escape(why)}")
+        console.print(
+            f"[red]{line.short:g} less[/] {line.measure.words} than the accounts have together: {escape(why)}"
+        )
     for one in balance.behind:
         console.print(f"[yellow]stays behind[/] {one.rows} rows of {one.table}: {escape(one.why)}")
     for table, note in balance.not_looked_for.items():

@@ -32,10 +32,10 @@ def before_hash(cas: JournalSession, table: str, account: str, key: bytes) -> by
 
 
 def brought_hash(
-    cas: JournalSession, table: str, where: tuple[str, Any], account: str, place: Any, named: Any
+    cas: JournalSession, table: str, where: tuple[str, Any], account: str, scope: Any, named: Any
 ) -> bytes:
     """Return that merges made a row of this account match `where`."""
-    about = msgspec.msgpack.encode([*where, place, named], enc_hook=str)
+    about = msgspec.msgpack.encode([*where, scope, named], enc_hook=str)
     return cas.hashed(b"brought", table.encode(), account.encode(), about)
 
 
@@ -72,9 +72,9 @@ class RedactedFacts:
         """Column -> packed value of a source's row before it was set inactive; empty bytes are a null."""
         return self._at(lambda: before_hash(self._cas, table, account, key)) or {}
 
-    def brought(self, table: str, where: tuple[str, Any], account: str, place: Any, named: Any) -> bool:
+    def brought(self, table: str, where: tuple[str, Any], account: str, scope: Any, named: Any) -> bool:
         """Whether merges made the account's row match."""
-        return self._at(lambda: brought_hash(self._cas, table, where, account, place, named)) is not None
+        return self._at(lambda: brought_hash(self._cas, table, where, account, scope, named)) is not None
 
 
 def payload_of(kept: bytes) -> bytes:

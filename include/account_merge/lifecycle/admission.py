@@ -25,7 +25,7 @@ from account_merge.states import CLOSED, State
 class Admission:
     """Lets merges begin.
 
-    :param skipped: stores the places that stay as they are, once the accounts are held.
+    :param skipped: stores the scopes that stay as they are, once the accounts are held.
     :param gate: raises when a merge that was never admitted may not be admitted.
     """
 

@@ -153,9 +153,9 @@ class Retention:
                 return
             change = codec.unchange(data)
             for look in lookups:
-                for place, (named, matches) in turned_by(change, look, rule):
+                for scope, (named, matches) in turned_by(change, look, rule):
                     if matches and look.where is not None:
-                        yield brought_hash(self._journal, rule.table, look.where, target, place, named), {}
+                        yield brought_hash(self._journal, rule.table, look.where, target, scope, named), {}
 
         return keep
 

@@ -1,6 +1,6 @@
 """The balance: a preview in the learner's terms. It shows each account's numbers, the result, and what stays behind.
 
-The terms are data of the rules. Nothing is written. Each account's numbers are counted from its rows, so they do not
+The measures are data of the rules. Nothing is written. Each account's numbers are counted from its rows, so they do not
 depend on what the merge leaves out.
 """
 
@@ -24,7 +24,7 @@ from account_merge.rules.measures import Measure, Parts, total
 MOST = 200_000
 #: Lines that a program gets.
 SHOWN = 1_000
-#: Places that are named of those where rows stay behind for one reason.
+#: Scopes that are named of those where rows stay behind for one reason.
 NAMED = 5
 
 ScopeKey = tuple[str, tuple[Any, ...]]
@@ -32,7 +32,7 @@ ScopeKey = tuple[str, tuple[Any, ...]]
 
 @dataclass
 class Line:
-    """One term of one place.
+    """One measure in one scope.
 
     :param sources: source account -> its number.
     :param should: what the accounts have together; of a sum, what earlier merges handed on counts once.
@@ -40,7 +40,7 @@ class Line:
     :param why: reason -> how much it explains of `short`.
     """
 
-    term: Measure
+    measure: Measure
     sources: dict[str, float] = field(default_factory=dict)
     target: float = 0
     result: float = 0
@@ -58,20 +58,20 @@ class Line:
 class Behind:
     """Rows with another result than if everything were combined, for one reason in one table.
 
-    :param places: some of the places where they are.
+    :param scopes: some of the scopes where they are.
     """
 
     table: str
     why: str
     rows: int = 0
-    places: list[ScopeKey] = field(default_factory=list)
+    scopes: list[ScopeKey] = field(default_factory=list)
 
 
 @dataclass
 class Balance:
     """Balance of a merge, for the learner.
 
-    :param places: place -> the term's words -> line.
+    :param scopes: scope -> the measure's words -> line.
     :param behind: what this merge leaves out of a merge of everything.
     :param not_looked_for: table -> which rows of the accounts cannot be found, with the remedy.
     :param ambiguous: rows that can be read two ways.
@@ -79,7 +79,7 @@ class Balance:
     :param complete: False when an account has more rows than are compared.
     """
 
-    places: dict[ScopeKey, dict[str, Line]] = field(default_factory=dict)
+    scopes: dict[ScopeKey, dict[str, Line]] = field(default_factory=dict)
     behind: list[Behind] = field(default_factory=list)
     not_looked_for: dict[str, str] = field(default_factory=dict)
     ambiguous: int = 0
@@ -89,7 +89,7 @@ class Balance:
     @property
     def lost(self) -> list[Line]:
         """Lines whose result is less than what the accounts have together."""
-        return [line for lines in self.places.values() for line in lines.values() if not line.kept]
+        return [line for lines in self.scopes.values() for line in lines.values() if not line.kept]
 
     @property
     def nothing_lost(self) -> bool:
@@ -98,7 +98,7 @@ class Balance:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the balance in JSON's types, with at most `SHOWN` lines; those that lack something come first."""
-        found = [(place, words, line) for place, lines in self.places.items() for words, line in lines.items()]
+        found = [(scope, words, line) for scope, lines in self.scopes.items() for words, line in lines.items()]
         found.sort(key=lambda item: item[2].kept)
         lines = [
             {
@@ -127,7 +127,7 @@ class Compared:
     planned: TableMerge | None
 
 
-#: (source account, place) -> the account whose rows stand there instead, under `on_conflict: skip`.
+#: (source account, scope) -> the account whose rows stand there instead, under `on_conflict: skip`.
 Left = Mapping[tuple[str, ScopeKey], str]
 
 
@@ -206,23 +206,23 @@ class _Table:
     # --- what is counted ------------------------------------------------------------------------------------------
     def _count(self, key: Key, side: _Side, why: str) -> None:
         known = dict(zip(self._rule.key, key, strict=True))
-        for term in self._rule.measures:
-            if term.where and known.get(term.where[0]) != term.where[1]:
+        for measure in self._rule.measures:
+            if measure.where and known.get(measure.where[0]) != measure.where[1]:
                 continue
-            mine = {account: term.of(values) for account, values in _sources(side).items()}
-            before, after = _of(term, side.before), _of(term, side.result)
+            mine = {account: measure.of(values) for account, values in _sources(side).items()}
+            before, after = _of(measure, side.before), _of(measure, side.result)
             if not (before or after or any(mine.values())):
                 continue
-            place = (self._rule.scope.kind, self._rule.scope.of(known))
-            line = self._found.places.setdefault(place, {}).setdefault(term.words, Line(term))
+            scope = (self._rule.scope.kind, self._rule.scope.of(known))
+            line = self._found.scopes.setdefault(scope, {}).setdefault(measure.words, Line(measure))
             for account, parts in mine.items():
                 line.sources[account] = line.sources.get(account, 0) + total(parts)
-            fresh = [_beyond(side.whole, account, parts) if term.adds else parts for account, parts in mine.items()]
-            should = term.together([before, *fresh])
+            fresh = [_beyond(side.whole, account, parts) if measure.adds else parts for account, parts in mine.items()]
+            should = measure.together([before, *fresh])
             line.target += total(before)
             line.result += total(after)
             line.should += total(should)
-            self._lack(line, _lacks(term, should, after), why or _by_itself(side))
+            self._lack(line, _lacks(measure, should, after), why or _by_itself(side))
 
     @staticmethod
     def _lack(line: Line, lacks: float, why: str) -> None:
@@ -236,12 +236,12 @@ class _Table:
         behind.rows += 1
         if (
             not self._rule.holds_scopes
-            and len(behind.places) < NAMED
-            and (place := self._place(key)) not in behind.places
+            and len(behind.scopes) < NAMED
+            and (scope := self._scope(key)) not in behind.scopes
         ):
-            behind.places.append(place)
+            behind.scopes.append(scope)
 
-    def _place(self, key: Key) -> ScopeKey:
+    def _scope(self, key: Key) -> ScopeKey:
         return self._rule.scope.kind, self._rule.scope_of(key)
 
     def _why(self, key: Key, side: _Side) -> str:
@@ -256,15 +256,15 @@ class _Table:
                 by = (
                     self._target
                     if self._rule.holds_scopes
-                    else self._left.get((account, self._place(key)), self._target)
+                    else self._left.get((account, self._scope(key)), self._target)
                 )
                 whose = "the target's rows" if by == self._target else f"the rows of {by}, which was listed first,"
                 return f"{whose} of this {self._rule.scope.kind} stay as they are (skip)"
         return "it follows from what else is left out"
 
 
-def _of(term: Measure, values: Values | None) -> Parts:
-    return {} if values is None else term.of(values)
+def _of(measure: Measure, values: Values | None) -> Parts:
+    return {} if values is None else measure.of(values)
 
 
 def _sources(side: _Side) -> Mapping[str, Values]:
@@ -277,9 +277,9 @@ def _beyond(change: Change | None, account: str, parts: Parts) -> Parts:
     return {name: max(0.0, number - float(given.get(str(name), (0, 0))[0])) for name, number in parts.items()}
 
 
-def _lacks(term: Measure, should: Parts, after: Parts) -> float:
+def _lacks(measure: Measure, should: Parts, after: Parts) -> float:
     def there(name: Any) -> float:
-        known = term.name_in(after, name)
+        known = measure.name_in(after, name)
         return 0.0 if known is None else after[known]
 
     return sum(max(0.0, number - there(name)) for name, number in should.items())

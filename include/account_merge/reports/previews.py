@@ -65,7 +65,8 @@ class Previews:
             planned = everything if whole == merge else self._tables.merging(TableJob(merge, rule))
             tables[rule.table] = Compared(everything, planned if asked_for(merge, rule) else None)
         left = {
-            (source, (kind, tuple(place))): by for source, by, (kind, *place) in self._tables.skipped.not_merged(merge)
+            (source, (kind, tuple(values))): by
+            for source, by, (kind, *values) in self._tables.skipped.not_merged(merge)
         }
         return weigh(tables, merge.target, left)
 

@@ -465,7 +465,7 @@ def _check(rules: tuple[TableRule, ...]) -> None:
                 raise ValueError(f"{rule.table}.{column} follows a column, but no derivation leads it")
         unknown = {*rule.scope.columns, *rule.scope.constants} - {*rule.key, *rule.columns}
         if unknown:
-            raise ValueError(f"{rule.table} belongs to a place by {', '.join(sorted(unknown))}, which it lacks")
+            raise ValueError(f"{rule.table} belongs to a scope by {', '.join(sorted(unknown))}, which it lacks")
 
 
 _check(RULES)

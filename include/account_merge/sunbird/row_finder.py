@@ -1,7 +1,7 @@
 """Row finder: finds an account's rows of a table, sorted by key, and names the rows that it cannot find.
 
 The first of these that leads to all of them: the account's own partition; an index on the account; a list of keys (the
-places that either account touched, with their parts); a scan, where the operator gave leave. Names no table.
+scopes that either account touched, with their parts); a scan, where the operator gave leave. Names no table.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST_SORTED = 50_000
 class RowFinder:
     """Finds the rows of some accounts.
 
-    :param accounts: places that any of them touched lead to the rows of all.
+    :param accounts: scopes that any of them touched lead to the rows of all.
     """
 
     def __init__(self, store: Store, tables: Tables, settings: Settings, accounts: Sequence[str]) -> None:
@@ -65,7 +65,7 @@ class RowFinder:
             yield from pages if self._list_lies_by_key(rule, schema) else self._sorted(schema, pages)
 
     def _list_lies_by_key(self, rule: TableRule, schema: TableSchema) -> bool:
-        """Whether the rows of a list of keys come in the order of the rule's key: first the places', then Cassandra's."""
+        """Whether the rows of a list of keys come in the order of the rule's key: first the scopes', then Cassandra's."""
         known = _needed(schema)
         led = [c for c in rule.scope.columns if c in known]
         left = [c for c in rule.key if c not in known]
@@ -144,7 +144,7 @@ class RowFinder:
 
     # --- lists of keys ----------------------------------------------------------------------------------------------
     def scopes(self, scope: Scope) -> Iterator[Values]:
-        """Yield every place of a kind that an account of this merge touched, sorted, once each."""
+        """Yield every scope of a kind that an account of this merge touched, sorted, once each."""
         streams = [
             self._given(rule, schema, account)
             for rule in RULES
@@ -175,7 +175,7 @@ class RowFinder:
         return iter(sorted(set(pairs)))
 
     def _key_list(self, rule: TableRule, schema: TableSchema, account: str) -> Iterator[dict[str, Any]]:
-        """Yield what the leading key columns are for each place, as far as the key needs it, once each."""
+        """Yield what the leading key columns are for each scope, as far as the key needs it, once each."""
         needed = _needed(schema)
         asked: set[Values] = set()
         for values in self._with_parts(rule.scope):
@@ -201,12 +201,12 @@ class RowFinder:
 
     # --- under `skip` -----------------------------------------------------------------------------------------------
     def stays(self, rule: TableRule, kept: frozenset[Values]) -> Callable[[Key], bool]:
-        """Whether a key's row stays as the target has it, because it belongs to one of the places `kept`."""
+        """Whether a key's row stays as the target has it, because it belongs to one of the scopes `kept`."""
         if not kept or rule.holds_scopes:
             return lambda key: False
         if not rule.scope.parts:
             return lambda key: rule.scope_of(key) in kept
-        # A part belongs to its whole, which the rest of the place tells: a unit's row names the course's batch.
+        # A part belongs to its whole, which the rest of the scope tells: a unit's row names the course's batch.
         wholes, rests = frozenset(self.scopes(rule.scope)), {scope[1:] for scope in kept}
 
         def stays(key: Key) -> bool:
@@ -231,7 +231,7 @@ class RowFinder:
                     yield named[0] if width == 1 else named
 
     def touches(self, rule: TableRule, account: str, scope: Values | None) -> bool:
-        """Whether an account may have rows of a table in a place: where one reading tells all of its places, they do."""
+        """Whether an account may have rows of a table in a scope: where one reading tells all of its scopes, they do."""
         schema = self._tables.of(rule)
         if schema is None or scope is None or self.access_path(rule) not in ("partition", "index"):
             return schema is not None

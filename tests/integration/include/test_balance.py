@@ -36,7 +36,7 @@ def learners(service, session):
 
 def test_each_account_and_the_result_are_counted_by_course(service, learners):
     balance = service.previews.balance(learners)
-    lines = balance.places["course", ("c", "b")]
+    lines = balance.scopes["course", ("c", "b")]
     views, done = lines["views"], lines["lessons done"]
     assert (views.sources, views.target, views.result) == ({"old": 4}, 6, 10)
     assert (done.sources, done.target, done.result) == ({"old": 2}, 1, 3)
@@ -51,7 +51,7 @@ def test_what_stays_behind_is_counted_as_what_the_source_has(service, learners):
         ({"choices": Choices({"user_content_consumption": "target"})}, "the target's row stands by choice"),
     ):
         balance = service.previews.balance(replace(learners, **more))
-        lines = balance.places["course", ("c", "b")]
+        lines = balance.scopes["course", ("c", "b")]
         views, done = lines["views"], lines["lessons done"]
         assert (views.sources, views.target, views.result, views.should) == ({"old": 4}, 6, 6, 10)
         assert (views.short, views.why) == (4, {why: 4})
@@ -64,7 +64,7 @@ def test_what_stays_behind_is_counted_as_what_the_source_has(service, learners):
 def test_a_total_is_compared_with_the_sum_and_what_was_handed_on_counts_once(service, learners):
     assert run_merge(service, service.opening.open_merge(learners), publish=False)["state"] == "completed"
     skipped = service.previews.balance(replace(learners, choices=Choices({"user_content_consumption": "target"})))
-    views = skipped.places["course", ("c", "b")]["views"]
+    views = skipped.scopes["course", ("c", "b")]["views"]
     assert (views.sources, views.target, views.should, views.result, views.short) == ({"old": 4}, 10, 10, 10, 0)
 
 

@@ -229,7 +229,7 @@ class History:
 
     def check(self, balance, before, after, where):
         """Each line against the count; whether the count says that something is lost."""
-        lines = {(place, words): line for place, found in balance.places.items() for words, line in found.items()}
+        lines = {(place, words): line for place, found in balance.scopes.items() for words, line in found.items()}
         places = {at for found in (*before.values(), after) for at in found}
         assert set(lines) == places, where
         lost = False

@@ -241,9 +241,9 @@ def _details(service: Any, merge: Merge, found: OpenedMerge, wanted: Administrat
     """Return the parts that the old answer has no place for: merge id, each account's result, skipped rows."""
     names = {account: name for name, account in found.accounts.items()}
     skipped: dict[str, list[dict[str, str]]] = {}
-    for source, stands, (kind, *place) in service.skipped.not_merged(merge):
+    for source, stands, (kind, *values) in service.skipped.not_merged(merge):
         why = {"keptFrom": names.get(stands, ""), "keptFromAccount": stands}
-        skipped.setdefault(source, []).append({"kind": kind, "id": "/".join(map(str, place)), **why})
+        skipped.setdefault(source, []).append({"kind": kind, "id": "/".join(map(str, values)), **why})
     main = merge.request.target
     others = [
         {

@@ -54,7 +54,7 @@ def preview(body: PreviewIn, request: Request, core: CoreDep, caller: CallerDep)
     balance = service.previews.balance(asked)
     return page(
         request.scope, "parts/preview.html", merge=report.merge, report=report, balance=balance, shown=_shown(balance),
-        places=len(balance.places), notices=service.previews.notices(asked, balance),
+        places=len(balance.scopes), notices=service.previews.notices(asked, balance),
         tables=[t for t in found if t["counts"]], idle=[t for t in found if not t["counts"]],
         writes=_writes(found), choices=CHOICES, chosen=asked.choices.tables,
     )  # fmt: skip
@@ -73,7 +73,7 @@ def _writes(tables: list[dict[str, Any]]) -> int:
 def _shown(balance: Balance) -> list[dict[str, Any]]:
     """Return places in the order of their kinds; those that lose something come first."""
     places = sorted(
-        balance.places.items(), key=lambda item: (all(line.kept for line in item[1].values()), str(item[0]))
+        balance.scopes.items(), key=lambda item: (all(line.kept for line in item[1].values()), str(item[0]))
     )
     return [{"kind": kind, "values": values, "lines": [line for line in lines.values() if _any(line)]}
             for (kind, values), lines in places[:PLACES]]  # fmt: skip
