@@ -160,8 +160,9 @@ def cluster(stack: Stack) -> Iterator[Cluster]:
 
     nodelay = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
     with Cluster(
-        ["127.0.0.1"], port=stack.ports()["cassandra"], sockopts=nodelay, control_connection_timeout=20
-    ) as found:
+        ["127.0.0.1"], port=stack.ports()["cassandra"], sockopts=nodelay, control_connection_timeout=20,
+        schema_metadata_enabled=False, schema_event_refresh_window=-1,  # else each new table is read by everybody
+    ) as found:  # fmt: skip
         yield found
 
 
