@@ -17,7 +17,7 @@ import random
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +51,16 @@ HOME_PREFIX = "account-merge-test-"
 RUN_HOME = "ACCOUNT_MERGE_TEST_RUN_HOME"
 #: `make test-all` and `make crash`: every interruption, every moment and 300 histories instead of a choice of them.
 FULL = bool(os.environ.get("ACCOUNT_MERGE_FULL"))
-#: Chooses the interruptions that are tried where not all are. A gate judges the commit, not the dice.
+#: Chooses the cases and interruptions that are tried where not all are. A gate judges the commit, not the dice.
 CRASH_SEED = int(os.environ.setdefault("CRASH_SEED", "1" if "CI" in os.environ else str(random.randrange(1_000_000))))
 STARTED: list[Stack] = []
+
+
+def sampled(cases: Iterable[Any], number: int) -> list[Any]:
+    """Return some of these cases by the run's seed, in their order; all of them where nothing is left out."""
+    every = list(cases)
+    chosen = set(random.Random(CRASH_SEED).sample(range(len(every)), min(number, len(every))))
+    return [case for place, case in enumerate(every) if FULL or place in chosen]
 
 
 def _new_home() -> Path:
@@ -82,12 +89,11 @@ def told_at_the_end(section: str, line: str) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """What tests had to tell, with the seed of the run."""
+    """Say by which seed cases were chosen, and what tests had to tell."""
+    terminalreporter.section("choice of cases")
+    terminalreporter.line("all of them" if FULL else f"CRASH_SEED={CRASH_SEED}; ACCOUNT_MERGE_FULL=1 runs all of them")
     for found in sorted(Path(os.environ[RUN_HOME]).glob("*.told")):
         terminalreporter.section(found.stem)
-        terminalreporter.line(
-            "every request" if FULL else f"of each kind of request one, and a sample: CRASH_SEED={CRASH_SEED}"
-        )
         for line in found.read_text().splitlines():
             terminalreporter.line(line)
 

@@ -17,7 +17,7 @@ from tests.crash.scenes import WORKS
 
 #: A second process of the same work, one that takes it back, or another merge into the same target.
 STOPS = [*((work, meanwhile) for work in WORKS for meanwhile in ("second", "undo")), ("merge", "other")]
-KILLS_BESIDE, STOPS_BESIDE = 30, 40  # what is tried beside one of each kind
+KILLS_BESIDE, STOPS_BESIDE = 8, 12  # what is tried beside one of each kind
 LONG = pytest.mark.timeout(14400 if FULL else 2400)
 
 
@@ -63,5 +63,5 @@ def test_a_process_may_be_stopped_around_any_request_and_go_on_later(work, meanw
 
 @pytest.mark.parametrize("work", WORKS)
 def test_two_processes_at_once_end_as_one(work, interrupting):
-    wrong = interrupting.run([Job(work, "twice", 0, str(number)) for number in range(4)])
+    wrong = interrupting.run([Job(work, "twice", 0, str(number)) for number in range(4 if FULL else 2)])
     assert not wrong, "\n".join(wrong)

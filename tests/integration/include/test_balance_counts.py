@@ -18,6 +18,7 @@ from account_merge.choices import Choices, row_name
 from account_merge.cli.main import run_merge
 from account_merge.model import MergeRequest
 from account_merge.rules import TABLES
+from tests.conftest import FULL
 from tests.learners import BATCH, aggregate, enrolment, lesson, moment, put, rows
 
 ENR, CC, AGG, ASM = "user_enrolments", "user_content_consumption", "user_activity_agg", "assessment_aggregator"
@@ -34,7 +35,7 @@ def world(own_world):
         yield scanning
 
 
-SEEDS = int(os.environ.get("BALANCE_SEEDS", "8"))
+SEEDS = int(os.environ.get("BALANCE_SEEDS", "8" if FULL else "4"))
 
 
 # --- random learners --------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ print(json.dumps({"counts": answer, "peaks": grown}))
 """
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_hundred_thousand_rows_in_flat_memory(session, shared_environment, shared_service):
     keyspace = shared_environment["ACCOUNT_MERGE_COURSES_KEYSPACE"]

@@ -32,6 +32,7 @@ def answers(service, merge_id, seconds):
     return None
 
 
+@pytest.mark.long
 def test_cassandra_that_restarts_in_the_middle_loses_nothing(fresh_stack, monkeypatch):
     from cassandra.cluster import Cluster
 
