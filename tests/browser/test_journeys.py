@@ -6,6 +6,7 @@ import json
 import re
 import uuid
 
+import pytest
 from airflow_client import AirflowClient, wait_for
 from platform_world import Learner
 
@@ -342,6 +343,7 @@ def test_a_failed_merge_is_replayed_from_the_list(sign_in, world, core):
     wait_for(lambda: core.journal.need(merge_id).state == "completed", 300, "the merge")
 
 
+@pytest.mark.long
 def test_the_pages_are_used_while_ten_merges_run(sign_in, world, core):
     person = sign_in()
     pairs = []

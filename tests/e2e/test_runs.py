@@ -12,6 +12,7 @@ from platform_world import Learner
 from steps import LESSONS, big_pair, conf_of, finish, one_failed_event, running
 
 from account_merge.merge_ids import request_id
+from tests.conftest import sampled
 
 MERGE = "account_merge"
 TASKS = ["admit", "merge_user_activity_agg", "merge_user_enrolments", "merge_assessment_aggregator",
@@ -29,7 +30,7 @@ def test_a_run_by_hand_merges_and_can_be_cleared_task_by_task(world, airflow, co
     assert core.reader.report(merge_id).head()["reason"] == "same person"
     after = world.history(target.account, source.course)
     assert set(world.views(target.account, source.course).values()) == {7}
-    for task in TASKS:
+    for task in sampled(TASKS, 4):
         airflow.clear(MERGE, run, task)
         airflow.succeeded(MERGE, run)
         assert airflow.tasks(MERGE, run)[task]["try_number"] > 1
