@@ -42,7 +42,7 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
 
 
 def _rescue(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
-    """1 when a line was bad."""
+    """Return 1 when a line was bad."""
 
     def told(item: RescuedLine) -> None:
         print_rescued(item, arguments.json, out)
@@ -66,7 +66,7 @@ def summary(answer: RescueAnswer) -> str:
 
 
 def _stranded(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
-    """3 when the search has not come to its end."""
+    """Return 3 when the search has not come to its end."""
     done = True
     if not arguments.list:
         pace = Pace(arguments.page, arguments.pause, arguments.every, arguments.seconds)

@@ -146,7 +146,7 @@ def replayed(service: Service, arguments: argparse.Namespace, dry_run: bool) -> 
 
 
 def _replay(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
-    """1 when something was left alone."""
+    """Return 1 when something was left alone."""
     answer = replayed(service, arguments, arguments.dry_run)
     print_replay(answer, arguments.json, out)
     return 1 if answer["left_alone"] else 0

@@ -188,7 +188,7 @@ class Log:
         return rows[0].digest if rows and rows[0].digest else b""
 
     def faults(self) -> Iterator[tuple[int, str]]:
-        """(entry, what is wrong) of each entry that is missing or not what was written, by the chain of digests.
+        """Yield (entry, what is wrong) of each entry that is missing or not what was written, by the chain of digests.
 
         A digest covers the one before and a salted digest of the payload; so it proves a payload while that is there, and
         the order and number of entries also when payloads have expired.

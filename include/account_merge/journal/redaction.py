@@ -113,7 +113,7 @@ def redact(cas: JournalSession, merge_id: uuid.UUID, log: str, keep: Callable[[b
 
 
 def _standing(rows: Iterable[Any]) -> Iterator[tuple[Any, list[bytes]]]:
-    """(row, its encoded changes as they count): those of a closing entry stand instead of those of the one before it."""
+    """Yield (row, its encoded changes as they count): those of a closing entry stand instead of those of the one before it."""
     held: list[tuple[Any, list[bytes]]] = []
     for row in rows:
         body = unpayload(row.payload) if row.payload and row.kind != EntryKind.SKIP else []
