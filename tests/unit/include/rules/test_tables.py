@@ -552,7 +552,7 @@ def test_the_hash_changes_with_a_rule_s_meaning_only() -> None:
     [
         (TableRule("t", "u", ("k",), "why", {"c": follows}, K), "no derivation leads it"),
         (TableRule("t", "u", ("k",), "why", {"c": goes_with}, K), "no derivation leads it"),
-        (TableRule("t", "u", ("other",), "why", {"c": maximum}, K), "belongs to a place by k, which it lacks"),
+        (TableRule("t", "u", ("other",), "why", {"c": maximum}, K), "belongs to a scope by k, which it lacks"),
     ],
 )
 def test_a_rule_that_cannot_work_fails_at_import(rule: TableRule, words: str) -> None:
