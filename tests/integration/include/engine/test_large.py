@@ -13,7 +13,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 
 from tests.learners import account
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 ROWS = 100_000
 ALLOWANCE_MB = 80  # spike.md: pages and one entry; a stream held in memory would take several hundred
 CODE = """

@@ -20,7 +20,7 @@ from account_merge.sunbird.store import Store
 from tests.learners import account, lesson, put
 
 CC = "user_content_consumption"
-INCLUDE = str(Path(__file__).parents[3] / "include")
+INCLUDE = str(Path(__file__).parents[4] / "include")
 
 
 @pytest.fixture

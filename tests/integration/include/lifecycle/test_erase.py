@@ -14,7 +14,7 @@ from account_merge.journal.cas import ERASED
 from account_merge.model import MergeRequest
 from account_merge.service import Service
 from tests.integration.include.journal_text import journal_text
-from tests.integration.include.test_expiry import CC, ENR, TABLES, dying, merge, study, views
+from tests.integration.include.lifecycle.test_expiry import CC, ENR, TABLES, dying, merge, study, views
 from tests.learners import account, event, lesson, put, rows
 
 

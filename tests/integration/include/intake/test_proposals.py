@@ -13,7 +13,7 @@ from account_merge.cli.main import main, run_merge
 from account_merge.errors import InvalidRequest, NeedsAttention
 from account_merge.model import MergeRequest
 from tests.integration.include.journal_text import journal_text
-from tests.integration.include.test_expiry import CC, ENR, TABLES, old, study, views
+from tests.integration.include.lifecycle.test_expiry import CC, ENR, TABLES, old, study, views
 from tests.learners import BATCH, COURSE, account, lesson, put
 
 

@@ -9,7 +9,7 @@ import pytest
 from account_merge.choices import Choices
 from account_merge.cli.main import run_merge
 from account_merge.errors import InvalidRequest
-from tests.integration.include.test_undo import AGG, CC, ENR, everything, merge, pair, study, undo
+from tests.integration.include.lifecycle.test_undo import AGG, CC, ENR, everything, merge, pair, study, undo
 from tests.learners import account, aggregate, enrolment, lesson, put, rows
 
 

@@ -17,7 +17,7 @@ from tests.learners import BATCH, COURSE, account, aggregate, enrolment, put, ro
 
 USER_GROUP, MEMBER, PROGRAM, EVENT = "user_group", "group_member", "program_enrollment", "user_entity_enrolments"
 AGG, ENR = "user_activity_agg", "user_enrolments"
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 OLD, NEW = datetime(2021, 5, 1, 8, 0), datetime(2022, 5, 1, 8, 0)
 
 

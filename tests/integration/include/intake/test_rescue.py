@@ -476,7 +476,7 @@ def test_the_search_survives_a_kill_and_finds_each_stranded_account_once(
     environment = shared_environment | {"ACCOUNT_MERGE_USERS_KEYSPACE": users.keyspace}
     arguments, env = run_cli(environment, "stranded", "--restart", "--page", "3", "--pause", "0.2", "--every", "1")
     worker = subprocess.Popen(arguments, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-                              cwd=Path(__file__).parents[3])  # fmt: skip
+                              cwd=Path(__file__).parents[4])  # fmt: skip
     told = [worker.stderr.readline() for _ in range(3)]
     worker.send_signal(signal.SIGKILL)
     worker.communicate()

@@ -12,7 +12,7 @@ from account_merge.choices import SOURCE, TARGET, Choices, row_name
 from account_merge.cli.main import run_merge
 from account_merge.model import MergeRequest
 from account_merge.sunbird.store import Store
-from tests.integration.include.test_undo import everything, merge, pair, study, undo
+from tests.integration.include.lifecycle.test_undo import everything, merge, pair, study, undo
 from tests.learners import BATCH, COURSE, account, lesson, put, rows
 
 CC, ENR, AGG = "user_content_consumption", "user_enrolments", "user_activity_agg"

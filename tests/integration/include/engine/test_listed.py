@@ -16,7 +16,7 @@ ENR, CC, AGG, ASM = "user_enrolments", "user_content_consumption", "user_activit
 MEMBER, GROUPS, PROGRAM, EVENT = "group_member", "user_group", "program_enrollment", "user_entity_enrolments"
 TABLES = (ENR, CC, AGG, ASM, MEMBER, GROUPS, PROGRAM, EVENT)
 DAY = datetime(2022, 3, 1, 10, 15, 30)
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 @pytest.fixture(scope="module")
