@@ -218,7 +218,7 @@ class _Variables(PydanticBaseSettingsSource):
         try:
             return kind.read(text.strip() if field.repr else text), field_name, False
         except (ValueError, RecursionError):  # JSONDecodeError is a ValueError
-            raise bad_setting(field_name, text, f"is not a {kind.says}") from None
+            raise bad_setting(field_name, text, kind.wrong) from None
 
     def __call__(self) -> dict[str, Any]:
         fields = self.settings_cls.model_fields.items()

@@ -91,6 +91,8 @@ def test_settings_refuse_a_bad_value_by_the_variables_name(variable: str, value:
         ("ACCOUNT_MERGE_FAILED_TOPIC", "{env} x", "'dev x' is not 1 to 249 letters, digits, dots, dashes or underscores"),
         ("ACCOUNT_MERGE_SYNC_SCOPE", "none", "'none' is not one of all, touched"),
         ("ACCOUNT_MERGE_MAX_EVENT_BYTES", "1e6", "'1e6' is not a whole number"),
+        ("ACCOUNT_MERGE_UNDO_DAYS", "ninety", "'ninety' is not a number"),
+        ("ACCOUNT_MERGE_SETTLE_AFTER_SECONDS", "soon", "'soon' is not a rising list of numbers of seconds"),
         ("ACCOUNT_MERGE_MAX_ID_LENGTH", "0", "0 is less than 1"),
         ("CASSANDRA_PORT", "70000", "70000 is more than 65535"),
         ("ACCOUNT_MERGE_ANSWER_SECONDS", "nan", "nan is not a number"),
