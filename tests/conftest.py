@@ -38,6 +38,7 @@ from local.config import DEFAULT_PORTS, Config  # noqa: E402
 from local.processes import started_at, still_runs, tail  # noqa: E402
 from local.stack import ALL, Stack  # noqa: E402
 from tests.keyspaces import own_keyspaces  # noqa: E402
+from tests.turns import turn  # noqa: E402
 
 if TYPE_CHECKING:
     from cassandra.cluster import Cluster, Session
@@ -130,6 +131,17 @@ def airflow_stack(stack: Stack) -> Stack:
     """The stack with PostgreSQL and every component of Airflow, the topics, the sample platform and the journal."""
     stack.up(ALL)
     return stack
+
+
+@pytest.fixture(autouse=True)
+def its_turn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests share one Airflow; who is marked `alone` stops, pauses or fills what the others need."""
+    if "airflow_stack" not in request.fixturenames:
+        yield
+        return
+    home = request.getfixturevalue("airflow_stack").config.home
+    with turn(home, "airflow", alone=request.node.get_closest_marker("alone") is not None):
+        yield
 
 
 @pytest.fixture(scope="session")

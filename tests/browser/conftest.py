@@ -23,21 +23,12 @@ from chromium import executable
 from people import Person
 from platform_world import World
 
-from tests.turns import turn
-
 if TYPE_CHECKING:
     from account_merge.service import Service
 
 PICTURES = Path(__file__).parents[2] / ".local" / "browser"
 DAGS = ("account_merge", "account_merge_approve", "account_merge_poll", "account_merge_undo", "account_merge_rescue",
         "account_merge_replay")  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def its_turn(airflow_stack: Any) -> Iterator[None]:
-    """Tests share one Airflow, and some of the others must have it alone."""
-    with turn(airflow_stack.config.home, "airflow", alone=False):
-        yield
 
 
 @pytest.fixture(scope="session")

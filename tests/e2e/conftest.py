@@ -20,19 +20,10 @@ os.environ.setdefault("ACCOUNT_MERGE_POLL_WINDOW_SECONDS", "5")
 from airflow_client import AirflowClient, wait_for
 from platform_world import World
 
-from tests.turns import turn
-
 if TYPE_CHECKING:
     from account_merge.service import Service
 
 MERGE, POLL = "account_merge", "account_merge_poll"
-
-
-@pytest.fixture(autouse=True)
-def its_turn(request: pytest.FixtureRequest, airflow_stack: Any) -> Iterator[None]:
-    """Tests share one Airflow; who is marked `alone` stops, pauses or fills what the others need."""
-    with turn(airflow_stack.config.home, "airflow", alone=request.node.get_closest_marker("alone") is not None):
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -32,37 +32,7 @@ def connect(settings: Settings) -> tuple[Cluster, Session]:
     :raises NeedsAttention: the data centre is not named and there are several, or there is none of that name; the user
         or the password is not accepted.
     """
-    # Without a name the policy takes the data centre of the first contact point that answers.
-    policy = DCAwareRoundRobinPolicy(settings.cassandra_local_dc)
-    profile = ExecutionProfile(
-        load_balancing_policy=TokenAwarePolicy(policy),
-        # A list written twice at one timestamp is there twice: the driver must never retry on its own.
-        retry_policy=FallthroughRetryPolicy(),
-        consistency_level=ConsistencyLevel.LOCAL_QUORUM,
-        serial_consistency_level=ConsistencyLevel.SERIAL,
-        request_timeout=settings.cassandra_request_timeout_seconds,
-    )
-    auth = (
-        PlainTextAuthProvider(settings.cassandra_username, settings.cassandra_password)
-        if settings.cassandra_username
-        else None
-    )
-    cluster = Cluster(
-        list(settings.cassandra_contact_points),
-        port=settings.cassandra_port,
-        auth_provider=auth,
-        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-        sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-        connect_timeout=settings.cassandra_request_timeout_seconds,
-        # The driver's own two seconds are too few to read the schema from a server that is busy.
-        control_connection_timeout=settings.cassandra_request_timeout_seconds,
-        # The driver's own policy looks for a lost server ever more rarely, up to every 10 minutes, and in the end never.
-        reconnection_policy=ExponentialReconnectionPolicy(0.5, _LOOK_AGAIN, max_attempts=None),
-        # Reading the schema of all keyspaces is most of the time that a session takes to open (110 of 140 ms with 29
-        # keyspaces), and every change of any table would have it read again.
-        schema_metadata_enabled=False,
-        schema_event_refresh_window=-1,
-    )
+    cluster = _cluster(settings)
     try:
         session = cluster.connect()
         for keyspace in _keyspaces(settings):  # which hosts have a partition: the token-aware policy needs no more
@@ -79,6 +49,41 @@ def connect(settings: Settings) -> tuple[Cluster, Session]:
         raise
     session.client_protocol_handler = Handler
     return cluster, session
+
+
+def _cluster(settings: Settings) -> Cluster:
+    """Return the driver with our options; nothing is connected yet."""
+    # Without a name the policy takes the data centre of the first contact point that answers.
+    policy = DCAwareRoundRobinPolicy(settings.cassandra_local_dc)
+    profile = ExecutionProfile(
+        load_balancing_policy=TokenAwarePolicy(policy),
+        # A list written twice at one timestamp is there twice: the driver must never retry on its own.
+        retry_policy=FallthroughRetryPolicy(),
+        consistency_level=ConsistencyLevel.LOCAL_QUORUM,
+        serial_consistency_level=ConsistencyLevel.SERIAL,
+        request_timeout=settings.cassandra_request_timeout_seconds,
+    )
+    auth = (
+        PlainTextAuthProvider(settings.cassandra_username, settings.cassandra_password)
+        if settings.cassandra_username
+        else None
+    )
+    return Cluster(
+        list(settings.cassandra_contact_points),
+        port=settings.cassandra_port,
+        auth_provider=auth,
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+        connect_timeout=settings.cassandra_request_timeout_seconds,
+        # The driver's own two seconds are too few for a server that is busy.
+        control_connection_timeout=settings.cassandra_request_timeout_seconds,
+        # The driver's own policy looks for a lost server ever more rarely, up to every 10 minutes, and in the end never.
+        reconnection_policy=ExponentialReconnectionPolicy(0.5, _LOOK_AGAIN, max_attempts=None),
+        # Reading the schema of all keyspaces is most of the time that a session takes to open (110 of 140 ms with 29
+        # keyspaces), and every change of any table would have it read again.
+        schema_metadata_enabled=False,
+        schema_event_refresh_window=-1,
+    )
 
 
 def _keyspaces(settings: Settings) -> set[str]:
