@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, ValidationInfo
 
@@ -19,6 +20,9 @@ FIXED_KAFKA_OPTIONS = frozenset({
 })  # fmt: skip
 
 _PLAIN_NAME = r"\A[a-z][a-z0-9_]{0,47}\Z"
+#: Nothing, or a PostgreSQL address with a database. SQLAlchemy takes a database's name as it stands: no escapes in it.
+_DATABASE_URL = r"\A(?:(?:postgres|postgresql|postgresql\+psycopg)://[^/?#\s]*/[\w.-]+(?:\?[^#\s]*)?)?\Z"
+_NO_DATABASE_URL = "is not an address like postgresql://user:password@host:5432/database"
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,12 @@ def _rising(pauses: tuple[float, ...]) -> tuple[float, ...]:
     return pauses
 
 
-def _plain_options(replication: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(replication.get("class"), str):
-        raise ValueError('is not a JSON object with a "class"')
-    good = all(isinstance(v, str | int) and re.fullmatch(r"[A-Za-z0-9_./]+", str(v)) for v in replication.values())
-    if not good or not all(re.fullmatch(r"[A-Za-z0-9_.-]+", name) for name in replication):
-        raise ValueError("has an option that is not a plain word or number")
-    return replication
+def _readable_address(url: str) -> str:
+    try:
+        _ = urlsplit(url).port
+    except ValueError:  # its words show the address
+        raise ValueError(_NO_DATABASE_URL) from None
+    return url
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -121,7 +124,7 @@ Moment = Annotated[
     Kind("time with its zone (ISO 8601)", "is not a time with its zone, such as 2026-03-01T10:15:00Z",
          datetime.fromisoformat),
 ]  # fmt: skip
-Replication = Annotated[
-    dict[str, Any], AfterValidator(_plain_options),
-    Kind("JSON object", 'is not a JSON object with a "class"', json.loads),
+DatabaseUrl = Annotated[
+    str, Field(pattern=_DATABASE_URL), AfterValidator(_readable_address),
+    Kind("address of a database", _NO_DATABASE_URL, str.strip),
 ]  # fmt: skip

@@ -122,11 +122,12 @@ class Settings(BaseSettings):
     connects_per_minute: types.Integer = setting("ACCOUNT_MERGE_CONNECTS_PER_MINUTE", 20, least=1, most=10000,
         help="EduBrite API: sign-ins that one address, and wrong passwords that one API user, may try in a minute; "
              "each process of the API server counts for itself.")
-    journal_keyspace: types.PlainName = setting("ACCOUNT_MERGE_JOURNAL_KEYSPACE", "account_merge",
-        help="Keyspace of our own three tables.")
-    journal_replication: types.Replication = setting(
-        "ACCOUNT_MERGE_JOURNAL_REPLICATION", {"class": "SimpleStrategy", "replication_factor": 1},
-        help="How create-journal replicates that keyspace; in production NetworkTopologyStrategy with three copies.")
+    journal_url: types.DatabaseUrl = setting("ACCOUNT_MERGE_JOURNAL_URL", "", secret=True,
+        help="Address of the PostgreSQL database that holds the journal: "
+             "postgresql://user:password@host:5432/account_merge.")
+    merges_under_way: types.Integer = setting("ACCOUNT_MERGE_UNDER_WAY", 32, least=1, most=10000,
+        help="Merges that have a run at the same time, at most: the poll starts no more until some end. Twice the "
+             "slots of the pool account_merge is a good number.")
     settle_after_seconds: types.Pauses = setting("ACCOUNT_MERGE_SETTLE_AFTER_SECONDS", (600, 86400, 604800),
         help="How long after a merge a settle moves the rows that came to its source accounts since; - for never.")
     stalled_after_seconds: types.Seconds = setting("ACCOUNT_MERGE_STALLED_AFTER_SECONDS", 900, least=10, most=86400,
@@ -164,9 +165,6 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fit_each_other(self) -> Self:
-        theirs = (self.courses_keyspace, self.groups_keyspace, self.programs_keyspace, self.users_keyspace)
-        if self.journal_keyspace in theirs:
-            raise bad_setting("journal_keyspace", self.journal_keyspace, "is the keyspace of the learners' tables")
         if self.retention_days is not None and (self.undo_days is None or self.undo_days > self.retention_days):
             raise bad_setting("retention_days", self.retention_days, "is shorter than ACCOUNT_MERGE_UNDO_DAYS")
         return self

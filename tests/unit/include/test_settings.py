@@ -29,15 +29,21 @@ BAD = [
     ("CASSANDRA_PORT", "70000"),
     ("CASSANDRA_REQUEST_TIMEOUT_SECONDS", "-1"),
     ("ACCOUNT_MERGE_COURSES_KEYSPACE", "k; DROP KEYSPACE x"),
-    ("ACCOUNT_MERGE_JOURNAL_KEYSPACE", "sunbird_courses"),
+    ("ACCOUNT_MERGE_JOURNAL_URL", "mysql://journal@db/account_merge"),
+    ("ACCOUNT_MERGE_JOURNAL_URL", "postgresql+psycopg2://journal@db/account_merge"),
+    ("ACCOUNT_MERGE_JOURNAL_URL", "postgresql://journal@db"),
+    ("ACCOUNT_MERGE_JOURNAL_URL", "postgresql://journal@db/"),
+    ("ACCOUNT_MERGE_JOURNAL_URL", "postgresql://journal:a/b@db/account_merge"),
+    ("ACCOUNT_MERGE_JOURNAL_URL", "postgresql://journal@db:port/account_merge"),
+    ("ACCOUNT_MERGE_JOURNAL_URL", "postgresql://journal@[db/account_merge"),
+    ("ACCOUNT_MERGE_JOURNAL_URL", "postgresql://journal:a b@db/account_merge"),
+    ("ACCOUNT_MERGE_UNDER_WAY", "0"),
+    ("ACCOUNT_MERGE_UNDER_WAY", "10001"),
     ("ACCOUNT_MERGE_TABLE_NAMES", '{"user_enrolments": "a.b"}'),
     ("ACCOUNT_MERGE_TABLE_NAMES", '{"user_enrolments": "same", "user_activity_agg": "same"}'),
     ("ACCOUNT_MERGE_UNKNOWN_TABLES", "ignore"),
     ("ACCOUNT_MERGE_IGNORED_TABLES", '["site_badges"]'),
     ("ACCOUNT_MERGE_IGNORED_TABLES", '{"site_badges": " "}'),
-    ("ACCOUNT_MERGE_JOURNAL_KEYSPACE", "sunbird_groups"),
-    ("ACCOUNT_MERGE_JOURNAL_REPLICATION", '{"replication_factor": 3}'),
-    ("ACCOUNT_MERGE_JOURNAL_REPLICATION", '{"class": "Simple\' }"}'),
     ("ACCOUNT_MERGE_CLOCK_MARGIN_SECONDS", "two"),
     ("ACCOUNT_MERGE_ENTRY_BYTES", "99999999"),
     ("ACCOUNT_MERGE_UNDO_DAYS", "-1"),
@@ -54,7 +60,7 @@ def test_settings_without_variables_are_the_platforms_defaults() -> None:
     assert settings.user_sync_topic == "dev.batch.enrolment.sync.request"
     assert settings.consumer_group == "dev-merge-courses-group"
     assert settings.courses_keyspace == "sunbird_courses"
-    assert settings.journal_replication == {"class": "SimpleStrategy", "replication_factor": 1}
+    assert (settings.journal_url, settings.merges_under_way) == ("", 32)
 
 
 def test_settings_fill_the_installations_name_into_topics_and_group() -> None:
@@ -72,6 +78,19 @@ def test_settings_take_the_default_when_a_variable_is_blank() -> None:
 def test_every_setting_is_described_and_its_variable_is_its_own(field: str) -> None:
     assert sum(variable_of(other) == variable_of(field) for other in FIELDS) == 1
     assert FIELDS[field].description.endswith((".", ")."))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://journal:word@db:5432/account_merge",
+        "postgres://db/account-merge",
+        "postgresql+psycopg://journal:p%40s%3As@[::1]:5432/account_merge?sslmode=require",
+        "postgresql://journal@/account_merge?host=one:5432&host=two:5432",
+    ],
+)
+def test_the_journal_s_address_is_any_that_postgresql_has(url: str) -> None:
+    assert Settings.from_env({"ACCOUNT_MERGE_JOURNAL_URL": f" {url}\n"}).journal_url == url
 
 
 @pytest.mark.parametrize(("variable", "value"), BAD, ids=[f"{name}-{value[:20]}" for name, value in BAD])
@@ -100,7 +119,10 @@ def test_settings_refuse_a_bad_value_by_the_variables_name(variable: str, value:
         ("ACCOUNT_MERGE_SETTLE_AFTER_SECONDS", "0", "(0.0,) is not a rising list of numbers of seconds"),
         ("KAFKA_CONFIG", '{"acks": 1}', "its value sets acks, which this product decides itself"),
         ("KAFKA_CONFIG", '{"debug": null}', "its value is not a JSON object of texts and numbers"),
-        ("ACCOUNT_MERGE_JOURNAL_KEYSPACE", "sunbird", "'sunbird' is the keyspace of the learners' tables"),
+        ("ACCOUNT_MERGE_JOURNAL_URL", "postgresql://hush@db",
+         "its value is not an address like postgresql://user:password@host:5432/database"),
+        ("ACCOUNT_MERGE_JOURNAL_URL", "postgresql://db:hush/account_merge",
+         "its value is not an address like postgresql://user:password@host:5432/database"),
         ("ACCOUNT_MERGE_CUTOVER", "2026-03-01T10:15:00",
          "datetime.datetime(2026, 3, 1, 10, 15) is not a time with its zone, such as 2026-03-01T10:15:00Z"),
     ],
@@ -142,10 +164,11 @@ def test_settings_never_show_a_secret() -> None:
         "CASSANDRA_USERNAME": "the-user",
         "CASSANDRA_PASSWORD": " pass word ",
         "KAFKA_CONFIG": '{"sasl.password": "hush"}',
+        "ACCOUNT_MERGE_JOURNAL_URL": "postgresql://journal:quiet@db/account_merge",
     }
     settings = Settings.from_env(secrets)
     assert settings.cassandra_password == " pass word "
-    for secret in ("the-user", "pass word", "hush"):
+    for secret in ("the-user", "pass word", "hush", "quiet"):
         assert secret not in repr(settings)
     with pytest.raises(InvalidRequest) as refused:
         Settings.from_env({"KAFKA_CONFIG": '{"sasl.password": "hush", '})
