@@ -1,10 +1,12 @@
 """The core's settings inside Airflow: the environment's, with the fields of Airflow's connections over them.
 
-Connections (both optional; a blank field leaves the environment's value):
+Connections (all optional; a blank field leaves the environment's value):
 
 - `cassandra_account_merge`: host (comma separated), port, login, password, schema = keyspace of the learners' tables,
   extra = `local_dc`, also where Airflow's own Cassandra hook has it (`load_balancing_policy_args`);
-- `kafka_account_merge`: extra = options of librdkafka, `bootstrap.servers` among them.
+- `kafka_account_merge`: extra = options of librdkafka, `bootstrap.servers` among them;
+- `account_merge_journal` (type postgres): host, port, login, password, schema = database of the journal, extra =
+  options of libpq, such as `sslmode`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 CASSANDRA_CONNECTION = "cassandra_account_merge"
 KAFKA_CONNECTION = "kafka_account_merge"
+JOURNAL_CONNECTION = "account_merge_journal"
 
 log = logging.getLogger(__name__)
 
@@ -38,24 +42,34 @@ def open_service() -> Iterator[Service]:
 
 def load_settings() -> Settings:
     """Return the settings inside a task or a callback."""
-    return settings_from(_connection(CASSANDRA_CONNECTION), _connection(KAFKA_CONNECTION))
+    return settings_from(
+        _connection(CASSANDRA_CONNECTION), _connection(KAFKA_CONNECTION), _connection(JOURNAL_CONNECTION)
+    )
 
 
 async def aload_settings() -> Settings:
     """Return the settings inside the triggerer, where only the asynchronous look-up may be used."""
-    return settings_from(await _aconnection(CASSANDRA_CONNECTION), await _aconnection(KAFKA_CONNECTION))
+    return settings_from(
+        await _aconnection(CASSANDRA_CONNECTION),
+        await _aconnection(KAFKA_CONNECTION),
+        await _aconnection(JOURNAL_CONNECTION),
+    )
 
 
-def settings_from(cassandra: Connection | None, kafka: Connection | None) -> Settings:
+def settings_from(
+    cassandra: Connection | None, kafka: Connection | None, journal: Connection | None = None
+) -> Settings:
     """Put the connections' fields over the environment's settings."""
     from account_merge.settings import Settings
 
+    settings = Settings.from_env(os.environ)
     changes: dict[str, Any] = {}
     if cassandra is not None:
         changes |= _cassandra_fields(cassandra)
     if kafka is not None:
         changes |= _kafka_fields(kafka)
-    settings = Settings.from_env(os.environ)
+    if journal is not None:
+        changes["journal_url"] = _journal_url(journal, settings.journal_url)
     return settings.replace(**changes) if changes else settings
 
 
@@ -93,6 +107,34 @@ def _kafka_fields(connection: Connection) -> dict[str, Any]:
     options = {name: value for name, value in extra.items() if name not in FIXED_KAFKA_OPTIONS}
     changes: dict[str, Any] = {"kafka_bootstrap_servers": servers} if servers else {}
     return changes | ({"kafka_config": options} if options else {})
+
+
+def _journal_url(connection: Connection, url: str) -> str:
+    """Return the address with the connection's fields in it; each is escaped, so that it may hold any character."""
+    given = urlsplit(url)
+    account, _, place = given.netloc.rpartition("@")
+    user, _, password = account.partition(":")
+    user = _escaped(connection.login) or user
+    password = _escaped(connection.password) or password
+    host = _host(connection) or place.removesuffix(f":{given.port}")
+    port = connection.port or given.port
+    path = f"/{_escaped(connection.schema)}" if connection.schema else given.path
+    extra = connection.extra_dejson
+    options = [(name, value) for name, value in parse_qsl(given.query) if name not in extra] + [*extra.items()]
+    account = f"{user}:{password}@" if password else f"{user}@" if user else ""
+    place = f"{host}:{port}" if port else host
+    query = f"?{urlencode(options, quote_via=quote)}" if options else ""
+    address = f"{account}{place}{path}{query}"
+    return f"{given.scheme or 'postgresql'}://{address}" if address else url
+
+
+def _escaped(field: str | None) -> str:
+    return quote(field or "", safe="")
+
+
+def _host(connection: Connection) -> str:
+    host = connection.host or ""
+    return f"[{host}]" if ":" in host else host
 
 
 def _connection(conn_id: str) -> Connection | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -135,6 +136,87 @@ def test_what_a_connection_leaves_blank_stays(monkeypatch):
     monkeypatch.setenv("CASSANDRA_USERNAME", "from-environment")
     settings = settings_from(connection(host="one"), connection())
     assert (settings.cassandra_port, settings.cassandra_username) == (9999, "from-environment")
+
+
+JOURNAL = {"host": "db", "port": 5433, "login": "journal", "password": "word", "schema": "account_merge"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "url"),
+    [
+        (JOURNAL, "postgresql://journal:word@db:5433/account_merge"),
+        (JOURNAL | {"extra": '{"sslmode": "require", "options": "-c a=b"}'},
+         "postgresql://journal:word@db:5433/account_merge?sslmode=require&options=-c%20a%3Db"),
+        (JOURNAL | {"host": "::1"}, "postgresql://journal:word@[::1]:5433/account_merge"),
+        ({"host": "db", "schema": "account_merge"}, "postgresql://db/account_merge"),
+        ({"schema": "account_merge", "extra": '{"host": "/run/postgresql"}'},
+         "postgresql:///account_merge?host=%2Frun%2Fpostgresql"),
+        ({}, ""),
+    ],
+)  # fmt: skip
+def test_a_connection_is_the_journal_s_address(monkeypatch, fields, url):
+    from account_merge_airflow.connections import settings_from
+
+    monkeypatch.delenv("ACCOUNT_MERGE_JOURNAL_URL", raising=False)
+    assert settings_from(None, None, connection(**fields)).journal_url == url
+
+
+def test_any_password_reaches_the_journal_s_driver(monkeypatch):
+    from psycopg.conninfo import conninfo_to_dict
+    from sqlalchemy import make_url
+
+    from account_merge_airflow.connections import settings_from
+
+    monkeypatch.delenv("ACCOUNT_MERGE_JOURNAL_URL", raising=False)
+    login, password = "who@where:1", "p@:/%?# +é&=x"
+    url = settings_from(None, None, connection(**JOURNAL | {"login": login, "password": password})).journal_url
+    assert (make_url(url).username, make_url(url).password, make_url(url).host) == (login, password, "db")
+    told = conninfo_to_dict(url)
+    assert (told["user"], told["password"], told["host"], told["port"]) == (login, password, "db", "5433")
+
+
+@pytest.mark.parametrize(
+    ("fields", "url"),
+    [
+        ({}, "postgresql+psycopg://theirs:s%40lt@env:1/journal?sslmode=prefer&connect_timeout=3"),
+        ({"host": "db"}, "postgresql+psycopg://theirs:s%40lt@db:1/journal?sslmode=prefer&connect_timeout=3"),
+        ({"password": "a b"}, "postgresql+psycopg://theirs:a%20b@env:1/journal?sslmode=prefer&connect_timeout=3"),
+        ({"port": 2, "extra": '{"sslmode": "require"}'},
+         "postgresql+psycopg://theirs:s%40lt@env:2/journal?connect_timeout=3&sslmode=require"),
+        (JOURNAL, "postgresql+psycopg://journal:word@db:5433/account_merge?sslmode=prefer&connect_timeout=3"),
+    ],
+)  # fmt: skip
+def test_what_the_journal_s_connection_leaves_blank_stays(monkeypatch, fields, url):
+    from account_merge_airflow.connections import settings_from
+
+    given = "postgresql+psycopg://theirs:s%40lt@env:1/journal?sslmode=prefer&connect_timeout=3"
+    monkeypatch.setenv("ACCOUNT_MERGE_JOURNAL_URL", given)
+    assert settings_from(None, None, connection(**fields)).journal_url == url
+
+
+def test_a_connection_without_a_database_is_refused_without_its_password(monkeypatch):
+    from account_merge.errors import InvalidRequest
+    from account_merge_airflow.connections import settings_from
+
+    monkeypatch.delenv("ACCOUNT_MERGE_JOURNAL_URL", raising=False)
+    with pytest.raises(InvalidRequest, match="ACCOUNT_MERGE_JOURNAL_URL") as refused:
+        settings_from(None, None, connection(**JOURNAL | {"schema": None, "password": "hush"}))
+    assert "hush" not in str(refused.value)
+
+
+def test_tasks_and_the_triggerer_ask_for_the_journal_s_connection(monkeypatch):
+    from account_merge_airflow import connections
+
+    found = {"account_merge_journal": connection(**JOURNAL)}
+
+    async def afound(conn_id):
+        return found.get(conn_id)
+
+    monkeypatch.setattr(connections, "_connection", found.get)
+    monkeypatch.setattr(connections, "_aconnection", afound)
+    url = "postgresql://journal:word@db:5433/account_merge"
+    assert connections.load_settings().journal_url == url
+    assert asyncio.run(connections.aload_settings()).journal_url == url
 
 
 def test_a_chosen_merge_becomes_a_run():
