@@ -52,6 +52,7 @@ def core_settings(ports: dict[str, int]) -> dict[str, str]:
         "KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{ports['kafka']}",
         "CASSANDRA_CONTACT_POINTS": LOOPBACK,
         "CASSANDRA_PORT": str(ports["cassandra"]),
+        "ACCOUNT_MERGE_JOURNAL_URL": f"postgresql://postgres@{LOOPBACK}:{ports['postgres']}/account_merge",
     }
 
 

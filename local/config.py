@@ -28,7 +28,8 @@ class StackError(Exception):
 class Config:
     """The places of one stack; two stacks with different homes never touch each other's files.
 
-    :param durable: an acknowledged write survives a SIGKILL of Cassandra, as on a cluster whose other replicas have it.
+    :param durable: a write that Cassandra or PostgreSQL has acknowledged survives its SIGKILL, as on a cluster whose
+        other replicas have it, and on a PostgreSQL with its own defaults.
     :param guarded: Cassandra demands a sign-in, and allows only granted operations.
     """
 

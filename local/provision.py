@@ -60,7 +60,7 @@ def create_indexes(session: Session) -> None:
 
 
 def create_journal(env: dict[str, str]) -> None:
-    """Create the journal's tables, by the product's own command."""
+    """Create the journal's database and tables, by the product's own command."""
     command = [sys.executable, "-m", "account_merge", "create-journal"]
     env = env | {"PYTHONPATH": str(PROJECT / "include")}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180, cwd=PROJECT)

@@ -17,6 +17,10 @@ HERE = Path(__file__).resolve().parent
 #: Cassandra's default is fast, and a SIGKILL loses the writes that it acknowledged in the last moment. A durable node
 #: has each write on disk before it acknowledges it.
 COMMITLOG_SYNC = {False: "commitlog_sync: periodic\ncommitlog_sync_period: 10000ms", True: "commitlog_sync: batch"}
+#: What makes PostgreSQL wait for the disk. The data of a demo may be lost with the machine's power.
+WAITS = ("fsync", "synchronous_commit", "full_page_writes")
+#: Connections to PostgreSQL: those of Airflow's processes to their database, and of every process to the journal.
+CONNECTIONS = 300
 #: Everybody may do everything; or a user signs in and may do what was granted (the first user is cassandra, with that
 #: password). A grant counts at once.
 ACCESS = {
@@ -89,10 +93,9 @@ def postgres(config: Config, port: int) -> Entry:
         command = [str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8",
                    "--no-locale", "--no-sync"]  # fmt: skip
         _prepare("postgres", command, cwd=home, user=user)
-    # The data of a demo may be lost with the machine's power: no waiting for the disk.
-    fast = ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
+    waits = [f"--{name}={'on' if config.durable else 'off'}" for name in WAITS]
     command = [str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-h", LOOPBACK, "-k", "",
-               *fast, "-c", "max_connections=200", "-c", "shared_buffers=64MB"]  # fmt: skip
+               *waits, f"--max_connections={CONNECTIONS}", "--shared_buffers=64MB"]  # fmt: skip
     return launch(
         command, config.home / "postgres" / "server.log", cwd=home, user=user, port=port, stop="SIGINT", data=str(data)
     )

@@ -144,7 +144,7 @@ class Stack:
         """Return the addresses and sign-ins of all that runs, as variables for any other client."""
         found: dict[str, str] = {}
         ports = self.ports()
-        if {"kafka", "cassandra"} <= set(ports):
+        if set(SERVERS) <= set(ports):
             found |= self.core_settings()
         if "airflow" in ports:
             secret = keys.load(self.config.home)

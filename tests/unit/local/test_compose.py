@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from local import airflow_parts, jars
+from local import airflow_parts, jars, servers
 
 ROOT = Path(__file__).resolve().parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
@@ -106,11 +106,18 @@ def test_airflow_has_the_settings_of_the_local_stack() -> None:
 
 def test_it_knows_every_variable_and_connection_that_the_local_stack_sets(tmp_path: Path) -> None:
     ports = {"kafka": 1, "cassandra": 2, "postgres": 3, "airflow": 4}
-    assert set(airflow_parts.core_settings(ports)) <= set(AIRFLOW)
+    ours = airflow_parts.core_settings(ports)
+    assert set(ours) <= set(AIRFLOW)
+    database = ours["ACCOUNT_MERGE_JOURNAL_URL"].rpartition("/")[2]
+    assert AIRFLOW["ACCOUNT_MERGE_JOURNAL_URL"].endswith(f"@postgres:5432/{database}")
     for name, connection in airflow_parts.connections(ports).items():
         theirs = json.loads(AIRFLOW[f"AIRFLOW_CONN_{name.upper()}"])
         assert theirs["conn_type"] == connection["conn_type"]
         assert set(theirs) == set(connection)
+
+
+def test_postgres_has_as_many_connections() -> None:
+    assert SERVICES["postgres"]["command"] == f"postgres -c max_connections={servers.CONNECTIONS}"
 
 
 def test_the_pool_is_the_same() -> None:
@@ -133,5 +140,5 @@ def test_nothing_listens_beyond_this_machine() -> None:
 def test_no_secret_is_written_down() -> None:
     for service in (COMPOSE["x-airflow"], *SERVICES.values()):
         for key, value in service.get("environment", {}).items():
-            if re.search(r"PASSWORD$|SECRET|FERNET|SQL_ALCHEMY_CONN", key):
+            if re.search(r"PASSWORD$|SECRET|FERNET|SQL_ALCHEMY_CONN|JOURNAL_URL", key):
                 assert REQUIRED.search(str(value)), key

@@ -9,11 +9,12 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from local import cql, jars, keys, processes, sample, tools
+from local import cql, jars, keys, processes, sample, servers, tools
 from local.config import DEFAULT_PORTS, Config, StackError, free_port
 from local.stack import ALL, Stack, main
 
@@ -135,6 +136,20 @@ def test_the_stack_that_is_down_says_so(tmp_path: Path, monkeypatch: pytest.Monk
     assert main(["down"]) == 0
     assert main(["clean"]) == 0
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(("durable", "value"), [(False, "off"), (True, "on")])
+def test_postgres_waits_for_the_disk_only_where_it_is_durable(
+    durable: bool, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "postgres" / "data").mkdir(parents=True)
+    (tmp_path / "postgres" / "data" / "PG_VERSION").touch()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    launched: list[str] = []
+    monkeypatch.setattr(servers, "launch", lambda command, *_, **__: launched.extend(command))
+    servers.postgres(replace(_config(tmp_path), durable=durable), 1)
+    wanted = {f"--{name}={value}" for name in ("fsync", "synchronous_commit", "full_page_writes")}
+    assert wanted | {"--max_connections=300"} <= set(launched)
 
 
 def test_secrets_are_random_kept_and_private(tmp_path: Path) -> None:
