@@ -1,9 +1,10 @@
 """How long a merge takes against the plain reading and writing of the same rows, in one run: a ratio, not a time.
 
-usage: env $(make -s env) PYTHONPATH=include python benchmarks/merge_rows.py [ROWS ...]      (default 1000 10000)
+usage: env $(make -s env) PYTHONPATH=include:. python benchmarks/merge_rows.py [ROWS ...]    (default 1000 10000)
 
-Makes keyspaces of its own on the Cassandra that the environment names, and drops them. The floor reads both accounts
-and writes as many rows to a third with prepared statements, 64 in flight; the merge also logs, verifies and leases.
+Makes a keyspace and a journal of its own on the servers that the environment names, and drops them. The floor
+reads both accounts and writes as many rows to a third with prepared statements, 64 in flight; the merge also logs,
+verifies and leases.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 from account_merge.model import MergeRequest
 from account_merge.service import Service
 from account_merge.settings import Settings
+from tests.keyspaces import drop_journal, journal_beside
 
 TABLE = "user_content_consumption"
 DDL = (
@@ -47,7 +49,8 @@ def floor(session: Any, keyspace: str, statement: Any, rows: int) -> float:
 def measure(rows: int) -> None:
     """One size: prints rows, floor, merge and their ratio."""
     name = f"bench_{uuid.uuid4().hex[:8]}"
-    settings = Settings.from_env(os.environ).replace(courses_keyspace=name, journal_keyspace=f"{name}_journal")
+    given = Settings.from_env(os.environ)
+    settings = given.replace(courses_keyspace=name, journal_url=journal_beside(given.journal_url, name))
     with Service(settings) as service:
         service.journal.create()
         session = service.journal.session
@@ -66,8 +69,8 @@ def measure(rows: int) -> None:
             merged = time.perf_counter() - begun
             print(f"{rows:>9} rows   floor {plain:7.2f} s   merge {merged:7.2f} s   ratio {merged / plain:5.2f}")
         finally:
-            for keyspace in (name, f"{name}_journal"):
-                session.execute(f"DROP KEYSPACE IF EXISTS {keyspace}", timeout=60)
+            session.execute(f"DROP KEYSPACE IF EXISTS {name}", timeout=60)
+            drop_journal(settings.journal_url)
 
 
 if __name__ == "__main__":

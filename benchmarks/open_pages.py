@@ -2,9 +2,9 @@
 
 usage: env $(make -s env) PYTHONPATH=include:. python benchmarks/open_pages.py [ROWS ...]   (default 10000 1000000)
 
-Makes keyspaces of its own on the Cassandra that the environment names, and drops them. A merge's log is written by the
-product's own classes, without learners' rows: what a page shows comes from the log. Then an API server with Airflow's
-own sign-in answers: the middle of several calls, after one that is not counted.
+Makes a keyspace and a journal of its own on the servers that the environment names, and drops them. A merge's log
+is written by the product's own classes, without learners' rows: what a page shows comes from the log. Then an API server
+with Airflow's own sign-in answers: the middle of several calls, after one that is not counted.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from account_merge.service import Service
 from account_merge.settings import Settings
 from local.config import free_port
 from tests.integration.plugins.serving import ROBOT, SERVER, environment_in, wait_until_up
+from tests.keyspaces import drop_journal, journal_beside
 
 TABLE = "user_content_consumption"
 DDL = (
@@ -109,7 +110,7 @@ def main(sizes: list[int]) -> None:
     own = dict(os.environ) | {
         "ACCOUNT_MERGE_COURSES_KEYSPACE": name,
         "ACCOUNT_MERGE_GROUPS_KEYSPACE": name,
-        "ACCOUNT_MERGE_JOURNAL_KEYSPACE": f"{name}_journal",
+        "ACCOUNT_MERGE_JOURNAL_URL": journal_beside(os.environ["ACCOUNT_MERGE_JOURNAL_URL"], name),
         "ACCOUNT_MERGE_USERS_KEYSPACE": f"{name}_users",
     }
     with Service(Settings.from_env(own)) as service, tempfile.TemporaryDirectory() as folder:
@@ -144,8 +145,8 @@ def main(sizes: list[int]) -> None:
             if server is not None:
                 server.terminate()
                 server.wait(30)
-            for keyspace in (name, f"{name}_journal"):
-                session.execute(f"DROP KEYSPACE IF EXISTS {keyspace}", timeout=60)
+            session.execute(f"DROP KEYSPACE IF EXISTS {name}", timeout=60)
+            drop_journal(own["ACCOUNT_MERGE_JOURNAL_URL"])
 
 
 if __name__ == "__main__":

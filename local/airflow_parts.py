@@ -45,6 +45,11 @@ SETTINGS = {
 }
 
 
+def journal_url(port: int) -> str:
+    """Return the address of the journal on the PostgreSQL that listens there."""
+    return f"postgresql://postgres@{LOOPBACK}:{port}/account_merge"
+
+
 def core_settings(ports: dict[str, int]) -> dict[str, str]:
     """Return the core's own variables, for Airflow's components and for any client of this stack."""
     return {
@@ -52,7 +57,7 @@ def core_settings(ports: dict[str, int]) -> dict[str, str]:
         "KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{ports['kafka']}",
         "CASSANDRA_CONTACT_POINTS": LOOPBACK,
         "CASSANDRA_PORT": str(ports["cassandra"]),
-        "ACCOUNT_MERGE_JOURNAL_URL": f"postgresql://postgres@{LOOPBACK}:{ports['postgres']}/account_merge",
+        "ACCOUNT_MERGE_JOURNAL_URL": journal_url(ports["postgres"]),
     }
 
 

@@ -4,10 +4,10 @@ All workers of one run (`pytest -n 2`) use the same servers. A server that does 
 none is skipped. `ACCOUNT_MERGE_TEST_STACK` may name the home of a stack that is up: the tests then use it and leave it
 running.
 
-Fixtures: `stack` (Kafka and Cassandra), `airflow_stack` (the same and all of Airflow), `fresh_stack` (a stack that a
-test may kill), `guarded_stack` (a Cassandra with sign-in), `settings` (keyspaces, topics and group of this test alone),
-`environment` (the same as variables), `service` (the core on them), `session` (a Cassandra session). `schema_family` is
-parametrised indirectly.
+Fixtures: `stack` (Kafka, Cassandra and PostgreSQL), `airflow_stack` (the same and all of Airflow), `fresh_stack` (a
+stack that a test may kill), `guarded_stack` (a Cassandra with sign-in, and PostgreSQL), `settings` (keyspaces, journal,
+topics and group of this test alone), `environment` (the same as variables), `service` (the core on them), `session` (a
+Cassandra session). `schema_family` is parametrised indirectly.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ for _folder in (ROOT / "include", ROOT):
 
 from local.config import DEFAULT_PORTS, Config  # noqa: E402
 from local.processes import started_at, still_runs, tail  # noqa: E402
-from local.stack import ALL, Stack  # noqa: E402
+from local.stack import ALL, SERVERS, Stack  # noqa: E402
 from tests.keyspaces import own_keyspaces  # noqa: E402
 from tests.turns import turn  # noqa: E402
 
@@ -114,21 +114,21 @@ def _remove_leftovers() -> None:
 
 @pytest.fixture(scope="session")
 def stack() -> Stack:
-    """Kafka and Cassandra, up for the whole run."""
+    """Kafka, Cassandra and PostgreSQL, up for the whole run."""
     shared = os.environ.get("ACCOUNT_MERGE_TEST_STACK")
     if shared:
         found = _stack_in(Path(shared).resolve())
-        missing = {"kafka", "cassandra"} - set(found.ports())
+        missing = set(SERVERS) - set(found.ports())
         assert not missing, f"ACCOUNT_MERGE_TEST_STACK={shared} does not run {missing}: make up STACK_HOME={shared}"
         return found
     own = _stack_in(Path(os.environ[RUN_HOME]))
-    own.up(["kafka", "cassandra"])
+    own.up(SERVERS)
     return own
 
 
 @pytest.fixture(scope="session")
 def airflow_stack(stack: Stack) -> Stack:
-    """The stack with PostgreSQL and every component of Airflow, the topics, the sample platform and the journal."""
+    """The stack with every component of Airflow, the topics, the sample platform and the journal."""
     stack.up(ALL)
     return stack
 
@@ -149,7 +149,7 @@ def guarded_stack() -> Iterator[Stack]:
     """A Cassandra that asks who signs in, for tests that change what a cluster says of itself as well."""
     own = _stack_in(_new_home(), guarded=True)
     try:
-        own.up(["cassandra"])
+        own.up(["postgres", "cassandra"])
         yield own
     finally:
         own.clean()
@@ -198,7 +198,7 @@ def schema_family(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def environment(stack: Stack, session: Session, schema_family: str) -> Iterator[dict[str, str]]:
-    """Variables of one test: keyspaces, topics and consumer group that no other test sees; dropped at the end."""
+    """Variables of one test: keyspaces, journal, topics and group that no other test sees; dropped at the end."""
     with own_keyspaces(stack, session, schema_family) as own:
         yield own
 

@@ -1,4 +1,4 @@
-"""Keyspaces, topics and a group of their own for tests, dropped at the end: a stack that is kept would fill up."""
+"""Keyspaces, a journal, topics and a group of their own for tests, dropped at the end: a kept stack would fill up."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
 
 from local import cql, messages, provision
 
@@ -13,6 +17,20 @@ if TYPE_CHECKING:
     from cassandra.cluster import Session
 
     from local.stack import Stack
+
+
+def journal_beside(url: str, name: str) -> str:
+    """The address of a journal of its own, on the server of the journal at `url`."""
+    return urlsplit(url)._replace(path=f"/{name}_journal").geturl()
+
+
+def drop_journal(url: str) -> None:
+    """Drop the journal's database, whoever is still connected to it."""
+    there = urlsplit(url)
+    server = there._replace(scheme="postgresql", path="/postgres").geturl()
+    drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(there.path[1:]))
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(drop)
 
 
 @contextmanager
@@ -24,10 +42,11 @@ def own_keyspaces(
     :param users: the platform's users are there as well.
     """
     name = "t" + uuid.uuid4().hex[:10]
-    own = stack.core_settings() | {
+    given = stack.core_settings()
+    own = given | {
         "ACCOUNT_MERGE_ENV": name,
         **provision.keyspace_settings(f"{name}_courses"),
-        "ACCOUNT_MERGE_JOURNAL_KEYSPACE": f"{name}_journal",
+        "ACCOUNT_MERGE_JOURNAL_URL": journal_beside(given["ACCOUNT_MERGE_JOURNAL_URL"], name),
         "ACCOUNT_MERGE_USERS_KEYSPACE": f"{name}_users",
     }
     messages.create_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))
@@ -35,6 +54,7 @@ def own_keyspaces(
     for statement in cql.users(f"{name}_users") if users else ():
         session.execute(statement, timeout=60)
     yield own
-    for keyspace in (f"{name}_courses", f"{name}_journal", f"{name}_users"):
+    for keyspace in (f"{name}_courses", f"{name}_users"):
         session.execute(f"DROP KEYSPACE IF EXISTS {keyspace}", timeout=60)
+    drop_journal(own["ACCOUNT_MERGE_JOURNAL_URL"])
     messages.delete_topics(own["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(own))

@@ -21,7 +21,7 @@ from account_merge.errors import TransientError
 from account_merge.model import MergeRequest
 from account_merge.service import Service
 from account_merge.settings import Settings
-from local import provision
+from local import airflow_parts, provision
 from tests.learners import account, enrolment, lesson, put, rows
 
 CC, ENR = "user_content_consumption", "user_enrolments"
@@ -215,12 +215,13 @@ def test_whatever_is_asked_first_its_failure_is_transient(known, how, shared_ser
 
 @pytest.mark.timeout(300)
 def test_a_server_that_stands_still_again_and_again(fresh_stack):
-    own = fresh_stack("cassandra")
+    own = fresh_stack("postgres", "cassandra")
     port, pid = own.ports()["cassandra"], own.state.load()["cassandra"]["pid"]
     settings = Settings.from_env({
         "CASSANDRA_CONTACT_POINTS": "127.0.0.1", "CASSANDRA_PORT": str(port),
         "CASSANDRA_REQUEST_TIMEOUT_SECONDS": str(TIMEOUT), "ACCOUNT_MERGE_ENTRY_ROWS": "10",
-        "ACCOUNT_MERGE_COURSES_KEYSPACE": "courses", "ACCOUNT_MERGE_JOURNAL_KEYSPACE": "journal",
+        "ACCOUNT_MERGE_COURSES_KEYSPACE": "courses",
+        "ACCOUNT_MERGE_JOURNAL_URL": airflow_parts.journal_url(own.ports()["postgres"]),
     })  # fmt: skip
     source, target = account(), account()
     with Cluster(["127.0.0.1"], port=port) as cluster:

@@ -16,7 +16,7 @@ from account_merge.model import MergeRequest
 from account_merge.service import Service
 from account_merge.settings import Settings
 from account_merge.sunbird.store import Store
-from local import provision
+from local import airflow_parts, provision
 from local.stack import Stack
 from tests.learners import account, enrolment, lesson, put, rows
 
@@ -36,11 +36,12 @@ def answers(service, merge_id, seconds):
 def test_cassandra_that_restarts_in_the_middle_loses_nothing(fresh_stack, monkeypatch):
     from cassandra.cluster import Cluster
 
-    own = fresh_stack("cassandra")
+    own = fresh_stack("postgres", "cassandra")
     port = own.ports()["cassandra"]
     environment = {
         "CASSANDRA_CONTACT_POINTS": "127.0.0.1", "CASSANDRA_PORT": str(port), "CASSANDRA_REQUEST_TIMEOUT_SECONDS": "3",
-        "ACCOUNT_MERGE_COURSES_KEYSPACE": "courses", "ACCOUNT_MERGE_JOURNAL_KEYSPACE": "journal",
+        "ACCOUNT_MERGE_COURSES_KEYSPACE": "courses",
+        "ACCOUNT_MERGE_JOURNAL_URL": airflow_parts.journal_url(own.ports()["postgres"]),
     }  # fmt: skip
     settings = Settings.from_env(environment)
     source, target = account(), account()
