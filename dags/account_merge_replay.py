@@ -31,7 +31,7 @@ from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
 
-from account_merge.intake.failed_search import KINDS, MOST
+from account_merge.failed_search import KINDS, MOST
 from account_merge_airflow.connections import open_service
 from account_merge_airflow.params import person_of
 from account_merge_airflow.policies import OPERATOR_ARGS

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -22,18 +21,6 @@ class MergeFilter:
     since: datetime | None = None
     until: datetime | None = None
     but: str = ""
-
-    def fits(self, row: Any) -> bool:
-        """Whether the merge of an index row is wanted."""
-        return (
-            row.created_at is not None
-            and (not self.state or row.state == self.state)
-            and (not self.origin or row.origin == self.origin)
-            and (not self.but or row.origin != self.but)
-            and (not self.account or self.account in (row.accounts or ()))
-            and (self.since is None or row.created_at >= self.since)
-            and (self.until is None or row.created_at < self.until)
-        )
 
 
 @dataclass

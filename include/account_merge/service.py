@@ -54,7 +54,7 @@ from account_merge.sunbird.users import PlatformDirectory
 
 
 class Service:
-    """Opens Cassandra and Kafka when first needed, and closes what it opened.
+    """Opens PostgreSQL, Cassandra and Kafka when first needed, and closes what it opened.
 
     :raises InvalidRequest: a setting names a table without a rule.
     """
@@ -76,13 +76,15 @@ class Service:
         """Close the connections; the service may not be used afterwards."""
         if "_connection" in self.__dict__:
             self._connection[0].shutdown()
+        if "journal" in self.__dict__:
+            self.journal.close()
         if "topics" in self.__dict__:
             self.topics.close()
 
     def renewed(self) -> Self:
-        """Return parts on the same open connection that detect the cluster's tables anew; closing one closes both."""
+        """Return parts on the same open connections that detect the cluster's tables anew; closing one closes both."""
         fresh = type(self)(self.settings)
-        fresh.__dict__["_connection"] = self._connection
+        fresh.__dict__["_connection"], fresh.__dict__["journal"] = self._connection, self.journal
         return fresh
 
     # --- connections ------------------------------------------------------------------------------------------------
@@ -105,7 +107,7 @@ class Service:
     @cached_property
     def journal(self) -> Journal:
         """Our own tables."""
-        return Journal(self._connection[1], self.settings)
+        return Journal(self.settings)
 
     @cached_property
     def store(self) -> Store:

@@ -1,6 +1,6 @@
 """The words that the journal stores for states, origins and entries, and the life of a merge: which state may follow which.
 
-Each transition is one conditional write in the journal.
+Each transition is one conditional statement in the journal.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class EntryKind(StrEnum):
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.PROPOSED: frozenset({State.REQUESTED, State.REJECTED, State.EXPIRED}),
     State.REFUSED: frozenset({State.REQUESTED, State.ERASED}),
-    State.REQUESTED: frozenset({State.STARTED, State.ABANDONED, State.REFUSED}),
+    State.REQUESTED: frozenset({State.STARTED, State.WAITING, State.ABANDONED, State.REFUSED}),
     State.STARTED: frozenset(
         {State.RUNNING, State.WAITING, State.FAILED, State.REQUESTED, State.REFUSED, State.ABANDONED, State.PROPOSED}
     ),

@@ -76,7 +76,7 @@ def begin_undo(context: Context, service: Service) -> dict[str, Any]:
 
 def replay_failed(params: Mapping[str, Any], service: Service, person: str) -> dict[str, Any]:
     """Replay the merges that a run's params name or find; the log has a line for each merge."""
-    from account_merge.intake.failed_search import FailedMergeFilter
+    from account_merge.failed_search import FailedMergeFilter
 
     search = FailedMergeFilter.of(
         merge_ids=[merge_id.strip() for merge_id in params["merge_ids"] or ()], kinds=params["states"],

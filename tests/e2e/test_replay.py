@@ -10,7 +10,7 @@ from airflow_client import wait_for
 from platform_world import Learner
 from steps import running
 
-from account_merge.intake.failed_search import FailedMergeFilter
+from account_merge.failed_search import FailedMergeFilter
 from account_merge.rules import rules_hash
 
 LESSONS = 10_000  # enough that the task runs for a second or two

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from account_merge.errors import InvalidRequest, MergeError
-from account_merge.intake.failed_search import FailedMergeFilter
+from account_merge.failed_search import FailedMergeFilter
 from account_merge.model import Merge
 from account_merge.service import Service
 from tests.torture.checker import FINAL

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from account_merge.errors import MergeError
+from account_merge.journal.durability import durability, server_version
 from account_merge.rules import RULES
-from account_merge.states import State
 from account_merge.sunbird.row_finder import RowFinder
 
 if TYPE_CHECKING:
@@ -65,16 +64,15 @@ def _capabilities(service: Service) -> Check:
         lacks.append(
             "no write times of single elements: an element that a map or set has already is put above its newest one"
         )
-    if not can.sai:
-        lacks.append("no storage-attached indexes: the journal is searched through secondary indexes, which is slower")
     return Check("capabilities", True, f"Cassandra {can.server}; {'; '.join(lacks) or 'it has all that is used'}")
 
 
 def _journal(service: Service) -> Check:
-    service.journal.find("state", State.REQUESTED)
-    # A conditional write that applies to no row: leases depend on the server's support of them.
-    service.journal.release("account-merge check", uuid.UUID(int=0))
-    return Check("journal", True, f"keyspace {service.settings.journal_keyspace}; conditional writes work")
+    journal = service.journal
+    journal.check_version()
+    weak = durability(journal)
+    detail = f"PostgreSQL {server_version(journal)}, {journal.where}"
+    return Check("journal", True, f"{detail}; {'; '.join(weak) or 'what it acknowledges is on the disk'}")
 
 
 def _tables(service: Service) -> Check:

@@ -17,7 +17,10 @@ from account_merge.states import STATES
 
 def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """Add the commands and their options."""
-    command("create-journal", "create our keyspace and tables where they are missing")
+    command(
+        "create-journal",
+        "create the journal's database and tables where they are missing, or bring them up to this program",
+    )
     made = command("check", "check connections, topics and what this Cassandra can do; or a merge against its log")
     made.add_argument("merge_id", nargs="?", type=uuid.UUID, help="a merge: name each difference of log and tables")
     made.add_argument(
@@ -34,7 +37,7 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
 
 def _create_journal(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
     service.journal.create()
-    print(f"journal ready in keyspace {service.settings.journal_keyspace}", file=out)
+    print(f"journal ready in {service.journal.where}", file=out)
     return 0
 
 

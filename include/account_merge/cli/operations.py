@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from account_merge.cli.output import print_failed, print_replay, print_report, print_status
 from account_merge.errors import InvalidRequest, NeedsAttention
-from account_merge.intake.failed_search import KINDS, MOST, FailedMergeFilter
+from account_merge.failed_search import KINDS, MOST, FailedMergeFilter
 from account_merge.intake.replay import ReplayAnswer
 from account_merge.lifecycle.pause_switch import Turned
 from account_merge.service import Service

@@ -24,7 +24,7 @@ _LOOK_AGAIN = 10.0  # s between two looks for a server that is away, at most
 
 
 def connect(settings: Settings) -> tuple[Cluster, Session]:
-    """Return an open session with one data centre: LOCAL_QUORUM, SERIAL for leases across all, token-aware, no driver retries.
+    """Return an open session with one data centre: LOCAL_QUORUM, token-aware, no driver retries.
 
     Nagle's algorithm is switched off: with it every request above 4 KiB costs 44 ms.
 
@@ -60,7 +60,6 @@ def _cluster(settings: Settings) -> Cluster:
         # A list written twice at one timestamp is there twice: the driver must never retry on its own.
         retry_policy=FallthroughRetryPolicy(),
         consistency_level=ConsistencyLevel.LOCAL_QUORUM,
-        serial_consistency_level=ConsistencyLevel.SERIAL,
         request_timeout=settings.cassandra_request_timeout_seconds,
     )
     auth = (
@@ -89,7 +88,6 @@ def _cluster(settings: Settings) -> Cluster:
 def _keyspaces(settings: Settings) -> set[str]:
     return {
         settings.courses_keyspace, settings.groups_keyspace, settings.programs_keyspace, settings.users_keyspace,
-        settings.journal_keyspace,
     }  # fmt: skip
 
 

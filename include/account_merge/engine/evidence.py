@@ -11,7 +11,7 @@ from functools import partial
 
 from account_merge.engine.lookup_reader import LookupReader, Sweep
 from account_merge.engine.view import NOTHING_UNDERWAY, Underway, View
-from account_merge.journal import JournalSession
+from account_merge.journal import Journal
 from account_merge.journal.redaction import RedactedFacts
 from account_merge.model import Key
 from account_merge.planning.merge_join import Shown
@@ -32,7 +32,7 @@ class EvidenceReader:
     def __init__(
         self,
         found: RowFinder,
-        cas: JournalSession,
+        journal: Journal,
         tables: Tables,
         rule: TableRule,
         merges_into: Mapping[str, Iterable[uuid.UUID]],
@@ -40,7 +40,7 @@ class EvidenceReader:
     ) -> None:
         self._rule, self._merges_into = rule, merges_into
         self._scope: ScopeValues | None = None
-        sweep = Sweep(found, cas, rule.holds_scopes, merges_into, underway, RedactedFacts(cas))
+        sweep = Sweep(found, journal, rule.holds_scopes, merges_into, underway, RedactedFacts(journal))
         others = ((lookup, rule_for(lookup.table)) for lookup in rule.lookups)
         self._lookups = [
             LookupReader(sweep, lookup, other, schema)

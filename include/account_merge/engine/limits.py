@@ -1,14 +1,11 @@
-"""Limits that a merge passes: the platform's are counted afterwards and hold nothing back, the servers' are told."""
+"""Limits of the platform that a merge passes: they are counted afterwards and hold nothing back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
-from account_merge.errors import NeedsAttention
-from account_merge.journal.log import Log
 from account_merge.model import Change
 from account_merge.rules import Limit, TableRule
-from account_merge.states import EntryKind
 from account_merge.sunbird.schema import TableSchema
 from account_merge.sunbird.store import Store
 
@@ -39,21 +36,3 @@ def _rows(rule: TableRule, limit: Limit, schema: TableSchema, store: Store, targ
         return 0
     rows = store.values(schema, (schema.user.logical, column), rule.scope.bind(rule.scope_of(change.key)))
     return len({target, *(user for user, value in rows if limit.where is None or value == wanted)})
-
-
-def larger_than_an_entry(refused: NeedsAttention, log: Log, changes: Sequence[Change]) -> NeedsAttention:
-    """Return the error of rows whose images pass what the servers take in one request; none of them was written.
-
-    It names no key, since it is logged: a preview lists the rows in the same order.
-    """
-    before = sum(len(entry.changes) for entry in log.entries() if entry.kind == EntryKind.CHANGES)
-    images = [image for change in changes for image in (*change.sources.values(), change.before or {})]
-    widths = ((len(str(value)), column) for image in images for column, value in image.items())
-    _, widest = max(widths, default=(0, ""))
-    which = f"row {before + 1}" if len(changes) == 1 else f"rows {before + 1} to {before + len(changes)}"
-    return NeedsAttention(
-        "TOO_LARGE",
-        f"{log.table}, merge {log.merge_id}: {which} of it, as a preview lists them, cannot be logged (the widest column is "
-        f"{widest}), so nothing of it was written: {refused.message}",
-        f"{refused.remedy} Several rows fit with a lower ACCOUNT_MERGE_ENTRY_BYTES.",
-    )

@@ -11,7 +11,7 @@ from typing import Any
 from account_merge.cursor import Cursor, ascending
 from account_merge.engine.lookup_logs import collected, images_of, turned
 from account_merge.engine.view import Underway, View
-from account_merge.journal import JournalSession
+from account_merge.journal import Journal
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import Log
 from account_merge.journal.redaction import RedactedFacts
@@ -35,7 +35,7 @@ class Sweep:
     """
 
     finder: RowFinder
-    journal: JournalSession
+    journal: Journal
     whole: bool
     merges_into: Mapping[str, Iterable[uuid.UUID]]
     underway: Underway

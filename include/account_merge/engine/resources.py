@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from account_merge.journal import Journal
+from account_merge.journal.fence import Fence
 from account_merge.model import Merge
 from account_merge.rules import TableRule
 from account_merge.settings import Settings
@@ -15,12 +16,18 @@ from account_merge.sunbird.store import Store
 
 #: Is told how many rows of a table are done.
 Progress = Callable[[int], None]
-#: Raises when nothing may be written any more.
-Guard = Callable[[], None]
 
 
-def unguarded() -> None:
-    """Guard work that only plans: nothing is refused."""
+@dataclass(frozen=True)
+class Guard:
+    """Whether a merge may still be written.
+
+    :param check: raises when it may not, and says why.
+    :param fence: the same as a part of the statement that appends an entry; None where nothing forbids it.
+    """
+
+    check: Callable[[], None] = lambda: None
+    fence: Fence | None = None
 
 
 def untold(done: int) -> None:
@@ -48,10 +55,10 @@ class Resources:
 class TableJob:
     """One table of one merge, and whether it may still be written.
 
-    :param guard: called before each entry.
+    :param guard: work that only plans has one that refuses nothing.
     """
 
     merge: Merge
     rule: TableRule
-    guard: Guard = unguarded
+    guard: Guard = Guard()
     progress: Progress = untold

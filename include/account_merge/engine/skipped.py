@@ -10,7 +10,7 @@ import msgspec
 
 from account_merge.engine.resources import Resources
 from account_merge.journal.encoding import Codec
-from account_merge.journal.log import Log
+from account_merge.journal.log import Draft, Log
 from account_merge.model import Merge, Row
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
 from account_merge.states import EntryKind, Origin, State
@@ -39,11 +39,12 @@ class SkippedScopes:
         family = self._family(merge)
         if last is None:
             scopes = [msgspec.msgpack.encode(scope) for scope in self._stay(merge, family)]
-            log.append(0, EntryKind.SKIP, None, 0, scopes, {"places": len(scopes)})
+            log.append(Draft(0, EntryKind.SKIP, changes=scopes, counts={"places": len(scopes)}))
         stay = frozenset(tuple(msgspec.msgpack.decode(scope)) for scope in log.payload(0))
         shares = list(self._shares(merge, stay, family))
         left = sum(source != stands for source, stands, *_ in shares)
-        log.append(1, EntryKind.SKIP, None, 0, [msgspec.msgpack.encode(share) for share in shares], {"left": left})
+        packed = [msgspec.msgpack.encode(share) for share in shares]
+        log.append(Draft(1, EntryKind.SKIP, changes=packed, counts={"left": left}))
 
     def kept(self, merge: Merge, rule: TableRule) -> frozenset[tuple[Any, ...]]:
         """Return scopes of the rule's kind whose rows stay; a preview, which writes no entry, looks for itself."""

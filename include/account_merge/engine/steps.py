@@ -9,7 +9,7 @@ from itertools import groupby
 from account_merge.cursor import ascending
 from account_merge.engine.history import AccountHistory
 from account_merge.errors import TransientError
-from account_merge.journal import JournalSession
+from account_merge.journal import Journal
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import Log
 from account_merge.model import Key
@@ -17,9 +17,9 @@ from account_merge.planning.rebuild import AppliedChange
 from account_merge.states import EntryKind
 
 
-def steps_of(cas: JournalSession, codec: Codec, past: AccountHistory) -> Iterator[tuple[Key, list[AppliedChange]]]:
+def steps_of(journal: Journal, codec: Codec, past: AccountHistory) -> Iterator[tuple[Key, list[AppliedChange]]]:
     """Yield all that was done to each row, in order; rows in key order."""
-    logs = [Log(cas, one.merge, one.name, codec) for one in past.logs]
+    logs = [Log(journal, one.merge, one.name, codec) for one in past.logs]
     streams = [
         ascending(row_steps(log, one.brings, position), f"rows of {one.name} in the log")
         for position, (log, one) in enumerate(zip(logs, past.logs, strict=True))

@@ -14,13 +14,12 @@ from dataclasses import replace
 from itertools import islice
 from typing import NoReturn
 
-from account_merge.engine.limits import larger_than_an_entry
 from account_merge.engine.resources import Resources, TableJob
 from account_merge.engine.verify import arrived
 from account_merge.errors import NeedsAttention, TransientError
 from account_merge.journal import now
 from account_merge.journal.encoding import Codec
-from account_merge.journal.log import LIST_ATTEMPTS, Log
+from account_merge.journal.log import LIST_ATTEMPTS, Draft, Log
 from account_merge.model import Change, Entry, Key, row_outcome
 from account_merge.planning.write_times import stuck
 from account_merge.states import EntryKind
@@ -85,7 +84,7 @@ class TableWork(ABC):
         """Write what the log holds, as it was planned, and plan nothing; return the last entry."""
         last = self.log.last()
         if last is not None and last.kind != EntryKind.END:
-            self._guard()
+            self._guard.check()
             last = self._apply_and_verify(last, again=True)
         return last
 
@@ -105,12 +104,12 @@ class TableWork(ABC):
             left = self._left(last)
             packed = [self._codec.change(change) for change in left or ()]
             counts = counts_of(EntryKind.CLOSED, left or ())
-            if self.log.append(last.seq + 1, EntryKind.CLOSED, last.last_key, last.base, packed, counts):
+            if self.log.append(Draft(last.seq + 1, EntryKind.CLOSED, last.last_key, last.base, packed, counts)):
                 return None if left is None else len(left)
 
     def _left(self, entry: Entry) -> list[Change] | None:
         """Return the changes of an entry that are not there, as far as they are; None when its rows cannot be read."""
-        self._guard()
+        self._guard.check()
         try:
             self._write(entry, again=True)
         except TransientError:
@@ -151,7 +150,6 @@ class TableWork(ABC):
         """Plan and apply the rows behind `last`; return early with another worker's entry when it was faster."""
         done = 0
         for group, packed, base in self._groups(self.plan(last.last_key if last else None)):
-            self._guard()
             key = group[-1].key
             last, mine = self._append(last, EntryKind.CHANGES, key, base, group, packed)
             last = self._apply_and_verify(last, again=not mine)
@@ -194,22 +192,23 @@ class TableWork(ABC):
     def _append(
         self, last: Entry | None, kind: EntryKind, key: Key | None, base: int, changes: list[Change], body: list[bytes]
     ) -> tuple[Entry, bool]:
-        """Return the entry behind `last` and whether it is ours; another worker's when it was faster."""
+        """Return the entry behind `last` and whether it is ours; another worker's when it was faster.
+
+        :raises MergeError: the merge may not be written any more; nothing was appended.
+        """
         seq = last.seq + 1 if last else 0
         logged = (change for entry in self.log.entries() for change in entry.changes)
         note = self.table_note(logged) if kind == EntryKind.END else ""
-        try:
-            mine = self.log.append(seq, kind, key, base, body, counts_of(kind, changes), note)
-        except NeedsAttention as error:
-            raise larger_than_an_entry(error, self.log, changes) if error.code == "TOO_LARGE" else error from error
-        if mine:
+        draft = Draft(seq, kind, key, base, body, counts_of(kind, changes), note)
+        if self.log.append(draft, self._guard.fence):
             return Entry(seq, kind, key, base, tuple(changes), 0, now()), True
+        self._guard.check()  # says why the entry may not be there; else another worker was faster
         winner = self.log.last()
         if winner is None:
             raise NeedsAttention(
                 "LOG_LOST",
                 f"entry {seq} of {self.log.table}, merge {self._merge.merge_id}, is there and is not",
-                "Check Cassandra.",
+                "Check the journal's database.",
             )
         return winner, False
 
@@ -239,7 +238,6 @@ class TableWork(ABC):
                 pending.pop()
                 again = True
                 continue
-            self._guard()
             for fold in folds:
                 self._writable(fold)
             packed = [self._codec.change(fold) for fold in folds]

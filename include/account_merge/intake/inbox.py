@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NotRequired, TypedDict
 
 from account_merge.errors import InvalidEvent, MergeError
 from account_merge.journal import Journal, now
-from account_merge.lifecycle.liveness import TAKING_BACK, UNDER_WAY, Life, Liveness
-from account_merge.lifecycle.pause_switch import ALL, PauseSwitch, Stop
+from account_merge.journal.fence import ALL
+from account_merge.journal.merges import Opened
+from account_merge.journal.queue import Parked, Queue
+from account_merge.lifecycle.liveness import GRACE, TAKING_BACK, UNDER_WAY, Life, Liveness
+from account_merge.lifecycle.pause_switch import PauseSwitch, Stop
 from account_merge.lifecycle.requests import request_of, time_ms
 from account_merge.model import Merge, MergeRequest
 from account_merge.settings import Settings
 from account_merge.states import CLOSED, LOST, MERGE_DAG, RESUMABLE, UNDO_DAG, Origin, State
 from account_merge.sunbird.events import Message, merge_id_for, parse
 from account_merge.sunbird.kafka import Topics
+
+_SHORTEST = min(GRACE.values())  # nobody has to look at a merge whose row changed since
+_PAGE = 200  # merges that are looked at together
+_AT_ONCE = 1000  # merges under way whose runs one poll looks at
 
 
 class NextRun(TypedDict):
@@ -36,38 +44,51 @@ class Inbox:
 
     def __init__(self, journal: Journal, topics: Topics, settings: Settings) -> None:
         self._journal, self._topics, self._settings = journal, topics, settings
-        self._switch, self._alive = PauseSwitch(journal), Liveness(journal, settings)
+        self._switch, self._alive, self._queue = PauseSwitch(journal), Liveness(journal, settings), Queue(journal)
 
     def has_work(self) -> dict[str, int]:
         """Count the messages past the committed offset; without any, say whether a merge or a failed event is due. Consume nothing."""
         lag = self._topics.lag()
-        return {"lag": lag, "due": 0 if lag else int(any(True for _ in self._due()))}
+        return {"lag": lag, "due": 0 if lag else int(any(self._due()))}
 
-    def _due(self) -> Iterator[Merge]:
-        """Yield the merges that the poll has something to do for, lazily: the first one answers the question."""
-        find = self._journal.find
+    def _due(self) -> Iterator[bool]:
+        """Yield whether there is something of each kind to do, lazily: the first that is answers the question."""
         stops = self._switch.active()
-        yield from self._startable(stops)
-        yield from find("failed_event", "due")
-        yield from (m for m in find("failed_event", "sending") if self._old(m))
-        yield from (m for m in self._begun(stops) if self._old(m))
+        if ALL not in stops and self._room() > 0:
+            yield bool(self._queue.requested(stops, None, 1))
+            yield bool(self._queue.released(stops, 1))
+            yield any(self._resumes(m) for m in self._queue.resumable(stops, _PAGE))
+        yield bool(self._queue.owing(["due"], 1))
+        yield any(self._old(m) for m in self._queue.owing(["sending"], _PAGE))
+        yield any(self._begun(stops))
 
     def _old(self, merge: Merge) -> bool:
         """Whether nothing changed in the merge's row for so long that it is worth a look at its run."""
         return merge.updated_at is None or now() - merge.updated_at > self._alive.shortest(merge)
 
-    def claim(self, limit: int = 1000) -> dict[str, int]:
-        """Write each message into the journal, then commit. No offset moves back.
+    def _room(self) -> int:
+        """Return how many more merges may have a run at the same time."""
+        return self._settings.merges_under_way - self._queue.under_way((State.STARTED, State.RUNNING))
 
+    # --- claiming ---------------------------------------------------------------------------------------------------
+    def claim(self, limit: int = 1000, seconds: float = 120.0) -> dict[str, int]:
+        """Write messages into the journal, batch by batch, each then committed, to the topic's end or until the time is up.
+
+        No offset moves back.
+
+        :param limit: messages of a batch; each is one transaction of the journal.
         :raises MergeError: the old job still consumes, or events were lost before they could be read.
         """
-        topics = self._topics
+        topics, ends = self._topics, time.monotonic() + seconds
         topics.ensure_cutover()
         counts = {"claimed": 0, "repeated": 0, "refused": 0, "ignored": 0}
         lost = topics.lost()
-        for message in topics.read_new(limit, timeout=10.0):
-            counts[self._claim(message)] += 1
-        topics.commit(topics.positions())
+        while True:
+            messages = topics.read_new(limit, timeout=10.0)
+            self._claim(messages, counts)
+            topics.commit(topics.positions())
+            if len(messages) < limit or time.monotonic() > ends:
+                break
         if lost:
             number = sum(low - committed for _, committed, low in lost)
             raise MergeError(
@@ -78,7 +99,20 @@ class Inbox:
             )
         return counts
 
-    def _claim(self, message: Message) -> str:
+    def _claim(self, messages: list[Message], counts: dict[str, int]) -> None:
+        read = [self._opened(message) for message in messages]
+        new = self._journal.open_all([one for one in read if one is not None])
+        for one in read:
+            if one is None:
+                counts["ignored"] += 1
+            elif one.merge_id in new:
+                new.discard(one.merge_id)
+                counts["refused" if one.error else "claimed"] += 1
+            else:
+                counts["repeated"] += 1
+
+    def _opened(self, message: Message) -> Opened | None:
+        """Return the merge that a message asks for, or that it is refused as; None for an event of another action."""
         raw, position = message.value, message.position
         where = f"{message.topic}/{message.partition}/{message.offset}"
         try:
@@ -86,72 +120,80 @@ class Inbox:
         except InvalidEvent as error:
             # Corrected or valid later, it is dated by its own time, else by the message's.
             request = MergeRequest((), "", origin=Origin.EVENT, raw=raw or b"", dated=time_ms(message.timestamp_ms))
-            opened = self._journal.open(merge_id_for((), "", None, position), request, where, State.REFUSED, error)
-            return "refused" if opened else "repeated"
+            return Opened(merge_id_for((), "", None, position), request, where, State.REFUSED, error)
         if event is None:
-            return "ignored"
+            return None
         request = request_of(event, raw or b"", self._settings, stamp_ms=message.timestamp_ms)
-        merge_id = merge_id_for(event.sources, event.target, event.mid, position)
-        return "claimed" if self._journal.open(merge_id, request, where) else "repeated"
+        return Opened(merge_id_for(event.sources, event.target, event.mid, position), request, where)
 
-    def _startable(self, stops: Mapping[str, Stop]) -> list[Merge]:
-        """Return the merges that can start now, oldest first. Of those that share an account only the oldest one can.
-
-        A requested merge that an older open merge blocks is started all the same: its run says which merge it waits for.
-
-        :param stops: the switches that are on.
-        """
-        if ALL in stops:
-            return []
-        under_way = [m for state in (State.STARTED, State.RUNNING) for m in self._journal.find("state", state)]
-        busy = {account for merge in under_way for account in merge.accounts}
-        waiting = [m for m in self._journal.find("state", State.WAITING, but=stops) if self._free(m)]
-        resumed = [m for m in self._journal.find("resume", "wanted", but=stops) if self._resumes(m)]
-        again = [m for m in [*waiting, *resumed] if not busy & set(m.accounts)]
-        ready = [*self._journal.find("state", State.REQUESTED, but=stops), *again]
-        # Until `admit` has the accounts of a resumed merge, nobody may overtake it.
-        resuming = [m for m in self._journal.find("resume", "started") if m.state in RESUMABLE]
-        taken = {account for merge in resuming for account in merge.accounts}
-        chosen = []
-        for merge in sorted(ready, key=lambda m: (m.created_at or now(), str(m.merge_id))):
-            if any(self._journal.holder(account) for account in merge.accounts):
-                chosen.append(merge)
-            elif not taken & set(merge.accounts):
-                taken |= set(merge.accounts)
-                chosen.append(merge)
-        return chosen
-
-    def _free(self, merge: Merge) -> bool:
-        holder = self._journal.holder(merge.waiting_for) if merge.waiting_for else None
-        return holder is None or holder.merge_id == merge.merge_id or holder.state in CLOSED
-
-    def _resumes(self, merge: Merge) -> bool:
-        """Whether a failed or paused merge can go on. It cannot wait in a run of its own, so its accounts must be free."""
-        holders = (self._journal.holder(account) for account in merge.accounts)
-        return merge.state in RESUMABLE and all(h is None or h.merge_id == merge.merge_id for h in holders)
-
-    def _begun(self, stops: Mapping[str, Stop]) -> list[Merge]:
-        """Return the merges that have a run and that no switch stops; an undo goes on whatever is stopped."""
-        find, under_way = self._journal.find, [m for m in self._journal.find("state", State.UNDOING)]
-        if ALL in stops:
-            return under_way
-        searches = (("state", State.STARTED), ("state", State.RUNNING), ("state", State.REDOING), ("resume", "started"))
-        found = [m for search in searches for m in find(*search, but=stops)]
-        return [m for m in found if m.resume is None or m.state in RESUMABLE] + under_way
-
+    # --- starting ---------------------------------------------------------------------------------------------------
     def next_runs(self, life: Life, limit: int = 1024) -> list[NextRun]:
         """Move the merges that can start to started, oldest first, and return a run for each; also the runs that are to end.
 
         :param life: see `Life`.
         """
         stops = self._switch.active()
-        ready = [*self._orphaned(life, stops), *((merge, "") for merge in self._startable(stops))]
+        again = [(merge, state) for merge, state in self._orphaned(life, stops)]
+        ready = [*again, *((merge, "") for merge in self._startable(stops, min(limit, self._room())))]
         chosen: list[NextRun] = []
         for merge, state in ready[:limit]:
             lost = merge.run_ids[-1] if state == LOST else ""
             if (run := self._begin(merge, lost)) is not None:
                 chosen += [run, {**run, "trigger_run_id": lost, "reset_dag_run": True}] if lost else [run]
+        self._queue.forget_unwanted()
         return chosen
+
+    def _startable(self, stops: Mapping[str, Stop], room: int) -> list[Merge]:
+        """Return the merges that can start now, oldest first; those that another one blocks wait under its account.
+
+        Of the merges that share an account only the oldest can start.
+
+        :param stops: the switches that are on.
+        :param room: merges, at most.
+        """
+        if ALL in stops or room <= 0:
+            return []
+        chosen, taken = list[Merge](), self._queue.starting()
+        for page in self._pages(stops, room):
+            held = self._queue.held(account for merge in page for account in merge.accounts)
+            parked = []
+            for merge in page:
+                others = ((a, taken.get(a) or held.get(a)) for a in merge.accounts)
+                blocked = next(((a, by) for a, by in others if by not in (None, merge.merge_id)), None)
+                if blocked is None and len(chosen) < room:
+                    chosen.append(merge)
+                    taken |= dict.fromkeys(merge.accounts, merge.merge_id)
+                elif blocked is not None and merge.state not in RESUMABLE:
+                    parked.append(Parked(merge, *blocked))
+            self._queue.park(parked)
+            if len(chosen) >= room:
+                break
+        return chosen
+
+    def _pages(self, stops: Collection[str], room: int) -> Iterator[list[Merge]]:
+        """Yield merges that may be able to start, oldest first: what was held up before, with the first of those requested."""
+        held_up = [*self._queue.released(stops, room + _PAGE), *self._queue.resumable(stops, room + _PAGE)]
+        page = self._queue.requested(stops, None, _PAGE)
+        yield sorted([*held_up, *page], key=lambda m: (m.created_at or now(), m.merge_id))
+        while len(page) == _PAGE:
+            page = self._queue.requested(stops, page[-1], _PAGE)
+            yield page
+
+    def _resumes(self, merge: Merge) -> bool:
+        """Whether a failed or paused merge can go on. It cannot wait in a run of its own, so its accounts must be free."""
+        return all(holder == merge.merge_id for holder in self._queue.held(merge.accounts).values())
+
+    def _begun(self, stops: Mapping[str, Stop]) -> Iterator[Merge]:
+        """Yield the merges that have a run, that no switch stops, and whose row nobody has changed for some time.
+
+        An undo goes on whatever is stopped.
+        """
+        moment = now()
+        yield from filter(self._old, self._queue.untouched(moment - _SHORTEST, [State.UNDOING], (), _AT_ONCE))
+        if ALL not in stops:
+            forward = State.STARTED, State.RUNNING, State.REDOING
+            yield from filter(self._old, self._queue.untouched(moment - _SHORTEST, forward, stops, _AT_ONCE))
+            yield from filter(self._old, self._queue.resuming(moment - _SHORTEST, stops, _AT_ONCE))
 
     def _begin(self, merge: Merge, lost: str = "") -> NextRun | None:
         """Move a merge to its next run; None when another process was faster.
@@ -182,15 +224,15 @@ class Inbox:
         """
         if merge.state != State.REQUESTED or self._switch.stop_for(merge):
             return None
-        sharing = {m.merge_id: m for account in merge.accounts for m in self._journal.find("accounts", account)}
-        others = (
-            m for m in sharing.values() if m.merge_id != merge.merge_id and m.state not in CLOSED | {State.PROPOSED}
+        others = (m for account in merge.accounts for m in self._journal.find("accounts", account))
+        apart = CLOSED | {State.PROPOSED}
+        return (
+            None if any(m.merge_id != merge.merge_id and m.state not in apart for m in others) else self._begin(merge)
         )
-        return None if any(others) else self._begin(merge)
 
     def _orphaned(self, life: Life, stops: Mapping[str, Stop]) -> Iterator[tuple[Merge, str | None]]:
         """Yield the merges under way that nobody works on any more, with the state of their newest run in Airflow."""
-        for merge in (m for m in self._begun(stops) if self._old(m)):
+        for merge in self._begun(stops):
             state = life(merge.run_ids[-1]) if merge.run_ids else None
             if self._alive.stalled(merge, state):
                 yield merge, state

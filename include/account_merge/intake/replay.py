@@ -6,20 +6,19 @@ completed, under way or about to start is never replayed twice.
 
 from __future__ import annotations
 
-import heapq
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, TypedDict
 
 from account_merge.errors import InvalidRequest, MergeError, NeedsAttention
-from account_merge.intake.failed_search import MOST, FailedMergeFilter, merge_id_of
+from account_merge.failed_search import MOST, FailedMergeFilter, merge_id_of
 from account_merge.journal import Journal, leases
-from account_merge.journal.options import options_of
+from account_merge.journal.lists import failed
+from account_merge.journal.merges import request_columns
 from account_merge.lifecycle.answers import as_note
-from account_merge.lifecycle.failures import next_failure
+from account_merge.lifecycle.failures import error_columns, next_failure
 from account_merge.lifecycle.requests import check_request, request_of
 from account_merge.model import Merge, MergeRequest
 from account_merge.settings import Settings
@@ -77,15 +76,7 @@ class Replays:
 def find(journal: Journal, search: FailedMergeFilter) -> list[Merge]:
     """Return the failed merges, refused events and undeliverable failed events that fit, for a person to look at."""
 
-    def hints() -> Iterator[tuple[datetime, uuid.UUID]]:
-        for kind in dict.fromkeys(search.kinds):
-            for row in journal.hints("failed_event" if kind == "undeliverable" else "state", kind):
-                if search.fits(row):
-                    yield row.state_at, row.merge_id
-
-    oldest = heapq.nsmallest(search.limit, set(hints()))
-    merges = [merge for _, merge_id in oldest if (merge := journal.get(merge_id)) is not None]
-    return [m for m in merges if {m.state, m.failed_event} & set(search.kinds) and not (m.resume or m.replayed_as)]
+    return failed(journal, search)
 
 
 class Replay:
@@ -176,9 +167,8 @@ class Replay:
                 raise InvalidRequest("REPLAYED_BEFORE", words, "Look at that one.")
         leases.check_survivors(self._journal, replace(merge, request=request))
         columns: dict[str, Any] = {
-            "sources": list(request.sources), "target": request.target, "mid": request.mid,
-            "accounts": {*request.sources, request.target}, "options": options_of(request), "error_code": None,
-            "error": None, "remedy": None, "note": f"replayed by {self._by}{self._why}", **next_failure(merge),
+            **request_columns(request), **error_columns(None), "note": f"replayed by {self._by}{self._why}",
+            **next_failure(merge),
         }  # fmt: skip
         if not self._change(merge, State.REQUESTED, **columns):
             return None

@@ -1,57 +1,63 @@
-"""The table accounts: leases, survivors, and what each account gave and received."""
+"""Accounts: who holds each, what it gave and received, and where its history lives."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Row, case, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_once
+
 from account_merge.errors import NeedsAttention
-from account_merge.journal.cas import ERASED
-from account_merge.journal.merges import Merges
+from account_merge.journal.identity import ERASED
+from account_merge.journal.merges import Merges, merge_of
+from account_merge.journal.schema import accounts, merge_accounts, merges, moves
 from account_merge.model import Merge
-from account_merge.states import CLOSED, State
+from account_merge.states import State
+
+#: The state that counts for where history lives: that of an erased merge is the one that it had.
+_EFFECTIVE = func.coalesce(merges.c.former, merges.c.state)
 
 
 class Accounts(Merges):
-    """Leases and survivors; who holds an account is a question about a merge's state."""
-
-    def account(self, account_id: str) -> Any:
-        """Return the account's row (SERIAL), of an erased account the one under its hash; None when there is neither.
-
-        Writes go to the row that is there: its `account_id`.
-        """
-        cql = "SELECT * FROM {ks}.accounts WHERE account_id = ?"
-        rows = self.read(cql, [account_id])
-        if not rows and not account_id.startswith(ERASED):
-            rows = self.read(cql, [self.erased_id(account_id)])
-        return rows[0] if rows else None
-
-    def plain(self, account_id: str) -> bool:
-        """Whether the account has a row under its own name (SERIAL)."""
-        return bool(self.read("SELECT account_id FROM {ks}.accounts WHERE account_id = ?", [account_id]))
+    """Leases and survivors. An account whose id was erased stands under its hash, also when it is asked for by its name."""
 
     def holder(self, account_id: str) -> Merge | None:
         """Return the open merge that holds the account, or None."""
-        row = self.account(account_id)
-        merge = self.get(row.held_by) if row and row.held_by else None
-        return merge if merge and merge.state not in CLOSED else None
+        names = self._names(account_id)
+        row = self.row(
+            select(merges)
+            .join(accounts, accounts.c.held_by == merges.c.merge_id)
+            .where(accounts.c.account_id.in_(names))
+        )
+        return None if row is None else merge_of(row)
 
+    def known(self, account_id: str) -> bool:
+        """Whether the account has a row under its own name."""
+        return self.row(select(accounts.c.account_id).where(accounts.c.account_id == account_id)) is not None
+
+    def _names(self, account_id: str) -> list[str]:
+        return list(dict.fromkeys([account_id, self.erased_id(account_id)]))
+
+    # --- survivors --------------------------------------------------------------------------------------------------
     def merged_by(self, account_id: str) -> Merge | None:
-        """Return the completed merge that merged this account away, or None."""
-        row = self.account(account_id)
-        if row is None:
-            return None
-        for merge_id, counts in ((row.held_by, row.role == "source"), (row.merged_by, True)):
-            merge = self.get(merge_id) if merge_id and counts else None
-            if merge and merge.effective_state == State.COMPLETED:
-                return merge
-        return None
+        """Return the newest completed merge that merged this account away, or None: whatever else was undone."""
+        newest = (
+            select(merges)
+            .join(moves, moves.c.merge_id == merges.c.merge_id)
+            .where(moves.c.account_id.in_(self._names(account_id)), moves.c.role == "source", _EFFECTIVE == "completed")
+            .order_by(moves.c.position.desc())
+            .limit(1)
+        )
+        row = self.row(newest)
+        return None if row is None else merge_of(row)
 
     def moved_by(self, account_id: str) -> Merge | None:
         """Return the completed merge that a person or event asked for and that merged this account away, or None.
 
-        A repair or settle of it takes the account's lease over, so `merged_by` names the last of these.
+        The newest of an account's completed merges may be a repair or settle of it.
         """
         found = self.merged_by(account_id)
         while found is not None and found.parent is not None:
@@ -80,71 +86,87 @@ class Accounts(Merges):
             seen.append(following)
         return seen[-1]
 
-    def acquire(self, account_id: str, merge_id: uuid.UUID, role: str, moves_rows: bool = True) -> Merge | None:
-        """Take the account's lease; None when it is held by `merge_id` now, else the open merge that holds it.
+    # --- leases -----------------------------------------------------------------------------------------------------
+    def take(self, merge: Merge, roles: Callable[[], Mapping[str, str]], moves_rows: bool = True) -> Blocked | None:
+        """Take the lease of every account of an open merge, or of none; None when all are held by it now.
 
-        :param moves_rows: the merge will move rows, so it joins what the account gave or received.
+        Belongs inside a transaction, which keeps the accounts' rows until it ends.
+
+        :param roles: returns account -> `source` or `target`. It is asked again once these accounts cannot change hands any
+            more, and decides; what it raises leaves everything as it was.
+        :param moves_rows: the merge will move rows, so it joins what each account gave or received.
         """
-        moves, this = ("gave", {merge_id}) if role == "source" else ("received", [str(merge_id)])
-        this = this if moves_rows else type(this)()
-        for _ in range(20):
-            row = self.account(account_id)
-            if row is None or row.held_by is None:
-                if row is None:
-                    done = self.write_if(
-                        f"INSERT INTO {{ks}}.accounts (account_id, held_by, role, {moves}) VALUES (?, ?, ?, ?) IF NOT EXISTS",
-                        [account_id, merge_id, role, this],
-                    )
-                else:
-                    done = self.write_if(
-                        f"UPDATE {{ks}}.accounts SET held_by = ?, role = ?, {moves} = {moves} + ? WHERE account_id = ? "
-                        "IF held_by = NULL AND gave = ? AND received = ?",  # a row that was erased meanwhile has neither
-                        [merge_id, role, this, row.account_id, row.gave, row.received],
-                    )
-                if done:
-                    return None
-                continue
-            if row.held_by == merge_id and row.role == role:
-                return None
-            holder = self.get(row.held_by)
-            if holder and holder.merge_id != merge_id and holder.state not in CLOSED:
-                return holder
-            # A completed merge that took this account away must stay known when its lease is taken over.
-            took = bool(
-                holder
-                and holder.effective_state == State.COMPLETED
-                and row.role == "source"
-                and holder.merge_id != merge_id
-            )
-            if self.write_if(
-                f"UPDATE {{ks}}.accounts SET held_by = ?, role = ?, merged_by = ?, {moves} = {moves} + ? "
-                "WHERE account_id = ? IF held_by = ?",
-                [merge_id, role, row.held_by if took else row.merged_by, this, row.account_id, row.held_by],
-            ):
-                return None
-        raise NeedsAttention(
-            "LEASE_CONTENDED", f"the lease of account {account_id} keeps changing hands", "Start the merge again later."
-        )
+        wanted, locked = roles(), dict[str, _Locked]()
+        while wanted.keys() - locked.keys():
+            locked |= self._lock(wanted)
+            wanted = roles()
+        for name in sorted(wanted):
+            holder = locked[name].held_by
+            if holder is not None and holder != merge.merge_id:
+                return Blocked(name, self.need(holder))
+        role = case({locked[name].row: role for name, role in wanted.items()}, value=accounts.c.account_id)
+        rows = sorted(locked[name].row for name in wanted)
+        self.run(update(accounts).where(accounts.c.account_id.in_(rows)).values(held_by=merge.merge_id, role=role))
+        if moves_rows:
+            self._join([(locked[name].row, role, "") for name, role in sorted(wanted.items())], merge.merge_id)
+        return None
 
-    def release(self, account_id: str, merge_id: uuid.UUID) -> None:
-        """Give the lease back, if this merge has it."""
-        row = self.account(account_id)
-        if row is not None:
-            self.write_if(
-                "UPDATE {ks}.accounts SET held_by = NULL, role = NULL WHERE account_id = ? IF held_by = ?",
-                [row.account_id, merge_id],
-            )
+    def _lock(self, names: Iterable[str]) -> dict[str, _Locked]:
+        """Lock accounts in the order of their rows' names, so that no two transactions wait for each other."""
+        rows = {row: name for name in sorted(names) for row in self._names(name)}
+        there = select(accounts.c.account_id, accounts.c.held_by).where(accounts.c.account_id.in_(sorted(rows)))
+        known = {rows[row.account_id] for row in self.rows(there)}
+        if new := sorted(set(names) - known):
+            values = [{"account_id": name, "wanted": False} for name in new]
+            self.run(insert_once(accounts).values(values).on_conflict_do_nothing())
+        found = {
+            row.account_id: row.held_by for row in self.rows(there.order_by(accounts.c.account_id).with_for_update())
+        }
+        ours = {name: next(row for row in reversed(self._names(name)) if row in found) for name in names}
+        return {name: _Locked(row, found[row]) for name, row in ours.items()}
+
+    def holds_all(self, merge: Merge) -> bool:
+        """Whether a merge holds all its accounts."""
+        held = select(func.count()).select_from(accounts).where(accounts.c.held_by == merge.merge_id)
+        return bool(self.value(held) >= len(merge.accounts))
+
+    def give_back(self, merge: Merge) -> None:
+        """Give back the accounts of a merge that was never admitted, as if it had not taken them."""
+        with self.transaction():
+            self.run(delete(moves).where(moves.c.merge_id == merge.merge_id))
+            self.free(merge.merge_id)
+
+    # --- what accounts gave and received ----------------------------------------------------------------------------
+    def _join(self, joined: Sequence[tuple[str, str, str]], merge_id: uuid.UUID) -> int:
+        """Put a merge, or one of its undos and redos, behind what each account gave or received; (row, role, operation)."""
+        values = [{"account_id": row, "role": role, "merge_id": merge_id, "operation": operation}
+                  for row, role, operation in joined]  # fmt: skip
+        return self.run(insert_once(moves).values(values).on_conflict_do_nothing())
+
+    def join(self, merge_id: uuid.UUID, holder: uuid.UUID, account_id: str, role: str, operation: str = "") -> bool:
+        """Put a merge, or an undo or redo, behind all that an account gave or received; False when `holder` does not hold it."""
+        with self.transaction():
+            locked = self._lock([account_id])[account_id]
+            if locked.held_by != holder:
+                return False
+            self._join([(locked.row, role, operation)], merge_id)
+            return True
 
     def gave(self, account_id: str) -> frozenset[uuid.UUID]:
         """Every merge that this account was a source of."""
-        row = self.account(account_id)
-        return frozenset((row.gave or ()) if row else ())
+        return frozenset(row.merge_id for row in self._moves(account_id, "source"))
 
     def received(self, account_id: str) -> tuple[str, ...]:
         """Return what wrote to this account's rows as a target, in order: merge ids, and undos as `undo-1/<merge id>`."""
-        row = self.account(account_id)
-        names = (row.received or ()) if row else ()
-        return tuple(dict.fromkeys(reversed(names)))[::-1]  # one that was blocked at first counts where it got through
+        return tuple(f"{row.operation}/{row.merge_id}" if row.operation else str(row.merge_id)
+                     for row in self._moves(account_id, "target"))  # fmt: skip
+
+    def _moves(self, account_id: str, role: str) -> list[Row[Any]]:
+        return self.rows(
+            select(moves.c.merge_id, moves.c.operation)
+            .where(moves.c.account_id.in_(self._names(account_id)), moves.c.role == role)
+            .order_by(moves.c.position)
+        )
 
     def merges_into(self, account_id: str) -> tuple[uuid.UUID, ...]:
         """Every merge that this account was the target of, in order."""
@@ -152,70 +174,47 @@ class Accounts(Merges):
 
     def operations(self, merge: Merge) -> list[str]:
         """Return the undos and redos of a merge, `undo-1` say, oldest first."""
-        target = merge.target
-        names = [name.rpartition("/") for name in (self.received(target) if target else ())]
-        return [operation for operation, _, text in names if operation and text == str(merge.merge_id)]
+        mine = moves.c.merge_id == merge.merge_id, moves.c.operation != ""
+        return [row.operation for row in self.rows(select(moves.c.operation).where(*mine).order_by(moves.c.position))]
 
-    def receive(self, account_id: str, merge_id: uuid.UUID, name: str) -> bool:
-        """Put an undo behind all that the account received; False when the account is not held by this merge."""
-        if name in self.received(account_id):
-            return True
-        row = self.account(account_id)
-        return row is not None and self.write_if(
-            "UPDATE {ks}.accounts SET received = received + ? WHERE account_id = ? IF held_by = ?",
-            [[name], row.account_id, merge_id],
-        )
+    def of_account(self, account_id: str, limit: int = 2000) -> list[Merge]:
+        """Return the merges that name the account, also by the hash that an erasure left of it, oldest first."""
+        named = select(merge_accounts.c.merge_id).where(merge_accounts.c.account_id.in_(self._names(account_id)))
+        return self.search([merges.c.merge_id.in_(named)], limit)
 
-    def give(self, account_id: str, holder: uuid.UUID, merge_id: uuid.UUID) -> bool:
-        """Add a merge to those that the account was a source of; False when `holder` does not hold the account."""
-        row = self.account(account_id)
-        if row is None or merge_id in (row.gave or ()):
-            return row is not None
-        return self.write_if(
-            "UPDATE {ks}.accounts SET gave = gave + ? WHERE account_id = ? IF held_by = ?",
-            [{merge_id}, row.account_id, holder],
-        )
-
-    def of_account(self, account_id: str) -> list[Merge]:
-        """Every merge that names the account, also by the hash that an erasure left of it."""
-        found = self.find("accounts", account_id)
-        return found if account_id.startswith(ERASED) else self.find("accounts", self.erased_id(account_id)) + found
-
+    # --- erasure ----------------------------------------------------------------------------------------------------
     def erase_account(self, account_id: str) -> Merge | None:
-        """Move the account's row under its hash; answers the open merge that holds it, and has moved nothing then.
+        """Put the account's row under its hash; return the open merge that holds it, and change nothing then."""
+        name = self.erased_id(account_id)
+        with self.transaction():
+            mine = accounts.c.account_id == account_id
+            row = self.row(select(accounts.c.held_by).where(mine).with_for_update())
+            if row is None or account_id == name:
+                return None
+            if row.held_by is not None:
+                return self.need(row.held_by)
+            if self.known(name):  # a merge was asked for anew while an erasure was under way
+                self.run(update(moves).where(moves.c.account_id == account_id).values(account_id=name))
+                self.run(delete(accounts).where(mine))
+            else:
+                self.run(update(accounts).where(mine).values(account_id=name))
+        return None
 
-        The row under the hash is there before the other goes; while both are there, the other counts. A lease of its own
-        keeps everybody else's writes off: each of them names the holder that it read. May be repeated at any point.
-        """
-        marker, name, cql = uuid.uuid4(), self.erased_id(account_id), "SELECT * FROM {ks}.accounts WHERE account_id = ?"
-        for _ in range(20):
-            if account_id == name or not self.read(cql, [account_id]):
-                return None
-            if (holder := self.acquire(account_id, marker, "erased", moves_rows=False)) is not None:
-                return holder
-            rows = self.read(cql, [account_id])
-            if not rows or rows[0].held_by != marker:
-                continue
-            row, copies = rows[0], self.read(cql, [name])
-            values = [row.merged_by, row.gave, row.received]
-            if not copies:
-                copied = self.write_if(
-                    "INSERT INTO {ks}.accounts (account_id, merged_by, gave, received) VALUES (?, ?, ?, ?) IF NOT EXISTS",
-                    [name, *values],
-                )
-            else:  # what an erasure left that did not end
-                copied = self.write_if(
-                    "UPDATE {ks}.accounts SET held_by = NULL, merged_by = ?, gave = ?, received = ? WHERE account_id = ? "
-                    "IF held_by = ? AND gave = ? AND received = ?",
-                    [*values, name, copies[0].held_by, copies[0].gave, copies[0].received],
-                )
-            if copied and self.write_if(
-                "DELETE FROM {ks}.accounts WHERE account_id = ? IF held_by = ?", [account_id, marker]
-            ):
-                return None
-        raise NeedsAttention(
-            "LEASE_CONTENDED", f"the lease of account {account_id} keeps changing hands", "Start the merge again later."
-        )
+
+@dataclass(frozen=True)
+class Blocked:
+    """An account that another open merge holds."""
+
+    account: str
+    by: Merge
+
+
+@dataclass(frozen=True)
+class _Locked:
+    """An account's row: its name in the table, and the merge that holds it."""
+
+    row: str
+    held_by: uuid.UUID | None
 
 
 def merges_among(received: Iterable[str]) -> tuple[uuid.UUID, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -18,11 +17,6 @@ from account_merge.sunbird.schema import TableSchema
 from account_merge.values import hashable, key_part, plain
 
 _TEXTS = frozenset({"text", "varchar", "ascii"})
-
-
-_USUAL = 2**21  # bytes of an entry: the rows that ACCOUNT_MERGE_ENTRY_BYTES allows by default, twice
-_LOOKS_BACK = 2**24  # bytes: as much as a request can hold by the servers' defaults
-_XZ = b"\xfd7zXZ\x00"
 
 
 class Codec:
@@ -186,20 +180,13 @@ def peek(data: bytes, before: bool = False) -> tuple[bytes, dict[str, dict[str, 
 
 
 def payload(changes: list[bytes]) -> bytes:
-    """Return the payload of an entry from its encoded changes.
-
-    A row of many megabytes is there up to three times, before, at the source and as it is written, farther apart than
-    zlib looks back (32 KiB): what is larger than usual is compressed by what looks back far enough.
-    """
-    whole = msgspec.msgpack.encode(changes)
-    if len(whole) <= _USUAL:
-        return zlib.compress(whole, 1)
-    return lzma.compress(whole, filters=[{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": _LOOKS_BACK}])
+    """Return the payload of an entry from its encoded changes."""
+    return zlib.compress(msgspec.msgpack.encode(changes), 1)
 
 
 def unpayload(data: bytes, needle: bytes = b"") -> list[bytes]:
     """Return the encoded changes of an entry; none when nothing in them has these bytes."""
-    whole = lzma.decompress(data) if data.startswith(_XZ) else zlib.decompress(data)
+    whole = zlib.decompress(data)
     return list(msgspec.msgpack.decode(whole)) if needle in whole else []
 
 

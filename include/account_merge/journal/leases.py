@@ -1,12 +1,13 @@
-"""Admission: resolves survivors under leases, all or none, so that two merges never touch one account at once."""
+"""Admission's question: where do these accounts live, and may they be merged? The answer holds while they are locked."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from account_merge.errors import InvalidRequest, TransientError
+from account_merge.errors import InvalidRequest, busy
 from account_merge.journal import Journal
-from account_merge.journal.cas import ERASED
+from account_merge.journal.accounts import Blocked
+from account_merge.journal.identity import ERASED
 from account_merge.model import Merge
 
 
@@ -15,8 +16,7 @@ class LeaseResult:
     """The result: the surviving account, or the account that another merge holds."""
 
     survivor: str
-    blocked_account: str | None = None
-    blocked_by: Merge | None = None
+    blocked: Blocked | None = None
 
 
 def check_survivors(journal: Journal, merge: Merge) -> str:
@@ -56,38 +56,19 @@ def _erased(merge: Merge, whose: str) -> InvalidRequest:
 
 
 def acquire_all(journal: Journal, merge: Merge) -> LeaseResult:
-    """Take the lease of every account of the merge, or none. May be repeated.
+    """Take the lease of every account of the merge, or none, by one transaction. May be repeated.
 
     :raises InvalidRequest: see `check_survivors`; no lease is kept.
     """
-    for _ in range(10):
+    survivor = ""
+
+    def roles() -> dict[str, str]:
+        nonlocal survivor
         survivor = check_survivors(journal, merge)
-        roles = {**{s: "source" for s in merge.request.sources}, survivor: "target"}
-        taken: list[str] = []
-        for account in sorted(roles):
-            holder = journal.acquire(account, merge.merge_id, roles[account])
-            if holder is not None:
-                for holds_all in taken:
-                    journal.release(holds_all, merge.merge_id)
-                return LeaseResult(survivor, account, holder)
-            taken.append(account)
-        try:
-            if check_survivors(journal, merge) == survivor:
-                return LeaseResult(survivor)
-        except InvalidRequest:
-            for holds_all in taken:
-                journal.release(holds_all, merge.merge_id)
-            raise
-        for holds_all in taken:
-            journal.release(holds_all, merge.merge_id)
-    raise TransientError(
-        "SURVIVOR_MOVES",
-        f"merge {merge.merge_id}: the survivor of account {merge.request.target} changed ten times while it was admitted",
-        "Nothing was written; the task is tried again.",
-    )
+        return {**dict.fromkeys(merge.request.sources, "source"), survivor: "target"}
 
-
-def holds_all(journal: Journal, merge: Merge) -> bool:
-    """Whether every account's lease names this merge (SERIAL)."""
-    rows = [journal.account(account) for account in merge.accounts]
-    return all(row is not None and row.held_by == merge.merge_id for row in rows)
+    with journal.transaction():
+        if journal.lock(merge.merge_id).state != merge.state:
+            raise busy(merge.merge_id)
+        blocked = journal.take(merge, roles)
+        return LeaseResult(survivor, blocked)

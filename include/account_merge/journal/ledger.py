@@ -10,8 +10,8 @@ from datetime import UTC
 
 from account_merge.choices import TARGET
 from account_merge.cursor import ascending
-from account_merge.journal.cas import JournalSession
 from account_merge.journal.encoding import Codec
+from account_merge.journal.identity import Identity
 from account_merge.journal.log import Log
 from account_merge.journal.redaction import RedactedFacts
 from account_merge.model import Change, HandedOn, Key, Values
@@ -42,7 +42,7 @@ class Ledger:
     """
 
     def __init__(
-        self, journal: JournalSession, merges: LedgerMerges, accounts: Collection[str], table: str, codec: Codec
+        self, journal: Identity, merges: LedgerMerges, accounts: Collection[str], table: str, codec: Codec
     ) -> None:
         self._merges, self._accounts, self._table, self._codec = merges, frozenset(accounts), table, codec
         self._expired = RedactedFacts(journal)

@@ -1,26 +1,54 @@
-"""The table merges: what was asked, and how far it is. Searches are by index: a hint, confirmed by key."""
+"""The table merges: what was asked, and how far it is. A change names what it read; the history says how it came."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Text, delete, func, insert, literal, null, select, update
+from sqlalchemy.dialects.postgresql import array
+from sqlalchemy.dialects.postgresql import insert as insert_once
 
 from account_merge.choices import Choices
 from account_merge.errors import MergeError, NeedsAttention
-from account_merge.journal.cas import JournalSession, now
-from account_merge.journal.options import options_of, tenant_of
+from account_merge.journal.acting import actor
+from account_merge.journal.clock import now
+from account_merge.journal.identity import Identity
+from account_merge.journal.schema import accounts, history, merge_accounts, merges
 from account_merge.model import Merge, MergeRequest
 from account_merge.states import CLOSED, Origin, State, allowed
 
 #: These come from a merge; they have no settles themselves.
 CHILDREN = frozenset({Origin.REPAIR, Origin.SETTLE})
+#: A change is made only where these are still what was read. An undo and a redo lead back to the same state: only their
+#: name tells that they happened.
+_READ = ("state", "attempt", "failed_event", "failed_number", "expiry", "operation", "plan")
+#: Columns that say which accounts a merge names.
+_NAMING = ("sources", "target", "survivor")
+_AT_ONCE = 100  # merges opened by one statement
 
 
-class Merges(JournalSession):
+@dataclass(frozen=True)
+class Opened:
+    """One merge to open.
+
+    :param position: where the request stands: topic, partition and offset of an event.
+    :param error: why it is refused; it owes a failed event then.
+    :param parent: the merge that this one repairs.
+    """
+
+    merge_id: uuid.UUID
+    request: MergeRequest
+    position: str = ""
+    state: State = State.REQUESTED
+    error: MergeError | None = None
+    parent: uuid.UUID | None = None
+
+
+class Merges(Identity):
     """Merges and their states."""
 
     def open(
@@ -36,51 +64,66 @@ class Merges(JournalSession):
 
         :param parent: the merge that this one repairs.
         """
-        moment = now()
-        return self.write_if(
-            "INSERT INTO {ks}.merges (merge_id, state, attempt, accounts, sources, target, tables, options, reason, "
-            "requested_by, origin, mid, topic_position, raw, failed_event, failed_number, error_code, error, remedy, "
-            "run_ids, parent, day, created_at, state_at, updated_at, closed_at) VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-            "?, 1, ?, ?, ?, [], ?, ?, ?, ?, ?, ?) IF NOT EXISTS",
-            [
-                merge_id,
-                state,
-                {*request.sources, request.target} - {""},
-                list(request.sources),
-                request.target,
-                list(request.tables),
-                options_of(replace(request, choices=request.choices.hidden(self.hidden))),
-                request.reason,
-                request.requested_by,
-                request.origin,
-                request.mid,
-                position,
-                request.raw,
-                "due" if error else "none",
-                error.code if error else None,
-                error.message if error else None,
-                error.remedy if error else None,
-                parent,
-                moment.date(),
-                moment,
-                moment,
-                moment,
-                moment if state in CLOSED else None,
-            ],
+        return merge_id in self.open_all([Opened(merge_id, request, position, state, error, parent)])
+
+    def open_all(self, wanted: Sequence[Opened]) -> set[uuid.UUID]:
+        """Write merges once; return the ids of those that were not there. All of a call, or none."""
+        if len(wanted) <= _AT_ONCE:
+            return self._open(wanted)
+        with self.transaction():
+            portions = (wanted[at : at + _AT_ONCE] for at in range(0, len(wanted), _AT_ONCE))
+            return set().union(*(self._open(portion) for portion in portions))
+
+    def _open(self, wanted: Sequence[Opened]) -> set[uuid.UUID]:
+        if not wanted:
+            return set()
+        moment, who = now(), actor()
+        values = [self._row_of(one, moment) for one in {one.merge_id: one for one in wanted}.values()]
+        m = merges.c
+        told = m.merge_id, m.state, m.sources, m.target, m.error_code, m.error
+        opened = insert_once(merges).values(values).on_conflict_do_nothing().returning(*told).cte("opened")
+        every = opened.c.sources + array([opened.c.target])
+        named = select(func.unnest(every).label("account_id"), opened.c.merge_id).distinct().subquery()
+        accounts_of = insert(merge_accounts).from_select(
+            ["account_id", "merge_id"], select(named).where(named.c.account_id != "")
         )
+        first = insert(history).from_select(
+            ["merge_id", "at", "after", "actor", "run_id", "task_id", "error_code", "error"],
+            select(
+                opened.c.merge_id, literal(moment, history.c.at.type), opened.c.state, literal(who.name, Text),
+                literal(who.run_id, Text), literal(who.task_id, Text), opened.c.error_code, opened.c.error,
+            ),
+        )  # fmt: skip
+        return set(self._firsts(first.add_cte(accounts_of.cte("named")).returning(history.c.merge_id)))
 
+    def _firsts(self, statement: Any) -> list[Any]:
+        return [row[0] for row in self.rows(statement)]
+
+    def _row_of(self, one: Opened, moment: datetime) -> dict[str, Any]:
+        request, error = one.request, one.error
+        return {
+            "merge_id": one.merge_id, "state": one.state.value, "tables": list(request.tables),
+            **request_columns(replace(request, choices=request.choices.hidden(self.hidden))),
+            "reason": request.reason, "requested_by": request.requested_by, "origin": request.origin.value,
+            "topic_position": one.position, "raw": request.raw, "parent": one.parent,
+            "failed_event": "due" if error else "none", "error_code": error.code if error else None,
+            "error": error.message if error else None, "remedy": error.remedy if error else None,
+            "created_at": moment, "state_at": moment, "updated_at": moment,
+            "closed_at": moment if one.state in CLOSED else None,
+        }  # fmt: skip
+
+    # --- reading ----------------------------------------------------------------------------------------------------
     def get(self, merge_id: uuid.UUID) -> Merge | None:
-        """Return a merge as it is now (SERIAL), or None."""
-        rows = self.read("SELECT * FROM {ks}.merges WHERE merge_id = ?", [merge_id])
-        return self._known(rows[0]) if rows and rows[0].state else None
+        """Return a merge as it is now, or None."""
+        row = self.row(select(merges).where(merges.c.merge_id == merge_id))
+        return None if row is None else merge_of(row)
 
-    def _known(self, row: Any) -> Merge:
-        try:
-            return _merge(row)
-        except AttributeError as error:
-            if error.obj is not row:
-                raise
-            raise self.not_created() from error  # the row lacks a column
+    def get_all(self, merge_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Merge]:
+        """Return those of these merges that there are, by one statement."""
+        if not merge_ids:
+            return {}
+        found = self.rows(select(merges).where(merges.c.merge_id.in_(list(merge_ids))))
+        return {row.merge_id: merge_of(row) for row in found}
 
     def need(self, merge_id: uuid.UUID) -> Merge:
         """Return a merge that must exist."""
@@ -94,11 +137,19 @@ class Merges(JournalSession):
         return merge
 
     def needed(self, merge_ids: Iterable[str]) -> list[Merge]:
-        """Merge that must exist, by their ids as text."""
-        return [self.need(uuid.UUID(text)) for text in merge_ids]
+        """Return merges that must exist, by their ids as text, in this order."""
+        ids = [uuid.UUID(text) for text in merge_ids]
+        found = self.get_all(ids)
+        return [found[one] if one in found else self.need(one) for one in ids]
 
+    def lock(self, merge_id: uuid.UUID) -> Merge:
+        """Return a merge that must exist; nobody else changes it until this transaction ends."""
+        row = self.row(select(merges).where(merges.c.merge_id == merge_id).with_for_update(key_share=True))
+        return self.need(merge_id) if row is None else merge_of(row)
+
+    # --- changing ---------------------------------------------------------------------------------------------------
     def move(self, merge: Merge, state: State, **columns: Any) -> bool:
-        """One conditional write from the state that was read to another; False when somebody else was faster."""
+        """Change a merge from the state that was read to another; False when somebody else was faster."""
         if state != merge.state and not allowed(merge.state, state):
             raise NeedsAttention(
                 "WRONG_STATE",
@@ -110,55 +161,123 @@ class Merges(JournalSession):
     def change(self, merge: Merge, **columns: Any) -> bool:
         """Set columns of a merge's row if state, attempt, failed event, undo, plan and expiry are still those that were read.
 
-        An undo and a redo lead back to the same state: only their name tells that they happened.
+        A merge that is closed by it gives its accounts back in the same transaction. One that waits for an account is found
+        when that account is free.
         """
-        columns["updated_at"] = now()
-        if columns.get("state", merge.state) != merge.state:
-            columns["state_at"] = columns["updated_at"]
-        if columns.get("state") in CLOSED - {merge.state, State.ERASED}:
-            columns["closed_at"] = columns["updated_at"]
-            if merge.plan and columns["state"] != State.REFUSED:  # a refused one may be opened again, with its plan
+        state = columns.get("state", merge.state)
+        columns = self._with_times(merge, state, columns)
+        where = [merges.c[name].is_not_distinct_from(getattr(merge, name)) for name in _READ]
+        changed = update(merges).where(merges.c.merge_id == merge.merge_id, *where).values(columns)
+        if state != merge.state:
+            changed = self._with_history(changed, merge, columns)
+        if not (columns.keys() & set(_NAMING) or state != merge.state and state in CLOSED | {State.WAITING}):
+            return bool(self.run(changed))
+        with self.transaction():
+            done = self.run(changed)
+            if done:
+                self._follow(merge, state, columns)
+        return bool(done)
+
+    @staticmethod
+    def _with_times(merge: Merge, state: State, columns: dict[str, Any]) -> dict[str, Any]:
+        moment = now()
+        columns = {**columns, "updated_at": moment}
+        if state != merge.state:
+            columns["state_at"] = moment
+            if state != State.COMPLETED:
+                columns["settle_at"] = None
+        if state in CLOSED - {merge.state, State.ERASED}:
+            columns["closed_at"] = moment
+            if merge.plan and state != State.REFUSED:  # a refused one may be opened again, with its plan
                 columns["plan"] = None
-        sets = ", ".join(f"{name} = ?" for name in columns)
-        return self.write_if(
-            f"UPDATE {{ks}}.merges SET {sets} WHERE merge_id = ? IF state = ? AND attempt = ? AND failed_event = ? "
-            "AND failed_number = ? AND expiry = ? AND operation = ? AND plan = ?",
-            [
-                *columns.values(),
-                merge.merge_id,
-                merge.state,
-                merge.attempt,
-                merge.failed_event,
-                merge.failed_number,
-                merge.expiry,
-                merge.operation,
-                merge.plan,
-            ],
+        return columns
+
+    @staticmethod
+    def _with_history(changed: Any, merge: Merge, columns: Mapping[str, Any]) -> Any:
+        who, found = actor(), changed.returning(merges.c.merge_id).cte("changed")
+        run = (columns.get("run_ids") or merge.run_ids or [""])[-1]
+        told = {
+            "at": columns["updated_at"], "before": merge.state.value, "after": columns["state"].value, "actor": who.name,
+            "run_id": who.run_id or run, "task_id": who.task_id, "note": columns.get("note"),
+            "error_code": columns.get("error_code"), "error": columns.get("error"),
+        }  # fmt: skip
+        values = [literal(value, history.c[name].type) if value is not None else null() for name, value in told.items()]
+        return insert(history).from_select(["merge_id", *told], select(found.c.merge_id, *values))
+
+    def _follow(self, merge: Merge, state: State, columns: Mapping[str, Any]) -> None:
+        """Do what a change of a merge's row means for accounts, in its transaction."""
+        if columns.keys() & set(_NAMING):
+            read = merge.request.sources, merge.request.target, merge.survivor
+            sources, target, survivor = (columns.get(n, known) for n, known in zip(_NAMING, read, strict=True))
+            names = sorted({*sources, target, survivor or ""} - {""})
+            self.run(delete(merge_accounts).where(merge_accounts.c.merge_id == merge.merge_id))
+            self.run(insert(merge_accounts), [{"account_id": name, "merge_id": merge.merge_id} for name in names])
+        if state != merge.state and state in CLOSED:
+            self.free(merge.merge_id)
+        if state == State.WAITING:
+            self.run(update(accounts).where(accounts.c.account_id == columns.get("waiting_for")).values(wanted=True))
+
+    def free(self, merge_id: uuid.UUID) -> None:
+        """Give all accounts back that a merge holds."""
+        held = select(accounts.c.account_id).where(accounts.c.held_by == merge_id).order_by(accounts.c.account_id)
+        names = held.with_for_update().cte("held")
+        self.run(
+            update(accounts)
+            .where(accounts.c.account_id.in_(select(names.c.account_id)))
+            .values(held_by=None, role=None)
         )
 
-    def hints(self, column: str, value: Any) -> Iterator[Any]:
-        """Merge by an index (see `find`), page by page and unconfirmed: enough to count them or to sort some out."""
-        test = "CONTAINS" if column == "accounts" else "="
-        columns = (
-            "merge_id, options, accounts, error_code, state_at, updated_at, resume, replayed_as, closed_at, expiry"
-        )
-        cql = f"SELECT {columns} FROM {{ks}}.merges WHERE {column} {test} ?"
-        yield from self.stream(cql, [value], serial=False)
-
+    # --- searching --------------------------------------------------------------------------------------------------
     def find(self, column: str, value: Any, limit: int = 2000, but: Collection[str] = ()) -> list[Merge]:
-        """Merge by `state`, `failed_event`, `resume`, `day` or `accounts`: hints, each confirmed by key (SERIAL).
+        """Return merges by `state`, `failed_event`, `resume`, `parent` or `accounts`, oldest first.
 
         :param but: tenants whose merges are left out before they count towards `limit`.
         """
-        rows = (row for row in self.hints(column, value) if not but or tenant_of(row.options) not in but)
-        found = [m for row in islice(rows, limit) if (m := self.get(row.merge_id)) is not None]
-        kept = [m for m in found if column not in ("state", "failed_event", "resume") or getattr(m, column) == value]
-        return sorted(kept, key=lambda m: (m.created_at or datetime.min, str(m.merge_id)))
+        wanted = names(value) if column == "accounts" else merges.c[column] == value
+        return self.search([wanted], limit, but)
+
+    def search(self, where: Sequence[ColumnElement[bool]], limit: int, but: Collection[str] = ()) -> list[Merge]:
+        """Return merges that meet all conditions, oldest first.
+
+        :param but: see `find`.
+        """
+        others = [merges.c.tenant.not_in(sorted(but))] if but else []
+        order = merges.c.created_at, merges.c.merge_id
+        found = self.rows(select(merges).where(*where, *others).order_by(*order).limit(limit))
+        return [merge_of(row) for row in found]
+
+    def nameless(self) -> Iterator[Merge]:
+        """Yield the refused events whose accounts could not be read and whose text is there."""
+        m = merges.c
+        wanted = select(merges).where(m.state == State.REFUSED, m.target == "", m.expiry.is_distinct_from("done"))
+
+        def page(after: uuid.UUID | None) -> Sequence[Row[Any]]:
+            behind = wanted if after is None else wanted.where(m.merge_id > after)
+            return self.rows(behind.order_by(m.merge_id).limit(_AT_ONCE))
+
+        return map(merge_of, self.page_by_page(page, lambda row: row.merge_id, _AT_ONCE))
+
+    def history(self, merge_id: uuid.UUID) -> list[Row[Any]]:
+        """Return every change of a merge's state, oldest first."""
+        return self.rows(select(history).where(history.c.merge_id == merge_id).order_by(history.c.position))
+
+    def forget_words(self, merge_id: uuid.UUID, names: Collection[str] = ()) -> None:
+        """Take the free texts out of a merge's history, and who acted when it was one of these."""
+        words = dict.fromkeys(("note", "error"))
+        mine = history.c.merge_id == merge_id
+        self.run(update(history).where(mine).values(**words))
+        if names:
+            self.run(update(history).where(mine).values(run_id=None))
+            self.run(update(history).where(mine, history.c.actor.in_(sorted(names))).values(actor=None))
 
     def all(self, limit: int = 1000) -> list[Merge]:
-        """Merge in no promised order, for listings."""
-        rows = self.read(f"SELECT * FROM {{ks}}.merges LIMIT {limit}", serial=False)
-        return sorted((self._known(r) for r in rows if r.state), key=lambda m: m.created_at or datetime.min)
+        """Return merges for listings, oldest first."""
+        return self.search([], limit)
+
+
+def names(account_id: str) -> ColumnElement[bool]:
+    """Return the condition that a merge names an account."""
+    return merges.c.merge_id.in_(select(merge_accounts.c.merge_id).where(merge_accounts.c.account_id == account_id))
 
 
 def next_settle(pauses: tuple[float, ...], done: int, since: datetime) -> dict[str, Any]:
@@ -169,66 +288,36 @@ def next_settle(pauses: tuple[float, ...], done: int, since: datetime) -> dict[s
     :param since: the merge's end, or for a later one the time when the one before was due.
     """
     if done >= len(pauses):
-        return {"settles": done, "settle_at": None, "settle_day": None}
-    due = since + timedelta(seconds=pauses[done] - (pauses[done - 1] if done else 0))
-    return {"settles": done, "settle_at": due, "settle_day": due.date()}
+        return {"settles": done, "settle_at": None}
+    return {"settles": done, "settle_at": since + timedelta(seconds=pauses[done] - (pauses[done - 1] if done else 0))}
 
 
-def _merge(row: Any) -> Merge:
-    options: Mapping[str, str] = row.options or {}
+def request_columns(request: MergeRequest) -> dict[str, Any]:
+    """Return the columns of what a request asks: its accounts, and how they are merged."""
+    return {
+        "sources": list(request.sources), "target": request.target, "on_conflict": request.on_conflict,
+        "source_rows": request.source_rows, "dry_run": request.dry_run, "tenant": request.tenant, "dated": request.dated,
+        "seeded": request.seeded, "deactivate_sources": request.deactivate_sources,
+        "choices": request.choices.to_text(), "doubt": request.doubt, "mid": request.mid,
+    }  # fmt: skip
+
+
+def merge_of(row: Row[Any]) -> Merge:
+    """Return the merge that a whole row of the table is."""
     request = MergeRequest(
-        tuple(row.sources or ()),
-        row.target or "",
-        tuple(row.tables or ()),
-        options.get("on_conflict", "combine"),
-        options.get("source_rows", "keep"),
-        options.get("dry_run") == "true",
-        row.reason or "",
-        row.requested_by or "",
-        Origin(row.origin or Origin.API),
-        row.mid,
-        row.raw,
-        tenant_of(options),
-        int(options["dated"]) if "dated" in options else None,
-        options.get("seeded") == "true",
-        options.get("deactivate_sources") == "true",
-        Choices.of_text(options.get("choices", "")),
-        options.get("doubt", ""),
-    )
+        tuple(row.sources), row.target, tuple(row.tables), row.on_conflict, row.source_rows, row.dry_run,
+        row.reason or "", row.requested_by or "", Origin(row.origin), row.mid, row.raw, row.tenant, row.dated,
+        row.seeded, row.deactivate_sources, Choices.of_text(row.choices), row.doubt,
+    )  # fmt: skip
     return Merge(
-        row.merge_id,
-        State(row.state),
-        row.attempt or 0,
-        request,
-        row.survivor,
-        row.waiting_for,
-        row.waiting_holder,
-        row.error_code,
-        row.error,
-        row.remedy,
-        row.failed_event or "none",
-        row.failed_number or 1,
-        row.failed_at,
-        dict(row.failed_offsets or {}),
-        tuple(row.run_ids or ()),
-        row.sync_sent,
-        row.rules_hash,
-        row.created_at,
-        row.updated_at,
-        row.note,
-        row.resume,
-        row.operation,
-        row.parent,
-        row.replayed_as,
-        dict(row.digests or {}),
-        row.settles or 0,
-        row.settle_at,
-        row.closed_at,
-        row.expiry,
-        row.images_gone,
-        State(row.former) if row.former else None,
-        row.plan,
-        row.approved_by,
-        row.approval_run,
-        state_at=row.state_at,
-    )
+        row.merge_id, State(row.state), row.attempt, request,
+        survivor=row.survivor, waiting_for=row.waiting_for, waiting_holder=row.waiting_holder,
+        error_code=row.error_code, error=row.error, remedy=row.remedy,
+        failed_event=row.failed_event, failed_number=row.failed_number, failed_at=row.failed_at,
+        failed_offsets=dict(row.failed_offsets or {}), run_ids=tuple(row.run_ids), sync_sent=row.sync_sent,
+        rules_hash=row.rules_hash, created_at=row.created_at, updated_at=row.updated_at, note=row.note,
+        resume=row.resume, operation=row.operation, parent=row.parent, replayed_as=row.replayed_as,
+        digests=row.digests, settles=row.settles, settle_at=row.settle_at, closed_at=row.closed_at, expiry=row.expiry,
+        images_gone=row.images_gone, former=State(row.former) if row.former else None, plan=row.plan,
+        approved_by=row.approved_by, approval_run=row.approval_run, state_at=row.state_at,
+    )  # fmt: skip

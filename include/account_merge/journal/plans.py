@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, TypeVar
 
+from sqlalchemy import Row, delete, select
+from sqlalchemy.dialects.postgresql import insert as insert_once
+
 from account_merge.errors import TransientError
-from account_merge.journal.cas import BUCKET, JournalSession, now
-from account_merge.states import EntryKind
+from account_merge.journal.database import Database
+from account_merge.journal.schema import plans
 
 DIGEST = 16  # bytes of each digest
-CHUNK = 4096  # rows in an entry: 128 KiB
+CHUNK = 4096  # planned rows in one row: 128 KiB
+_PAGE = 8  # rows read at once
 #: Digest of a row's key, digest of all that is planned for it.
 Pair = tuple[bytes, bytes]
 Named = TypeVar("Named")
@@ -21,11 +25,12 @@ Named = TypeVar("Named")
 class PlanDigests:
     """The plan of one table of a proposed merge, in key order; without the merge's salt it tells nothing."""
 
-    def __init__(self, cas: JournalSession, merge_id: uuid.UUID, table: str) -> None:
-        self._cas, self._merge_id, self._name = cas, merge_id, f"plan/{table}"
+    def __init__(self, journal: Database, merge_id: uuid.UUID, table: str) -> None:
+        self._journal, self._merge_id, self._table = journal, merge_id, table
+        self._mine = plans.c.merge_id == merge_id, plans.c.table_name == table
 
     def write(self, rows: Iterable[Pair], counts: Mapping[str, int]) -> None:
-        """Write the plan, behind `forget`; memory for one entry only.
+        """Write the plan, behind `forget`; memory for one row of it only.
 
         :param counts: read when all rows are written, and kept with the end.
         :raises TransientError: somebody else writes it at the same time; both forget it and begin again.
@@ -34,63 +39,35 @@ class PlanDigests:
         for name, digest in rows:
             chunk += name + digest
             if len(chunk) >= CHUNK * 2 * DIGEST:
-                self._append(seq, EntryKind.PLAN, bytes(chunk), {})
+                self._append(seq, bytes(chunk))
                 seq, chunk = seq + 1, bytearray()
-        if chunk:
-            self._append(seq, EntryKind.PLAN, bytes(chunk), {})
-            seq += 1
-        self._append(seq, EntryKind.END, b"", counts)
+        self._append(seq, bytes(chunk), dict(counts))
 
-    def _append(self, seq: int, kind: EntryKind, payload: bytes, counts: Mapping[str, int]) -> None:
-        if not self._cas.write_if(
-            "INSERT INTO {ks}.log (merge_id, table_name, bucket, seq, kind, counts, payload, created_at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS",
-            [self._merge_id, self._name, seq // BUCKET, seq, kind, dict(counts), payload, now()],
-        ):
+    def _append(self, seq: int, digests: bytes, counts: Mapping[str, int] | None = None) -> None:
+        values = {"merge_id": self._merge_id, "table_name": self._table, "seq": seq, "digests": digests}
+        ended = {} if counts is None else {"counts": dict(counts)}
+        if not self._journal.run(insert_once(plans).values(**values, **ended).on_conflict_do_nothing()):
             raise TransientError("BUSY", f"merge {self._merge_id} is proposed twice at once", "Try again.")
 
     def rows(self) -> Iterator[Pair]:
         """Yield what `write` was given, page by page."""
-        for bucket in range(self.entries() // BUCKET + 1):
-            for row in self._cas.stream(
-                "SELECT payload FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ?",
-                [self._merge_id, self._name, bucket],
-                serial=False,
-                fetch_size=8,
-            ):
-                body = row.payload or b""
-                for at in range(0, len(body), 2 * DIGEST):
-                    yield body[at : at + DIGEST], body[at + DIGEST : at + 2 * DIGEST]
+        wanted = select(plans.c.seq, plans.c.digests).where(*self._mine).order_by(plans.c.seq)
+
+        def page(after: int | None) -> Sequence[Row[Any]]:
+            return self._journal.rows((wanted if after is None else wanted.where(plans.c.seq > after)).limit(_PAGE))
+
+        for row in self._journal.page_by_page(page, lambda row: int(row.seq), _PAGE):
+            for at in range(0, len(row.digests), 2 * DIGEST):
+                yield row.digests[at : at + DIGEST], row.digests[at + DIGEST : at + 2 * DIGEST]
 
     def counts(self) -> Mapping[str, int] | None:
-        """Return the counts (SERIAL); None while the plan is not written to its end."""
-        last = self._last()
-        return dict(last.counts or {}) if last is not None and last.kind == EntryKind.END else None
-
-    def entries(self) -> int:
-        """How many entries there are."""
-        last = self._last()
-        return 0 if last is None else int(last.seq) + 1
-
-    def _last(self) -> Any:
-        found, bucket = None, 0
-        while True:
-            rows = self._cas.read(
-                "SELECT seq, kind, counts FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? "
-                "ORDER BY seq DESC LIMIT 1",
-                [self._merge_id, self._name, bucket],
-            )
-            if not rows or rows[0].kind is None:
-                return found
-            found, bucket = rows[0], bucket + 1
+        """Return the counts; None while the plan is not written to its end."""
+        last = self._journal.row(select(plans.c.counts).where(*self._mine).order_by(plans.c.seq.desc()).limit(1))
+        return None if last is None or last.counts is None else dict(last.counts)
 
     def forget(self) -> None:
-        """Remove the plan, its end first, so that what is half removed counts as not written; may be repeated."""
-        for seq in range(self.entries() - 1, -1, -1):
-            self._cas.write_if(
-                "DELETE FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ? IF EXISTS",
-                [self._merge_id, self._name, seq // BUCKET, seq],
-            )
+        """Remove the plan; may be repeated."""
+        self._journal.run(delete(plans).where(*self._mine))
 
 
 def differences(

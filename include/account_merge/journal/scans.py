@@ -1,74 +1,78 @@
-"""How far a search through the whole platform has come, and what it has found: entries that belong to no merge."""
+"""How far long searches have come, and what they have found: through the platform's accounts, and through the journal."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
-from account_merge.journal.cas import BUCKET, NO_MERGE, JournalSession, now
+from sqlalchemy import Row, delete, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_once
+
+from account_merge.journal.clock import now
+from account_merge.journal.database import Database
+from account_merge.journal.schema import scans
 
 STRANDED = "stranded"  # the search for accounts that are switched off and were never merged
+_PAGE = 100  # stretches read at once
 
 
 class ScanProgress:
-    """One search under its name: each entry is a stretch of it, written once, in order; any process goes on behind the last."""
+    """One search under its name: each row is a stretch of it, written once, in order; any process goes on behind the last."""
 
-    def __init__(self, cas: JournalSession, name: str) -> None:
-        self._cas, self._name = cas, name
+    def __init__(self, journal: Database, name: str) -> None:
+        self._journal, self._name = journal, name
+        self._mine = scans.c.name == name
 
     def last(self) -> tuple[int, dict[str, Any]]:
-        """Return the newest entry's number and content (SERIAL); -1 and nothing when there is none."""
-        found: tuple[int, dict[str, Any]] = (-1, {})
-        bucket = 0
-        while True:
-            rows = self._cas.read(
-                "SELECT seq, payload FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? "
-                "ORDER BY seq DESC LIMIT 1",
-                [NO_MERGE, self._name, bucket],
-            )
-            if not rows or rows[0].payload is None:
-                return found
-            found = rows[0].seq, json.loads(rows[0].payload)
-            if (rows[0].seq + 1) % BUCKET:
-                return found
-            bucket += 1
+        """Return the newest stretch's number and content; -1 and nothing when there is none."""
+        row = self._journal.row(select(scans).where(self._mine).order_by(scans.c.seq.desc()).limit(1))
+        return (-1, {}) if row is None else (row.seq, row.entry)
 
     def append(self, seq: int, entry: dict[str, Any]) -> bool:
-        """Write entry `seq` if nobody has; False when another process goes on with the same search."""
-        return self._cas.write_if(
-            "INSERT INTO {ks}.log (merge_id, table_name, bucket, seq, kind, payload, created_at) "
-            "VALUES (?, ?, ?, ?, 'scan', ?, ?) IF NOT EXISTS",
-            [NO_MERGE, self._name, seq // BUCKET, seq, json.dumps(entry).encode(), now()],
-        )
+        """Write stretch `seq` if nobody has; False when another process goes on with the same search."""
+        values = {"name": self._name, "seq": seq, "entry": entry, "at": now()}
+        return bool(self._journal.run(insert_once(scans).values(values).on_conflict_do_nothing()))
+
+    def _rows(self) -> Iterator[Row[Any]]:
+        def page(after: int | None) -> Sequence[Row[Any]]:
+            since = scans.c.seq > (-1 if after is None else after)
+            return self._journal.rows(select(scans).where(self._mine, since).order_by(scans.c.seq).limit(_PAGE))
+
+        return self._journal.page_by_page(page, lambda row: int(row.seq), _PAGE)
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """Every entry in order, page by page."""
-        for bucket in range(self.last()[0] // BUCKET + 1):
-            yield from (
-                json.loads(row.payload)
-                for row in self._cas.stream(
-                    "SELECT payload FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ?",
-                    [NO_MERGE, self._name, bucket],
-                    serial=False,
-                )
-                if row.payload is not None
-            )
+        """Every stretch in order, page by page."""
+        return (row.entry for row in self._rows())
 
     def rewrite(self, rewritten: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """Put what `rewritten` answers in the place of each entry."""
-        for seq, entry in enumerate(self.entries()):
-            if (other := rewritten(entry)) != entry:
-                self._cas.write_if(
-                    "UPDATE {ks}.log SET payload = ? WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ? "
-                    "IF EXISTS",
-                    [json.dumps(other).encode(), NO_MERGE, self._name, seq // BUCKET, seq],
-                )
+        """Put what `rewritten` answers in the place of each stretch."""
+        for row in self._rows():
+            if (other := rewritten(row.entry)) != row.entry:
+                self._journal.run(update(scans).where(self._mine, scans.c.seq == row.seq).values(entry=other))
 
     def forget(self) -> None:
-        """Remove every entry, the last one first: a search that is forgotten half-way still goes on where it ends."""
-        for seq in range(self.last()[0], -1, -1):
-            self._cas.write_if(
-                "DELETE FROM {ks}.log WHERE merge_id = ? AND table_name = ? AND bucket = ? AND seq = ? IF EXISTS",
-                [NO_MERGE, self._name, seq // BUCKET, seq],
-            )
+        """Remove every stretch."""
+        self._journal.run(delete(scans).where(self._mine))
+
+
+class Bookmark:
+    """The place that a search through old merges has reached; only for progress: nothing is missed without it."""
+
+    def __init__(self, journal: Database, name: str) -> None:
+        self._journal, self._name = journal, name
+
+    def place(self) -> tuple[datetime, uuid.UUID] | None:
+        """Return the time and merge behind which the search goes on; None: at the beginning."""
+        row = self._journal.row(select(scans.c.entry).where(scans.c.name == self._name, scans.c.seq == 0))
+        found = row.entry.get("place") if row is not None else None
+        return (datetime.fromisoformat(found[0]), uuid.UUID(found[1])) if found else None
+
+    def put(self, place: tuple[datetime, uuid.UUID] | None) -> None:
+        """Remember a place."""
+        entry = {"place": [place[0].isoformat(), str(place[1])] if place else None}
+        put = insert_once(scans).values(name=self._name, seq=0, entry=entry, at=now())
+        self._journal.run(
+            put.on_conflict_do_update(index_elements=[scans.c.name, scans.c.seq], set_={"entry": put.excluded.entry})
+        )

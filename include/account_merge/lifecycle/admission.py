@@ -54,7 +54,7 @@ class Admission:
                 words = f"the merge is {merge.state}: nothing is written"
                 return merge_answer(merge, proceed=done, note=(merge.request.dry_run and merge.note) or words)
             if merge.state == State.PROPOSED:
-                self._give_back(merge)  # an earlier attempt may have stopped before it released the leases
+                self._journal.give_back(merge)  # an earlier attempt may have stopped before it did so
             if merge.state in (State.PROPOSED, State.UNDOING, State.REDOING):
                 return merge_answer(merge, proceed=False, note=f"the merge is {merge.state}: nothing to do here")
             if self._not_wanted(merge) or self._dry_run(merge):
@@ -101,18 +101,18 @@ class Admission:
             if merge.state == State.STARTED:
                 self._failures.record(merge, error, State.REFUSED)
             raise
-        if admission.blocked_by is not None:
+        if (blocked := admission.blocked) is not None:
             if merge.state != State.STARTED:
                 raise NeedsAttention(
                     "LEASE_LOST",
-                    f"merge {merge.merge_id} is {merge.state}, but account {admission.blocked_account} is held by merge "
-                    f"{admission.blocked_by.merge_id}",
+                    f"merge {merge.merge_id} is {merge.state}, but account {blocked.account} is held by merge "
+                    f"{blocked.by.merge_id}",
                     "Finish or abandon that merge first, then clear this one.",
                 )
-            holder = admission.blocked_by.merge_id
-            note = f"waits for account {admission.blocked_account}, which merge {holder} holds"
+            holder = blocked.by.merge_id
+            note = f"waits for account {blocked.account}, which merge {holder} has"
             self._journal.move(
-                merge, State.WAITING, waiting_for=admission.blocked_account, waiting_holder=holder, note=note, **runs
+                merge, State.WAITING, waiting_for=blocked.account, waiting_holder=holder, note=note, **runs
             )
             return merge_answer(self._journal.need(merge.merge_id), proceed=False, note=note)
         otherwise = self._otherwise(merge, {"survivor": admission.survivor, **runs})
@@ -125,7 +125,6 @@ class Admission:
             columns["note"] = None  # it said why nothing was done
         notes = [merge.request.doubt] if merge.request.doubt else []
         if admission.survivor != merge.request.target:
-            columns["accounts"] = {*merge.accounts, merge.request.target, admission.survivor}
             notes.append(f"account {merge.request.target} was itself merged: the history goes to {admission.survivor}")
         if notes:
             columns["note"] = "; ".join(notes)
@@ -152,12 +151,8 @@ class Admission:
         ):
             raise busy(merge.merge_id)
         merge = self._journal.need(merge.merge_id)
-        self._give_back(merge)
+        self._journal.give_back(merge)
         return merge_answer(merge, proceed=False)
-
-    def _give_back(self, merge: Merge) -> None:
-        for account in merge.accounts:
-            self._journal.release(account, merge.merge_id)
 
     def to_running(self, merge: Merge, **columns: Any) -> bool:
         """Move the merge to running; after a failure that was reported, it can owe its next failed event."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypedDict
 
-from account_merge.journal.state_log import StateHistory
+from account_merge.journal.acts import Acts
 from account_merge.model import Merge
 
 
@@ -69,11 +69,10 @@ class Act(TypedDict):
     note: str
 
 
-def acts(history: StateHistory) -> list[Act]:
-    """Return the acts that a history of states has, oldest first."""
+def acts(record: Acts) -> list[Act]:
+    """Return the acts of a record, oldest first."""
     return [
-        {"at": at.isoformat(timespec="seconds") + "Z", "what": what, "note": note}
-        for at, what, note in history.history()
+        {"at": at.isoformat(timespec="seconds") + "Z", "what": what, "note": note} for at, what, note in record.all()
     ]
 
 

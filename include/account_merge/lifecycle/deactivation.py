@@ -87,7 +87,9 @@ class Deactivation:
         :param guard: asked before anything is written, instead of whether the merge is running.
         :param operation: the redo that it belongs to.
         """
-        job = TableJob(merge, ACCOUNT, guard or still(self._journal, merge, "no account is deactivated"))
+        job = TableJob(
+            merge, ACCOUNT, guard or still(self._journal, merge, "no account is deactivated", stoppable=False)
+        )
         for account in self.accounts(merge):
             work = _Deactivate(self._resources, job, account, account_log(account, operation))
             work.run()

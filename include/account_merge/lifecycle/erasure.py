@@ -12,12 +12,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import NotRequired, TypedDict
 
-from account_merge.errors import InvalidRequest, TransientError, busy
+from account_merge.errors import InvalidRequest, busy
 from account_merge.journal import Journal
-from account_merge.journal.cas import ERASED
+from account_merge.journal.acts import Acts
+from account_merge.journal.identity import ERASED
 from account_merge.journal.redaction import rename
 from account_merge.journal.scans import STRANDED, ScanProgress
-from account_merge.journal.state_log import StateHistory
 from account_merge.lifecycle.account_logs import account_logs
 from account_merge.lifecycle.answers import Act, acts, as_note
 from account_merge.lifecycle.retention import OWED, Retention
@@ -66,7 +66,7 @@ class Erasure:
 
     def __init__(self, journal: Journal, retention: Retention) -> None:
         self._journal, self._retention = journal, retention
-        self._record = StateHistory(journal, "erasures")
+        self._record = Acts(journal, "erasures")
 
     def history(self) -> list[Act]:
         """Return every erasure, oldest first: when, who and why, how many merges; `begun` without `erased` was interrupted."""
@@ -104,9 +104,8 @@ class Erasure:
 
     def _nameless(self, names: Collection[str]) -> Iterator[Merge]:
         """Yield the refused events whose accounts could not be read, but whose text holds one of the names."""
-        for row in self._journal.hints("state", State.REFUSED):
-            merge = self._journal.get(row.merge_id) if not row.accounts and row.expiry != "done" else None
-            if merge is not None and any(name in _text(merge.request.raw or b"") for name in names):
+        for merge in self._journal.nameless():
+            if any(name in _text(merge.request.raw or b"") for name in names):
                 yield merge
 
     def erase(self, account: str, by: str, reason: str, dry_run: bool = True) -> ErasureAnswer:
@@ -134,7 +133,7 @@ class Erasure:
             return {**answer, "account_ids": list(person.accounts)}
         stranded = ScanProgress(self._journal, STRANDED)
         stranded.rewrite(lambda e: {**e, "found": [f for f in e["found"] if f["account_id"] not in person.accounts]})
-        rows = [name for name in person.names if self._journal.plain(name)]
+        rows = [name for name in person.names if self._journal.known(name)]
         if not person.left and not rows and not self._unfinished(account):
             return answer
         by = "the account's owner" if by in person.accounts else by or "somebody"
@@ -183,32 +182,29 @@ class Erasure:
                     rename(self._journal, merge.merge_id, old, new)
         digests = {moved.get(name, name): value for name, value in merge.digests.items()}
         texts = ("reason", "mid", "topic_position", "raw", "waiting_for", "waiting_holder", "error", "remedy", "note",
-                 "resume", "settle_at", "settle_day", "run_ids", "approval_run")  # fmt: skip
+                 "resume", "settle_at", "approval_run")  # fmt: skip
         names = {*request.sources, request.target, merge.survivor or ""} - {""}
         asked = request.requested_by
-        done = self._journal.move(
-            merge, State.ERASED, former=merge.state, digests=digests, sources=[hashed(source) for source in request.sources],
-            target=hashed(request.target) if request.target else "", accounts={hashed(name) for name in names},
-            survivor=hashed(merge.survivor) if merge.survivor else None,
-            requested_by=None if asked in names else asked,
-            approved_by=None if merge.approved_by in names else merge.approved_by, **dict.fromkeys(texts),
-        )  # fmt: skip
-        if not done:
-            raise busy(merge.merge_id)
+        with self._journal.transaction():
+            self._journal.forget_words(merge.merge_id, names)
+            done = self._journal.move(
+                merge, State.ERASED, former=merge.state, digests=digests,
+                sources=[hashed(source) for source in request.sources],
+                target=hashed(request.target) if request.target else "",
+                survivor=hashed(merge.survivor) if merge.survivor else None,
+                requested_by=None if asked in names else asked,
+                approved_by=None if merge.approved_by in names else merge.approved_by, run_ids=[], **dict.fromkeys(texts),
+            )  # fmt: skip
+            if not done:
+                raise busy(merge.merge_id)
 
     # --- the record of the act --------------------------------------------------------------------------------------
     def _write(self, account: str, what: str, note: str) -> None:
-        about = self._journal.erased_id(account).encode()
-        for _ in range(20):
-            seq, _ = self._record.newest()
-            if self._record.append(seq + 1, what, about, as_note(note)):
-                return
-        raise TransientError("BUSY", "too many erasures are written down at once", "Try again.")
+        self._record.add(what, as_note(note), self._journal.erased_id(account).encode())
 
     def _unfinished(self, account: str) -> bool:
         """Whether an erasure of this account was begun and not finished."""
-        about = self._journal.erased_id(account).encode()
-        return [kind for kind, state in self._record.states() if state == about][-1:] == ["begun"]
+        return self._record.newest_about(self._journal.erased_id(account).encode()) == "begun"
 
 
 def _text(raw: bytes) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from account_merge.errors import MergeError, NeedsAttention, TransientError
 from account_merge.journal import Journal, now
+from account_merge.journal.queue import Queue
 from account_merge.lifecycle.pause_switch import Paused
 from account_merge.model import Merge
 from account_merge.settings import Settings
@@ -22,6 +23,7 @@ from account_merge.sunbird.kafka import Topics
 
 log = logging.getLogger(__name__)
 
+_AT_ONCE = 1000  # merges that one sweep looks at
 _SPARE = 60.0  # s beyond the delivery time-out before a sender counts as gone
 
 
@@ -43,7 +45,7 @@ class Failures:
     """Records failures and publishes their events, by callback and by sweep through the same function."""
 
     def __init__(self, journal: Journal, topics: Topics, settings: Settings) -> None:
-        self._journal, self._topics, self._settings = journal, topics, settings
+        self._journal, self._topics, self._settings, self._queue = journal, topics, settings, Queue(journal)
 
     def record(self, merge: Merge, error: MergeError, state: State) -> None:
         """Move a merge that goes on to `state` with the error, and make its failed event due.
@@ -182,20 +184,19 @@ class Failures:
 
     def sweep(self, run_state: Callable[[str], str | None]) -> dict[str, int]:
         """Publish the failed events that no callback published: of merges whose run failed, and of refused events."""
-        for search in (("state", State.RUNNING), ("state", State.STARTED), ("resume", "started")):
-            for merge in self._journal.find(*search):
-                run = merge.run_ids[-1] if merge.run_ids else ""
-                if run and run_state(run) == "failed":
-                    self.fail_quietly(merge, run)
+        begun = self._queue.untouched(now(), (State.RUNNING, State.STARTED), (), _AT_ONCE)
+        for merge in (*begun, *self._queue.resuming(now(), (), _AT_ONCE)):
+            run = merge.run_ids[-1] if merge.run_ids else ""
+            if run and run_state(run) == "failed":
+                self.fail_quietly(merge, run)
         counts = {"sent": 0, "pending": 0}
         problem: MergeError | None = None
-        for state in ("due", "sending"):
-            for merge in self._journal.find("failed_event", state):
-                try:
-                    done = self.send(merge.merge_id) in ("sent", "undeliverable")
-                except TransientError as error:
-                    done, problem = False, error
-                counts["sent" if done else "pending"] += 1
+        for merge in self._queue.owing(("due", "sending"), _AT_ONCE):
+            try:
+                done = self.send(merge.merge_id) in ("sent", "undeliverable")
+            except TransientError as error:
+                done, problem = False, error
+            counts["sent" if done else "pending"] += 1
         if problem is not None:
             raise problem
         return counts

@@ -11,7 +11,7 @@ from account_merge.engine.merge_tables import MergeTables, asked_for
 from account_merge.engine.resources import Progress, TableJob, untold
 from account_merge.engine.skipped import opened_ms
 from account_merge.errors import MergeError, NeedsAttention
-from account_merge.journal import leases, now
+from account_merge.journal import now
 from account_merge.journal.log import ends
 from account_merge.journal.merges import CHILDREN, next_settle
 from account_merge.lifecycle.admission import Admission
@@ -128,15 +128,7 @@ class Merging:
     def _why_not(self, merge: Merge, rule: TableRule) -> str:
         if not asked_for(merge, rule):
             return "not among the tables of this merge"
-        if merge.state == State.RUNNING:
-            if not leases.holds_all(self._journal, merge):
-                raise NeedsAttention(
-                    "LEASE_LOST",
-                    f"merge {merge.merge_id} does not hold all its accounts",
-                    "Clear the task `admit` of its run.",
-                )
-            return ""
-        return "" if merge.state in CLOSED else f"the merge is {merge.state}: only `admit` starts it"
+        return "" if merge.state in CLOSED | {State.RUNNING} else f"the merge is {merge.state}: only `admit` starts it"
 
     def publish_sync(self, merge_id: uuid.UUID, publish: bool = True) -> PublishAnswer:
         """Publish the sync events, check each delivery, and complete the merge.
@@ -161,7 +153,7 @@ class Merging:
             if merge.state == State.RUNNING:
                 self._deactivation.run(merge)
             logs = (log for rule in RULES for log in self._tables.logs(merge, rule))
-            digests = ends((*logs, *self._deactivation.logs(merge)))
+            digests = ends(self._journal, merge_id, (log.table for log in (*logs, *self._deactivation.logs(merge))))
             columns = {"sync_sent": sent, "digests": digests, **first_settle(merge, self._settings)}
             while merge.state == State.RUNNING and not self._journal.move(merge, State.COMPLETED, **columns):
                 merge = self._journal.need(merge_id)

@@ -5,19 +5,17 @@ While it is on, a running merge is paused before its next entry and keeps its ac
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TypedDict
 
-from account_merge.errors import TransientError, need_reason
+from account_merge.errors import need_reason
 from account_merge.journal import Journal, now
-from account_merge.journal.state_log import StateHistory
+from account_merge.journal.acts import Switches
+from account_merge.journal.fence import ALL
 from account_merge.lifecycle.answers import Act, acts, as_note
 from account_merge.model import Merge
 from account_merge.states import RESUMABLE, State
-
-#: Stands for all tenants, and for merges without one.
-ALL = ""
 
 
 class Turned(TypedDict):
@@ -56,14 +54,14 @@ class PauseSwitch:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._log = StateHistory(journal, "switch")
+        self._switches = Switches(journal)
 
     def active(self) -> dict[str, Stop]:
-        """Return the switches that are on, by tenant (SERIAL)."""
-        return _unpack(self._log.newest()[1])
+        """Return the switches that are on, by tenant."""
+        return {row.tenant: Stop(row.tenant, row.actor, row.reason, _written(row.since)) for row in self._switches.on()}
 
     def stop_for(self, merge: Merge) -> Stop | None:
-        """Return the switch that stops this merge now, or None (SERIAL)."""
+        """Return the switch that stops this merge now, or None."""
         found = self.active()
         return found.get(ALL) or found.get(merge.request.tenant)
 
@@ -76,8 +74,9 @@ class PauseSwitch:
         :raises TransientError: whether it is on is unknown; the same call again is safe.
         """
         need_reason(reason)
-        stop = Stop(tenant.strip(), by, as_note(reason.strip()), now().isoformat(timespec="seconds") + "Z")
-        return self._turned("on", stop)
+        since = now()
+        stop = Stop(tenant.strip(), by, as_note(reason.strip()), _written(since))
+        return self._turned(self._switches.put(stop.tenant, by, stop.reason, since, stop.note))
 
     def resume(self, tenant: str, by: str, reason: str = "") -> Turned:
         """Let merges go on; the next poll starts what `pause` with the same tenant held up. Other switches stay as they are.
@@ -85,34 +84,17 @@ class PauseSwitch:
         :returns: `changed` is false when that switch was not on; `stopped` has those that are on then.
         :raises TransientError: whether it is off is unknown; the same call again is safe.
         """
-        return self._turned("off", Stop(tenant.strip(), by, as_note(reason.strip()), ""))
+        tenant, why = tenant.strip(), as_note(reason.strip())
+        words = f"merging for tenant {tenant}" if tenant else "all merging"
+        note = f"{by or 'somebody'} let {words} go on" + (f": {why}" if why else "")
+        return self._turned(self._switches.remove(tenant, note))
 
-    def _turned(self, what: str, stop: Stop) -> Turned:
-        changed = self._turn(what, stop)
+    def _turned(self, changed: bool) -> Turned:
         return {"changed": changed, "stopped": [one.note for one in self.active().values()]}
 
     def history(self) -> list[Act]:
         """Return every switching, oldest first."""
-        return acts(self._log)
-
-    def _turn(self, what: str, stop: Stop) -> bool:
-        for _ in range(20):
-            seq, body = self._log.newest()
-            found = _unpack(body)
-            known = found.pop(stop.tenant, None)
-            if what == "on":
-                if known and (known.by, known.reason) == (stop.by, stop.reason):
-                    return False
-                found[stop.tenant] = stop
-                note = stop.note
-            else:
-                if known is None:
-                    return False
-                words = f"merging for tenant {stop.tenant}" if stop.tenant else "all merging"
-                note = f"{stop.by or 'somebody'} let {words} go on" + (f": {stop.reason}" if stop.reason else "")
-            if self._log.append(seq + 1, what, _pack(found), note):
-                return True
-        raise TransientError("BUSY", "the switch is turned by too many at once", "Look at its status, then try again.")
+        return acts(self._switches.acts)
 
     def pause_if_stopped(self, merge: Merge, asked: bool = False) -> str:
         """Return why this merge may not go on now, "" when nothing stops it. Pause a running one, with the note.
@@ -149,9 +131,5 @@ class PauseSwitch:
             raise Paused(merge.note or "the merge is paused")
 
 
-def _pack(stops: dict[str, Stop]) -> bytes:
-    return json.dumps([asdict(stop) for stop in stops.values()], ensure_ascii=False).encode()
-
-
-def _unpack(body: bytes) -> dict[str, Stop]:
-    return {stop["tenant"]: Stop(**stop) for stop in (json.loads(body) if body else [])}
+def _written(since: datetime) -> str:
+    return since.isoformat(timespec="seconds") + "Z"

@@ -40,8 +40,8 @@ def open_remains(journal: Journal, merge: Merge) -> Merge:
     found = journal.need(new)
     if found.rules_hash is None:
         journal.change(found, survivor=target, rules_hash=merge.rules_hash, note=words)
-    done = [journal.receive(target, merge.merge_id, str(new))]
-    done += [journal.give(source, merge.merge_id, new) for source in merge.request.sources]
+    done = [journal.join(new, merge.merge_id, target, "target")]
+    done += [journal.join(new, merge.merge_id, source, "source") for source in merge.request.sources]
     if not all(done):
         raise TransientError("BUSY", f"the accounts of merge {merge.merge_id} change hands just now", "Try again.")
     return journal.need(new)

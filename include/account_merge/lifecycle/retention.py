@@ -15,7 +15,9 @@ from account_merge.engine.resources import Resources
 from account_merge.errors import busy
 from account_merge.journal import now
 from account_merge.journal.encoding import Codec, peek
+from account_merge.journal.queue import Queue
 from account_merge.journal.redaction import Record, before_hash, brought_hash, digest, given_hash, redact
+from account_merge.journal.scans import Bookmark
 from account_merge.lifecycle.account_logs import AccountLog, account_logs
 from account_merge.lifecycle.approved_plan import ApprovedPlan
 from account_merge.lifecycle.deactivation import ACCOUNT
@@ -23,8 +25,7 @@ from account_merge.model import Merge
 from account_merge.rules import RULES, TableRule
 from account_merge.states import CLOSED, State
 
-#: States in which a merge is closed and may hold images, in the order of the search.
-SEARCHED = (State.COMPLETED, State.ABANDONED, State.UNDONE, State.REFUSED, State.REJECTED, State.EXPIRED)
+_PAGE = 100  # merges read at once
 #: A failed event in one of these states is not published yet: it needs the raw event.
 OWED = ("due", "sending")
 
@@ -35,6 +36,7 @@ class Retention:
     def __init__(self, resources: Resources, plans: ApprovedPlan) -> None:
         self._journal, self._tables = resources.journal, resources.tables
         self._plans, self._days = plans, resources.settings.retention_days
+        self._queue, self._bookmark = Queue(self._journal), Bookmark(self._journal, "expiry")
 
     def run(self, limit: int = 1000, seconds: float = 240.0, dry_run: bool = False) -> dict[str, int]:
         """Redact the merges that are due, as far as limit and time allow; the rest stays due.
@@ -62,14 +64,24 @@ class Retention:
         return counts
 
     def _due(self) -> Iterator[Merge]:
-        """Yield the merges past the retention, and those whose redaction was begun; in no order."""
-        for state in SEARCHED:
-            for row in self._journal.hints("state", state):
-                since = row.closed_at or row.updated_at
-                if row.expiry == "begun" or (row.expiry is None and since is not None and self._past(since)):
-                    merge = self._journal.get(row.merge_id)
-                    if merge is not None and merge.expiry != "done" and self._may(merge):
-                        yield merge
+        """Yield the merges past the retention, oldest first, from where the last run stopped, once around."""
+        until = now() - timedelta(days=self._days or 0)
+        begun = place = self._bookmark.place()
+        around = place is None
+        while True:
+            page = self._queue.with_images(until, place, _PAGE)
+            for merge in page:
+                if around and begun is not None and (merge.closed_at, merge.merge_id) > begun:
+                    return
+                if self._may(merge):
+                    yield merge
+                place = merge.closed_at or until, merge.merge_id
+                self._bookmark.put(place)
+            if len(page) < _PAGE:
+                self._bookmark.put(None)
+                if around:
+                    return
+                around, place = True, None
 
     def _past(self, since: datetime) -> bool:
         return self._days is not None and now() - since > timedelta(days=self._days)
@@ -119,7 +131,9 @@ class Retention:
                 digests[f"kept/{log}"] = proof
         texts = dict.fromkeys(("raw", "note", "reason", "error", "remedy", "plan"))
         event = "none" if merge.failed_event == "undeliverable" else merge.failed_event  # it could not be sent any more
-        self._change(merge, **texts, digests=digests, failed_event=event, expiry="done", images_gone=now())
+        with self._journal.transaction():
+            self._journal.forget_words(merge.merge_id)
+            self._change(merge, **texts, digests=digests, failed_event=event, expiry="done", images_gone=now())
 
     def _change(self, merge: Merge, **columns: object) -> None:
         if not self._journal.change(merge, **columns):

@@ -8,49 +8,45 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
 
 from account_merge.errors import MergeError
 from account_merge.journal import Journal, now
 from account_merge.journal.merges import next_settle
+from account_merge.journal.queue import Queue
 from account_merge.lifecycle.answers import TableAnswer
 from account_merge.lifecycle.merging import Merging
 from account_merge.model import Merge
 from account_merge.settings import Settings
-from account_merge.states import Origin, State
+from account_merge.states import Origin
 
-#: Days to look back: the longest outage of the scheduler that loses no settle.
-LOOK_BACK = 30
+_PAGE = 100  # settles that are due, read at once
 
 
 class Settling:
     """Finds the settles that are due, and runs them."""
 
     def __init__(self, journal: Journal, settings: Settings, merging: Merging) -> None:
-        self._journal, self._merging = journal, merging
+        self._journal, self._merging, self._queue = journal, merging, Queue(journal)
         self._pauses = settings.settle_after_seconds
 
-    def due(self, limit: int) -> list[Merge]:
-        """Return the completed merges whose next settle is due, the longest due first."""
-        moment, found = now(), list[Merge]()
-        for back in range(LOOK_BACK, -1, -1):
-            day = (moment - timedelta(days=back)).date()
-            mine = [m for m in self._journal.find("settle_day", day) if m.settle_at and m.settle_at <= moment]
-            found += sorted((m for m in mine if m.state == State.COMPLETED), key=lambda m: m.settle_at or moment)
-            if len(found) >= limit:
-                break
-        return found[:limit]
+    def due(self) -> Iterator[Merge]:
+        """Yield the completed merges whose next settle is due now, the longest due first."""
+        moment, last = now(), None
+        while page := self._queue.to_settle(moment, last, _PAGE):
+            yield from page
+            last = page[-1]
 
-    def run(self, limit: int = 200, seconds: float = 240.0) -> dict[str, int]:
-        """Run the settles that are due, as far as the time allows; the rest stays due. One that fails stops no other.
+    def run(self, seconds: float = 240.0) -> dict[str, int]:
+        """Run the settles that are due, as far as the time allows; the rest stays due, however long. One that fails stops no other.
 
         :returns: counts: settled, moved (settles that had something to move), failed, held (by the switch, or because
             another merge has an account: the poll starts these).
         """
         counts = {"settled": 0, "moved": 0, "failed": 0, "held": 0}
         ends = time.monotonic() + seconds
-        for parent in self.due(limit):
+        for parent in self.due():
             if time.monotonic() > ends:
                 break
             child = self._open(parent)

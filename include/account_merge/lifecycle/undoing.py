@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -69,20 +69,19 @@ class Undoing:
         merge = self._journal.need(merge_id)
         if merge.state == ends and (action == "undo" or merge.operation):
             return undo_answer(merge, f"the merge is {merge.state}: nothing is written", proceed=True)
-        self.check(merge, action)
         self._may_merge(merge, action)
-        self._take(merge)
-        if merge.state != under_way:
-            note = f"{action} by {by or 'somebody'}" + (f": {reason}" if reason else "")
-            clean = dict.fromkeys(("error_code", "error", "remedy", "resume"))
-            if not self._journal.move(merge, under_way, operation=_named(merge, action), note=as_note(note), **clean):
-                raise busy(merge_id)
-            merge = self._journal.need(merge_id)
-        # The lease of a closed merge is free to take: the leases hold only now that this merge is open again.
-        self._take(merge)
-        target = merge.target
-        if not self._journal.receive(target, merge_id, f"{merge.operation}/{merge_id}"):
-            raise TransientError("BUSY", f"account {target} changes hands just now", "Try again.")
+        note = f"{action} by {by or 'somebody'}" + (f": {reason}" if reason else "")
+        with self._journal.transaction():
+            merge = self._journal.lock(merge_id)
+            # What is checked holds until the accounts are this merge's: nobody else can take, complete or undo meanwhile.
+            self._take(merge, lambda: self.check(merge, action))
+            if merge.state != under_way:
+                clean = dict.fromkeys(("error_code", "error", "remedy", "resume"))
+                named = {"operation": _named(merge, action), "note": as_note(note)}
+                if not self._journal.move(merge, under_way, **named, **clean):
+                    raise busy(merge_id)
+                self._journal.join(merge_id, merge_id, merge.target, "target", named["operation"])
+        merge = self._journal.need(merge_id)
         for rule in self._tables.undone_rules(merge):
             for one in (merge, *self.settles(merge)):
                 for log in self._tables.logs(one, rule):
@@ -114,21 +113,24 @@ class Undoing:
                 return
         raise busy(merge_id)
 
-    def _take(self, merge: Merge) -> None:
-        roles = {**{s: "source" for s in merge.request.sources}, merge.target: "target"}
-        for account in sorted(roles):
-            holder = self._journal.acquire(account, merge.merge_id, roles[account], moves_rows=False)
-            if holder is not None:
-                raise InvalidRequest(
-                    "ACCOUNT_HELD",
-                    f"merge {merge.merge_id}: account {account} is held by merge {holder.merge_id}, which is {holder.state}",
-                    "Wait until that merge is done, or put it right first; then try again.",
-                )
+    def _take(self, merge: Merge, check: Callable[[], None]) -> None:
+        """Take the accounts of a merge, if it may be undone or redone now that they cannot change hands any more."""
+        roles = {**dict.fromkeys(merge.request.sources, "source"), merge.target: "target"}
+        blocked = self._journal.take(merge, lambda: roles, moves_rows=False)
+        check()
+        if blocked is not None:
+            raise InvalidRequest(
+                "ACCOUNT_HELD",
+                f"merge {merge.merge_id}: account {blocked.account} is held by merge {blocked.by.merge_id}, which is "
+                f"{blocked.by.state}",
+                "Wait until that merge is done, or put it right first; then try again.",
+            )
 
     def _digests(self, merge: Merge) -> dict[str, bytes]:
         tables = self._tables
         logs = (log for r in tables.rules(merge) for log in (*tables.logs(merge, r), *tables.undo_logs(merge, r)))
-        return ends((*logs, *self._deactivation.logs(merge)))
+        names = (log.table for log in (*logs, *self._deactivation.logs(merge)))
+        return ends(self._journal, merge.merge_id, names)
 
     def preview(self, merge: Merge, action: str, rule: TableRule) -> Iterator[tuple[str, Iterator[Change]]]:
         """Yield (log name, changes) that the action would make in one table; nothing is written."""
@@ -158,7 +160,7 @@ class Undoing:
                     "STOPPED", f"the redo of merge {merge.merge_id} stops: {stop.note}", REMEDY_STOPPED
                 )
 
-        return still(self._journal, merge, "this stops here", permit)
+        return still(self._journal, merge, "this stops here", permit, stoppable=merge.state == State.REDOING)
 
     def settles(self, merge: Merge) -> list[Merge]:
         """Return the standing settles of a merge: its undo takes them back as well."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from account_merge.errors import InvalidRequest, MergeError
 from account_merge.journal import Journal
-from account_merge.journal.daily import daily
-from account_merge.journal.listing import ListPosition, newest, span
+from account_merge.journal.lists import ListPosition, by_day, newest
+from account_merge.journal.log import spans
 from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.lifecycle.undoing import Undoing
 from account_merge.listings import MergeFilter, MergesByDay
@@ -31,28 +31,26 @@ class Queries:
 
     def by_day(self, span: int = 14) -> MergesByDay:
         """Count the merges of each of the last days by state, and the failed ones by error code."""
-        return daily(self._journal, span)
+        return by_day(self._journal, span)
 
     def merges(
         self, wanted: MergeFilter, before: ListPosition | None = None, limit: int = 50
     ) -> tuple[list[Merge], ListPosition | None]:
-        """Return a page of merges, newest first, each confirmed by key, and the place before which the next page begins."""
-        places = newest(self._journal, wanted, before, limit)
-        merges = [merge for _, merge_id in places if (merge := self._journal.get(merge_id)) is not None]
-        kept = [merge for merge in merges if not wanted.state or merge.state == wanted.state]
-        return kept, places[-1] if len(places) == limit else None
+        """Return a page of merges, newest first, and the place before which the next page begins."""
+        found = newest(self._journal, wanted, before, limit)
+        last = found[-1] if len(found) == limit else None
+        return found, None if last is None or last.created_at is None else (last.created_at, last.merge_id)
 
     def account(self, account_id: str) -> dict[str, Any]:
         """Return the history of an account: the merge that holds it, where its history lives, what it gave and received.
 
         :raises InvalidRequest: the journal has nothing about it.
         """
-        row = self._journal.account(account_id)
         merges = self._journal.find("accounts", account_id)
-        if row is None and not merges:
+        if not merges and not self._journal.known(account_id):
             raise InvalidRequest("UNKNOWN_ACCOUNT", "the journal has nothing about this account", "Check its id.")
         holder, away = self._journal.holder(account_id), self._journal.moved_by(account_id)
-        gave = sorted(str(merge_id) for merge_id in ((row.gave or ()) if row else ()))
+        gave = sorted(map(str, self._journal.gave(account_id)))
         return {
             "account": account_id,
             "survivor": self._journal.survivor(account_id),
@@ -83,18 +81,13 @@ class Queries:
                 f"by {merge.request.requested_by}" * bool(merge.request.requested_by),
             )
         ]
+        times = spans(self._journal, merge.merge_id)
         for name in self._reader.logs(merge):
-            times = span(self._journal, merge.merge_id, name)
-            if times is not None:
-                found += [(times[0], "first entry", name), (times[1], "last entry", name)]
-        children = self._journal.find("accounts", merge.request.target)
-        found += [
-            (m.created_at, m.request.origin.value, f"merge {m.merge_id}")
-            for m in children
-            if m.parent == merge.merge_id
-        ]
-        if (merge.state, merge.state_at) != (State.REQUESTED, merge.created_at):
-            found.append((merge.state_at, merge.state.value, merge.note or ""))
+            if name in times:
+                found += [(times[name][0], "first entry", name), (times[name][1], "last entry", name)]
+        children = self._journal.find("parent", merge.merge_id)
+        found += [(m.created_at, m.request.origin.value, f"merge {m.merge_id}") for m in children]
+        found += [(row.at, row.after, row.note or row.error or "") for row in self._journal.history(merge.merge_id)[1:]]
         # What happened in the same moment stays in the order above.
         known = [(at, what, note) for at, what, note in found if at is not None]
         return sorted(known, key=lambda moment: moment[0])

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TypedDict
 
 from account_merge.journal import Journal
+from account_merge.journal.lists import count
 from account_merge.jsonable import jsonable
 from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.model import Merge
 from account_merge.states import STATES, State
 
-#: A state is counted up to here: an exact larger number is not worth the wait.
-MOST = 100_000
 _SHOWN = 50
 
 
@@ -48,20 +46,19 @@ class Status(TypedDict):
 
 
 def status_of(journal: Journal, switch: PauseSwitch) -> Status:
-    """Return a snapshot by index, unconfirmed: numbers may lag behind merges that move meanwhile."""
+    """Return a snapshot: numbers of one moment may be a little older than others."""
     stops = switch.active()
-    counts = {state: sum(1 for _ in islice(journal.hints("state", state), MOST)) for state in STATES}
-    owed = {state: sum(1 for _ in islice(journal.hints("failed_event", state), MOST))
-            for state in ("due", "sending", "undeliverable")}  # fmt: skip
+    counts = count(journal, "state", STATES)
+    owed = count(journal, "failed_event", ("due", "sending", "undeliverable"))
     waiting = journal.find("state", State.WAITING, limit=_SHOWN)
     return {
         "switches": [{"tenant": s.tenant, "by": s.by, "reason": s.reason, "since": s.since, "note": s.note}
                      for s in stops.values()],
-        "states": {state: number for state, number in counts.items() if number},
-        "resuming": sum(1 for _ in islice(journal.hints("resume", "wanted"), MOST)),
-        "failed_events": {state: number for state, number in owed.items() if number},
+        "states": counts,
+        "resuming": count(journal, "resume", ("wanted",)).get("wanted", 0),
+        "failed_events": owed,
         "waiting": [_waiting(journal, merge) for merge in waiting],
-        "waiting_more": max(0, counts["waiting"] - len(waiting)),
+        "waiting_more": max(0, counts.get("waiting", 0) - len(waiting)),
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import uuid
 
 from fastapi import Request, Response
 
-from account_merge.intake.failed_search import FailedMergeFilter
+from account_merge.failed_search import FailedMergeFilter
 from account_merge.service import Service
 from account_merge.states import ACTIONS, UNDO_DAG
 from account_merge_airflow.web.airflow_api import AirflowDep

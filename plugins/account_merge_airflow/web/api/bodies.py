@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from account_merge.choices import CHOICES
 from account_merge.choices import MOST as MOST_CHOSEN
-from account_merge.intake.failed_search import KINDS, MOST
+from account_merge.failed_search import KINDS, MOST
 from account_merge.rules import TABLES
 from account_merge.states import STATES
 

@@ -11,7 +11,7 @@ from fastapi import Query, Request, Response
 from pydantic import BaseModel, Field
 
 from account_merge.errors import InvalidRequest, MergeError
-from account_merge.intake.failed_search import FailedMergeFilter
+from account_merge.failed_search import FailedMergeFilter
 from account_merge.intake.opening import choices_of
 from account_merge.jsonable import jsonable
 from account_merge.listings import MergeFilter

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Query, Request, Response
 
 from account_merge.errors import need_reason
-from account_merge.intake.failed_search import KINDS, MOST, FailedMergeFilter
+from account_merge.failed_search import KINDS, MOST, FailedMergeFilter
 from account_merge_airflow.web.airflow_api import AirflowDep
 from account_merge_airflow.web.api import answers, bodies, common
 from account_merge_airflow.web.api.actions import run_id_of

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from fastapi import Query, Request
 from pydantic import BaseModel, Field
 
-from account_merge.intake.failed_search import FailedMergeFilter
+from account_merge.failed_search import FailedMergeFilter
 from account_merge.listings import MergeFilter
 from account_merge.reports.queries import place_of, text_of
 from account_merge.service import Service

@@ -11,7 +11,7 @@ from fastapi import Query, Request
 from fastapi.responses import HTMLResponse
 
 from account_merge.errors import MergeError
-from account_merge.intake.failed_search import KINDS, FailedMergeFilter
+from account_merge.failed_search import KINDS, FailedMergeFilter
 from account_merge.merge_ids import request_id
 from account_merge.model import Merge
 from account_merge.reports.report import Report, TableReport

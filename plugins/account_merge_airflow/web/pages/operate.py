@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import Query, Request
 from pydantic import BaseModel, Field
 
-from account_merge.intake.failed_search import KINDS, FailedMergeFilter
+from account_merge.failed_search import KINDS, FailedMergeFilter
 from account_merge.states import State
 from account_merge_airflow.web.api.bodies import Text
 from account_merge_airflow.web.auth import CallerDep

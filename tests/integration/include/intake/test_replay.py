@@ -10,7 +10,7 @@ import pytest
 
 from account_merge.cli.main import main, run_merge
 from account_merge.errors import InvalidRequest, NeedsAttention, TransientError
-from account_merge.intake.failed_search import FailedMergeFilter
+from account_merge.failed_search import FailedMergeFilter
 from account_merge.journal import now
 from account_merge.model import MergeRequest
 from account_merge.service import Service

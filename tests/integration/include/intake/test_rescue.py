@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from account_merge.cli.main import main, run_merge
-from account_merge.intake.failed_search import FailedMergeFilter
+from account_merge.failed_search import FailedMergeFilter
 from account_merge.intake.rescue import RescueOptions
 from account_merge.journal.merges import Merges
 from account_merge.model import MergeRequest

@@ -347,7 +347,7 @@ def test_a_refused_event_expires_and_is_not_replayed(session, keyspace, service)
     service.retention.run()
     assert service.journal.need(merge_id).expiry == "done"
     assert "same-id-twice" not in journal_text(session, service, merge_id)
-    from account_merge.intake.failed_search import FailedMergeFilter
+    from account_merge.failed_search import FailedMergeFilter
 
     answer = service.replays.replay(FailedMergeFilter.of(merge_ids=[merge_id]), "operator", dry_run=True)
     assert [item["code"] for item in answer["items"]] == ["EXPIRED"]

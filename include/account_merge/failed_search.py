@@ -50,17 +50,6 @@ class FailedMergeFilter:
         return cls(tuple(map(merge_id_of, given.get("merge_ids") or ())), kinds, tuple(given.get("codes") or ()),
                    given.get("account") or "", _moment(given.get("since")), _moment(given.get("until")), limit)  # fmt: skip
 
-    def fits(self, row: Any) -> bool:
-        """Whether the merge of an index row fits; one that was replayed or goes on by itself never does."""
-        return (
-            not row.resume
-            and not row.replayed_as
-            and (not self.codes or row.error_code in self.codes)
-            and (not self.account or self.account in (row.accounts or ()))
-            and (self.since is None or row.state_at >= self.since)
-            and (self.until is None or row.state_at < self.until)
-        )
-
 
 def merge_id_of(text: Any) -> uuid.UUID:
     """Return a merge id as it is typed.
