@@ -18,6 +18,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+from account_merge.acting import Actor, act_as
+from account_merge_airflow.params import person_of
+
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
@@ -33,11 +36,25 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def open_service() -> Iterator[Service]:
-    """Yield a service with this task's settings, and close its connections whatever happens."""
+    """Yield a service with this task's settings, and close its connections whatever happens.
+
+    The history of each merge that it moves names this task, its run, and who triggered that.
+    """
     from account_merge.service import Service
 
+    act_as(_actor())
     with Service(load_settings()) as service:
         yield service
+
+
+def _actor() -> Actor:
+    from airflow.sdk import get_current_context
+
+    try:
+        context = get_current_context()
+    except RuntimeError:  # a callback has no context of a task
+        return Actor()
+    return Actor(person_of(context), context["run_id"], context["ti"].task_id)
 
 
 def load_settings() -> Settings:

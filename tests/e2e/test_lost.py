@@ -10,6 +10,7 @@ from airflow_client import wait_for
 from platform_world import Learner
 
 from account_merge.journal import now
+from tests.journal_sql import sql
 
 MERGE, UNDO = "account_merge", "account_merge_undo"
 
@@ -44,9 +45,7 @@ def lose(stack, dag, run, task):
 def aged(session, core, merge_id):
     """The merge's row as if nothing had happened for longer than a merge may be silent."""
     then = now() - timedelta(seconds=core.settings.stalled_after_seconds + 60)
-    session.execute(
-        f"UPDATE {core.settings.journal_keyspace}.merges SET updated_at = %s WHERE merge_id = %s", [then, merge_id]
-    )
+    sql(core, "UPDATE merges SET updated_at = :at WHERE merge_id = :id", at=then, id=merge_id)
 
 
 @pytest.mark.alone

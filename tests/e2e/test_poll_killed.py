@@ -16,6 +16,8 @@ import pytest
 from airflow_client import wait_for
 from platform_world import Learner
 
+from tests.journal_sql import sql
+
 MERGE, POLL = "account_merge", "account_merge_poll"
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = ROOT / "tests" / "crash" / "poll_worker.py"
@@ -61,10 +63,9 @@ def age(core, session, merges):
     """These merges moved last an hour ago: what waits before it takes over need not be waited for."""
     then = datetime.now(UTC) - timedelta(hours=1)
     for merge in merges:
-        session.execute(
-            f"UPDATE {core.settings.journal_keyspace}.merges SET updated_at = %s, failed_at = %s WHERE merge_id = %s "
-            "IF EXISTS", [then, then, merge.merge_id],
-        )  # fmt: skip
+        sql(
+            core, "UPDATE merges SET updated_at = :at, failed_at = :at WHERE merge_id = :id", at=then, id=merge.merge_id
+        )
 
 
 def bad(marker, number=0):
@@ -133,10 +134,9 @@ def test_claim_and_report_killed_in_the_middle_lose_and_double_nothing(world, ai
     before, marker = world.end_of(world.settings.failed_topic), uuid.uuid4().hex
     source, target = world.study(Learner()), Learner()
     event = world.event(source.account, target.account)
-    owing = f"SELECT merge_id FROM {core.settings.journal_keyspace}.merges WHERE failed_event = 'due'"
 
     def owed():
-        return len(list(session.execute(owing)))
+        return sql(core, "SELECT count(*) FROM merges WHERE failed_event = 'due'")[0][0]
 
     def killed(task, when):
         """Kills the task's process at that moment and waits until Airflow knows."""

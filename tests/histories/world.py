@@ -18,6 +18,7 @@ from account_merge.model import MergeRequest
 from account_merge.rules import rule_for
 from account_merge.service import Service
 from tests.histories.model import AGG, ASM, CC, ENR, LIST, MEMBER, PROGRAM, TABLE_OF, Asked, Model, Thing
+from tests.journal_sql import sql
 from tests.learners import account, comparable
 
 COURSES, LESSONS, GROUPS, PROGRAMS = ("C1", "C2"), ("L1", "L2", "L3"), ("g1", "g2", "g3"), ("p1", "p2")
@@ -410,11 +411,8 @@ class World:
         if not self.merges:
             return
         merge_id = self.dice.choice(self.merges)
-        journal = self.service.settings.journal_keyspace
-        self.session.execute(
-            f"UPDATE {journal}.merges SET closed_at = %s WHERE merge_id = %s IF EXISTS",
-            [now() - timedelta(days=4000), merge_id],
-        )
+        ago = now() - timedelta(days=4000)
+        sql(self.service, "UPDATE merges SET closed_at = :at WHERE merge_id = :id", at=ago, id=merge_id)
         self.service.retention.run()
         self.told.append(f"expire {self.told_of(merge_id)}: {self.service.journal.need(merge_id).expiry}")
         self.done["expire"] += self.service.journal.need(merge_id).expiry == "done"

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, NotRequired, TypedDict
 
+from account_merge.acting import Actor, act_as
 from account_merge.choices import Choices
 from account_merge.cli import cutover, looking, operations
 from account_merge.cli.confirming import WILL, confirmed
@@ -100,6 +101,7 @@ def main(argv: Sequence[str] | None = None, out: IO[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         with Service(Settings.from_env(os.environ)) as service:
+            act_as(Actor(getattr(arguments, "by", "") or os.environ.get("USER", "")))
             if not confirmed(service, arguments, out):
                 print("account_merge: not confirmed, nothing was done", file=sys.stderr)
                 return 1

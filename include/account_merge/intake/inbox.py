@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping
+from datetime import timedelta
 from typing import Any, NotRequired, TypedDict
 
 from account_merge.errors import InvalidEvent, MergeError
+from account_merge.intake.offsets import Offsets
 from account_merge.journal import Journal, now
 from account_merge.journal.fence import ALL
 from account_merge.journal.merges import Opened
+from account_merge.journal.outbox import Outbox
 from account_merge.journal.queue import Parked, Queue
+from account_merge.lifecycle.failures import SPARE
 from account_merge.lifecycle.liveness import GRACE, TAKING_BACK, UNDER_WAY, Life, Liveness
 from account_merge.lifecycle.pause_switch import PauseSwitch, Stop
 from account_merge.lifecycle.requests import request_of, time_ms
 from account_merge.model import Merge, MergeRequest
 from account_merge.settings import Settings
 from account_merge.states import CLOSED, LOST, MERGE_DAG, RESUMABLE, UNDO_DAG, Origin, State
-from account_merge.sunbird.events import Message, merge_id_for, parse
+from account_merge.sunbird.events import Message, kept_of, merge_id_for, parse
 from account_merge.sunbird.kafka import Topics
 
 _SHORTEST = min(GRACE.values())  # nobody has to look at a merge whose row changed since
@@ -44,11 +48,13 @@ class Inbox:
 
     def __init__(self, journal: Journal, topics: Topics, settings: Settings) -> None:
         self._journal, self._topics, self._settings = journal, topics, settings
-        self._switch, self._alive, self._queue = PauseSwitch(journal), Liveness(journal, settings), Queue(journal)
+        self._switch, self._alive = PauseSwitch(journal), Liveness(journal, settings)
+        self._queue, self._outbox, self._offsets = Queue(journal), Outbox(journal), Offsets(journal, topics, settings)
+        self._unanswered = timedelta(seconds=settings.delivery_timeout_seconds + SPARE)
 
     def has_work(self) -> dict[str, int]:
         """Count the messages past the committed offset; without any, say whether a merge or a failed event is due. Consume nothing."""
-        lag = self._topics.lag()
+        lag = self._offsets.lag()
         return {"lag": lag, "due": 0 if lag else int(any(self._due()))}
 
     def _due(self) -> Iterator[bool]:
@@ -58,8 +64,7 @@ class Inbox:
             yield bool(self._queue.requested(stops, None, 1))
             yield bool(self._queue.released(stops, 1))
             yield any(self._resumes(m) for m in self._queue.resumable(stops, _PAGE))
-        yield bool(self._queue.owing(["due"], 1))
-        yield any(self._old(m) for m in self._queue.owing(["sending"], _PAGE))
+        yield self._outbox.due(now() - self._unanswered)
         yield any(self._begun(stops))
 
     def _old(self, merge: Merge) -> bool:
@@ -82,13 +87,15 @@ class Inbox:
         topics, ends = self._topics, time.monotonic() + seconds
         topics.ensure_cutover()
         counts = {"claimed": 0, "repeated": 0, "refused": 0, "ignored": 0}
-        lost = topics.lost()
+        lost, (starts, again) = topics.lost(), self._offsets.starts()
         while True:
-            messages = topics.read_new(limit, timeout=10.0)
+            messages = topics.read_new(limit, 10.0, starts)
             self._claim(messages, counts)
-            topics.commit(topics.positions())
-            if len(messages) < limit or time.monotonic() > ends:
+            claimed = topics.positions()
+            self._offsets.commit(claimed, again)
+            if not messages or self._offsets.lag() == 0 or time.monotonic() > ends:
                 break
+            starts, again = {partition: offset for (_, partition), offset in claimed.items()}, []
         if lost:
             number = sum(low - committed for _, committed, low in lost)
             raise MergeError(
@@ -119,7 +126,10 @@ class Inbox:
             event = parse(raw, self._settings)
         except InvalidEvent as error:
             # Corrected or valid later, it is dated by its own time, else by the message's.
-            request = MergeRequest((), "", origin=Origin.EVENT, raw=raw or b"", dated=time_ms(message.timestamp_ms))
+            kept, doubt = kept_of(raw or b"")
+            request = MergeRequest(
+                (), "", origin=Origin.EVENT, raw=kept, dated=time_ms(message.timestamp_ms), doubt=doubt
+            )
             return Opened(merge_id_for((), "", None, position), request, where, State.REFUSED, error)
         if event is None:
             return None

@@ -12,12 +12,12 @@ from sqlalchemy import ColumnElement, Row, Text, delete, func, insert, literal, 
 from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.dialects.postgresql import insert as insert_once
 
+from account_merge.acting import actor
 from account_merge.choices import Choices
 from account_merge.errors import MergeError, NeedsAttention
-from account_merge.journal.acting import actor
 from account_merge.journal.clock import now
 from account_merge.journal.identity import Identity
-from account_merge.journal.schema import accounts, history, merge_accounts, merges
+from account_merge.journal.schema import accounts, failed_events, history, merge_accounts, merges
 from account_merge.model import Merge, MergeRequest
 from account_merge.states import CLOSED, Origin, State, allowed
 
@@ -162,7 +162,7 @@ class Merges(Identity):
         """Set columns of a merge's row if state, attempt, failed event, undo, plan and expiry are still those that were read.
 
         A merge that is closed by it gives its accounts back in the same transaction. One that waits for an account is found
-        when that account is free.
+        when that account is free. A failed event that is still owed when the next one is armed stays owed.
         """
         state = columns.get("state", merge.state)
         columns = self._with_times(merge, state, columns)
@@ -170,7 +170,9 @@ class Merges(Identity):
         changed = update(merges).where(merges.c.merge_id == merge.merge_id, *where).values(columns)
         if state != merge.state:
             changed = self._with_history(changed, merge, columns)
-        if not (columns.keys() & set(_NAMING) or state != merge.state and state in CLOSED | {State.WAITING}):
+        overtakes = columns.get("failed_number", 0) > merge.failed_number and merge.failed_event in ("due", "sending")
+        follows = columns.keys() & set(_NAMING) or state != merge.state and state in CLOSED | {State.WAITING}
+        if not follows and not overtakes:
             return bool(self.run(changed))
         with self.transaction():
             done = self.run(changed)
@@ -214,8 +216,18 @@ class Merges(Identity):
             self.run(insert(merge_accounts), [{"account_id": name, "merge_id": merge.merge_id} for name in names])
         if state != merge.state and state in CLOSED:
             self.free(merge.merge_id)
+        if columns.get("failed_number", 0) > merge.failed_number and merge.failed_event in ("due", "sending"):
+            self._keep_owed(merge)
         if state == State.WAITING:
             self.run(update(accounts).where(accounts.c.account_id == columns.get("waiting_for")).values(wanted=True))
+
+    def _keep_owed(self, merge: Merge) -> None:
+        """Keep the failed event that a merge owes when its next failure gets one of its own."""
+        self.run(insert(failed_events), [{
+            "merge_id": merge.merge_id, "number": merge.failed_number, "state": merge.failed_event,
+            "code": merge.error_code or "RUN_FAILED", "error": merge.error or "", "remedy": merge.remedy or "",
+            "refused": merge.state == State.REFUSED, "sent_at": merge.failed_at, "offsets": dict(merge.failed_offsets),
+        }])  # fmt: skip
 
     def free(self, merge_id: uuid.UUID) -> None:
         """Give all accounts back that a merge holds."""

@@ -15,8 +15,8 @@ from sqlalchemy import ColumnElement, Text, and_, exists, func, insert, literal,
 from sqlalchemy import column as named_column
 from sqlalchemy import values as table_of
 
+from account_merge.acting import actor
 from account_merge.journal.accounts import Accounts
-from account_merge.journal.acting import actor
 from account_merge.journal.clock import now
 from account_merge.journal.merges import merge_of
 from account_merge.journal.schema import accounts, beyond, history, merge_accounts, merges
@@ -140,10 +140,6 @@ class Queue:
     def resuming(self, since: datetime, stopped: Collection[str], limit: int) -> list[Merge]:
         """Return failed and paused merges whose new run was begun and did not come to them since then."""
         return self._merges([_RESUMING, merges.c.updated_at < since, *_others(stopped)], limit)
-
-    def owing(self, states: Collection[str], limit: int) -> list[Merge]:
-        """Return merges whose failed event is in one of these states, oldest first."""
-        return self._merges([merges.c.failed_event.in_(sorted(states))], limit)
 
     def to_settle(self, until: datetime, after: Merge | None, limit: int) -> list[Merge]:
         """Return the completed merges whose next settle is due by then, the longest due first."""

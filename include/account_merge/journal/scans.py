@@ -1,10 +1,8 @@
-"""How far long searches have come, and what they have found: through the platform's accounts, and through the journal."""
+"""How far long searches have come, and what they have found; and small notes that every process sees."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, delete, select, update
@@ -57,22 +55,19 @@ class ScanProgress:
         self._journal.run(delete(scans).where(self._mine))
 
 
-class Bookmark:
-    """The place that a search through old merges has reached; only for progress: nothing is missed without it."""
+class Note:
+    """A small object under a name, which every process sees; the last one that was put counts."""
 
     def __init__(self, journal: Database, name: str) -> None:
         self._journal, self._name = journal, name
 
-    def place(self) -> tuple[datetime, uuid.UUID] | None:
-        """Return the time and merge behind which the search goes on; None: at the beginning."""
-        row = self._journal.row(select(scans.c.entry).where(scans.c.name == self._name, scans.c.seq == 0))
-        found = row.entry.get("place") if row is not None else None
-        return (datetime.fromisoformat(found[0]), uuid.UUID(found[1])) if found else None
+    def get(self) -> dict[str, Any]:
+        """Return the object; empty when nobody put one."""
+        found = self._journal.value(select(scans.c.entry).where(scans.c.name == self._name, scans.c.seq == 0))
+        return dict(found or {})
 
-    def put(self, place: tuple[datetime, uuid.UUID] | None) -> None:
-        """Remember a place."""
-        entry = {"place": [place[0].isoformat(), str(place[1])] if place else None}
+    def put(self, entry: dict[str, Any]) -> None:
+        """Put an object in the place of the one before."""
         put = insert_once(scans).values(name=self._name, seq=0, entry=entry, at=now())
-        self._journal.run(
-            put.on_conflict_do_update(index_elements=[scans.c.name, scans.c.seq], set_={"entry": put.excluded.entry})
-        )
+        new = {"entry": put.excluded.entry, "at": put.excluded.at}
+        self._journal.run(put.on_conflict_do_update(index_elements=[scans.c.name, scans.c.seq], set_=new))

@@ -222,6 +222,20 @@ plans = Table(
     Column("counts", JSON),  # of the last one only: the plan is whole
 )  # fmt: skip
 
+#: Failed events of failures after which the merge went on before they were published.
+failed_events = Table(
+    "failed_events", metadata,
+    Column("merge_id", Uuid, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("state", Text),
+    Column("code", Text),
+    Column("error", Words),
+    Column("remedy", Words),
+    Column("refused", Boolean),
+    Column("sent_at", Utc),
+    Column("offsets", JSON),
+)  # fmt: skip
+
 #: Every change of a merge's state.
 history = Table(
     "history", metadata,

@@ -16,11 +16,12 @@ from account_merge.errors import InvalidRequest, busy
 from account_merge.journal import Journal
 from account_merge.journal.acts import Acts
 from account_merge.journal.identity import ERASED
+from account_merge.journal.outbox import Outbox
 from account_merge.journal.redaction import rename
 from account_merge.journal.scans import STRANDED, ScanProgress
 from account_merge.lifecycle.account_logs import account_logs
 from account_merge.lifecycle.answers import Act, acts, as_note
-from account_merge.lifecycle.retention import OWED, Retention
+from account_merge.lifecycle.retention import Retention
 from account_merge.model import Merge
 from account_merge.states import CLOSED, State
 
@@ -66,7 +67,7 @@ class Erasure:
 
     def __init__(self, journal: Journal, retention: Retention) -> None:
         self._journal, self._retention = journal, retention
-        self._record = Acts(journal, "erasures")
+        self._record, self._outbox = Acts(journal, "erasures"), Outbox(journal)
 
     def history(self) -> list[Act]:
         """Return every erasure, oldest first: when, who and why, how many merges; `begun` without `erased` was interrupted."""
@@ -153,7 +154,7 @@ class Erasure:
         return answer
 
     def _check(self, merge: Merge) -> None:
-        if merge.state not in CLOSED or merge.failed_event in OWED:
+        if merge.state not in CLOSED or self._outbox.owes(merge):
             raise self._open(merge)
 
     @staticmethod

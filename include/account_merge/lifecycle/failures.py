@@ -13,6 +13,7 @@ from typing import Any
 
 from account_merge.errors import MergeError, NeedsAttention, TransientError
 from account_merge.journal import Journal, now
+from account_merge.journal.outbox import OWED, Outbox, OwedEvent
 from account_merge.journal.queue import Queue
 from account_merge.lifecycle.pause_switch import Paused
 from account_merge.model import Merge
@@ -23,13 +24,15 @@ from account_merge.sunbird.kafka import Topics
 
 log = logging.getLogger(__name__)
 
+#: Kafka header of a failed event's id: an attempt that may have been delivered is found by it.
+ID_HEADER = "failedId"
 _AT_ONCE = 1000  # merges that one sweep looks at
-_SPARE = 60.0  # s beyond the delivery time-out before a sender counts as gone
+SPARE = 60.0  # s beyond the delivery time-out before a sender counts as gone
 
 
 def next_failure(merge: Merge) -> dict[str, Any]:
-    """Return the columns that let a merge that goes on owe its next failed event, once the last one is sent or given up."""
-    if merge.failed_event not in ("sent", "undeliverable"):
+    """Return the columns that let a merge that goes on owe its next failed event, whatever became of the last one."""
+    if merge.failed_event == "none":
         return {}
     return {"failed_event": "none", "failed_number": merge.failed_number + 1}
 
@@ -45,7 +48,8 @@ class Failures:
     """Records failures and publishes their events, by callback and by sweep through the same function."""
 
     def __init__(self, journal: Journal, topics: Topics, settings: Settings) -> None:
-        self._journal, self._topics, self._settings, self._queue = journal, topics, settings, Queue(journal)
+        self._journal, self._topics, self._settings = journal, topics, settings
+        self._queue, self._outbox = Queue(journal), Outbox(journal)
 
     def record(self, merge: Merge, error: MergeError, state: State) -> None:
         """Move a merge that goes on to `state` with the error, and make its failed event due.
@@ -122,65 +126,70 @@ class Failures:
         return self._journal.need(merge.merge_id)
 
     def send(self, merge_id: uuid.UUID) -> str:
-        """Publish the merge's failed event if one is owed; return the state of the event afterwards."""
-        merge = self._journal.need(merge_id)
-        if merge.failed_event == "sending":
-            sent_at = merge.failed_at.replace(tzinfo=UTC).timestamp() if merge.failed_at else 0.0
-            if time.time() - sent_at < self._settings.delivery_timeout_seconds + _SPARE:
+        """Publish the failed events that a merge owes, oldest first; return the state of its newest one afterwards.
+
+        :raises TransientError: the brokers did not acknowledge an event; whether it is there is looked up later.
+        """
+        merge, state = self._journal.need(merge_id), ""
+        for event in self._outbox.of(merge):
+            state = self._send(event)
+        return state
+
+    def _send(self, event: OwedEvent) -> str:
+        if event.state not in OWED:
+            return event.state
+        if event.state == "sending":
+            since = event.sent_at.replace(tzinfo=UTC).timestamp() if event.sent_at else 0.0
+            if time.time() - since < self._settings.delivery_timeout_seconds + SPARE:
                 return "sending"
-            if self._is_there(merge):
-                self._journal.change(merge, failed_event="sent")
+            if self._is_there(event):
+                self._outbox.mark(event, "sent")
                 return "sent"
-        elif merge.failed_event != "due":
-            return merge.failed_event
-        topics = self._topics
-        offsets = topics.end_offsets(self._settings.failed_topic)
-        kept = {str(partition): offset for partition, offset in offsets.items()}
-        if not self._journal.change(merge, failed_event="sending", failed_at=now(), failed_offsets=kept):
-            return self._journal.need(merge_id).failed_event
-        merge = self._journal.need(merge_id)
+        topic = self._settings.failed_topic
+        offsets = {str(partition): offset for partition, offset in self._topics.end_offsets(topic).items()}
+        if not self._outbox.mark(event, "sending", sent_at=now(), offsets=offsets):
+            return self._journal.need(event.merge.merge_id).failed_event
+        begun = next(
+            one for one in self._outbox.of(self._journal.need(event.merge.merge_id)) if one.number == event.number
+        )
         try:
-            topics.publish([(self._settings.failed_topic, None, self._event(merge))])
+            self._topics.publish([(topic, None, self._body(begun))], {ID_HEADER: begun.failed_id.encode()})
         except TransientError:
-            self._journal.change(merge, failed_event="due")
-            raise
+            raise  # it may be there: it stays `sending`, and is looked for before it is sent again
         except MergeError as error:
-            self._journal.change(merge, failed_event="undeliverable", note=f"failed event: {error}"[:2000])
+            self._outbox.mark(begun, "undeliverable", note=f"failed event: {error}"[:2000])
             return "undeliverable"
-        self._journal.change(merge, failed_event="sent")
+        self._outbox.mark(begun, "sent")
         return "sent"
 
-    @staticmethod
-    def _id(merge: Merge) -> str:
-        return f"{merge.merge_id}.{merge.failed_number}"
-
-    def _event(self, merge: Merge) -> bytes:
-        raw = merge.request.raw
+    def _body(self, event: OwedEvent) -> bytes:
+        request = event.merge.request
+        raw = request.raw
         if raw is None:
-            event = {
+            asked = {
                 "eid": "BE_JOB_REQUEST",
                 "edata": {
                     "action": "merge-user-courses-and-cert",
-                    "fromAccountId": ",".join(merge.request.sources),
-                    "toAccountId": merge.request.target,
+                    "fromAccountId": ",".join(request.sources),
+                    "toAccountId": request.target,
                 },
             }
-            raw = json.dumps(event).encode()
+            raw = json.dumps(asked).encode()
         failure = FailInfo(
-            self._id(merge),
-            merge.error_code or "RUN_FAILED",
-            merge.error or "the run failed",
-            merge.remedy or "",
-            merge.merge_id,
-            data_error=True if merge.state == State.REFUSED else None,
+            event.failed_id,
+            event.code or "RUN_FAILED",
+            "; ".join(filter(None, (event.error or "the run failed", request.doubt if event.refused else ""))),
+            event.remedy,
+            event.merge.merge_id,
+            data_error=True if event.refused else None,
         )
         return failed_event(raw, failure, self._settings)
 
-    def _is_there(self, merge: Merge) -> bool:
-        since = {int(p): o for p, o in merge.failed_offsets.items()}
-        wanted = self._id(merge).encode()
-        found = self._topics.read(self._settings.failed_topic, since=since)
-        return any(wanted in (message.value or b"") for message in found)
+    def _is_there(self, event: OwedEvent) -> bool:
+        """Whether an attempt's event is on the topic. What cannot be decided in time counts as not there: it has the same id."""
+        since = {int(partition): offset for partition, offset in event.offsets.items()}
+        wanted = (ID_HEADER, event.failed_id.encode())
+        return self._topics.holds(self._settings.failed_topic, since, lambda message: wanted in message.headers)
 
     def sweep(self, run_state: Callable[[str], str | None]) -> dict[str, int]:
         """Publish the failed events that no callback published: of merges whose run failed, and of refused events."""
@@ -191,9 +200,9 @@ class Failures:
                 self.fail_quietly(merge, run)
         counts = {"sent": 0, "pending": 0}
         problem: MergeError | None = None
-        for merge in self._queue.owing(("due", "sending"), _AT_ONCE):
+        for merge_id in self._outbox.owing(_AT_ONCE):
             try:
-                done = self.send(merge.merge_id) in ("sent", "undeliverable")
+                done = self.send(merge_id) in ("sent", "undeliverable")
             except TransientError as error:
                 done, problem = False, error
             counts["sent" if done else "pending"] += 1

@@ -7,7 +7,8 @@ count nothing twice. From the first step on an undo or redo of the merge is refu
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from account_merge.engine.lookup_logs import turned_by
@@ -15,9 +16,10 @@ from account_merge.engine.resources import Resources
 from account_merge.errors import busy
 from account_merge.journal import now
 from account_merge.journal.encoding import Codec, peek
+from account_merge.journal.outbox import Outbox
 from account_merge.journal.queue import Queue
 from account_merge.journal.redaction import Record, before_hash, brought_hash, digest, given_hash, redact
-from account_merge.journal.scans import Bookmark
+from account_merge.journal.scans import Note
 from account_merge.lifecycle.account_logs import AccountLog, account_logs
 from account_merge.lifecycle.approved_plan import ApprovedPlan
 from account_merge.lifecycle.deactivation import ACCOUNT
@@ -26,8 +28,6 @@ from account_merge.rules import RULES, TableRule
 from account_merge.states import CLOSED, State
 
 _PAGE = 100  # merges read at once
-#: A failed event in one of these states is not published yet: it needs the raw event.
-OWED = ("due", "sending")
 
 
 class Retention:
@@ -36,7 +36,11 @@ class Retention:
     def __init__(self, resources: Resources, plans: ApprovedPlan) -> None:
         self._journal, self._tables = resources.journal, resources.tables
         self._plans, self._days = plans, resources.settings.retention_days
-        self._queue, self._bookmark = Queue(self._journal), Bookmark(self._journal, "expiry")
+        self._queue, self._outbox = (
+            Queue(self._journal),
+            Outbox(self._journal),
+        )  # a failed event that is owed needs the raw one
+        self._reached = Note(self._journal, "expiry")
 
     def run(self, limit: int = 1000, seconds: float = 240.0, dry_run: bool = False) -> dict[str, int]:
         """Redact the merges that are due, as far as limit and time allow; the rest stays due.
@@ -66,7 +70,7 @@ class Retention:
     def _due(self) -> Iterator[Merge]:
         """Yield the merges past the retention, oldest first, from where the last run stopped, once around."""
         until = now() - timedelta(days=self._days or 0)
-        begun = place = self._bookmark.place()
+        begun = place = _place(self._reached.get())
         around = place is None
         while True:
             page = self._queue.with_images(until, place, _PAGE)
@@ -76,9 +80,9 @@ class Retention:
                 if self._may(merge):
                     yield merge
                 place = merge.closed_at or until, merge.merge_id
-                self._bookmark.put(place)
+                self._reached.put({"closed_at": place[0].isoformat(), "merge_id": str(place[1])})
             if len(page) < _PAGE:
-                self._bookmark.put(None)
+                self._reached.put({})
                 if around:
                     return
                 around, place = True, None
@@ -90,7 +94,7 @@ class Retention:
         """Whether the merge itself is due; a redacted one is."""
         if merge.expiry:
             return True
-        closed = merge.state in CLOSED and merge.failed_event not in OWED
+        closed = merge.state in CLOSED and not self._outbox.owes(merge)
         return closed and merge.ended_at is not None and self._past(merge.ended_at)
 
     def _ready(self, merge: Merge) -> list[Merge]:
@@ -194,3 +198,8 @@ class Retention:
 def nothing(data: bytes) -> Iterable[Record]:
     """Keep nothing of a change: its merge counts no more, or it brought nothing."""
     return ()
+
+
+def _place(note: Mapping[str, str]) -> tuple[datetime, uuid.UUID] | None:
+    """Return the place behind which the search goes on; None: at the beginning."""
+    return (datetime.fromisoformat(note["closed_at"]), uuid.UUID(note["merge_id"])) if note else None

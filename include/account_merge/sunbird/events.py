@@ -39,11 +39,13 @@ from account_merge.sunbird.event_rules import (
 
 __all__ = [
     "ACCEPTED", "ACTION", "RAW_LIMIT", "EVENT_RULES", "MergeEvent", "Message", "Position", "EventRule",
-    "account_id_problem", "failed_event", "merge_id_for", "parse", "sync_events",
+    "account_id_problem", "failed_event", "kept_of", "merge_id_for", "parse", "sync_events",
 ]  # fmt: skip
 
 #: Of a failed event's original at most this much travels; brokers take messages of about 1 MB.
 RAW_LIMIT = 262144
+#: Bytes of a refused message up to which the journal keeps it whole; of a longer one, the head.
+KEPT_WHOLE, KEPT_HEAD = 2**23, 2**16
 #: Merge ids are uuid5 below this: altering it would make every redelivered event a new merge.
 _NAMESPACE = uuid.UUID("6f0c7a52-7a53-5c5f-9d0e-3b1f6a1f2c44")
 _DIGITS = 30  # a longer text is not a time in any unit
@@ -83,6 +85,7 @@ class Message:
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
     @property
     def position(self) -> Position:
@@ -271,6 +274,14 @@ def failed_event(raw: bytes | None, failure: FailInfo, settings: Settings) -> by
     except (InvalidEvent, ValueError, RecursionError):
         # No object, or one that JSON cannot carry on (1e999): the bytes themselves travel.
         return _compact({"jobName": "MergeUserCourses", "failInfo": {**info, **_raw(raw)}})
+
+
+def kept_of(raw: bytes) -> tuple[bytes, str]:
+    """Return what the journal keeps of a refused message, and a sentence where that is not the whole of it."""
+    if len(raw) <= KEPT_WHOLE:
+        return raw, ""
+    digest = hashlib.sha256(raw).hexdigest()
+    return raw[:KEPT_HEAD], f"of its {len(raw)} bytes (SHA-256 {digest}) the journal keeps the first {KEPT_HEAD}"
 
 
 def _raw(raw: bytes) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import AdminClient
 
@@ -20,6 +21,36 @@ from account_merge.settings import Settings
 from account_merge.sunbird.events import Message
 from account_merge.sunbird.kafka_client import KafkaCalls, common_options, consumer_options, producer_options
 from account_merge.sunbird.kafka_errors import NO_COORDINATOR, PERMANENT, UNSETTLED, group_in_use, topic_missing
+
+_MOST_BYTES = 2**25  # of messages held at once, and what one more call of the client brings
+_LOOKED_AT_ONCE = 1000  # messages held at once by a search of a topic
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a consumer group stands on a partition.
+
+    :param committed: the offset to read next; None when nothing was committed.
+    :param low: the first offset that is there; `high`: the offset of the next message.
+    :param note: what was kept beside the committed offset.
+    """
+
+    committed: int | None
+    low: int
+    high: int
+    note: str = ""
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the committed offset lies behind the end: it belongs to an earlier topic of this name."""
+        return self.committed is not None and self.committed > self.high
+
+    @property
+    def lag(self) -> int:
+        """Count messages past the committed offset, lost ones included; one at least where that offset lies behind the end."""
+        if self.beyond:
+            return max(1, self.high - self.low)
+        return max(0, self.high - (self.low if self.committed is None else self.committed))
 
 
 class Topics:
@@ -45,15 +76,23 @@ class Topics:
         if consumer is not None:
             consumer.close()
 
-    def lag(self) -> int:
-        """Count messages past the group's committed offset, lost ones included; consumes nothing, joins nothing."""
-        return sum(max(0, high - (low if committed is None else committed))
-                   for committed, low, high in self._standing().values())  # fmt: skip
-
     def lost(self) -> list[tuple[int, int, int]]:
         """List (partition, committed, low): the topic deleted messages low - committed before anybody claimed them."""
-        return [(partition, committed, low) for partition, (committed, low, _) in self._standing().items()
-                if committed is not None and committed < low]  # fmt: skip
+        return [(partition, one.committed, one.low) for partition, one in self.standing().items()
+                if one.committed is not None and one.committed < one.low]  # fmt: skip
+
+    def topic_id(self) -> str:
+        """Return the id that the merge topic got when it was made; empty where the brokers tell none."""
+        topic = self._settings.merge_topic
+        admin = self._calls.open(AdminClient, common_options(self._settings))
+        try:
+            found = admin.describe_topics(TopicCollection([topic]), request_timeout=self._calls.patience)[
+                topic
+            ].result()
+        except KafkaException as error:
+            self._log.info("The id of topic %s is not known: %s", topic, error.args[0].str())
+            return ""
+        return str(found.topic_id or "")
 
     def ensure_cutover(self) -> None:
         """Refuse while the group has members: the retired job still runs, and both would move the same totals."""
@@ -69,11 +108,19 @@ class Topics:
         if found.members:
             raise group_in_use(group, sorted({f"{member.client_id} on {member.host}" for member in found.members}))
 
-    def read_new(self, limit: int, timeout: float) -> list[Message]:
-        """Read at most `limit` messages from the committed offsets (new group: the earliest); [] means none is due."""
+    def lag(self) -> int:
+        """Count messages that are not claimed, lost ones included; consumes nothing, joins nothing."""
+        return sum(one.lag for one in self.standing().values())
+
+    def read_new(self, limit: int, timeout: float, starts: Mapping[int, int] | None = None) -> list[Message]:
+        """Read at most `limit` messages, or about `_MOST_BYTES`; [] means none is due.
+
+        :param starts: partition -> offset; without it the committed offsets, in a new group the earliest.
+        """
         topic = self._settings.merge_topic
-        starts = {p: committed if committed is not None and low <= committed <= high else low
-                  for p, (committed, low, high) in self._standing().items()}  # fmt: skip
+        if starts is None:
+            starts = {p: one.low if one.committed is None or one.beyond else max(one.low, one.committed)
+                      for p, one in self.standing().items()}  # fmt: skip
         messages, ended = self._read(topic, starts, limit, timeout, None)
         if not messages and not ended:
             raise self._calls.away(f"Topic {topic} gave nothing within {timeout:g} s although more is due. "
@@ -84,15 +131,18 @@ class Topics:
         """Return what to commit after `read_new`: also past transactions' markers and messages that are deleted."""
         return dict(self._positions)
 
-    def commit(self, next_offsets: Mapping[tuple[str, int], int]) -> None:
-        """Commit synchronously the offsets to read next; one that is behind the committed offset is left out."""
-        standing = self._standing() if next_offsets else {}
+    def commit(self, next_offsets: Mapping[tuple[str, int], int], note: str = "", again: Collection[int] = ()) -> None:
+        """Commit synchronously the offsets to read next; one that is behind the committed offset is left out.
+
+        :param note: kept beside each offset.
+        :param again: partitions whose committed offset holds nothing back.
+        """
+        standing = self.standing() if next_offsets else {}
         ahead = []
         for (topic, partition), offset in next_offsets.items():
-            committed, _, high = standing.get(partition, (None, 0, 0))
-            # A committed offset past the end belongs to an earlier topic of this name: it holds nothing back.
-            if committed is None or offset > committed or committed > high:
-                ahead.append(TopicPartition(topic, partition, offset))
+            known = standing.get(partition, Standing(None, 0, 0))
+            if known.committed is None or offset > known.committed or known.beyond or partition in again:
+                ahead.append(TopicPartition(topic, partition, offset, note))
         if not ahead:
             return
         doing = f"Offsets of {self._settings.merge_topic} could not be committed; the events will be read again"
@@ -114,18 +164,35 @@ class Topics:
             raise self._calls.away(f"Topic {topic} could not be read to its end within {timeout:g} s")
         return sorted(messages, key=lambda m: (m.timestamp_ms, m.partition, m.offset))
 
+    def holds(
+        self, topic: str, since: Mapping[int, int], wanted: Callable[[Message], bool], timeout: float = 10.0
+    ) -> bool:
+        """Whether a message is on a topic from these offsets on; False also when the time is up before its end is reached."""
+        marks = self._watermarks(topic)
+        starts = {p: max(low, min(since.get(p, low), high)) for p, (low, high) in marks.items()}
+        ends, deadline = {p: high for p, (_, high) in marks.items()}, time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            messages, ended = self._read(topic, starts, _LOOKED_AT_ONCE, left, ends)
+            if any(map(wanted, messages)):
+                return True
+            if ended:
+                return False
+            starts |= {message.partition: message.offset + 1 for message in messages}
+        return False
+
     def _read(
         self, topic: str, starts: Mapping[int, int], limit: int | None, timeout: float, ends: Mapping[int, int] | None
     ) -> tuple[list[Message], bool]:  # fmt: skip
         """Return messages and whether the end (the given one, else as it comes) was reached on every partition."""
         consumer, deadline = self._consuming(), time.monotonic() + timeout
         messages: list[Message] = []
+        size = 0
         open_ = {p for p, start in starts.items() if ends is None or start < ends[p]}
         doing = f"Topic {topic} could not be read"
         try:
             with self._calls.doing(doing):
                 consumer.assign([TopicPartition(topic, p, starts[p]) for p in open_])
-                while open_ and (limit is None or len(messages) < limit):
+                while open_ and (limit is None or len(messages) < limit and size < _MOST_BYTES):
                     left = deadline - time.monotonic()
                     if left <= 0:
                         break
@@ -140,6 +207,7 @@ class Topics:
                             self._log.info("Reading %s was interrupted: %s", topic, error.str())
                         elif ends is None or (got.offset() or 0) < ends[partition or 0]:
                             messages.append(_message(got))
+                            size += len(got)
                         else:
                             open_.discard(partition or 0)
                 if ends is None:
@@ -151,23 +219,24 @@ class Topics:
             consumer.unassign()
         return messages, not open_
 
-    def _standing(self) -> dict[int, tuple[int | None, int, int]]:
-        """Return for each partition of the merge topic the group's committed offset (None without one), low and high mark."""
+    def standing(self) -> dict[int, Standing]:
+        """Return how the group stands on each partition of the merge topic; consumes nothing, joins nothing."""
         topic = self._settings.merge_topic
         marks = self._watermarks(topic)
         doing = f"Could not read the offsets that group {self._settings.consumer_group} committed"
 
-        def ask() -> dict[int, int | None]:
+        def ask() -> dict[int, tuple[int | None, str]]:
             entries = self._consuming().committed(
                 [TopicPartition(topic, p) for p in marks], timeout=self._calls.patience
             )
             if wrong := next((entry.error for entry in entries if entry.error), None):
                 raise KafkaException(wrong)
-            return {entry.partition: entry.offset if entry.offset >= 0 else None for entry in entries}
+            return {e.partition: (e.offset if e.offset >= 0 else None, e.metadata or "") for e in entries}
 
         with self._calls.doing(doing):
             committed = self._calls.settled(ask, NO_COORDINATOR)
-        return {p: (committed.get(p), low, high) for p, (low, high) in marks.items()}
+        found = {p: (*committed.get(p, (None, "")), low, high) for p, (low, high) in marks.items()}
+        return {p: Standing(offset, low, high, note) for p, (offset, note, low, high) in found.items()}
 
     def _watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
         doing = f"Could not read the offsets of topic {topic}"
@@ -189,7 +258,9 @@ class Topics:
             raise self._calls.away(doing)
         return answer
 
-    def publish(self, messages: Iterable[tuple[str, bytes | None, bytes]]) -> int:
+    def publish(
+        self, messages: Iterable[tuple[str, bytes | None, bytes]], headers: Mapping[str, bytes] | None = None
+    ) -> int:
         """Publish all and return their number once the brokers acknowledged each one; else raise, saying how many were.
 
         What could not be told delivered may be there all the same: publish the whole again, the bytes are the same.
@@ -206,7 +277,7 @@ class Topics:
         try:
             for topic, key, value in messages:
                 self._ensure_topic(topic)
-                self._produce(topic, key, value, on_delivery)
+                self._produce(topic, key, value, headers, on_delivery)
                 sent += 1
                 if failures:
                     break
@@ -225,11 +296,13 @@ class Topics:
             self._calls.fail(first, doing)
         return delivered
 
-    def _produce(self, topic: str, key: bytes | None, value: bytes, on_delivery: Any) -> None:
+    def _produce(
+        self, topic: str, key: bytes | None, value: bytes, headers: Mapping[str, bytes] | None, on_delivery: Any
+    ) -> None:
         producer, deadline = self._producing(), time.monotonic() + self._settings.delivery_timeout_seconds
         while True:
             try:
-                producer.produce(topic, value=value, key=key, on_delivery=on_delivery)
+                producer.produce(topic, value=value, key=key, headers=dict(headers or {}), on_delivery=on_delivery)
                 producer.poll(0)
                 return
             except BufferError:
@@ -268,4 +341,4 @@ class Topics:
 
 def _message(got: KafkaMessage) -> Message:
     place = got.topic() or "", got.partition() or 0, got.offset() or 0
-    return Message(*place, got.timestamp()[1], got.key(), got.value())
+    return Message(*place, got.timestamp()[1], got.key(), got.value(), tuple(got.headers() or ()))

@@ -14,6 +14,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 from fastapi.responses import Response
 
+from account_merge.acting import Actor, act_as
 from account_merge.states import MERGE_DAG
 from account_merge_airflow.web import Receive, Scope, Send, auth
 from account_merge_airflow.web.dags import started_by
@@ -77,6 +78,7 @@ class Guard:
             what = problem(401, "NOT_LOGGED_IN", found, "Log in to Airflow, or send a token of POST /auth/token.")
             return answer(what, scope, login=_login(scope)), receive
         scope["caller"] = found
+        act_as(Actor(found.name))  # for this request alone: each has a context of its own
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         self._limiter = self._limiter or CapacityLimiter(self._threads)
         if not await to_thread.run_sync(auth.may, found.user, scope["method"], path, limiter=self._limiter):

@@ -13,7 +13,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 from fastapi.routing import APIRoute
 
-from account_merge_airflow.connections import CASSANDRA_CONNECTION, KAFKA_CONNECTION, settings_from
+from account_merge_airflow.connections import CASSANDRA_CONNECTION, JOURNAL_CONNECTION, KAFKA_CONNECTION, settings_from
 
 if TYPE_CHECKING:
     from account_merge.service import Service
@@ -60,7 +60,8 @@ class Core:
 
 def server_settings() -> Settings:
     """Return the settings inside the API server, from the same connections as in a task."""
-    return settings_from(_connection(CASSANDRA_CONNECTION), _connection(KAFKA_CONNECTION))
+    found = (_connection(name) for name in (CASSANDRA_CONNECTION, KAFKA_CONNECTION, JOURNAL_CONNECTION))
+    return settings_from(*found)
 
 
 def _connection(conn_id: str) -> Any:

@@ -7,6 +7,7 @@ import uuid
 import pytest
 
 from local import cql
+from tests.journal_sql import empty
 from tests.keyspaces import own_keyspaces
 
 
@@ -24,7 +25,7 @@ def own_environment(stack, session):
 
 
 @pytest.fixture(scope="module")
-def own_world(own_environment, session):
+def own_world(own_environment):
     """Answers, at each call, the service on them with an empty journal."""
     from account_merge.service import Service
     from account_merge.settings import Settings
@@ -33,9 +34,7 @@ def own_world(own_environment, session):
         service.journal.create()
 
         def emptied():
-            for table in ("merges", "accounts", "log"):
-                session.execute(f"TRUNCATE {service.settings.journal_keyspace}.{table}", timeout=60)
-            service.journal.make_hash_key()
+            empty(service)
             return service
 
         yield emptied

@@ -17,6 +17,7 @@ from account_merge.model import MergeRequest
 from account_merge.rules import RULES, TABLES
 from account_merge.states import CLOSED, STATES, TRANSITIONS
 from tests.integration.plugins.test_web import page, signed_in
+from tests.journal_sql import sql
 from tests.learners import account, enrolment, lesson, put
 
 FIRST = RULES[0].table
@@ -149,20 +150,16 @@ class Scene:
 
     # --- what the journal's own rows say --------------------------------------------------------------------------
     def row(self):
-        keyspace = self.service.settings.journal_keyspace
-        return self.session.execute(f"SELECT * FROM {keyspace}.merges WHERE merge_id = %s", [self.merge_id]).one()
+        return sql(self.service, "SELECT * FROM merges WHERE merge_id = :id", id=self.merge_id)[0]
 
     def entries(self, log):
         """(kind, when, counts) of each entry of a log."""
-        keyspace = self.service.settings.journal_keyspace
-        cql = f"SELECT kind, created_at, counts FROM {keyspace}.log WHERE merge_id = %s AND table_name = %s AND bucket = 0"
-        return list(self.session.execute(cql, [self.merge_id, log]))
+        mine = "WHERE merge_id = :id AND name = :name ORDER BY seq"
+        return sql(self.service, f"SELECT kind, created_at, counts FROM log {mine}", id=self.merge_id, name=log)
 
     def lease(self, name):
-        keyspace = self.service.settings.journal_keyspace
-        found = self.session.execute(f"SELECT held_by FROM {keyspace}.accounts WHERE account_id = %s", [name]).one()
-        holder = self.service.journal.get(found.held_by) if found and found.held_by else None
-        return str(holder.merge_id) if holder and holder.state not in CLOSED else None
+        found = sql(self.service, "SELECT held_by FROM accounts WHERE account_id = :name", name=name)
+        return str(found[0].held_by) if found and found[0].held_by else None
 
     def stage(self, log):
         """Return how far a log is, and whether it has rows."""

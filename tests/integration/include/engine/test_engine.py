@@ -147,7 +147,7 @@ def test_preview_writes_nothing_and_shows_the_same_changes(session, keyspace, se
     put(session, keyspace, CC, lesson(target, viewcount=2))
     planned = service.previews.preview(MergeRequest((source,), target)).to_dict()
     assert views(session, keyspace, target) == [2]
-    assert service.journal.account(source) is None
+    assert not service.journal.known(source)
     merge_id = service.opening.open_merge(MergeRequest((source,), target))
     run_merge(service, merge_id, publish=False)
     done = service.reader.report(merge_id).to_dict()

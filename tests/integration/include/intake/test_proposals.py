@@ -12,8 +12,8 @@ from account_merge.choices import Choices, row_name
 from account_merge.cli.main import main, run_merge
 from account_merge.errors import InvalidRequest, NeedsAttention
 from account_merge.model import MergeRequest
-from tests.integration.include.journal_text import journal_text
 from tests.integration.include.lifecycle.test_expiry import CC, ENR, TABLES, old, study, views
+from tests.journal_sql import journal_text, sql
 from tests.learners import BATCH, COURSE, account, lesson, put
 
 
@@ -54,10 +54,8 @@ def changed(call, *args, **more):
     return found.value
 
 
-def plan_rows(session, service, merge_id):
-    cql = f"SELECT table_name, seq, kind, payload FROM {service.settings.journal_keyspace}.log WHERE merge_id = %s ALLOW FILTERING"
-    return sorted((r.table_name, r.seq, r.kind, r.payload) for r in session.execute(cql, [merge_id])
-                  if r.table_name.startswith("plan/"))  # fmt: skip
+def plan_rows(service, merge_id):
+    return sql(service, "SELECT * FROM plans WHERE merge_id = :id ORDER BY table_name, seq", id=merge_id)
 
 
 def holds_nothing(service, pair):
@@ -81,7 +79,7 @@ def test_what_is_approved_by_another_person_is_done(session, keyspace, service, 
     assert views(session, keyspace, pair[1]) == {"L1": 3, "L2": 4}
     done = service.journal.need(merge_id)
     assert (done.plan, done.approved_by, done.note) == (None, "bob", "approved by bob: seen")
-    assert plan_rows(session, service, merge_id) == []
+    assert plan_rows(service, merge_id) == []
     assert service.reader.report(merge_id).head()["approved_by"] == "bob"
     service.undoing.run(merge_id, publish=False)
     assert views(session, keyspace, pair[1]) == {"L2": 1}
@@ -130,14 +128,14 @@ def test_a_proposal_that_cannot_be_a_merge_any_more_is_rejected_when_it_is_propo
     assert refusal(service.proposals.approve, merge_id, "bob") == "ALREADY_MERGED"
     assert service.journal.need(merge_id).state == "proposed"
     assert refusal(service.proposals.propose, request(pair), merge_id, renew=True) == "ALREADY_MERGED"
-    assert (service.journal.need(merge_id).state, plan_rows(session, service, merge_id)) == ("rejected", [])
+    assert (service.journal.need(merge_id).state, plan_rows(service, merge_id)) == ("rejected", [])
 
 
 def test_proposed_twice_is_proposed_once(session, service, pair):
     merge_id, answer = propose(service, pair)
-    written = plan_rows(session, service, merge_id)
+    written = plan_rows(service, merge_id)
     assert service.proposals.propose(request(pair), merge_id) == answer
-    assert plan_rows(session, service, merge_id) == written
+    assert plan_rows(service, merge_id) == written
     other = (account(), pair[1])
     assert refusal(service.proposals.propose, request(other), merge_id) == "OTHER_ACCOUNTS"
     service.proposals.approve(merge_id, "bob")
@@ -246,7 +244,7 @@ def test_rejected_and_expired_proposals_keep_nothing_of_the_plan(session, servic
     assert service.proposals.expire(expired)["state"] == "expired"
     assert service.proposals.expire(expired)["state"] == "expired"
     for merge_id in (rejected, expired):
-        assert plan_rows(session, service, merge_id) == []
+        assert plan_rows(service, merge_id) == []
         assert service.journal.need(merge_id).plan is None
         assert refusal(service.proposals.approve, merge_id, "bob") == "NOT_PROPOSED"
         assert run_merge(service, merge_id, publish=False)["state"] in ("rejected", "expired")
@@ -260,23 +258,23 @@ def test_the_plan_keeps_nothing_of_a_learner_and_goes_with_an_erasure(session, k
     source, target = pair
     study(session, keyspace, source, ["Lesson-planned"], views=4)
     merge_id, _ = propose(service, pair)
-    rows = plan_rows(session, service, merge_id)
+    rows = plan_rows(service, merge_id)
     assert {kind for _, _, kind, _ in rows} == {"plan", "end"}
     plan = "\n".join(str(row) for row in rows)
-    text = journal_text(session, service, merge_id)
+    text = journal_text(service, merge_id)
     for word in ("Lesson-planned", f"cert-{source}", COURSE, BATCH):
         assert word not in text, word
     assert source not in plan
     # The same rows under another salt have other digests.
     other, _ = propose(service, pair)
-    assert not {p for *_, p in rows if p} & {p for *_, p in plan_rows(session, service, other) if p}
+    assert not {p for *_, p in rows if p} & {p for *_, p in plan_rows(service, other) if p}
 
     assert refusal(service.erasure.erase, source, "officer", "asked", dry_run=False) == "STILL_OPEN"
     for one in (merge_id, other):
         service.proposals.reject(one, source)
     service.erasure.erase(source, "officer", "asked", dry_run=False)
-    assert source not in journal_text(session, service, merge_id, other)
-    assert plan_rows(session, service, merge_id) == []
+    assert source not in journal_text(service, merge_id, other)
+    assert plan_rows(service, merge_id) == []
 
 
 def test_another_merge_is_not_held_up_by_a_proposal(service, pair):
@@ -321,7 +319,7 @@ def test_a_plan_of_many_rows_is_kept_in_entries_and_compared_exactly(session, ke
         future.result()
     merge_id, answer = propose(service, (source, target), tables=(CC, ENR))
     assert answer["tables"] == {CC: {"created": rows}}
-    assert len(plan_rows(session, service, merge_id)) > 141
+    assert len(plan_rows(service, merge_id)) > 141
     assert service.proposals.changes(merge_id)["tables"] == {}
     put(session, keyspace, CC, lesson(source, "L04500", viewcount=2))
     put(session, keyspace, CC, lesson(source, "L00000x", viewcount=2))
@@ -331,4 +329,4 @@ def test_a_plan_of_many_rows_is_kept_in_entries_and_compared_exactly(session, ke
         ("changed", "L04500"), ("appeared", "L00000x"),
     }  # fmt: skip
     service.proposals.reject(merge_id, "bob")
-    assert plan_rows(session, service, merge_id) == []
+    assert plan_rows(service, merge_id) == []

@@ -10,12 +10,11 @@ from datetime import timedelta
 import pytest
 
 from account_merge.cli.main import main, run_merge
-from account_merge.errors import InvalidRequest, NeedsAttention, TransientError
-from account_merge.journal import now
-from account_merge.journal.cas import JournalSession
+from account_merge.errors import InvalidRequest, TransientError
+from account_merge.journal import Database, now
 from account_merge.model import MergeRequest
 from account_merge.service import Service
-from tests.integration.include.journal_text import journal_text
+from tests.journal_sql import journal_text, sql
 from tests.learners import BATCH, COURSE, account, aggregate, enrolment, event, lesson, put, rows
 
 CC, ENR, AGG = "user_content_consumption", "user_enrolments", "user_activity_agg"
@@ -37,9 +36,11 @@ def merge(service, source, target, **options):
 def old(session, service, *merge_ids, days=400):
     """Lets the merges have ended so long ago."""
     for merge_id in merge_ids:
-        session.execute(
-            f"UPDATE {service.settings.journal_keyspace}.merges SET closed_at = %s WHERE merge_id = %s IF EXISTS",
-            [now() - timedelta(days=days), merge_id],
+        sql(
+            service,
+            "UPDATE merges SET closed_at = :at WHERE merge_id = :id",
+            at=now() - timedelta(days=days),
+            id=merge_id,
         )
 
 
@@ -89,7 +90,7 @@ def test_after_its_retention_a_merge_keeps_counts_and_totals_and_no_row(session,
     found = service.journal.need(merge_id)
     assert (found.state, found.request.sources, found.request.raw) == ("completed", (source,), None)
     assert service.journal.survivor(source) == target
-    text = journal_text(session, service, merge_id)
+    text = journal_text(service, merge_id)
     for word in ("Lesson-one", "Lesson-two", COURSE, BATCH, f"cert-{source}", "completedCount", "score:q", "Anna"):
         assert word not in text, word
     shown = service.reader.report(merge_id).to_dict()
@@ -233,15 +234,13 @@ def test_a_log_that_was_tampered_with_is_found_after_expiry_too(harm, session, k
     merge_id = merge(with_settings(entry_rows=1), source, target, tables=(CC,))
     if harm != "images":
         expired(session, service, merge_id)
-    log = f"{service.settings.journal_keyspace}.log"
-    where = "WHERE merge_id = %s AND table_name = %s AND bucket = 0 AND seq = %s IF EXISTS"
+    where, this = "WHERE merge_id = :id AND name = :name AND seq =", {"id": merge_id, "name": CC}
     if harm == "kept":
-        other = session.execute(f"SELECT kept FROM {log} {where[:-10]}", [merge_id, CC, 0]).one().kept
-        session.execute(f"UPDATE {log} SET kept = %s {where}", [other, merge_id, CC, 1])
+        sql(service, f"UPDATE log SET kept = (SELECT kept FROM log {where} 0) {where} 1", **this)
     elif harm == "images":  # of a merge that has not expired
-        session.execute(f"UPDATE {log} SET payload = NULL {where}", [merge_id, CC, 1])
+        sql(service, f"UPDATE log SET payload = NULL {where} 1", **this)
     else:
-        session.execute(f"DELETE FROM {log} {where}", [merge_id, CC, 1 if harm == "remove" else 4])
+        sql(service, f"DELETE FROM log {where} {1 if harm == 'remove' else 4}", **this)
     faults = [d for d in service.audit.differences(merge_id) if d.fault]
     assert {(d.kind, d.table) for d in faults} >= {("log", CC)}
 
@@ -249,7 +248,6 @@ def test_a_log_that_was_tampered_with_is_found_after_expiry_too(harm, session, k
 def dying(monkeypatch, number, after):
     """Lets the process die around its n-th request to the journal: what it knew is gone, what was written stays."""
     sent = []
-    write, stream = JournalSession.write_if, JournalSession.stream
 
     def counted(original):
         def call(self, *arguments, **named):
@@ -263,8 +261,8 @@ def dying(monkeypatch, number, after):
 
         return call
 
-    monkeypatch.setattr(JournalSession, "write_if", counted(write))
-    monkeypatch.setattr(JournalSession, "stream", counted(stream))
+    for name in ("rows", "run"):
+        monkeypatch.setattr(Database, name, counted(getattr(Database, name)))
     return sent
 
 
@@ -280,7 +278,7 @@ def test_an_expiry_that_dies_at_any_request_ends_the_same(session, keyspace, ser
         found = service.journal.need(merge_id)
         assert (found.expiry, found.request.raw) == ("done", None)
         assert {d.kind for d in service.audit.differences(merge_id)} == {"expired"}
-        text = journal_text(session, service, merge_id)
+        text = journal_text(service, merge_id)
         assert "lesson-" not in text  # long enough that no hash holds it by chance
         assert COURSE not in text
         return sorted(name.replace(source, "") for name in found.digests)
@@ -346,7 +344,7 @@ def test_a_refused_event_expires_and_is_not_replayed(session, keyspace, service)
     old(session, service, merge_id)
     service.retention.run()
     assert service.journal.need(merge_id).expiry == "done"
-    assert "same-id-twice" not in journal_text(session, service, merge_id)
+    assert "same-id-twice" not in journal_text(service, merge_id)
     from account_merge.failed_search import FailedMergeFilter
 
     answer = service.replays.replay(FailedMergeFilter.of(merge_ids=[merge_id]), "operator", dry_run=True)
@@ -369,27 +367,6 @@ def test_the_command_counts_first(session, keyspace, service, shared_environment
     assert main(["check", str(merge_id)], out) == 0
     assert main(["show", str(merge_id)], out) == 0
     assert "its images have expired" in out.getvalue()
-
-
-def test_a_journal_of_the_first_version_gets_what_it_lacks(session, service):
-    settings = service.settings.replace(journal_keyspace=f"t{uuid.uuid4().hex[:10]}_journal")
-    try:
-        with Service(settings) as first:
-            first.journal.create()
-            merge_id = first.opening.open_merge(MergeRequest((account(),), account(), tables=(CC,)))
-        for table, column in (("log", "kept"), ("merges", "closed_at"), ("merges", "expiry"),
-                              ("merges", "images_gone"), ("merges", "former")):  # fmt: skip
-            session.execute(f"ALTER TABLE {settings.journal_keyspace}.{table} DROP {column}", timeout=60)
-        with Service(settings) as older:
-            with pytest.raises(NeedsAttention, match="NO_JOURNAL"):
-                older.journal.need(merge_id)
-            older.journal.create()
-            older.journal.create()
-        with Service(settings.replace(undo_days=0.0, retention_days=0.0)) as later:
-            assert run_merge(later, merge_id, publish=False)["state"] == "completed"
-            assert later.retention.run()["expired"] == 1
-    finally:
-        session.execute(f"DROP KEYSPACE IF EXISTS {settings.journal_keyspace}", timeout=60)
 
 
 def test_somebody_who_changes_the_merge_meanwhile_is_noticed(service, keyspace, session):

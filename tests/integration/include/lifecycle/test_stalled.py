@@ -11,6 +11,7 @@ from account_merge.errors import InvalidRequest
 from account_merge.journal import now
 from account_merge.model import MergeRequest
 from account_merge.states import LOST
+from tests.journal_sql import sql
 from tests.learners import account, lesson, put
 
 CC = "user_content_consumption"
@@ -21,15 +22,12 @@ def service(own_world):
     return own_world()
 
 
-def aged(session, service, merge_id, seconds, logs=True):
+def aged(service, merge_id, seconds, logs=True):
     """The merge's row, and the entries of its logs, as if they had been written that long ago."""
-    keyspace, then = service.settings.journal_keyspace, now() - timedelta(seconds=seconds)
-    session.execute(f"UPDATE {keyspace}.merges SET updated_at = %s WHERE merge_id = %s", [then, merge_id])
-    where = "merge_id = %s AND table_name = %s AND bucket = %s AND seq = %s"
-    found = session.execute(f"SELECT merge_id, table_name, bucket, seq FROM {keyspace}.log")
-    for row in found if logs else ():
-        if row.merge_id == merge_id:
-            session.execute(f"UPDATE {keyspace}.log SET created_at = %s WHERE {where}", [then, *row])
+    then = now() - timedelta(seconds=seconds)
+    sql(service, "UPDATE merges SET updated_at = :at WHERE merge_id = :id", at=then, id=merge_id)
+    if logs:
+        sql(service, "UPDATE log SET created_at = :at WHERE merge_id = :id", at=then, id=merge_id)
 
 
 def under_way(session, service, state):
@@ -39,9 +37,7 @@ def under_way(session, service, state):
     merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
     service.admission.admit(merge_id, "by-hand")
     if state == "started":
-        session.execute(
-            f"UPDATE {service.settings.journal_keyspace}.merges SET state = 'started' WHERE merge_id = %s", [merge_id]
-        )
+        sql(service, "UPDATE merges SET state = 'started' WHERE merge_id = :id", id=merge_id)
         return merge_id
     service.merging.merge_table(merge_id, CC)
     if state != "running":
@@ -66,9 +62,9 @@ RUN = {"started": "merge", "running": "merge", "undoing": "undo", "redoing": "re
 def test_a_lost_run_is_replaced_after_some_minutes_and_ended(session, service, state):
     merge_id = under_way(session, service, state)
     patience = service.settings.stalled_after_seconds
-    aged(session, service, merge_id, patience - 60)
+    aged(service, merge_id, patience - 60)
     assert runs(service, lambda run: LOST) == []
-    aged(session, service, merge_id, patience + 60)
+    aged(service, merge_id, patience + 60)
     assert service.inbox.has_work()["due"] == 1
     attempt = service.journal.need(merge_id).attempt + 1
     dag, new = (
@@ -89,7 +85,7 @@ def test_a_lost_run_is_replaced_after_some_minutes_and_ended(session, service, s
 @pytest.mark.parametrize("state", ["running", "undoing", "redoing"])
 def test_what_appends_to_its_log_is_alive_whatever_airflow_says(session, service, state):
     merge_id = under_way(session, service, state)
-    aged(session, service, merge_id, 86400, logs=False)
+    aged(service, merge_id, 86400, logs=False)
     for says in (LOST, None, "success"):
         assert runs(service, lambda run, says=says: says) == []
 
@@ -98,7 +94,7 @@ def test_what_appends_to_its_log_is_alive_whatever_airflow_says(session, service
 @pytest.mark.parametrize("says", ["running", "queued"])
 def test_a_task_that_works_for_hours_without_an_entry_is_left_alone(session, service, state, says):
     merge_id = under_way(session, service, state)
-    aged(session, service, merge_id, 6 * 3600)
+    aged(service, merge_id, 6 * 3600)
     assert runs(service, lambda run: says) == []
 
 
@@ -106,11 +102,11 @@ def test_an_undo_whose_run_failed_or_is_gone_is_tried_again_ever_more_rarely(ses
     merge_id = under_way(session, service, "undoing")
     patience = service.settings.stalled_after_seconds
     for tries in range(3):
-        aged(session, service, merge_id, patience * (tries + 1) - 60)
+        aged(service, merge_id, patience * (tries + 1) - 60)
         assert runs(service, lambda run: "failed") == []
-        aged(session, service, merge_id, patience * (tries + 1) + 60)
+        aged(service, merge_id, patience * (tries + 1) + 60)
         assert [run for _, run, _ in runs(service, lambda run: "failed")] == [f"undo__{merge_id}__{tries + 2}"]
-    aged(session, service, merge_id, patience + 60)
+    aged(service, merge_id, patience + 60)
     assert [run for _, run, _ in runs(service, lambda run: None)] == [f"undo__{merge_id}__5"]
 
 
@@ -118,9 +114,9 @@ def test_a_command_at_work_is_no_run_that_is_gone(session, service):
     source, target = account(), account()
     merge_id = service.opening.open_merge(MergeRequest((source,), target))
     service.admission.admit(merge_id, f"cli__{merge_id}")
-    aged(session, service, merge_id, service.settings.stalled_after_seconds - 60)
+    aged(service, merge_id, service.settings.stalled_after_seconds - 60)
     assert runs(service, lambda run: None) == []
-    aged(session, service, merge_id, service.settings.stalled_after_seconds + 60)
+    aged(service, merge_id, service.settings.stalled_after_seconds + 60)
     assert runs(service, lambda run: None) == [("account_merge", f"merge__{merge_id}__2", False)]
 
 
@@ -130,8 +126,6 @@ def test_a_settle_that_its_worker_left_gets_a_run(session, service):
     child = uuid.uuid4()
     service.journal.open(child, MergeRequest((source,), target, origin="settle"), parent=parent)
     service.journal.move(service.journal.need(parent), "abandoned")
-    session.execute(
-        f"UPDATE {service.settings.journal_keyspace}.merges SET state = 'running' WHERE merge_id = %s", [child]
-    )
-    aged(session, service, child, 600)
+    sql(service, "UPDATE merges SET state = 'running' WHERE merge_id = :id", id=child)
+    aged(service, child, 600)
     assert runs(service, lambda run: None) == [("account_merge", f"merge__{child}__1", False)]

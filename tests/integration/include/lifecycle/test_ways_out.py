@@ -14,6 +14,7 @@ from account_merge.model import MergeRequest
 from account_merge.states import CLOSED, STATES
 from account_merge.sunbird.store import Store
 from tests.conftest import sampled
+from tests.journal_sql import sql
 from tests.learners import account, aggregate, lesson, put
 
 CC, AGG = "user_content_consumption", "user_activity_agg"
@@ -94,9 +95,7 @@ def reached(session, service, state, cause, source, target):
         work = service.undoing.table if state in BACK else service.merging.merge_table
         attempt(lambda work=work, table=table: work(merge_id, table))
     if state not in ("requested", *BACK):
-        session.execute(
-            f"UPDATE {service.settings.journal_keyspace}.merges SET state = %s WHERE merge_id = %s", [state, merge_id]
-        )
+        sql(service, "UPDATE merges SET state = :state WHERE merge_id = :id", state=state, id=merge_id)
     assert service.journal.need(merge_id).state == state
     return merge_id
 

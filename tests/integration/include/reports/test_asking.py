@@ -8,15 +8,15 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from cassandra import InvalidRequest as CassandraRefuses
 
 from account_merge.cli.main import run_merge
 from account_merge.errors import InvalidRequest
-from account_merge.journal.cas import JournalSession, now
+from account_merge.journal import now
 from account_merge.listings import MergeFilter
 from account_merge.model import MergeRequest
 from account_merge.reports.queries import place_of, text_of
 from account_merge.service import Service
+from tests.journal_sql import sql
 from tests.learners import account, lesson, put
 
 CC = "user_content_consumption"
@@ -58,10 +58,8 @@ def test_a_merge_is_started_once_and_what_is_not_triggered_is_found_by_the_poll(
     assert service.opening.start(merge) is None  # read before it was started
     assert service.opening.start(service.journal.need(merge.merge_id)) is None
     assert service.inbox.next_runs(lambda run_id: None) == []  # it may still be triggered
-    service.journal.write_if(
-        "UPDATE {ks}.merges SET updated_at = ? WHERE merge_id = ? IF EXISTS",
-        [now() - timedelta(minutes=1), merge.merge_id],
-    )
+    before = now() - timedelta(minutes=1)
+    sql(service, "UPDATE merges SET updated_at = :at WHERE merge_id = :id", at=before, id=merge.merge_id)
     again = service.inbox.next_runs(lambda run_id: None)
     assert [chosen["trigger_run_id"] for chosen in again] == [f"merge__{merge.merge_id}__2"]
 
@@ -88,10 +86,7 @@ def dated(service):
         for number in days:
             merge_id = service.opening.open_merge(request(origin="event" if number % 2 else "api"))
             moment = now() - timedelta(days=number)
-            service.journal.write_if(
-                "UPDATE {ks}.merges SET created_at = ?, day = ? WHERE merge_id = ? IF EXISTS",
-                [moment, moment.date(), merge_id],
-            )
+            sql(service, "UPDATE merges SET created_at = :at WHERE merge_id = :id", at=moment, id=merge_id)
             ids.append(merge_id)
         return ids
 
@@ -122,19 +117,6 @@ def test_merges_of_any_age_are_listed_newest_first_each_once(service, dated, lim
     young = MergeFilter(since=now() - timedelta(days=3), until=now() - timedelta(hours=12))
     assert listed(service, young, limit)[0] == made[2:4]
     assert listed(service, MergeFilter(account=service.journal.need(made[5]).request.target), limit)[0] == [made[5]]
-
-
-def test_a_server_without_ranges_lists_the_same(service, dated, monkeypatch):
-    made = dated(0, 3, 100)
-    stream = JournalSession.stream
-
-    def refusing(cas, cql, *args, **named):
-        if "day >= ?" in cql:
-            raise service.journal.as_error(CassandraRefuses("Only EQ and IN relation are supported on the index"))
-        return stream(cas, cql, *args, **named)
-
-    monkeypatch.setattr(JournalSession, "stream", refusing)
-    assert listed(service, MergeFilter(), 2)[0] == made
 
 
 @pytest.mark.parametrize("text", ["x", "2026-01-01", "_", "2026-01-01_x", f"{uuid.UUID(int=1)}_{uuid.UUID(int=2)}"])

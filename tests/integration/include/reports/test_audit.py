@@ -11,6 +11,7 @@ from account_merge.cli.main import main, run_merge
 from account_merge.errors import InvalidRequest
 from account_merge.model import MergeRequest
 from account_merge.reports.audit import read_report as read
+from tests.journal_sql import sql
 from tests.learners import BATCH, COURSE, account, enrolment, lesson, put
 
 CC, ENR = "user_content_consumption", "user_enrolments"
@@ -64,22 +65,16 @@ def test_what_was_written_later_is_no_fault_and_what_was_lost_is(
 
 
 @pytest.mark.parametrize("harm", ["change", "remove", "cut"])
-def test_a_log_that_was_tampered_with_is_found(harm, session, shared_service, merged):
+def test_a_log_that_was_tampered_with_is_found(harm, shared_service, merged):
     merge_id, _ = merged
-    log = f"{shared_service.settings.journal_keyspace}.log WHERE merge_id = %s AND table_name = %s AND bucket = 0 AND seq = %s"
-    rows = session.execute(f"SELECT payload FROM {log}", [merge_id, CC, 1]).all()
-    assert rows
+    log, this = "log WHERE merge_id = :merge_id AND name = :name", {"merge_id": merge_id, "name": CC}
+    assert len(sql(shared_service, f"SELECT payload FROM {log} AND seq <= 1", **this)) == 2
     if harm == "change":
-        table = log.split(" WHERE ")[0]
-        other = session.execute(f"SELECT payload FROM {log}", [merge_id, CC, 0]).one().payload
-        session.execute(
-            f"UPDATE {table} SET payload = %s WHERE merge_id = %s AND table_name = %s AND bucket = 0 AND seq = 1",
-            [other, merge_id, CC],
-        )
+        other = f"(SELECT payload FROM {log} AND seq = 0)"
+        sql(shared_service, f"UPDATE log SET payload = {other} {log[4:]} AND seq = 1", **this)
     else:
-        last = max(r.seq for r in session.execute(
-            f"SELECT seq FROM {log.replace(' AND seq = %s', '')}", [merge_id, CC]))  # fmt: skip
-        session.execute(f"DELETE FROM {log}", [merge_id, CC, 1 if harm == "remove" else last])
+        which = "1" if harm == "remove" else f"(SELECT max(seq) FROM {log})"
+        sql(shared_service, f"DELETE FROM {log} AND seq = {which}", **this)
     found = [d for d in shared_service.audit.differences(merge_id) if d.kind == "log"]
     assert found
     assert {d.table for d in found} == {CC}

@@ -104,7 +104,7 @@ def test_where_the_site_wants_it_an_unknown_table_stops_merges_before_anything_i
         merge = strict.journal.need(merge_id)
         assert (merge.state, merge.error_code, merge.failed_event) == ("failed", "UNKNOWN_TABLES", "due")
         assert "ACCOUNT_MERGE_IGNORED_TABLES" in merge.remedy
-        assert strict.journal.account(source) is None
+        assert not strict.journal.known(source)
         assert rows(session, keyspace, ENR, target) == []
         assert not {c.name: c.ok for c in run_checks(strict)}["coverage"]
         with pytest.raises(NeedsAttention):

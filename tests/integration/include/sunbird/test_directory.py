@@ -11,7 +11,7 @@ from account_merge.errors import NeedsAttention
 from account_merge.journal.scans import STRANDED, ScanProgress
 from account_merge.model import MergeRequest
 from account_merge.sunbird.users import encrypted, spellings
-from tests.integration.include.journal_text import journal_text
+from tests.journal_sql import journal_text
 from tests.learners import account, enrolment, put, rows
 from tests.people import lookups, person, user
 
@@ -181,9 +181,9 @@ def test_what_a_deactivation_remembers_is_erased_with_the_person(session, keyspa
     search, another = ScanProgress(service.journal, STRANDED), account()
     search.append(search.last()[0] + 1, {"found": [{"account_id": source}, {"account_id": another}]})
     merge_id = merged(service, [source], target, deactivate_sources=True)
-    assert "asha@example.org" in journal_text(session, service)
+    assert "asha@example.org" in journal_text(service)
     service.erasure.erase(target, "the officer", "request 4713", dry_run=False)
-    text = journal_text(session, service)
+    text = journal_text(service)
     for word in (source, target, "asha@example.org", "4711-0815", "erased-asha"):
         assert word not in text, word
     assert another in [f["account_id"] for entry in search.entries() for f in entry["found"]]

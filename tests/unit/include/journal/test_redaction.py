@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 
 import msgspec
 
-from account_merge.journal.cas import ERASED, JournalSession
 from account_merge.journal.encoding import payload, peek
+from account_merge.journal.identity import ERASED, Identity
 from account_merge.journal.redaction import RedactedFacts, before_hash, brought_hash, given_hash, pack
 from account_merge.model import HandedOn, Values
 from account_merge.planning.handed_on import together
@@ -15,11 +16,11 @@ from account_merge.planning.merge_join import TableFacts, plan
 from tests.unit.include.planning.test_merge_join import CONSUMPTION, stream
 
 
-class Keyed(JournalSession):
+class Keyed(Identity):
     """The hashes alone, with a key that needs no server."""
 
     def __init__(self, key: bytes = b"k" * 32) -> None:
-        self._hash_key = key
+        self._own = uuid.UUID(int=0), key
 
 
 def test_totals_are_found_by_account_and_key_and_the_highest_counts() -> None:

@@ -135,6 +135,19 @@ CREATE TABLE plans (
     PRIMARY KEY (merge_id, table_name, seq)
 );
 
+CREATE TABLE failed_events (
+    merge_id uuid NOT NULL REFERENCES merges (merge_id),
+    number integer NOT NULL CHECK (number > 0),
+    state text NOT NULL CHECK (state IN ('due', 'sending', 'sent', 'undeliverable')),
+    code text NOT NULL,
+    error text NOT NULL,
+    remedy text NOT NULL,
+    refused boolean NOT NULL,
+    sent_at timestamptz,
+    offsets json,
+    PRIMARY KEY (merge_id, number)
+);
+
 CREATE TABLE history (
     merge_id uuid NOT NULL REFERENCES merges (merge_id),
     position bigint GENERATED ALWAYS AS IDENTITY,
@@ -184,6 +197,7 @@ CREATE INDEX merges_under_way ON merges (updated_at, merge_id)
 CREATE INDEX merges_to_resume ON merges (resume, created_at, merge_id) WHERE resume IS NOT NULL;
 CREATE INDEX merges_owing ON merges (failed_event, created_at, merge_id)
     WHERE failed_event IN ('due', 'sending', 'undeliverable');
+CREATE INDEX failed_events_owed ON failed_events (merge_id, number) WHERE state IN ('due', 'sending');
 CREATE INDEX merges_to_settle ON merges (settle_at, merge_id) WHERE settle_at IS NOT NULL;
 CREATE INDEX merges_with_images ON merges (closed_at, merge_id)
     WHERE closed_at IS NOT NULL AND expiry IS DISTINCT FROM 'done';

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -24,14 +22,9 @@ _NOBODY = Actor()
 _ACTOR: ContextVar[Actor] = ContextVar("actor", default=_NOBODY)
 
 
-@contextmanager
-def acting(actor: Actor) -> Iterator[None]:
-    """Let the history name this actor for all that is done inside."""
-    token = _ACTOR.set(actor)
-    try:
-        yield
-    finally:
-        _ACTOR.reset(token)
+def act_as(actor: Actor) -> None:
+    """Let the history name this actor for all that follows in this context (`contextvars`)."""
+    _ACTOR.set(actor)
 
 
 def actor() -> Actor:

@@ -1,0 +1,83 @@
+"""Where claiming goes on: at the group's offset if that offset is ours and of this very topic, else at what is there.
+
+Each commit carries a note: the journal that claimed, and the topic's own id. Another journal's note means that two
+installations would move the same totals. Another topic's id, or an offset beyond the end, means that the topic was made
+anew or restored: then all that is there is claimed, since a merge that is known already is not opened twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from account_merge.errors import NeedsAttention
+from account_merge.journal import Journal
+from account_merge.journal.scans import Note
+from account_merge.settings import Settings
+from account_merge.sunbird.kafka import Standing, Topics
+
+log = logging.getLogger(__name__)
+
+#: How our note begins, beside an offset in Kafka; the retired job wrote none.
+_OURS = "account-merge"
+
+
+class Offsets:
+    """The offsets of the merge topic, as the group has them and as they count."""
+
+    def __init__(self, journal: Journal, topics: Topics, settings: Settings) -> None:
+        self._journal, self._topics, self._settings = journal, topics, settings
+        self._anew = Note(journal, f"anew/{settings.consumer_group}/{settings.merge_topic}")
+
+    def lag(self) -> int:
+        """Count the messages that are not claimed; consumes nothing.
+
+        An offset beyond the end is remembered: the topic may have grown past it before anybody claims.
+        """
+        standing = self._topics.standing()
+        beyond = [partition for partition, one in standing.items() if one.beyond]
+        if beyond and not set(beyond) <= set(self._known_anew()):
+            self._anew.put({"partitions": sorted({*self._known_anew(), *beyond})})
+        if anew := self._known_anew() if beyond else []:
+            log.warning("The offsets of partitions %s lie beyond the topic's end: it was made anew or restored.", anew)
+        return sum(one.lag for one in standing.values())
+
+    def _known_anew(self) -> list[int]:
+        found: list[int] = self._anew.get().get("partitions", [])
+        return found
+
+    def starts(self) -> tuple[dict[int, int], list[int]]:
+        """Return partition -> offset to claim from, and the partitions that are claimed anew from their beginning.
+
+        :raises NeedsAttention: another journal claims with this group.
+        """
+        standing, topic_id, anew = self._topics.standing(), self._topics.topic_id(), self._known_anew()
+        again = [p for p, one in standing.items() if one.beyond or p in anew or self._other_topic(one, topic_id)]
+        if again:
+            log.warning("Partitions %s are claimed from their beginning: the topic was made anew or restored.", again)
+        return {p: one.low if p in again or one.committed is None else max(one.low, one.committed)
+                for p, one in standing.items()}, again  # fmt: skip
+
+    def _other_topic(self, one: Standing, topic_id: str) -> bool:
+        word, journal_id, known, *_ = [*one.note.split(), "", "", ""]
+        if word != _OURS:
+            return False
+        if journal_id != str(self._journal.journal_id):
+            raise NeedsAttention(
+                "OTHER_JOURNAL",
+                f"journal {journal_id} claims with consumer group {self._settings.consumer_group}; this one is "
+                f"{self._journal.journal_id}. No event was claimed",
+                "Use one installation only, or give this one a group of its own (ACCOUNT_MERGE_CONSUMER_GROUP) and never "
+                "merge with both. If the other journal is gone for good, delete the group's offsets.",
+            )
+        return bool(topic_id and known and known != topic_id)
+
+    def commit(self, claimed: Mapping[tuple[str, int], int], again: list[int]) -> None:
+        """Commit the offsets to read next, with our note.
+
+        :param again: partitions whose committed offset holds nothing back.
+        """
+        note = f"{_OURS} {self._journal.journal_id} {self._topics.topic_id()}".strip()
+        self._topics.commit(claimed, note, again)
+        if again:
+            self._anew.put({"partitions": [p for p in self._known_anew() if p not in again]})
