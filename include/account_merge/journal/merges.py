@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Text, delete, func, insert, literal, null, select, update
+from sqlalchemy import ColumnElement, Row, Text, any_, delete, func, insert, literal, null, select, update
 from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.dialects.postgresql import insert as insert_once
 
@@ -288,8 +288,12 @@ class Merges(Identity):
 
 
 def names(account_id: str) -> ColumnElement[bool]:
-    """Return the condition that a merge names an account."""
-    return merges.c.merge_id.in_(select(merge_accounts.c.merge_id).where(merge_accounts.c.account_id == account_id))
+    """Return the condition that a merge names an account.
+
+    Its merges are looked up before anything else: else PostgreSQL may go through all merges by time to find old ones.
+    """
+    mine = select(merge_accounts.c.merge_id).where(merge_accounts.c.account_id == account_id)
+    return merges.c.merge_id == any_(func.array(mine.scalar_subquery()))
 
 
 def next_settle(pauses: tuple[float, ...], done: int, since: datetime) -> dict[str, Any]:
