@@ -1,0 +1,52 @@
+"""The plans of the journal's queries with years of closed merges: none reads a large table from end to end."""
+
+from __future__ import annotations
+
+import inspect
+import os
+
+import pytest
+
+from account_merge.journal import Journal, lists
+from account_merge.journal.queue import Queue
+from account_merge.settings import Settings
+from tests import journal_queries
+from tests.journal_queries import asked, faults, fill, plans, questions
+from tests.keyspaces import drop_journal, journal_beside
+
+CLOSED = 200_000
+
+
+@pytest.fixture(scope="module")
+def old_journal(stack):
+    """A journal with so many closed merges, and 10,000 open ones."""
+    given = stack.core_settings()
+    url = journal_beside(given["ACCOUNT_MERGE_JOURNAL_URL"], f"t_plans_{os.getpid()}")
+    journal = Journal(Settings.from_env(given | {"ACCOUNT_MERGE_JOURNAL_URL": url}))
+    journal.create()
+    fill(journal, CLOSED)
+    yield journal
+    journal.close()
+    drop_journal(url)
+
+
+def test_what_is_closed_costs_no_question_anything(old_journal):
+    wrong = {}
+    for question in questions(old_journal):
+        made = plans(old_journal, question)
+        assert made, f"{question.name} asks nothing"
+        if told := faults(question, asked(old_journal, question), made):
+            wrong[question.name] = told, [scan for plan in made for scan in plan.scans]
+    assert not wrong
+
+
+def test_every_question_of_the_queue_and_the_lists_is_asked():
+    source = inspect.getsource(journal_queries)
+    of_queue = [f"queue.{name}" for name in vars(Queue) if not name.startswith("_")]
+    of_lists = [
+        f"lists.{name}"
+        for name, found in vars(lists).items()
+        if inspect.isfunction(found) and found.__module__ == lists.__name__ and not name.startswith("_")
+    ]
+    assert len(of_queue) > 10
+    assert not [name for name in (*of_queue, *of_lists) if name not in source]
