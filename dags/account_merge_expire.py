@@ -12,8 +12,8 @@ It can be killed and repeated at any point. A redacted merge can never be undone
 It has no params: `{}` is its whole conf. One run redacts for some minutes; the next night's run goes on. To count by hand
 first: `python -m account_merge expire --dry-run`. To erase one person at once: the DAG `account_merge_erase`.
 
-**When it fails:** nothing is lost, the next run goes on. Cassandra was away, or the journal is older than this program. For
-the latter run `python -m account_merge create-journal`.
+**When it fails:** nothing is lost, the next run goes on. Cassandra or PostgreSQL was away, or the journal is older than this
+program. For the latter run `python -m account_merge create-journal`.
 """
 
 from __future__ import annotations

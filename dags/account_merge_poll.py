@@ -16,7 +16,7 @@ tasks can be killed and repeated at any point.
 
 It has no params: `{}` is its whole conf. A run by hand only looks earlier.
 
-**When it fails:** nothing is lost, the next minute tries again. `claim_events` red: Cassandra or Kafka is away, the
+**When it fails:** nothing is lost, the next minute tries again. `claim_events` red: PostgreSQL or Kafka is away, the
 retired job still reads the topic, or events expired before they were claimed; the log names the remedy. `python -m
 account_merge check` tests all connections.
 """

@@ -20,8 +20,8 @@ so nothing is replayed twice. Each merge has an answer of its own, `{merge_id, b
 
 Repair the cause first: `python -m account_merge failed` lists the failures, with remedies.
 
-**When it fails:** Cassandra is away or a param cannot be read. Merges that were replayed before stay so, and repeating is
-safe. A run that left merges alone is green: read their codes.
+**When it fails:** PostgreSQL is away or a param cannot be read. Merges that were replayed before stay so, and repeating
+is safe. A run that left merges alone is green: read their codes.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ starts the opened merges, like any other.
 `{"what": "stranded"}` reads the platform's accounts gently for 50 minutes and goes on at the next run. `python -m
 account_merge stranded --list` lists the accounts. It writes to the journal only.
 
-**When it fails:** Cassandra is away or a param cannot be read. Merges that were opened stay so, and repeating is safe. A
-run with bad lines is green: read their codes.
+**When it fails:** Cassandra or PostgreSQL is away, or a param cannot be read. Merges that were opened stay so, and
+repeating is safe. A run with bad lines is green: read their codes.
 """
 
 from __future__ import annotations

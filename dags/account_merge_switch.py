@@ -14,8 +14,8 @@ go on where they stopped and starts waiting ones. The journal holds the switch: 
 The switches are independent: `resume` without a tenant leaves the tenants' switches as they are. A merge by hand has no
 tenant: only the switch for all stops it. Pausing the DAG `account_merge` is not a substitute: running tasks go on.
 
-**When it fails:** a pause without a reason is refused at once (`NO_REASON`: say why). Cassandra is away: Airflow retries the
-task. Without Airflow: `python -m account_merge pause --reason WHY`, `resume`, `status`.
+**When it fails:** a pause without a reason is refused at once (`NO_REASON`: say why). PostgreSQL is away: Airflow retries
+the task. Without Airflow: `python -m account_merge pause --reason WHY`, `resume`, `status`.
 """
 
 from __future__ import annotations
