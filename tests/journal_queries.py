@@ -21,13 +21,14 @@ from sqlalchemy import event
 
 from account_merge.failed_search import KINDS, FailedMergeFilter
 from account_merge.journal import Journal, lists, now
+from account_merge.journal.outbox import Outbox
 from account_merge.journal.queue import Parked, Queue
 from account_merge.listings import MergeFilter
 from account_merge.model import Merge
 from account_merge.states import State
 
 #: Nothing reads one of these from end to end.
-LARGE = frozenset({"merges", "merge_accounts", "accounts", "moves", "log", "history"})
+LARGE = frozenset({"merges", "merge_accounts", "accounts", "moves", "log", "history", "failed_events"})
 #: The account that one failed merge holds and that the others wait for.
 HUB = "hub"
 #: The account that the oldest 3,000 merges lead to.
@@ -100,6 +101,10 @@ WHERE state NOT IN ('refused', 'rejected', 'requested', 'waiting', 'proposed', '
 INSERT INTO log (merge_id, name, seq, kind, base, writer, counts, payload, salt, sealed, digest, created_at)
 SELECT merge_id, 'user_enrolments', 0, 'end', 1, merge_id, '{}', '', '', sha256(''), sha256(''), at FROM filled WHERE n % 4 = 0;
 
+INSERT INTO failed_events (merge_id, number, state, code, error, remedy, refused)
+SELECT merge_id, 1, CASE WHEN open AND n % 50 = 0 THEN 'due' ELSE 'sent' END, 'CASSANDRA_UNAVAILABLE', '', '', false
+FROM filled WHERE n % 20 = 0 AND state NOT IN ('refused', 'rejected', 'requested', 'waiting', 'proposed');
+
 INSERT INTO history (merge_id, at, before, after, actor, run_id, task_id)
 SELECT merge_id, at, 'running', state, '', 'merge__' || merge_id || '__1', 'publish_sync_events' FROM filled;
 """
@@ -143,12 +148,12 @@ class Question:
 
 
 def questions(journal: Journal) -> list[Question]:
-    """Return every question of the queue and of the lists, and those about accounts that each merge asks."""
+    """Return every question of the queue, the outbox and the lists, and those about accounts that each merge asks."""
     return [*_of_the_queue(journal), *_of_the_lists(journal), *_of_accounts(journal)]
 
 
 def _of_the_queue(journal: Journal) -> list[Question]:
-    queue, moment = Queue(journal), now()
+    queue, outbox, moment = Queue(journal), Outbox(journal), now()
     page = queue.requested((), None, 200)
     failed = journal.need(uuid.UUID(bytes=_md5("open 1")))
     parked = [Parked(merge, HUB, failed.merge_id) for merge in page]
@@ -172,8 +177,9 @@ def _of_the_queue(journal: Journal) -> list[Question]:
         Question("untouched undos", lambda: queue.untouched(moment, [State.UNDOING], (), 1000), 50),
         Question("untouched", lambda: queue.untouched(moment, forward, TENANTS, 1000), 90),
         Question("resuming", lambda: queue.resuming(moment, (), 1000), 10),
-        Question("owing: due", lambda: queue.owing(["due"], 1)),
-        Question("owing: due and sending", lambda: queue.owing(("due", "sending"), 1000), 70),
+        Question("owing", lambda: outbox.owing(1000), 70),
+        Question("is a failed event due", lambda: outbox.due(moment)),
+        Question("failed events of a merge", lambda: outbox.of(failed)),
         Question("to settle", lambda: queue.to_settle(moment, None, 20), 20),
         Question("to settle, the next page", lambda: queue.to_settle(moment, settles[-1], 20), 20),
         Question("with images", lambda: queue.with_images(moment - timedelta(365), None, 50), 50),
