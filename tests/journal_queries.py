@@ -276,13 +276,14 @@ class Plan:
 
     :param scans: the way to each table: `Index Scan merges_requested`, say.
     :param read: rows that were read, with those that a filter dropped; 0 for a change, which is not made.
+    :param ms: of PostgreSQL alone; 0 for a change.
     """
 
     top: str
     scans: list[str] = field(default_factory=list)
     sequential: list[str] = field(default_factory=list)
     read: int = 0
-    rows: int = 0
+    ms: float = 0.0
 
 
 def faults(question: Question, answer: Any, made: Sequence[Plan]) -> list[str]:
@@ -317,7 +318,7 @@ def plans(journal: Journal, question: Question) -> list[Plan]:
 def plan_of(told: list[Mapping[str, Any]]) -> Plan:
     """Return what counts of EXPLAIN's answer."""
     top = told[0]["Plan"]
-    plan = Plan(top["Node Type"], rows=int(top.get("Actual Rows", 0)))
+    plan = Plan(top["Node Type"], ms=told[0].get("Planning Time", 0.0) + told[0].get("Execution Time", 0.0))
     for node in _nodes(top):
         kind, table, index = node["Node Type"], node.get("Relation Name"), node.get("Index Name")
         if kind == "Seq Scan" and table:
