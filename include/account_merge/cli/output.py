@@ -201,6 +201,10 @@ def print_status(status: Status, as_json: bool, out: IO[str]) -> None:
             console.print(f"{title}: {words or 'none'}")
     if status["resuming"]:
         console.print(f"{status['resuming']} of them go on at the next poll that nothing stops")
+    if status["overdue_settles"]:
+        console.print(
+            f"{status['overdue_settles']} settles are overdue: account_merge_settle falls behind or is paused"
+        )
     for one in status["waiting"]:
         holder = f"merge {one['holder']} holds it ({one['holder_state']})" if one["holder"] else "it is free"
         console.print(f"  {one['merge_id']} waits for account {escape(one['account'] or '')}: {holder}")

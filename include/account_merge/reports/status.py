@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TypedDict
 
 from account_merge.journal import Journal
-from account_merge.journal.lists import count
+from account_merge.journal.lists import count, count_overdue
 from account_merge.jsonable import jsonable
 from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.model import Merge
 from account_merge.states import STATES, State
 
+_LATE = timedelta(hours=1)  # a settle that is due for longer is overdue
 _SHOWN = 50
 
 
@@ -35,12 +37,16 @@ class Waiting(TypedDict):
 
 
 class Status(TypedDict):
-    """A snapshot: switches that are on, merges and failed events by state, and the first merges that wait."""
+    """A snapshot: switches that are on, merges and failed events by state, and the first merges that wait.
+
+    :param overdue_settles: settles that are due for more than an hour.
+    """
 
     switches: list[Switch]
     states: dict[str, int]
     resuming: int
     failed_events: dict[str, int]
+    overdue_settles: int
     waiting: list[Waiting]
     waiting_more: int
 
@@ -57,6 +63,7 @@ def status_of(journal: Journal, switch: PauseSwitch) -> Status:
         "states": counts,
         "resuming": count(journal, "resume", ("wanted",)).get("wanted", 0),
         "failed_events": owed,
+        "overdue_settles": count_overdue(journal, _LATE),
         "waiting": [_waiting(journal, merge) for merge in waiting],
         "waiting_more": max(0, counts.get("waiting", 0) - len(waiting)),
     }  # fmt: skip
