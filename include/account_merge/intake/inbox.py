@@ -15,7 +15,7 @@ from account_merge.journal.merges import Opened
 from account_merge.journal.outbox import Outbox
 from account_merge.journal.queue import Parked, Queue
 from account_merge.lifecycle.failures import SPARE
-from account_merge.lifecycle.liveness import GRACE, TAKING_BACK, UNDER_WAY, Life, Liveness
+from account_merge.lifecycle.liveness import TAKING_BACK, UNDER_WAY, Life, Liveness
 from account_merge.lifecycle.pause_switch import PauseSwitch, Stop
 from account_merge.lifecycle.requests import request_of, time_ms
 from account_merge.model import Merge, MergeRequest
@@ -24,7 +24,6 @@ from account_merge.states import CLOSED, LOST, MERGE_DAG, RESUMABLE, UNDO_DAG, O
 from account_merge.sunbird.events import Message, kept_of, merge_id_for, parse
 from account_merge.sunbird.kafka import Topics
 
-_SHORTEST = min(GRACE.values())  # nobody has to look at a merge whose row changed since
 _PAGE = 200  # merges that are looked at together
 _AT_ONCE = 1000  # merges under way whose runs one poll looks at
 
@@ -198,12 +197,12 @@ class Inbox:
 
         An undo goes on whatever is stopped.
         """
-        moment = now()
-        yield from filter(self._old, self._queue.untouched(moment - _SHORTEST, [State.UNDOING], (), _AT_ONCE))
+        since = now() - self._alive.shortest_grace()
+        yield from filter(self._old, self._queue.untouched(since, [State.UNDOING], (), _AT_ONCE))
         if ALL not in stops:
             forward = State.STARTED, State.RUNNING, State.REDOING
-            yield from filter(self._old, self._queue.untouched(moment - _SHORTEST, forward, stops, _AT_ONCE))
-            yield from filter(self._old, self._queue.resuming(moment - _SHORTEST, stops, _AT_ONCE))
+            yield from filter(self._old, self._queue.untouched(since, forward, stops, _AT_ONCE))
+            yield from filter(self._old, self._queue.resuming(since, stops, _AT_ONCE))
 
     def _begin(self, merge: Merge, lost: str = "") -> NextRun | None:
         """Move a merge to its next run; None when another process was faster.

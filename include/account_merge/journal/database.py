@@ -14,7 +14,8 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Executable, Row, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from account_merge.errors import NeedsAttention
 from account_merge.journal.database_errors import database_error
@@ -70,7 +71,7 @@ class Database:
     def _asking(self) -> Iterator[None]:
         try:
             yield
-        except SQLAlchemyError as error:
+        except (DBAPIError, DisconnectionError, PoolTimeout) as error:
             raise database_error(error, self.where) from (error.orig if isinstance(error, DBAPIError) else error)
 
     @contextmanager
@@ -119,7 +120,9 @@ class Database:
     def run(self, statement: Executable, values: Values | None = None) -> int:
         """Make a change; return how many rows it changed."""
         with self._asking(), self._connection() as connection:
-            return int(connection.execute(statement, values).rowcount)
+            changed = connection.execute(statement, values, execution_options={"preserve_rowcount": True}).rowcount
+        assert changed >= 0, "the driver did not say how many rows changed"
+        return int(changed)
 
     def page_by_page(
         self, page: Callable[[T | None], Sequence[Row[Any]]], place: Callable[[Row[Any]], T], size: int

@@ -102,9 +102,9 @@ class Merges(Identity):
     def _row_of(self, one: Opened, moment: datetime) -> dict[str, Any]:
         request, error = one.request, one.error
         return {
-            "merge_id": one.merge_id, "state": one.state.value, "tables": list(request.tables),
+            "merge_id": one.merge_id, "state": one.state, "tables": list(request.tables),
             **request_columns(replace(request, choices=request.choices.hidden(self.hidden))),
-            "reason": request.reason, "requested_by": request.requested_by, "origin": request.origin.value,
+            "reason": request.reason, "requested_by": request.requested_by, "origin": request.origin,
             "topic_position": one.position, "raw": request.raw, "parent": one.parent,
             "failed_event": "due" if error else "none", "error_code": error.code if error else None,
             "error": error.message if error else None, "remedy": error.remedy if error else None,
@@ -199,7 +199,7 @@ class Merges(Identity):
         who, found = actor(), changed.returning(merges.c.merge_id).cte("changed")
         run = (columns.get("run_ids") or merge.run_ids or [""])[-1]
         told = {
-            "at": columns["updated_at"], "before": merge.state.value, "after": columns["state"].value, "actor": who.name,
+            "at": columns["updated_at"], "before": merge.state, "after": columns["state"], "actor": who.name,
             "run_id": who.run_id or run, "task_id": who.task_id, "note": columns.get("note"),
             "error_code": columns.get("error_code"), "error": columns.get("error"),
         }  # fmt: skip
@@ -219,7 +219,7 @@ class Merges(Identity):
         if columns.get("failed_number", 0) > merge.failed_number and merge.failed_event in ("due", "sending"):
             self._keep_owed(merge)
         if state == State.WAITING:
-            self.run(update(accounts).where(accounts.c.account_id == columns.get("waiting_for")).values(wanted=True))
+            self.want([columns["waiting_for"]])
 
     def _keep_owed(self, merge: Merge) -> None:
         """Keep the failed event that a merge owes when its next failure gets one of its own."""
@@ -228,6 +228,12 @@ class Merges(Identity):
             "code": merge.error_code or "RUN_FAILED", "error": merge.error or "", "remedy": merge.remedy or "",
             "refused": merge.state == State.REFUSED, "sent_at": merge.failed_at, "offsets": dict(merge.failed_offsets),
         }])  # fmt: skip
+
+    def want(self, account_ids: Iterable[str]) -> None:
+        """Mark accounts that merges wait for, also those that nobody has held yet."""
+        rows = [{"account_id": name, "wanted": True} for name in sorted(set(account_ids))]
+        put = insert_once(accounts).values(rows)
+        self.run(put.on_conflict_do_update(index_elements=[accounts.c.account_id], set_={"wanted": True}))
 
     def free(self, merge_id: uuid.UUID) -> None:
         """Give all accounts back that a merge holds."""

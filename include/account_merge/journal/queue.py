@@ -125,8 +125,7 @@ class Queue:
         )  # fmt: skip
         with self._journal.transaction():
             self._journal.run(told)
-            wanted = sorted({one.account for one in parked})
-            self._journal.run(update(accounts).where(accounts.c.account_id.in_(wanted)).values(wanted=True))
+            self._journal.want(one.account for one in parked)
 
     def untouched(self, since: datetime, states: Iterable[State], stopped: Collection[str], limit: int) -> list[Merge]:
         """Return merges in these states whose row nobody changed since then, the longest untouched first."""

@@ -34,6 +34,11 @@ class Liveness:
         self._journal = journal
         self._stalled = timedelta(seconds=settings.stalled_after_seconds)
 
+    @staticmethod
+    def shortest_grace() -> timedelta:
+        """Return the time after its last change for which nobody has to look at any merge's run."""
+        return min(GRACE.values())
+
     def shortest(self, merge: Merge) -> timedelta:
         """Return the time for which nobody has to look at the merge's run."""
         return self._stalled if merge.state in TAKING_BACK else GRACE.get(merge.state, GRACE[State.STARTED])

@@ -52,7 +52,8 @@ BROKEN = {
     "an entry of no merge": ENTRY.format(merge_id="gen_random_uuid()", seq=0, kind="'end'"),
     "an attempt too many": "UPDATE log SET attempts = 1000 WHERE merge_id = :id",
     "a digest that is none": "UPDATE log SET digest = 'x' WHERE merge_id = :id",
-    "a second key": "INSERT INTO journal (only_one, journal_id, hash_key, created_at) SELECT only_one, :other, hash_key, now() FROM journal",
+    "a second key": "INSERT INTO journal (only_one, journal_id, hash_key, created_at) "
+    "SELECT only_one, :other, hash_key, now() FROM journal",
     "another key beside it": "INSERT INTO journal (only_one, journal_id, hash_key, created_at) "
     "SELECT false, :other, hash_key, now() FROM journal",
     "a stop without a reason": "INSERT INTO stops (tenant, actor, reason, since) VALUES ('', 'a', '', now())",

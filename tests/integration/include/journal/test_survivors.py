@@ -52,9 +52,9 @@ def test_repairs_that_are_undone_leave_the_account_merged(service, keyspace, ses
     put(session, keyspace, CC, lesson(x, "other", viewcount=4))
     merge(service, x, a)  # it goes to where the history lives
     assert {row["contentid"] for row in rows(session, keyspace, CC, b)} == {"L1", "other"}
+    again = service.opening.open_merge(MergeRequest((a,), account(), tables=(CC,)))
     with pytest.raises(InvalidRequest, match="ALREADY_MERGED"):
-        run = service.opening.open_merge(MergeRequest((a,), account(), tables=(CC,)))
-        service.admission.admit(run)
+        service.admission.admit(again)
 
 
 @pytest.mark.parametrize("order", ["the undo first", "the merge first"])

@@ -95,7 +95,12 @@ def reached(session, service, state, cause, source, target):
         work = service.undoing.table if state in BACK else service.merging.merge_table
         attempt(lambda work=work, table=table: work(merge_id, table))
     if state not in ("requested", *BACK):
-        sql(service, "UPDATE merges SET state = :state WHERE merge_id = :id", state=state, id=merge_id)
+        sql(
+            service,
+            "UPDATE merges SET state = :state, waiting_for = target WHERE merge_id = :id",
+            state=state,
+            id=merge_id,
+        )
     assert service.journal.need(merge_id).state == state
     return merge_id
 
