@@ -78,7 +78,9 @@ class Merges(Identity):
         if not wanted:
             return set()
         moment, who = now(), actor()
-        values = [self._row_of(one, moment) for one in {one.merge_id: one for one in wanted}.values()]
+        # They are opened in this order, and the oldest starts first.
+        order = enumerate({one.merge_id: one for one in wanted}.values())
+        values = [self._row_of(one, moment + timedelta(microseconds=place)) for place, one in order]
         m = merges.c
         told = m.merge_id, m.state, m.sources, m.target, m.error_code, m.error
         opened = insert_once(merges).values(values).on_conflict_do_nothing().returning(*told).cte("opened")
