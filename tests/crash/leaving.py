@@ -1,4 +1,4 @@
-"""Counts what leaves a process for Cassandra and Kafka, says of what kind each request is, and interrupts around one.
+"""Counts what leaves a process for PostgreSQL, Cassandra and Kafka, says of what kind it is, and interrupts around one.
 
 Counted where a request leaves: in the driver before its socket, at the call into librdkafka, whose own threads have the
 socket. The code under test is not asked. The driver's own talk (handshake, heartbeat, control connection) does not count.
@@ -20,18 +20,22 @@ from cassandra.protocol import BatchMessage, ExecuteMessage, PrepareMessage, Que
 from confluent_kafka import Producer
 
 from account_merge.sunbird import kafka as topics
+from tests.crash import statements
 
-#: Lets a request reach the server before its sender dies or stops.
+#: s; lets a request reach Cassandra before its sender dies or stops. PostgreSQL's answer is waited for instead.
 REACHES = 0.03
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 #: These leave nothing behind: what is done before one is what is done before the next.
-READS = ("SELECT", "prepare")
+READS = ("SELECT", "prepare", "BEGIN", "ROLLBACK")
 _TABLE = re.compile(r'(?:FROM|INTO|UPDATE)\s+("?\w+"?)\.("?\w+"?)', re.IGNORECASE)
 
 
 @dataclass
 class Leaving:
-    """Counts from `start` on; interrupts the process before or after the request `at` (0: never)."""
+    """Counts from `start` on; interrupts the process before or after the request `at` (0: never).
+
+    :param action: `kill`, `stop`, or `cut`: PostgreSQL does what was asked, and its answer is lost with the connection.
+    """
 
     at: int = 0
     after: bool = False
@@ -43,6 +47,7 @@ class Leaving:
         self._counting = False
         self._hook_driver()
         self._hook_kafka()
+        statements.hook(self._around)
 
     def start(self) -> None:
         """Counts from here on: the process is what it is when its work begins."""
@@ -52,7 +57,9 @@ class Leaving:
         """Counts no further: the work is done."""
         self._counting = False
 
-    def _around(self, kind: str, send: Callable[[], Any], reach: Callable[[], Any]) -> Any:
+    def _around(
+        self, kind: str, send: Callable[[], Any], reach: Callable[[], Any], lose: Callable[[], Any] | None = None
+    ) -> Any:
         if not self._counting:
             return send()
         self.kinds.append(kind)
@@ -62,6 +69,10 @@ class Leaving:
         result = send()
         if here and self.after:
             reach()
+            if self.action == "cut":
+                assert lose
+                lose()
+                return result
             os.kill(os.getpid(), SIGNALS[self.action])
         return result
 
@@ -91,7 +102,7 @@ class Leaving:
             return "batch " + ", ".join(sorted({_named(text) for text in texts}))
         if isinstance(message, QueryMessage):
             return _named(message.query)
-        return _named(self._texts.get(message.query_id, "?"), message.query_params or ())
+        return _named(self._texts.get(message.query_id, "?"))
 
     def _hook_kafka(self) -> None:
         around = self._around
@@ -112,20 +123,8 @@ class Leaving:
         topics.Producer = Counted  # type: ignore[misc]
 
 
-def _named(text: str, values: Any = ()) -> str:
-    """Verb and table of a statement; of the journal's also what it says: an entry's kind, a merge's next state."""
-    verb = text.split(None, 1)[0]
+def _named(text: str) -> str:
+    """Verb and table of a statement."""
     found = _TABLE.search(text)
-    table = found[2].strip('"') if found else "?"
-    words = [verb, table]
-    columns = re.search(r"\(([^)]*)\) VALUES", text) if verb == "INSERT" else re.search(r" SET (.*) WHERE", text)
-    names = [part.split("=")[0].strip() for part in columns[1].split(",")] if columns else []
-    # Only where each column takes one value, so that a value's place is its column's.
-    telling = {"log": "kind", "merges": "state"}.get(table)
-    if values and telling in names and names.index(telling) < len(values) and _plain(text):
-        words.append(bytes(values[names.index(telling)]).decode())
+    words = [text.split(None, 1)[0], found[2].strip('"') if found else "?"]
     return " ".join([*words, *(["IF"] if " IF " in text else [])])
-
-
-def _plain(text: str) -> bool:
-    return "SET state = ?" in text or text.startswith("INSERT INTO") and "kind" in text

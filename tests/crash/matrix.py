@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ from account_merge.settings import Settings
 from tests.crash import outcome, scenes
 from tests.crash.leaving import READS
 from tests.crash.outcome import Outcome
+from tests.crash.statements import of_journal
 from tests.keyspaces import own_keyspaces
 
 LANES = 2
-OURS = ("merges", "log", "accounts")
 WORKER = Path(__file__).with_name("worker.py")
 ROOT = Path(__file__).resolve().parents[2]
 #: (work, action, meanwhile) -> how many interruptions were tried: for the summary.
@@ -93,11 +93,7 @@ class Lane:
         """Empties the tables when much is in them: they are read as a whole."""
         self._labels += labels
         if self._labels > 300 + labels:
-            journal, tables = self.service.journal, self.service.tables.schemas
-            names = [*(tables[t].full_name for t in scenes.TABLES), *(f"{journal.keyspace}.{t}" for t in OURS)]
-            for name in names:
-                journal.session.execute(f"TRUNCATE {name}", timeout=60)
-            journal.make_hash_key()
+            scenes.empty(self.service)
             self._labels = labels
 
     def close(self) -> None:
@@ -113,7 +109,8 @@ class Matrix:
     def __init__(self, environments: Sequence[dict[str, str]]) -> None:
         self._lanes = [Lane(environment) for environment in environments]
         first, labels = self._lanes[0], [f"{work}{how}" for work in scenes.WORKS for how in ("whole", "still")]
-        list(self._each(lambda lane: lane.service.journal.create()))
+        for lane in self._lanes:  # one after the other: Alembic's environment belongs to the whole process
+            lane.service.journal.create()
         self._prepared(first, [(work, f"{work}{how}") for work in scenes.WORKS for how in ("whole", "still")])
         counted = first.work("count", [(work, f"{work}whole") for work in scenes.WORKS])
         self.kinds = {work: answer["kinds"] for work, answer in zip(scenes.WORKS, counted, strict=True)}
@@ -161,7 +158,7 @@ class Matrix:
         given = [(job.work, labels[job], job.action, job.at, job.when, job.meanwhile) for job in jobs]
         answers = dict(zip(jobs, lane.work("interrupt", given, mutation), strict=True))
         between = outcome.outcomes(lane.service, labels.values())
-        again = [job for job in jobs if job.meanwhile in ("nothing", "second")]
+        again = [job for job in jobs if job.meanwhile in ("nothing", "second", "pause")]
         resumed = {answer["label"]: answer for answer in lane.work(
             "resume", [(job.work, labels[job]) for job in again], mutation)}  # fmt: skip
         ends = outcome.outcomes(lane.service, labels.values())
@@ -172,10 +169,9 @@ class Matrix:
             did = answers[job].get("meanwhile", {}).get("answer", {}).get("did")
             if did in ("taken back", "given up"):
                 faults += self._taken_back(job, ends[label], outcome.rows_of(lane.service, label), answers[job])
-            else:
-                # Of two at once either may fail for the other's sake, and the next run says so in the journal.
-                parts = ("rows", "events") if job.action == "twice" else outcome.PARTS
-                faults += ends[label].differences(self.whole[job.work], parts)
+            elif did != "completed":
+                end = _told_no_failure(ends[label]) if job.action == "cut" else ends[label]
+                faults += end.differences(self.whole[job.work], _parts(job, answers[job]))
             told += [job.told(faults)] if faults else []
         print("\n".join(told), flush=True)  # at once: the whole takes long
         return told
@@ -190,7 +186,11 @@ class Matrix:
             faults.append(f"what went on meanwhile failed: {other}")
         elif job.meanwhile == "other" and other["answer"]["did"] not in ("waiting", "nothing"):
             faults.append(f"another merge of the same target became {other['answer']['did']}")
-        published = found.events and other.get("answer", {}).get("did") not in ("taken back", "given up")
+        elif job.meanwhile == "onward" and other["answer"]["did"] == "completed":
+            faults += _undone_though(found, answer)
+        elif job.meanwhile == "pause" and answer["afterwards"]["answer"]["entries"] > other["answer"]["entries"]:
+            faults.append("an entry was appended while merging was stopped")
+        published = found.events and other.get("answer", {}).get("did") not in ("taken back", "given up", "completed")
         if published and found.rows != self.whole[job.work].rows:
             faults.append("sync events went out before the rows were right")
         return faults
@@ -199,7 +199,7 @@ class Matrix:
         """The rows are what they were, and the process that woke has changed nothing any more."""
         did, before = answer["meanwhile"]["answer"]["did"], answer["meanwhile"]["answer"]["rows"]
         faults = end.differences(self.still[job.work], ("rows",))
-        if did == "taken back" and rows != before:
+        if did == "taken back" and not answer["blocked"] and rows != before:
             faults.append("the process changed rows after it woke")
         merges = end.journal["merges"]
         state = merges[f"{job.work}-1" if job.work in ("repair", "settle") else "merge"]["state"]
@@ -217,6 +217,34 @@ def lanes(stack: Any, session: Any) -> Iterator[Matrix]:
             yield found
         finally:
             found.close()
+
+
+def _parts(job: Job, answer: dict[str, Any]) -> tuple[str, ...]:
+    """In which parts the end must be as without the interruption.
+
+    Of two at once either may fail for the other's sake, and a pause lets the merge stop: the journal says so.
+    """
+    apart = job.action == "twice" or job.meanwhile == "pause" or answer.get("blocked")
+    return ("rows", "events") if apart else outcome.PARTS
+
+
+def _told_no_failure(end: Outcome) -> Outcome:
+    """The end as if the run whose connection was cut had not failed: its merge owes a failed event for that."""
+    merges = {name: {**row, "failed_event": row["failed_event"].replace("due", "none")}
+              for name, row in end.journal["merges"].items()}  # fmt: skip
+    return replace(end, journal={**end.journal, "merges": merges})
+
+
+def _undone_though(found: Outcome, answer: dict[str, Any]) -> Iterator[str]:
+    """A later merge has carried on what this one brought: its undo is refused, and changes nothing."""
+    state = found.journal["merges"]["merge"]["state"]
+    if state != "completed" or answer.get("error") != "UNDO_FIRST":
+        yield f"a later merge builds on it, and it is {state} ({answer.get('error')})"
+
+
+def cuts(work: str, kinds: Sequence[str]) -> list[Job]:
+    """The answer to each request to PostgreSQL is lost."""
+    return [Job(work, "cut", n, "after", kind) for n, kind in enumerate(kinds, 1) if of_journal(kind)]
 
 
 def kills(work: str, kinds: Sequence[str]) -> list[Job]:

@@ -12,7 +12,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from account_merge.journal.encoding import Codec, unpayload
@@ -22,7 +22,7 @@ from account_merge.model import Change
 from account_merge.service import Service
 from account_merge.states import CLOSED
 from account_merge.values import plain
-from tests.crash.scenes import LONG_AGO, NAMES, TABLES, merge_id
+from tests.crash.scenes import LONG_AGO, NAMES, TABLES, journal_rows, learners, merge_id
 
 _SEEDED = range(LONG_AGO, LONG_AGO + 3_600_000_000)
 #: Columns of the journal that say when, or which run it was: not the same twice.
@@ -32,13 +32,13 @@ _WHEN = {
     "updated_at",
     "closed_at",
     "settle_at",
-    "settle_day",
-    "day",
     "failed_at",
     "digests",
     "merge_id",
     "run_ids",
 }
+#: Merges of a label that are not its work: they go on beside it.
+OTHERS = ("other", "onward")
 #: In which of its parts one outcome must be as another.
 PARTS = ("rows", "order", "journal", "events", "failed")
 
@@ -123,7 +123,7 @@ def _read(service: Service, table: str, user: str = "") -> Iterator[Mapping[str,
     cells = ", ".join(f'WRITETIME("{c.actual}") AS "written_{c.actual}"' for c in schema.columns.values())
     where = f" WHERE \"{schema.user.actual}\" = '{user}' ALLOW FILTERING" if user else ""
     names = ", ".join(f'"{c.actual}"' for c in (schema.user, *schema.key.values(), *schema.columns.values()))
-    for row in service.journal.session.execute(f"SELECT {names}, {cells} FROM {schema.full_name}{where}"):
+    for row in learners(service).execute(f"SELECT {names}, {cells} FROM {schema.full_name}{where}"):
         yield row._asdict()
 
 
@@ -172,13 +172,12 @@ class _Journal:
         for label in found:
             parent = merge_id(label)
             own = {"merge": parent} | {name: uuid.uuid5(parent, name) for name in ("repair-1", "repair-2", "settle-1")}
-            own["other"] = uuid.uuid5(NAMES, f"other/{label}")
+            own |= {name: uuid.uuid5(NAMES, f"{name}/{label}") for name in OTHERS}
             self._named |= {one: (label, name) for name, one in own.items()}
         self._margin = int(service.settings.clock_margin_seconds * 1e6)
 
     def _all(self, table: str) -> Iterator[Any]:
-        journal = self._service.journal
-        yield from journal.session.execute(f"SELECT * FROM {journal.keyspace}.{table}")
+        yield from journal_rows(self._service, f"SELECT * FROM {table}")
 
     def _say(self, value: Any, label: str) -> Any:
         text = json.dumps(jsonable(plain(value)))
@@ -187,7 +186,7 @@ class _Journal:
         return json.loads(text.replace(f"-{label}", "-L"))
 
     def read(self) -> None:
-        """Reads all three tables."""
+        """Reads all tables that tell what was done."""
         self._names: dict[str, list[Any]] = defaultdict(list)
         for one, (label, name) in self._named.items():
             self._names[label].append((one, (label, name)))
@@ -196,18 +195,19 @@ class _Journal:
         states, digests = self._merges()
         self._logs(digests)
         self._accounts(states)
+        self._history(states)
 
     def _merges(self) -> tuple[dict[uuid.UUID, str], dict[tuple[uuid.UUID, str], bytes]]:
         states, digests = {}, {}
         for row in self._all("merges"):
             label, name = self._named.get(row.merge_id, ("", ""))
             states[row.merge_id] = row.state
-            if label in self._found and name != "other":
+            if label in self._found and name not in OTHERS:
                 kept = {n: v for n, v in row._asdict().items() if n not in _WHEN}
-                kept["digests"] = sorted(row.digests or ())
+                kept["digests"] = sorted(row.digests)
                 self._found[label].journal["merges"][name] = self._say(kept, label)
                 if row.state in CLOSED:  # one that is being undone has closed its logs since
-                    digests |= {(row.merge_id, log): bytes(digest) for log, digest in (row.digests or {}).items()}
+                    digests |= {(row.merge_id, log): bytes.fromhex(digest) for log, digest in row.digests.items()}
         return states, digests
 
     def _logs(self, digests: dict[tuple[uuid.UUID, str], bytes]) -> None:
@@ -215,22 +215,22 @@ class _Journal:
         last: dict[tuple[uuid.UUID, str], tuple[int, bytes]] = {}
         for row in self._all("log"):
             label, name = self._named.get(row.merge_id, ("", ""))
-            if label not in self._found or name == "other" or row.kind is None:
+            if label not in self._found:
                 continue
-            table = next(t for t in TABLES if t in row.table_name.split("/"))
+            table = next(t for t in TABLES if t in row.name.split("/"))
             codec = Codec(self._service.tables.schemas[table])
             changes = [codec.unchange(body) for body in unpayload(row.payload)] if row.payload else []
-            log = self._found[label].journal["logs"].setdefault(self._say(f"{name}: {row.table_name}", label), [])
-            log.append(
-                [row.seq, row.kind, dict(row.counts or {}), row.note, *(self._say(_told(c), label) for c in changes)]
-            )
+            if name not in OTHERS:
+                log = self._found[label].journal["logs"].setdefault(self._say(f"{name}: {row.name}", label), [])
+                told = (self._say(_told(c), label) for c in changes)
+                log.append([row.seq, row.kind, row.counts, row.note, *told])
             writes[label] += [
-                (row.created_at, f"{table} {row.table_name.rpartition('/source-')[2]}", *w)
+                (row.created_at, f"{table} {row.name.rpartition('/source-')[2]}", *w)
                 for c in changes for w in _written(c)
             ]  # fmt: skip
             self._check_clock(label, row, changes)
-            last[row.merge_id, row.table_name] = max(
-                last.get((row.merge_id, row.table_name), (-1, b"")), (row.seq, bytes(row.digest))
+            last[row.merge_id, row.name] = max(
+                last.get((row.merge_id, row.name), (-1, b"")), (row.seq, bytes(row.digest))
             )
         for outcome in self._found.values():
             for log in outcome.journal["logs"].values():
@@ -243,11 +243,11 @@ class _Journal:
 
     def _check_clock(self, label: str, row: Any, changes: list[Change]) -> None:
         """A later write by the platform must win: an entry is dated back by the margin, and nothing below its base."""
-        written = int(row.created_at.replace(tzinfo=UTC).timestamp() * 1e6)
+        written = int(row.created_at.timestamp() * 1e6)
         if row.kind == "changes" and row.base > written - self._margin + 2000:
-            self._found[label].faults.append(f"entry {row.seq} of {row.table_name} is not dated back by the margin")
+            self._found[label].faults.append(f"entry {row.seq} of {row.name} is not dated back by the margin")
         if any(t < row.base for c in changes for _, t in _written(c)):
-            self._found[label].faults.append(f"entry {row.seq} of {row.table_name} writes below its base")
+            self._found[label].faults.append(f"entry {row.seq} of {row.name} writes below its base")
 
     def _times_of(self, label: str, writes: list[tuple[datetime, str, Any, int]]) -> Iterator[str]:
         """Each cell was written long ago or at a timestamp that the log names; of one cell a later entry's is higher."""
@@ -265,16 +265,45 @@ class _Journal:
                 yield f"{of}: a later entry does not write {cell[-1]} above an earlier one"
 
     def _accounts(self, states: Mapping[uuid.UUID, str]) -> None:
+        moves = defaultdict(list)
+        for row in journal_rows(self._service, "SELECT * FROM moves ORDER BY position"):
+            moves[row.account_id, row.role].append(f"{row.operation}/{row.merge_id}")
         for row in self._all("accounts"):
             user, _, label = row.account_id.partition("-")
-            if label not in self._found or user == "third":
+            if label not in self._found or user not in ("source", "target"):
                 continue
-            kept = row._asdict() | {"received": list(dict.fromkeys(row.received or ())), "account_id": user}
+            gave, received = (moves[row.account_id, role] for role in ("source", "target"))
+            kept = {"held_by": row.held_by, "role": row.role, "gave": gave, "received": received}
             said = self._say(kept, label)
-            said["gave"] = sorted(said["gave"] or ())  # a set, in the order of ids
+            said["gave"].sort()  # a set, in the order of names
             self._found[label].journal["accounts"][user] = said
             if row.held_by and states.get(row.held_by) not in CLOSED:
                 self._found[label].held.append(user)
+
+    def _history(self, states: Mapping[uuid.UUID, str]) -> None:
+        """A state and the line that tells how it came are written together; so is what waits, and the mark that finds it."""
+        newest: dict[uuid.UUID, str] = {}
+        for row in journal_rows(
+            self._service, "SELECT merge_id, before, after FROM history ORDER BY merge_id, position"
+        ):
+            if row.before != newest.get(row.merge_id) and row.merge_id in self._named:
+                told = f"its history goes on from {row.before}, after {newest.get(row.merge_id)}"
+                self._fault(row.merge_id, told)
+            newest[row.merge_id] = row.after
+        for merge, state in states.items():
+            if newest.get(merge) != state:
+                self._fault(merge, f"it is {state}, and its history ends with {newest.get(merge)}")
+        unmarked = (
+            "SELECT merge_id FROM merges LEFT JOIN accounts ON account_id = waiting_for "
+            "WHERE state = 'waiting' AND wanted IS NOT TRUE"
+        )
+        for row in journal_rows(self._service, unmarked):
+            self._fault(row.merge_id, "it waits for an account that is not marked as wanted")
+
+    def _fault(self, merge: uuid.UUID, told: str) -> None:
+        label, name = self._named.get(merge, ("", ""))
+        if label in self._found:
+            self._found[label].faults.append(f"{name}: {told}")
 
 
 def _told(change: Change) -> dict[str, Any]:

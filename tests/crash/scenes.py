@@ -10,9 +10,12 @@ import time
 import uuid
 from typing import Any
 
+from sqlalchemy import text
+
 from account_merge.cli.main import run_merge
 from account_merge.errors import MergeError
 from account_merge.journal import now
+from account_merge.journal.schema import metadata
 from account_merge.model import MergeRequest
 from account_merge.service import Service
 from account_merge.states import CLOSED
@@ -45,11 +48,31 @@ def work_id(work: str, label: str) -> uuid.UUID:
     return uuid.uuid5(parent, f"{work}-1") if work in ("repair", "settle") else parent
 
 
+def learners(service: Service) -> Any:
+    """The session with Cassandra, which holds the learners' tables."""
+    return service._connection[1]
+
+
+def journal_rows(service: Service, statement: str) -> list[Any]:
+    """What a query on the journal's tables finds."""
+    with service.journal.engine.connect() as connection:
+        return list(connection.execute(text(statement)).all())
+
+
+def empty(service: Service) -> None:
+    """Empties all tables of the label's rows and of the journal, which stays the same journal."""
+    for table in TABLES:
+        learners(service).execute(f"TRUNCATE {service.tables.schemas[table].full_name}", timeout=60)
+    ours = ", ".join(sorted(metadata.tables.keys() - {"journal"}))
+    with service.journal.engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {ours} RESTART IDENTITY CASCADE"))
+
+
 class Platform:
     """Writes rows as the platform did, long ago."""
 
     def __init__(self, service: Service) -> None:
-        self._session, self._keyspace = service.journal.session, service.settings.courses_keyspace
+        self._session, self._keyspace = learners(service), service.settings.courses_keyspace
 
     def put(self, second: int, table: str, row: dict[str, Any]) -> None:
         """One row, all its cells written in that second."""
@@ -123,7 +146,7 @@ def do_settle(service: Service, label: str) -> None:
     # Finding what is due reads only; here it finds this label's alone, however many others are due.
     parent = service.journal.need(merge_id(label))
     due = [parent] if parent.state == "completed" and parent.settle_at and parent.settle_at <= now() else []
-    service.settling.due = lambda limit: due  # type: ignore[method-assign]
+    service.settling.due = lambda: iter(due)  # type: ignore[method-assign]
     service.settling.run()
     _run(service, work_id("settle", label))
 
@@ -175,6 +198,32 @@ def other_merge(service: Service, work: str, label: str) -> str:
     merge = uuid.uuid5(NAMES, f"other/{label}")
     service.opening.open_merge(MergeRequest((f"third-{label}",), f"target-{label}", TABLES), merge)
     return str(run_merge(service, merge, publish=False)["state"])
+
+
+def merge_onward(service: Service, work: str, label: str) -> str:
+    """Merges the target into another account, while the label's merge stands: that one may not be undone any more."""
+    if service.journal.need(merge_id(label)).state != "completed":
+        return "nothing"
+    merge = uuid.uuid5(NAMES, f"onward/{label}")
+    service.opening.open_merge(MergeRequest((f"target-{label}",), f"onward-{label}", TABLES), merge)
+    return str(run_merge(service, merge, publish=False)["state"])
+
+
+def stop_merging(service: Service, work: str, label: str) -> str:
+    """Turns the kill switch for everybody: no entry is appended from here on."""
+    service.switch.pause("", "operator", "look")
+    return "stopped"
+
+
+def let_merging_go_on(service: Service) -> None:
+    """Turns the kill switch back."""
+    service.switch.resume("", "operator")
+
+
+def entries(service: Service, work: str, label: str) -> int:
+    """How many entries the logs of the work's merge have."""
+    merge = work_id(work, label)
+    return int(journal_rows(service, f"SELECT count(*) AS number FROM log WHERE merge_id = '{merge}'")[0].number)
 
 
 def due(service: Service, labels: list[str], seconds: float = 60.0) -> None:

@@ -5,7 +5,8 @@ and `null` says that these were all.
 
     prepare, count, resume   jobs [work, label]; all in one forked process; `count` answers the kinds of requests
     interrupt                jobs [work, label, action, at, "before"|"after", meanwhile], each in a forked process; the
-                             action is kill, stop, or twice: two processes at once, neither of which is interrupted
+                             action is kill, stop, cut (see `leaving`), or twice: two processes at once, neither of which
+                             is interrupted
 
 The mutation, if one is named, is applied to the code under test in each forked process before anything else.
 """
@@ -34,7 +35,16 @@ MEANWHILE: dict[str, Callable[[Service, str, str], Any]] = {
     "second": lambda service, work, label: scenes.DO[work](service, label),
     "undo": scenes.take_back,
     "other": scenes.other_merge,
+    "pause": scenes.stop_merging,
+    "onward": scenes.merge_onward,
 }
+#: What is done once the process that was stopped has ended.
+AFTERWARDS: dict[str, Callable[[Service], Any]] = {"pause": scenes.let_merging_go_on}
+#: How many sessions wait for a lock that another one has.
+WAITING = """SELECT count(*) AS number FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+#: s between two looks whether a process waits for a lock.
+LOOKS = 0.25
 
 
 def opened() -> Service:
@@ -51,6 +61,7 @@ def at_work(work: str, label: str, at: int, after: bool, action: str) -> list[st
             scenes.DO[work](service, label)
         finally:
             leaving.stop()
+    assert len(leaving.kinds) >= at, f"only {len(leaving.kinds)} requests, none was interrupted"
     return leaving.kinds
 
 
@@ -102,21 +113,44 @@ def ended(pid: int, reader: int, seconds: float = 120.0) -> dict[str, Any]:
 def interrupt(
     mutation: str, work: str, label: str, action: str, at: int, when: str, meanwhile: str
 ) -> dict[str, Any]:  # fmt: skip
-    """One interruption; for a stop also what goes on meanwhile, and how the stopped process ends."""
+    """One interruption; for a stop also what goes on meanwhile, and how the stopped process ends.
+
+    Who meanwhile needs rows that the stopped process has locked can only wait: the process is then woken before. Of two
+    at once either may be refused for the other's sake, and asks again.
+    """
     pid, reader = forked(mutation, lambda: at_work(work, label, at, when == "after", action))
     if action == "twice":
         other = ended(*forked(mutation, lambda: at_work(work, label, 0, False, action)))
         return {"label": label, "other": other, **ended(pid, reader)}
-    if action == "kill":
+    if action in ("kill", "cut"):
         return {"label": label, **ended(pid, reader)}
     _, status = os.waitpid(pid, os.WUNTRACED)
     if not os.WIFSTOPPED(status):
         os.close(reader)
         return {"label": label, "fault": "did not stop"}
-    other = ended(*forked(mutation, lambda: in_another(meanwhile, work, label)))
+    second = forked(mutation, lambda: in_another(meanwhile, work, label))
+    blocked = not ended_alone(second[0])
+    other = {} if blocked else ended(*second)
     os.kill(pid, signal.SIGCONT)
     done = ended(pid, reader)
-    return {"label": label, "stopped": True, "meanwhile": other, **done}
+    other = other or ended(*second)
+    if blocked and "error" in other:
+        other = ended(*forked(mutation, lambda: in_another(meanwhile, work, label)))
+    left = ended(*forked(mutation, lambda: afterwards(meanwhile, work, label)))
+    return {"label": label, "stopped": True, "blocked": blocked, "meanwhile": other, "afterwards": left, **done}
+
+
+def ended_alone(pid: int) -> bool:
+    """Waits until the child has ended, or waits for a lock, which nobody but the stopped process can have."""
+    looked = time.monotonic()
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if time.monotonic() - looked > LOOKS:
+            with opened() as service:
+                if scenes.journal_rows(service, WAITING)[0].number:
+                    return False
+            looked = time.monotonic()
+        time.sleep(0.002)
+    return True
 
 
 def in_another(meanwhile: str, work: str, label: str) -> Any:
@@ -125,7 +159,16 @@ def in_another(meanwhile: str, work: str, label: str) -> Any:
 
     with opened() as service:
         did = MEANWHILE[meanwhile](service, work, label)
-        return {"did": did, "rows": outcome.rows_of(service, label) if did == "taken back" else None}
+        rows = outcome.rows_of(service, label) if did == "taken back" else None
+        return {"did": did, "rows": rows, "entries": scenes.entries(service, work, label)}
+
+
+def afterwards(meanwhile: str, work: str, label: str) -> Any:
+    """How many entries there are when the process that was stopped has ended; and what was done meanwhile ends."""
+    with opened() as service:
+        found = scenes.entries(service, work, label)
+        AFTERWARDS.get(meanwhile, lambda service: None)(service)
+        return {"entries": found}
 
 
 def together(command: str, jobs: list[Any]) -> None:

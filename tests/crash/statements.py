@@ -1,0 +1,170 @@
+"""What leaves a process for PostgreSQL: each statement, each BEGIN, COMMIT and ROLLBACK. Says of what kind it is.
+
+The driver's own talk does not count: what it asks when it connects, and whether a connection that was idle still lives.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import socket
+from collections.abc import Callable, Generator
+from typing import Any
+
+import psycopg
+from psycopg._connection_base import BaseConnection
+from psycopg._cursor_base import BaseCursor
+from sqlalchemy import Engine
+
+from account_merge.journal.schema import metadata
+
+#: (kind, send, wait for the answer without reading it, lose the answer) -> what `send` returns.
+Around = Callable[[str, Callable[[], Any], Callable[[], Any], Callable[[], Any]], Any]
+#: s until an answer is there; nobody else holds what a statement of these works needs for longer.
+ANSWERED = 30.0
+_CHANGES = re.compile(r"(INSERT) INTO (\w+)|(UPDATE) (\w+) SET|(DELETE) FROM (\w+)")
+_COLUMNS = re.compile(r"INSERT INTO (\w+) \(([^)]*)\) (?:VALUES \(|SELECT )(.*)", re.DOTALL)
+#: Of these tables a kind says also what is stored: an entry's kind, a merge's next state.
+_TELLING = {"log": "kind", "merges": "state"}
+
+
+def of_journal(kind: str) -> bool:
+    """Whether a request of this kind goes to PostgreSQL."""
+    verb, _, rest = kind.partition(" ")
+    return verb in ("BEGIN", "COMMIT", "ROLLBACK") or rest.split(" ")[0].rstrip(",") in metadata.tables
+
+
+def hook(around: Around) -> None:
+    """Have `around` called with each request of this process to PostgreSQL."""
+    _Hook(around)
+
+
+class _Hook:
+    """Stands between psycopg and libpq."""
+
+    def __init__(self, around: Around) -> None:
+        self._around = around
+        self._connecting = False
+        self._changed: list[str] = []  # by the transaction that is open
+        self._hook_pool()
+        self._hook_statements()
+        self._hook_many()
+        self._hook_commands()
+
+    def _ask(self, kind: str, send: Callable[[], Any], connection: Any) -> Any:
+        if self._connecting:
+            return send()
+        pgconn = connection.pgconn
+        return self._around(kind, send, lambda: answered(pgconn), lambda: lose_answer(pgconn))
+
+    def _hook_pool(self) -> None:
+        raw_connection = Engine.raw_connection
+
+        def connecting(engine: Any) -> Any:
+            self._connecting = True
+            try:
+                return raw_connection(engine)
+            finally:
+                self._connecting = False
+
+        Engine.raw_connection = connecting  # type: ignore[method-assign]
+
+    def _hook_statements(self) -> None:
+        send = BaseCursor._execute_send
+
+        def sending(cursor: Any, query: Any, **named: Any) -> None:
+            if cursor._conn._pipeline:
+                return send(cursor, query, **named)
+            kind = named_kind(query.query.decode(), query.params or ())
+            if not cursor._conn.autocommit and not kind.startswith("SELECT"):
+                self._changed.append(kind)
+            return self._ask(kind, lambda: send(cursor, query, **named), cursor._conn)
+
+        BaseCursor._execute_send = sending  # type: ignore[method-assign]
+
+    def _hook_many(self) -> None:
+        """Several rows by one call are one request: psycopg sends them in one go, always inside a transaction."""
+        many = psycopg.Cursor.executemany
+
+        def sending(cursor: Any, query: Any, *arguments: Any, **named: Any) -> None:
+            kind = named_kind(query if isinstance(query, str) else query.decode())
+            self._changed.append(kind)
+            pgconn = cursor.connection.pgconn
+            self._around(
+                kind,
+                lambda: many(cursor, query, *arguments, **named),
+                lambda: None,  # the call returns when the answers are there
+                lambda: (lose_answer(pgconn), pgconn.consume_input()),
+            )
+
+        psycopg.Cursor.executemany = sending  # type: ignore[method-assign]
+
+    def _hook_commands(self) -> None:
+        command = BaseConnection._exec_command
+
+        def commanding(connection: Any, words: Any, *arguments: Any, **named: Any) -> Generator[Any, Any, Any]:
+            going = command(connection, words, *arguments, **named)
+            if connection._pipeline:
+                return (yield from going)
+            kind = words.decode().split()[0] if isinstance(words, bytes) else str(words)
+            if kind != "BEGIN" and not self._connecting:
+                kind, self._changed = " ".join([kind, *_main(self._changed)]), []
+            waits = self._ask(kind, lambda: next(going), connection)  # a generator sends at its first step
+            try:
+                while True:
+                    waits = going.send((yield waits))
+            except StopIteration as end:
+                return end.value
+
+        BaseConnection._exec_command = commanding  # type: ignore[method-assign]
+
+
+def _main(changed: list[str]) -> list[str]:
+    """Return what names a transaction: its change of a merge, else its last change; nothing of one that only read."""
+    return [kind for kind in changed if " merges" in kind][-1:] or changed[-1:]
+
+
+def answered(pgconn: Any) -> None:
+    """Wait until the server has done what was sent: its answer lies in the socket, unread."""
+    while pgconn.flush():
+        select.select([], [pgconn.socket], [], ANSWERED)
+    if not select.select([pgconn.socket], [], [], ANSWERED)[0]:
+        raise AssertionError("PostgreSQL does not answer")
+
+
+def lose_answer(pgconn: Any) -> None:
+    """Cut the connection once the server has done what was sent: libpq reads the end of a dead socket instead."""
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    os.dup2(ours.fileno(), pgconn.socket)
+    ours.close()
+
+
+def named_kind(text: str, values: Any = ()) -> str:
+    """Verb and table of what a statement changes, or of what it reads; of some tables also what it stores."""
+    found = []
+    for match in _CHANGES.finditer(text):
+        verb, table = (part for part in match.groups() if part)
+        told = _told(text, verb, table, values) if table in _TELLING else ""
+        found.append(f"{verb} {table}{told}")
+    if found:
+        return ", ".join(found)
+    read = re.search(r"FROM (\w+)", text)
+    locks = " to keep" if re.search(r"FOR (NO KEY UPDATE|UPDATE|SHARE)", text) else ""
+    return f"SELECT {read[1] if read else '?'}{locks}"
+
+
+def _told(text: str, verb: str, table: str, values: Any) -> str:
+    """Return the value of the telling column, with a blank before it; nothing where no single value is stored."""
+    column = _TELLING[table]
+    if verb == "UPDATE":
+        place = re.search(rf"UPDATE {table} SET [^;]*?\b{column}=\$(\d+)", text.split(" WHERE ")[0])
+    else:
+        place = None
+        if (found := _COLUMNS.search(text)) and found[1] == table:
+            number = [name.strip() for name in found[2].split(",")].index(column)
+            parts = re.split(r",\s*", found[3])
+            place = re.match(r"\$(\d+)", parts[number]) if number < len(parts) else None
+    value = values[int(place[1]) - 1] if place and int(place[1]) <= len(values) else None
+    return f" {bytes(value).decode()}" if value is not None else ""
