@@ -14,10 +14,13 @@ from typing import Any
 from account_merge.engine.table_undo import TableUndo
 from account_merge.engine.table_work import TableWork
 from account_merge.intake.inbox import Inbox
-from account_merge.journal import Accounts, leases
+from account_merge.journal.accounts import Accounts
+from account_merge.journal.database import Database
+from account_merge.journal.fence import Fence
 from account_merge.journal.log import Log
 from account_merge.lifecycle import merging
 from account_merge.lifecycle.merging import Merging
+from account_merge.lifecycle.undoing import Undoing
 from account_merge.sunbird.store import Store
 
 CC = "user_content_consumption"
@@ -83,11 +86,20 @@ def one_timestamp() -> None:
 
 
 def no_lease() -> None:
-    Accounts.acquire = lambda *arguments, **named: None  # type: ignore[method-assign]
-    leases.holds_all = lambda *arguments: True
+    around = Fence.around
+    Accounts.take = lambda *arguments, **named: None  # type: ignore[method-assign]
+    Accounts.holds_all = lambda *arguments: True  # type: ignore[method-assign]
+    Fence.around = lambda merge, stoppable: replace(around(merge, stoppable), accounts=0)  # type: ignore[method-assign]
 
 
-def no_closed_entry() -> None:
+def no_fence() -> None:
+    append = Log.append
+    Log.append = lambda self, draft, fence=None: append(self, draft)  # type: ignore[method-assign]
+
+
+def neither_fence_nor_closed_entry() -> None:
+    """Each of the two keeps a writer from going on with a merge that is being undone."""
+    no_fence()
     Log.close = lambda self: None  # type: ignore[method-assign]
 
 
@@ -97,6 +109,24 @@ def no_rewriting_of_the_last_entry() -> None:
 
 def undo_leaves_what_is_right() -> None:
     TableUndo._also = lambda self, steps: {}  # type: ignore[method-assign]
+
+
+def lost_races_count_as_won() -> None:
+    run = Database.run
+    Database.run = lambda *arguments: run(*arguments) or -1  # type: ignore[method-assign]
+
+
+def order_checked_before_the_accounts_are_taken() -> None:
+    begin, take = Undoing.begin, Undoing._take
+
+    def beginning(self: Any, merge_id: uuid.UUID, action: str, *more: Any) -> Any:
+        merge = self._journal.need(merge_id)
+        if merge.state in ("completed", "undoing"):
+            self.check(merge, action)
+        return begin(self, merge_id, action, *more)
+
+    Undoing.begin = beginning  # type: ignore[method-assign]
+    Undoing._take = lambda self, merge, check: take(self, merge, lambda: None)  # type: ignore[method-assign]
 
 
 def new_ids_for_sync_events() -> None:
@@ -130,9 +160,9 @@ def complete_before_publish() -> None:
 def offset_commit_before_journal() -> None:
     claim = Inbox._claim
 
-    def claiming(self: Any, message: Any) -> str:
+    def claiming(self: Any, *arguments: Any) -> None:
         self._topics.commit(self._topics.positions())
-        return claim(self, message)
+        claim(self, *arguments)
 
     Inbox._claim = claiming  # type: ignore[method-assign]
 
@@ -147,8 +177,16 @@ MUTATIONS = {
     "no_lease": Mutation(
         no_lease, "another merge of the same target became completed", "merge", (LOGGED,), ("after",), "other"
     ),
-    "no_closed_entry": Mutation(
-        no_closed_entry, "the process changed rows after it woke", "merge", (LOGGED,), ("before",), "undo"
+    "no_fence": Mutation(
+        no_fence, "an entry was appended while merging was stopped", "merge", (LOGGED,), ("before",), "pause"
+    ),
+    "neither_fence_nor_closed_entry": Mutation(
+        neither_fence_nor_closed_entry,
+        "the process changed rows after it woke",
+        "merge",
+        (LOGGED,),
+        ("before",),
+        "undo",
     ),
     "no_rewriting_of_the_last_entry": Mutation(
         no_rewriting_of_the_last_entry, "rows: /user_content_consumption", "merge", (LOGGED,), ("after",)
@@ -160,6 +198,17 @@ MUTATIONS = {
         ("UPDATE user_enrolments",),
         ("before",),
         "undo",
+    ),
+    "lost_races_count_as_won": Mutation(
+        lost_races_count_as_won, "no entry of the log names", "merge", (LOGGED,), ("before",), "second"
+    ),
+    "order_checked_before_the_accounts_are_taken": Mutation(
+        order_checked_before_the_accounts_are_taken,
+        "a later merge builds on it, and it is undone",
+        "undo",
+        ("SELECT merges to keep",),
+        ("before",),
+        "onward",
     ),
     "new_ids_for_sync_events": Mutation(new_ids_for_sync_events, "events: ", "merge", ("produce",), ("after",)),
     "publish_before_verify": Mutation(

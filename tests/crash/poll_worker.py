@@ -5,9 +5,10 @@ usage: poll_worker.py count RUNS LABEL          one uninterrupted poll; prints i
        poll_worker.py crash RUNS LABEL=N...     for each: its events, a poll that dies before step N, then the next poll
        poll_worker.py die TASK STEP...          one task of the poll, which dies before the last of these steps in a row
 
-Lasting is what another process can see: a conditional write that leaves the driver, a commit, a publication, a run that
-Airflow has. Reading leaves nothing behind, so dying at a read is dying after the step before it; and dying before a step
-is dying after the one before it without having seen the answer. RUNS is a file that stands for Airflow's runs.
+Lasting is what another process can see: a change of the journal by a statement of its own or by the COMMIT of several, a
+commit of offsets, a publication, a run that Airflow has. Reading leaves nothing behind, so dying at a read is dying after
+the step before it; and dying before a step is dying after the one before it without having seen the answer. RUNS is a
+file that stands for Airflow's runs.
 """
 
 from __future__ import annotations
@@ -18,25 +19,24 @@ import signal
 import sys
 import uuid
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from cassandra.cluster import Session
+from sqlalchemy import text
 
 from account_merge.cli.main import run_merge
-from account_merge.journal import now
 from account_merge.service import Service
 from account_merge.settings import Settings
 from account_merge.sunbird.kafka import Topics
-from tests.crash import mutations
+from tests.crash import mutations, statements
 from tests.learners import event
 
 
 def events(label: str) -> list[bytes]:
-    """Two merges, one of them twice, and an event that is refused."""
-    one, two = (event(f"source-{n}-{label}", f"target-{n}-{label}", f"mid-{n}-{label}") for n in (1, 2))
-    return [one, two, b'{"no edata": "' + f"bad-{label}".encode() + b'"}', one]
+    """Two merges, one of them twice, one that has to wait for the first, and an event that is refused."""
+    pairs = ((1, 1), (2, 2), (3, 1))
+    one, two, three = (event(f"source-{n}-{label}", f"target-{t}-{label}", f"mid-{n}-{label}") for n, t in pairs)
+    return [one, two, b'{"no edata": "' + f"bad-{label}".encode() + b'"}', one, three]
 
 
 class Runs:
@@ -65,13 +65,16 @@ class Runs:
 
 def lasting(step: Callable[[str], None]) -> None:
     """Has `step` called before each lasting step of this process, with its name."""
-    execute, commit, publish = Session.execute_async, Topics.commit, Topics.publish
+    commit, publish = Topics.commit, Topics.publish
+    under_way = False  # a transaction: what it changes lasts by its COMMIT
 
-    def executing(self: Any, query: Any, *arguments: Any, **named: Any) -> Any:
-        word = getattr(query, "prepared_statement", query).query_string.split()[0]
-        if word in ("INSERT", "UPDATE", "DELETE"):
-            step(word)
-        return execute(self, query, *arguments, **named)
+    def asking(kind: str, send: Callable[[], Any], *_: Any) -> Any:
+        nonlocal under_way
+        verb = kind.split()[0]
+        under_way = verb == "BEGIN" or (under_way and verb not in ("COMMIT", "ROLLBACK"))
+        if (verb == "COMMIT" and kind != verb) or (verb in ("INSERT", "UPDATE", "DELETE") and not under_way):
+            step(verb)
+        return send()
 
     def committing(self: Any, *arguments: Any) -> None:
         step("commit")
@@ -81,7 +84,8 @@ def lasting(step: Callable[[str], None]) -> None:
         step("publish")
         return publish(self, *arguments)
 
-    Session.execute_async, Topics.commit, Topics.publish = executing, committing, publishing  # type: ignore[method-assign]
+    statements.hook(asking)
+    Topics.commit, Topics.publish = committing, publishing  # type: ignore[method-assign]
 
 
 def poll(service: Service, runs: Runs, start: Callable[[str], None] = lambda run: None) -> list[str]:
@@ -109,26 +113,26 @@ def first(service: Service, runs: Runs, label: str, kill_at: int) -> list[str]:
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert service.inbox.has_work()["lag"] == 0
-    service.topics.publish((service.settings.merge_topic, None, raw) for raw in events(label))
+    key = label.encode()  # one partition: the events come in this order
+    service.topics.publish((service.settings.merge_topic, key, raw) for raw in events(label))
     lasting(step)
     poll(service, runs, lambda run: step("start"))
     return steps
 
 
 def then(service: Service, runs: Runs) -> None:
-    """An hour later: the next poll, and every run to its end."""
-    journal = service.journal
-    for row in journal.session.execute(f"SELECT merge_id FROM {journal.keyspace}.merges"):
-        journal.session.execute(
-            f"UPDATE {journal.keyspace}.merges SET updated_at = %s, failed_at = %s WHERE merge_id = %s IF EXISTS",
-            [now() - timedelta(hours=1)] * 2 + [row.merge_id],
+    """An hour later: the next poll, and every run to its end; then the same for what had to wait."""
+    with service.journal.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE merges SET updated_at = now() - INTERVAL '1 hour', failed_at = now() - INTERVAL '1 hour'")
         )
-    poll(service, runs)
-    for run, state in runs.all().items():
-        if state == "running":
-            answer = run_merge(service, merge_of(run), publish=False)
-            assert answer["state"] == "completed", answer
-            runs.put(run, "success")
+    for _ in range(2):
+        poll(service, runs)
+        for run, state in runs.all().items():
+            if state == "running":
+                answer = run_merge(service, merge_of(run), publish=False)
+                assert answer["state"] == "completed", answer
+                runs.put(run, "success")
 
 
 def fail(service: Service, runs: Runs, labels: list[str]) -> None:
