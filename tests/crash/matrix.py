@@ -229,10 +229,17 @@ def _parts(job: Job, answer: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _told_no_failure(end: Outcome) -> Outcome:
-    """The end as if the run whose connection was cut had not failed: its merge owes a failed event for that."""
-    merges = {name: {**row, "failed_event": row["failed_event"].replace("due", "none")}
-              for name, row in end.journal["merges"].items()}  # fmt: skip
+    """The end as if the run whose connection was cut had not failed: its merge may owe one failed event for that."""
+    once = {(1, "none"), (1, "due"), (2, "none")}
+    merges = {
+        name: row | ({"failed_number": 1, "failed_event": "none"} if _failed(row) in once else {})
+        for name, row in end.journal["merges"].items()
+    }
     return replace(end, journal={**end.journal, "merges": merges})
+
+
+def _failed(row: dict[str, Any]) -> tuple[int, str]:
+    return row["failed_number"], row["failed_event"]
 
 
 def _undone_though(found: Outcome, answer: dict[str, Any]) -> Iterator[str]:
