@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row, case, delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_once
 
 from account_merge.errors import NeedsAttention
 from account_merge.journal.identity import ERASED
 from account_merge.journal.merges import Merges, merge_of
-from account_merge.journal.schema import accounts, merge_accounts, merges, moves
+from account_merge.journal.schema import accounts, insert_once, merge_accounts, merges, moves
 from account_merge.model import Merge
 from account_merge.states import State
 
@@ -118,7 +117,7 @@ class Accounts(Merges):
         known = {rows[row.account_id] for row in self.rows(there)}
         if new := sorted(set(names) - known):
             values = [{"account_id": name, "wanted": False} for name in new]
-            self.run(insert_once(accounts).values(values).on_conflict_do_nothing())
+            self.run(insert_once(accounts), values)
         found = {
             row.account_id: row.held_by for row in self.rows(there.order_by(accounts.c.account_id).with_for_update())
         }
@@ -141,7 +140,7 @@ class Accounts(Merges):
         """Put a merge, or one of its undos and redos, behind what each account gave or received; (row, role, operation)."""
         values = [{"account_id": row, "role": role, "merge_id": merge_id, "operation": operation}
                   for row, role, operation in joined]  # fmt: skip
-        return self.run(insert_once(moves).values(values).on_conflict_do_nothing())
+        return self.run(insert_once(moves), values)
 
     def join(self, merge_id: uuid.UUID, holder: uuid.UUID, account_id: str, role: str, operation: str = "") -> bool:
         """Put a merge, or an undo or redo, behind all that an account gave or received; False when `holder` does not hold it."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, delete, insert, select
-from sqlalchemy.dialects.postgresql import insert as insert_once
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from account_merge.journal.clock import now
 from account_merge.journal.database import Database
@@ -52,7 +52,7 @@ class Switches:
 
     def put(self, tenant: str, by: str, reason: str, since: datetime, note: str) -> bool:
         """Switch on, and record it; False when that very switch is on already, by the same person for the same reason."""
-        put = insert_once(stops).values(tenant=tenant, actor=by, reason=reason, since=since)
+        put = upsert(stops).values(tenant=tenant, actor=by, reason=reason, since=since)
         new = put.excluded
         with self._journal.transaction():
             put = put.on_conflict_do_update(

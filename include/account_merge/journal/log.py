@@ -11,14 +11,13 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, Row, Select, cast, exists, func, literal, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_once
 
 from account_merge.errors import NeedsAttention
 from account_merge.journal.clock import now
 from account_merge.journal.database import Database
 from account_merge.journal.encoding import Codec, payload, unpayload
 from account_merge.journal.fence import Fence
-from account_merge.journal.schema import log, merges
+from account_merge.journal.schema import insert_once, log, merges
 from account_merge.model import Change, ChangeHeader, Entry, Key
 from account_merge.states import EntryKind
 
@@ -131,7 +130,7 @@ class Log:
             row = row.where(~exists().where(*mine, log.c.seq == seq - 1, log.c.kind == EntryKind.CLOSED))
         if fence is not None:
             row = row.where(*fence.conditions()).with_for_update(read=True, of=merges)
-        done = self._journal.run(insert_once(log).from_select(list(values), row).on_conflict_do_nothing())
+        done = self._journal.run(insert_once(log).from_select(list(values), row))
         if done:
             self._chain = seq, digest
         return bool(done)

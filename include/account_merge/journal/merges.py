@@ -10,14 +10,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Text, any_, delete, func, insert, literal, null, select, update
 from sqlalchemy.dialects.postgresql import array
-from sqlalchemy.dialects.postgresql import insert as insert_once
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from account_merge.acting import actor
 from account_merge.choices import Choices
 from account_merge.errors import MergeError, NeedsAttention
 from account_merge.journal.clock import now
 from account_merge.journal.identity import Identity
-from account_merge.journal.schema import accounts, failed_events, history, merge_accounts, merges
+from account_merge.journal.schema import accounts, failed_events, history, insert_once, merge_accounts, merges
 from account_merge.model import Merge, MergeRequest
 from account_merge.states import CLOSED, Origin, State, allowed
 
@@ -83,7 +83,7 @@ class Merges(Identity):
         values = [self._row_of(one, moment + timedelta(microseconds=place)) for place, one in order]
         m = merges.c
         told = m.merge_id, m.state, m.sources, m.target, m.error_code, m.error
-        opened = insert_once(merges).values(values).on_conflict_do_nothing().returning(*told).cte("opened")
+        opened = insert_once(merges).values(values if len(values) > 1 else values[0]).returning(*told).cte("opened")
         every = opened.c.sources + array([opened.c.target])
         named = select(func.unnest(every).label("account_id"), opened.c.merge_id).distinct().subquery()
         accounts_of = insert(merge_accounts).from_select(
@@ -234,7 +234,7 @@ class Merges(Identity):
     def want(self, account_ids: Iterable[str]) -> None:
         """Mark accounts that merges wait for, also those that nobody has held yet."""
         rows = [{"account_id": name, "wanted": True} for name in sorted(set(account_ids))]
-        put = insert_once(accounts).values(rows)
+        put = upsert(accounts).values(rows)
         self.run(put.on_conflict_do_update(index_elements=[accounts.c.account_id], set_={"wanted": True}))
 
     def free(self, merge_id: uuid.UUID) -> None:

@@ -8,11 +8,10 @@ from itertools import zip_longest
 from typing import Any, TypeVar
 
 from sqlalchemy import Row, delete, select
-from sqlalchemy.dialects.postgresql import insert as insert_once
 
 from account_merge.errors import TransientError
 from account_merge.journal.database import Database
-from account_merge.journal.schema import plans
+from account_merge.journal.schema import insert_once, plans
 
 DIGEST = 16  # bytes of each digest
 CHUNK = 4096  # planned rows in one row: 128 KiB
@@ -46,7 +45,7 @@ class PlanDigests:
     def _append(self, seq: int, digests: bytes, counts: Mapping[str, int] | None = None) -> None:
         values = {"merge_id": self._merge_id, "table_name": self._table, "seq": seq, "digests": digests}
         ended = {} if counts is None else {"counts": dict(counts)}
-        if not self._journal.run(insert_once(plans).values(**values, **ended).on_conflict_do_nothing()):
+        if not self._journal.run(insert_once(plans).values(**values, **ended)):
             raise TransientError("BUSY", f"merge {self._merge_id} is proposed twice at once", "Try again.")
 
     def rows(self) -> Iterator[Pair]:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Row, delete, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_once
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from account_merge.journal.clock import now
 from account_merge.journal.database import Database
-from account_merge.journal.schema import scans
+from account_merge.journal.schema import insert_once, scans
 
 STRANDED = "stranded"  # the search for accounts that are switched off and were never merged
 _PAGE = 100  # stretches read at once
@@ -31,7 +31,7 @@ class ScanProgress:
     def append(self, seq: int, entry: dict[str, Any]) -> bool:
         """Write stretch `seq` if nobody has; False when another process goes on with the same search."""
         values = {"name": self._name, "seq": seq, "entry": entry, "at": now()}
-        return bool(self._journal.run(insert_once(scans).values(values).on_conflict_do_nothing()))
+        return bool(self._journal.run(insert_once(scans).values(values)))
 
     def _rows(self) -> Iterator[Row[Any]]:
         def page(after: int | None) -> Sequence[Row[Any]]:
@@ -68,6 +68,6 @@ class Note:
 
     def put(self, entry: dict[str, Any]) -> None:
         """Put an object in the place of the one before."""
-        put = insert_once(scans).values(name=self._name, seq=0, entry=entry, at=now())
+        put = upsert(scans).values(name=self._name, seq=0, entry=entry, at=now())
         new = {"entry": put.excluded.entry, "at": put.excluded.at}
         self._journal.run(put.on_conflict_do_update(index_elements=[scans.c.name, scans.c.seq], set_=new))

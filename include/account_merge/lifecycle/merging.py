@@ -85,8 +85,9 @@ class Merging:
         merge = self._journal.need(merge_id)
         if merge.state not in CLOSED:
             self._switch.check(merge, asked=True)
-        if merge.state in RESUMABLE:
-            self._admission.to_running(merge)
+        if merge.state not in RESUMABLE:
+            return merge
+        self._admission.to_running(merge)
         return self._journal.need(merge_id)
 
     def merge_table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> TableAnswer:
