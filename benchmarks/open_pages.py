@@ -24,10 +24,11 @@ import httpx
 
 from account_merge.engine.table_work import counts_of
 from account_merge.journal.encoding import Codec
-from account_merge.journal.log import Log
+from account_merge.journal.log import Draft, Log
 from account_merge.model import Change, MergeRequest, Write
 from account_merge.service import Service
 from account_merge.settings import Settings
+from account_merge.states import EntryKind
 from local.config import free_port
 from tests.integration.plugins.serving import ROBOT, SERVER, environment_in, wait_until_up
 from tests.keyspaces import drop_journal, journal_beside
@@ -68,9 +69,9 @@ def merged(service: Service, rows: int) -> uuid.UUID:
         group.append(change)
         if len(group) == ENTRY or number == rows:
             packed = [codec.change(one) for one in group]
-            assert log.append(seq, "changes", group[-1].key, 1, packed, counts_of("changes", group))
+            assert log.append(Draft(seq, EntryKind.CHANGES, group[-1].key, 1, packed, counts_of("changes", group)))
             last, seq, group = group[-1].key, seq + 1, []
-    assert log.append(seq, "end", last, 1, [], {})
+    assert log.append(Draft(seq, EntryKind.END, last, 1))
     service.merging.merge_table(merge_id, TABLE)
     service.merging.publish_sync(merge_id, publish=False)
     assert service.journal.need(merge_id).state == "completed"

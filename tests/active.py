@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from account_merge.journal.log import Log
+from account_merge.journal.log import Draft, Log
 from account_merge.rules.moments import instant
 from account_merge.sunbird.store import Store
 from tests.learners import enrolment, lesson
@@ -29,10 +29,10 @@ class Moments:
         self._left, self._at, self._writes = list(MOMENTS), at, 0
         append, write = Log.append, Store.write
 
-        def appending(log: Log, seq: int, kind: str, *arguments: Any, **named: Any) -> bool:
-            if kind == "changes":
+        def appending(log: Log, draft: Draft, *arguments: Any, **named: Any) -> bool:
+            if draft.kind == "changes":
                 self.reach("read")
-            return append(log, seq, kind, *arguments, **named)
+            return append(log, draft, *arguments, **named)
 
         def writing(store: Store, schema: Any, written: str, *arguments: Any, **named: Any) -> None:
             if written != account:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from account_merge.errors import MergeError, NeedsAttention
 from account_merge.journal import schema
 from account_merge.journal.clock import now
-from account_merge.journal.database import Database
+from account_merge.journal.database import SESSION, Database
 from account_merge.journal.database_errors import database_error
 
 #: Two that create a journal at the same time wait for each other at this advisory lock; the number is ours alone.
@@ -48,17 +48,18 @@ def _upgrade(database: Database) -> None:
             if connection.execute(select(schema.journal.c.journal_id)).first() is None:
                 own = {"journal_id": uuid.uuid4(), "hash_key": os.urandom(32), "created_at": now()}
                 connection.execute(insert(schema.journal), own)
-            _commit_before_answer(connection)
+            _set_for_all(connection)
     except SQLAlchemyError as error:
         raise database_error(error, database.where) from error
 
 
-def _commit_before_answer(connection: Connection) -> None:
-    """Let every session of this database, also one behind a pooler, wait for the disk before a commit is acknowledged."""
+def _set_for_all(connection: Connection) -> None:
+    """Give every session of this database, also one behind a pooler, what ours set themselves."""
     name = connection.exec_driver_sql("SELECT quote_ident(current_database())").scalar_one()
     savepoint = connection.begin_nested()
     try:
-        connection.exec_driver_sql(f"ALTER DATABASE {name} SET synchronous_commit = on")
+        for setting, value in SESSION.items():
+            connection.exec_driver_sql(f"ALTER DATABASE {name} SET {setting} = '{value}'")
         savepoint.commit()
     except SQLAlchemyError:  # only the owner may: our own sessions set it anyway
         savepoint.rollback()

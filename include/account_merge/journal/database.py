@@ -25,6 +25,9 @@ T = TypeVar("T")
 Values = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 #: s; a connection that was idle for longer is tried before it is used: the server may have been restarted.
 _IDLE = 1.0
+#: What each session of ours has, and what `create-journal` gives the database for sessions behind a pooler. A process that
+#: is frozen inside a transaction loses its locks, and nobody waits for a lock for ever.
+SESSION = {"synchronous_commit": "on", "lock_timeout": "20s", "idle_in_transaction_session_timeout": "60s"}
 #: What libpq is told. Behind PgBouncer in transaction mode no statement may stay prepared in a server's session.
 _OPTIONS = {
     "prepare_threshold": None, "connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000,
@@ -144,7 +147,8 @@ class Database:
 def _prepare(connection: Any, record: Any) -> None:
     """Set what each of our sessions needs, before the pool hands it out."""
     with connection.cursor() as cursor:
-        cursor.execute("SET synchronous_commit = on")
+        for name, value in SESSION.items():
+            cursor.execute(f"SET {name} = '{value}'")
     connection.commit()
 
 

@@ -215,7 +215,8 @@ class Merges(Identity):
             sources, target, survivor = (columns.get(n, known) for n, known in zip(_NAMING, read, strict=True))
             names = sorted({*sources, target, survivor or ""} - {""})
             self.run(delete(merge_accounts).where(merge_accounts.c.merge_id == merge.merge_id))
-            self.run(insert(merge_accounts), [{"account_id": name, "merge_id": merge.merge_id} for name in names])
+            if names:
+                self.run(insert(merge_accounts), [{"account_id": name, "merge_id": merge.merge_id} for name in names])
         if state != merge.state and state in CLOSED:
             self.free(merge.merge_id)
         if columns.get("failed_number", 0) > merge.failed_number and merge.failed_event in ("due", "sending"):

@@ -102,14 +102,17 @@ class Deactivation:
         """
         notes = []
         for account in self.accounts(merge):
-            done = [account_log(account), *(log.table for log in self._operations(merge, account))]
+            operations = list(self._operations(merge, account))
+            done = [account_log(account), *(log.table for log in operations)]
             first = Log(self._journal, merge.merge_id, account_log(account), Codec(self.schema()))
             first.close()  # a worker that was stopped before it wrote the entry is too late now
             own = account_log(account, merge.operation or "undo-1")
             logs = [HistoryLog(merge.merge_id, name, brings=False) for name in done if name != own]
             past = AccountHistory(account, logs, frozenset(), of=frozenset({merge.merge_id}))
             TableUndo(self._resources, TableJob(merge, ACCOUNT, guard), past, own).run()
-            taken = self._directory.give_back(account, *_names(first))
+            names, _ = _names(first)
+            newest = max(_names(log)[1] for log in (first, *operations) if log.table != own)  # a redo freed them again
+            taken = self._directory.give_back(account, names, newest)
             notes += [f"the {kind} of account {account} leads to another account by now" for kind in taken]
         return notes
 

@@ -202,7 +202,8 @@ class Failures:
         problem: MergeError | None = None
         for merge_id in self._outbox.owing(_AT_ONCE):
             try:
-                done = self.send(merge_id) in ("sent", "undeliverable")
+                self.send(merge_id)
+                done = not self._outbox.owes(self._journal.need(merge_id))
             except TransientError as error:
                 done, problem = False, error
             counts["sent" if done else "pending"] += 1

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from account_merge.cli.main import run_merge
+from account_merge.journal.log import Draft
 from account_merge.model import MergeRequest
+from account_merge.states import EntryKind
 from local import cql
 from tests.learners import BATCH, COURSE, account, aggregate, enrolment, lesson, put, rows
 
@@ -115,7 +117,7 @@ def test_an_admission_that_died_between_the_two_entries_goes_on_with_the_places_
     study(session, keyspace, two, 5)
     merge_id = service.opening.open_merge(MergeRequest((two, one), target, on_conflict="skip"))
     places, merge = service.skipped, service.journal.need(merge_id)
-    places._log(merge).append(0, "skip", None, 0, [], {"places": 0})
+    places._log(merge).append(Draft(0, EntryKind.SKIP, counts={"places": 0}))
     put(session, keyspace, ENR, enrolment(target, progress=9))  # after the first entry: it does not count any more
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
     assert [row["createdby"] for row in rows(session, keyspace, MEMBER, target)] == ["5"]

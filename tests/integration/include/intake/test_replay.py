@@ -450,7 +450,7 @@ def test_the_commands_list_and_replay(service, own_environment, monkeypatch, cap
 
 
 def test_a_server_that_is_away_is_no_answer(service):
-    away = service.settings.replace(cassandra_contact_points=("127.0.0.1",), cassandra_port=1)
+    away = service.settings.replace(journal_url="postgresql://postgres@127.0.0.1:1/nowhere")
     with Service(away) as other, pytest.raises(TransientError):
         replay(other, uuid.uuid4())
 

@@ -9,10 +9,10 @@ import time
 import uuid
 
 import pytest
-from account_merge.journal.cas import ERASED
 
 from account_merge.cli.main import main, run_merge
 from account_merge.errors import InvalidRequest
+from account_merge.journal.identity import ERASED
 from account_merge.model import MergeRequest
 from account_merge.service import Service
 from tests.integration.include.lifecycle.test_expiry import CC, ENR, TABLES, dying, merge, study, views

@@ -60,7 +60,7 @@ def test_what_came_late_is_moved_once_and_taken_back_with_the_merge(session, key
     parent = service.journal.need(merge_id)
     assert parent.settles == 1
     assert 86000 < (parent.settle_at - now()).total_seconds() < 86400
-    assert merge_id not in {m.merge_id for m in service.settling.due(1000)}
+    assert merge_id not in {m.merge_id for m in service.settling.due()}
     assert service.journal.need(child.merge_id).settle_at is None
 
     shown = {row["key"]["contentid"]: row["after"] for table in service.previews.preview_undo(merge_id).to_dict()["tables"]
@@ -106,7 +106,7 @@ def test_a_merge_that_was_undone_is_not_settled(chosen, session, keyspace, servi
     answer = service.admission.admit(waits)
     assert (answer["proceed"], answer["state"]) == (False, "abandoned")
     assert str(merge_id) in service.journal.need(waits).note
-    assert merge_id not in {m.merge_id for m in service.settling.due(1000)}
+    assert merge_id not in {m.merge_id for m in service.settling.due()}
     assert views(session, keyspace, target) == []
 
 
@@ -116,11 +116,7 @@ def test_settles_can_be_switched_off_and_come_at_their_times(session, keyspace, 
     assert (first["settles"], (first["settle_at"] - moment).total_seconds()) == (0, 600)
     second = next_settle((600.0, 86400.0), 1, first["settle_at"])
     assert (second["settle_at"] - moment).total_seconds() == 86400
-    assert next_settle((600.0, 86400.0), 2, second["settle_at"]) == {
-        "settles": 2,
-        "settle_at": None,
-        "settle_day": None,
-    }
+    assert next_settle((600.0, 86400.0), 2, second["settle_at"]) == {"settles": 2, "settle_at": None}
     with Service(shared_service.settings.replace(settle_after_seconds=())) as service:
         merge_id = merge(service, account(), account())
         assert service.journal.need(merge_id).settle_at is None

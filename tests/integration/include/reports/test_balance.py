@@ -11,7 +11,7 @@ import pytest
 
 from account_merge.choices import Choices
 from account_merge.cli.main import main, run_merge
-from account_merge.journal.daily import daily
+from account_merge.journal.lists import by_day
 from account_merge.model import MergeRequest
 from account_merge.reports.balance import MOST
 
@@ -93,7 +93,7 @@ def test_more_rows_than_are_counted_are_said(service, learners, monkeypatch):
 def test_merges_are_counted_by_day_state_and_reason(service, learners):
     merge_id = service.opening.open_merge(learners)
     service.failures.fail(merge_id, "by-hand", RuntimeError("no luck"))
-    found = daily(service.journal, 3)
+    found = by_day(service.journal, 3)
     assert len(found.days) == 3
     today = list(found.days.values())[-1]
     assert sum(today.values()) == 1

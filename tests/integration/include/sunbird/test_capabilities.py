@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from account_merge import journal as journal_module
 from account_merge.cli.checks import run_checks
 from account_merge.cli.main import run_merge
 from account_merge.model import MergeRequest
@@ -31,7 +30,6 @@ def test_the_check_names_server_and_what_it_lacks(shared_service):
         detail = {check.name: check.detail for check in run_checks(older)}["capabilities"]
     assert "4.0.1" in detail
     assert "write times of collections" in detail
-    assert "storage-attached" in detail
 
 
 def test_a_server_without_write_times_of_collections_merges_alike(session, shared_service):
@@ -51,23 +49,6 @@ def test_a_server_without_write_times_of_collections_merges_alike(session, share
     enrolled = rows(session, keyspace, ENR, target)[0]
     assert enrolled["contentstatus"] == {"a": 2, "b": 2}
     assert enrolled["issued_certificates"] == [{"identifier": "c1"}]
-
-
-def test_the_journal_falls_back_to_secondary_indexes(session, settings, monkeypatch):
-    # An index class that this server does not know stands for SAI on a server that lacks it.
-    original = journal_module.Journal._define
-
-    def without_sai(self, statement):
-        original(self, statement.replace("USING 'sai'", "USING 'no.such.index'"))
-
-    monkeypatch.setattr(journal_module, "SAI", " USING 'no.such.index'")
-    monkeypatch.setattr(journal_module.Journal, "_define", without_sai)
-    with Service(settings) as service:
-        service.journal.create()
-        merge_id = service.opening.open_merge(MergeRequest((account(),), account()))
-        assert [m.merge_id for m in service.journal.find("state", "requested")] == [merge_id]
-        source = service.journal.need(merge_id).request.sources[0]
-        assert [m.merge_id for m in service.journal.find("accounts", source)] == [merge_id]
 
 
 def test_an_unknown_table_of_a_rule_is_none(session, shared_service):

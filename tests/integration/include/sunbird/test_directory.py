@@ -7,6 +7,7 @@ import uuid
 import pytest
 
 from account_merge.cli.main import run_merge
+from account_merge.engine.resources import Guard
 from account_merge.errors import NeedsAttention
 from account_merge.journal.scans import STRANDED, ScanProgress
 from account_merge.model import MergeRequest
@@ -150,7 +151,7 @@ def test_a_worker_that_comes_too_late_deactivates_nothing_after_the_undo(session
     with pytest.raises(NeedsAttention, match="NOT_RUNNING"):
         service.deactivation.run(late)
     with pytest.raises(NeedsAttention, match="closed meanwhile"):  # asked before, only its writes come now
-        service.deactivation.run(late, guard=lambda: None)
+        service.deactivation.run(late, guard=Guard())
     assert user(session, keyspace, source) == before
     assert lookups(session, keyspace, source) == led
 
