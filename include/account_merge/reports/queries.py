@@ -47,17 +47,17 @@ class Queries:
         :raises InvalidRequest: the journal has nothing about it.
         """
         merges = self._journal.find("accounts", account_id)
-        if not merges and not self._journal.known(account_id):
+        gave, received = self._journal.gave(account_id), self._journal.received(account_id)
+        if not (merges or gave or received or self._journal.known(account_id)):
             raise InvalidRequest("UNKNOWN_ACCOUNT", "the journal has nothing about this account", "Check its id.")
         holder, away = self._journal.holder(account_id), self._journal.moved_by(account_id)
-        gave = sorted(map(str, self._journal.gave(account_id)))
         return {
             "account": account_id,
             "survivor": self._journal.survivor(account_id),
             "held_by": str(holder.merge_id) if holder else None,
             "merged_by": str(away.merge_id) if away else None,
-            "gave": gave,
-            "received": list(self._journal.received(account_id)),
+            "gave": sorted(map(str, gave)),
+            "received": list(received),
             "merges": merges,
         }
 
@@ -87,7 +87,10 @@ class Queries:
                 found += [(times[name][0], "first entry", name), (times[name][1], "last entry", name)]
         children = self._journal.find("parent", merge.merge_id)
         found += [(m.created_at, m.request.origin.value, f"merge {m.merge_id}") for m in children]
-        found += [(row.at, row.after, row.note or row.error or "") for row in self._journal.history(merge.merge_id)[1:]]
+        changes = self._journal.history(merge.merge_id)
+        if changes and changes[0].after == State.REQUESTED:
+            del changes[0]  # it is the first moment of all
+        found += [(row.at, row.after, row.note or row.error or "") for row in changes]
         # What happened in the same moment stays in the order above.
         known = [(at, what, note) for at, what, note in found if at is not None]
         return sorted(known, key=lambda moment: moment[0])

@@ -11,7 +11,7 @@ START = {"proposed", "requested", "refused"}
 WANTED = """
 proposed requested rejected expired
 refused requested erased
-requested started abandoned refused
+requested started waiting abandoned refused
 started running waiting failed requested refused abandoned proposed
 waiting started abandoned
 running completed failed paused needs_attention
