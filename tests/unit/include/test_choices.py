@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from account_merge.choices import COMBINE, MOST, SOURCE, TARGET, Choices, row_name
 from account_merge.errors import InvalidRequest
-from account_merge.journal.options import options_of
+from account_merge.journal.merges import request_columns
 from account_merge.lifecycle.requests import check_request
 from account_merge.model import Change, MergeRequest, Row, Values, Write
 from account_merge.planning.combining import Facts, merge_values
@@ -140,7 +140,7 @@ def test_choices_are_kept_without_keys_and_later_ones_never_put_the_source_s_aga
     assert kept.of(CC.table, lambda text: "hash" if text == name else "-")(("do_secret", "b", "l")) == TARGET
     assert kept.of(CC.table, lambda text: "hash" if text == name else "-")(("do_secret", "b", "m")) == COMBINE
     assert choices.later() == Choices({"user_enrolments": COMBINE}, {name: TARGET})
-    assert "choices" not in options_of(MergeRequest(("a",), "b"))
+    assert request_columns(MergeRequest(("a",), "b"))["choices"] == ""
 
 
 @pytest.mark.parametrize(

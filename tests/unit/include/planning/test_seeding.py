@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from account_merge.errors import InvalidRequest
-from account_merge.journal.options import options_of
+from account_merge.journal.merges import request_columns
 from account_merge.lifecycle.requests import request_of
 from account_merge.model import Row
 from account_merge.planning.combining import Facts, merge_values
@@ -149,7 +149,7 @@ def test_the_event_s_own_time_decides_else_the_message_s(ets, stamp, dated, seed
     cut = settings.replace(cutover=datetime(2023, 1, 1, tzinfo=UTC))
     request = request_of(event, b"", cut, stamp_ms=stamp)
     assert (request.dated, request.seeded) == (dated, seeded)
-    assert options_of(request).get("seeded") == ("true" if seeded else None)
+    assert request_columns(request)["seeded"] == seeded
     believed = ets is None or dated is not None and str(dated)[:8] == str(ets)[:8]
     assert ("the event's ets is a time that cannot be" in request.doubt) != believed
     assert ("the message's own time counts" in request.doubt) == (dated is not None and not believed)
