@@ -154,10 +154,13 @@ class Admission:
         self._journal.give_back(merge)
         return merge_answer(merge, proceed=False)
 
-    def to_running(self, merge: Merge, **columns: Any) -> bool:
-        """Move the merge to running; after a failure that was reported, it can owe its next failed event."""
+    def to_running(self, merge: Merge, anew: bool = True, **columns: Any) -> bool:
+        """Move the merge to running; after a failure it can owe its next failed event.
+
+        :param anew: see `next_failure`.
+        """
         if merge.state != State.RUNNING:
-            columns.update(next_failure(merge))
+            columns.update(next_failure(merge, anew))
             columns.update(error_columns(None), resume=None)
         return self._journal.move(merge, State.RUNNING, **columns)
 

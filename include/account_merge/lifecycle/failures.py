@@ -30,9 +30,13 @@ _AT_ONCE = 1000  # merges that one sweep looks at
 SPARE = 60.0  # s beyond the delivery time-out before a sender counts as gone
 
 
-def next_failure(merge: Merge) -> dict[str, Any]:
-    """Return the columns that let a merge that goes on owe its next failed event, whatever became of the last one."""
-    if merge.failed_event == "none":
+def next_failure(merge: Merge, anew: bool = True) -> dict[str, Any]:
+    """Return the columns that let a merge that goes on owe its next failed event.
+
+    :param anew: a new run goes on, whatever became of the last failed event. Tasks of one run that fail side by side owe one
+        event together.
+    """
+    if merge.failed_event == "none" or not anew and merge.failed_event in OWED:
         return {}
     return {"failed_event": "none", "failed_number": merge.failed_number + 1}
 

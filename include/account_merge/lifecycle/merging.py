@@ -87,7 +87,7 @@ class Merging:
             self._switch.check(merge, asked=True)
         if merge.state not in RESUMABLE:
             return merge
-        self._admission.to_running(merge)
+        self._admission.to_running(merge, anew=False)
         return self._journal.need(merge_id)
 
     def merge_table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> TableAnswer:
