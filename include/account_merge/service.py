@@ -27,6 +27,7 @@ from account_merge.journal import Journal
 from account_merge.lifecycle.admission import Admission
 from account_merge.lifecycle.approved_plan import ApprovedPlan
 from account_merge.lifecycle.deactivation import ACCOUNT, Deactivation
+from account_merge.lifecycle.draining import Draining
 from account_merge.lifecycle.erasure import Erasure
 from account_merge.lifecycle.failures import Failures
 from account_merge.lifecycle.merging import Merging
@@ -172,6 +173,11 @@ class Service:
     def switch(self) -> PauseSwitch:
         """The kill switch."""
         return PauseSwitch(self.journal)
+
+    @cached_property
+    def draining(self) -> Draining:
+        """Lets nothing new start, before an upgrade."""
+        return Draining(self.journal)
 
     @cached_property
     def _plans(self) -> ApprovedPlan:

@@ -28,6 +28,7 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
         made = command(name, words)
         made.add_argument("--tenant", default="", metavar="ROOT_ORG_ID", help="only merges that came for this tenant")
         made.add_argument("--reason", required=name == "pause", default="", help="why; the notes show it")
+    _add_drain(command)
     command("status", "show switches, how many merges are in which state, and what waits for whom")
     for name, words in (
         ("failed", "list failed merges, refused events and undeliverable failed events, oldest first"),
@@ -55,6 +56,13 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
         made.add_argument("--by", default=os.environ.get("USER", ""), help="who decides")
         made.add_argument("--reason", default="", help="why; kept in the journal")
     _add_retention(command)
+
+
+def _add_drain(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    made = command("drain", "start nothing new and wait until nothing is under way, before an upgrade")
+    made.add_argument("--reason", default="", help="why; the status shows it")
+    made.add_argument("--wait", type=float, default=600.0, metavar="SECONDS", help="how long to wait, at most")
+    made.add_argument("--end", action="store_true", help="let merges start again")
 
 
 def _add_retention(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -93,6 +101,18 @@ def _pause(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int
 def _resume(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
     answer = service.switch.resume(arguments.tenant, os.environ.get("USER", ""), arguments.reason)
     return _say(answer, arguments, out, "nothing of the kind was stopped")
+
+
+def _drain(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int:
+    """Drain, or end it; the exit status is 3 while something is under way."""
+    user = os.environ.get("USER", "")
+    answer = service.draining.end() if arguments.end else service.draining.begin(user, arguments.reason, arguments.wait)
+    if arguments.json:
+        print(json.dumps(answer), file=out)
+    else:
+        print(answer["note"] or "merges start as usual", file=out)
+        print(f"{answer['under_way'] or 'nothing'} under way", file=out)
+    return 3 if answer["draining"] and answer["under_way"] else 0
 
 
 def _say(answer: Turned, arguments: argparse.Namespace, out: IO[str], unchanged: str) -> int:
@@ -220,6 +240,7 @@ def _erase(service: Service, arguments: argparse.Namespace, out: IO[str]) -> int
 COMMANDS = {
     "pause": _pause,
     "resume": _resume,
+    "drain": _drain,
     "status": _status,
     "failed": _failed,
     "replay": _replay,

@@ -193,6 +193,8 @@ def print_status(status: Status, as_json: bool, out: IO[str]) -> None:
     console = _console(out)
     for switch in status["switches"]:
         console.print(f"[bold red]stopped[/] {escape(switch['note'])}")
+    if status["draining"]:
+        console.print(f"[bold red]nothing new starts[/] {escape(status['draining'])}")
     if not status["switches"]:
         console.print("no merging is stopped")
     for title, counts in (("merges", status["states"]), ("failed events", status["failed_events"])):

@@ -14,6 +14,7 @@ from account_merge.journal.fence import ALL
 from account_merge.journal.merges import Opened
 from account_merge.journal.outbox import Outbox
 from account_merge.journal.queue import Parked, Queue
+from account_merge.lifecycle.draining import Draining
 from account_merge.lifecycle.failures import SPARE
 from account_merge.lifecycle.liveness import TAKING_BACK, UNDER_WAY, Life, Liveness
 from account_merge.lifecycle.pause_switch import PauseSwitch, Stop
@@ -47,7 +48,7 @@ class Inbox:
 
     def __init__(self, journal: Journal, topics: Topics, settings: Settings) -> None:
         self._journal, self._topics, self._settings = journal, topics, settings
-        self._switch, self._alive = PauseSwitch(journal), Liveness(journal, settings)
+        self._switch, self._alive, self._draining = PauseSwitch(journal), Liveness(journal, settings), Draining(journal)
         self._queue, self._outbox, self._offsets = Queue(journal), Outbox(journal), Offsets(journal, topics, settings)
         self._unanswered = timedelta(seconds=settings.delivery_timeout_seconds + SPARE)
 
@@ -59,7 +60,7 @@ class Inbox:
     def _due(self) -> Iterator[bool]:
         """Yield whether there is something of each kind to do, lazily: the first that is answers the question."""
         stops = self._switch.active()
-        if ALL not in stops and self._room() > 0:
+        if ALL not in stops and not self._draining.note() and self._room() > 0:
             yield bool(self._queue.requested(stops, None, 1))
             yield bool(self._queue.released(stops, 1))
             yield any(self._resumes(m) for m in self._queue.resumable(stops, _PAGE))
@@ -160,7 +161,7 @@ class Inbox:
         :param stops: the switches that are on.
         :param room: merges, at most.
         """
-        if ALL in stops or room <= 0:
+        if ALL in stops or room <= 0 or self._draining.note():
             return []
         chosen, taken = list[Merge](), self._queue.starting()
         for page in self._pages(stops, room):
@@ -231,7 +232,7 @@ class Inbox:
 
         A run that is then not triggered is one that `next_runs` finds orphaned: nothing is lost between the two.
         """
-        if merge.state != State.REQUESTED or self._switch.stop_for(merge):
+        if merge.state != State.REQUESTED or self._switch.stop_for(merge) or self._draining.note():
             return None
         others = (m for account in merge.accounts for m in self._journal.find("accounts", account))
         apart = CLOSED | {State.PROPOSED}

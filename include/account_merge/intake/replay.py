@@ -16,11 +16,12 @@ from account_merge.errors import InvalidRequest, MergeError, NeedsAttention
 from account_merge.failed_search import MOST, FailedMergeFilter, merge_id_of
 from account_merge.journal import Journal, leases
 from account_merge.journal.lists import failed
-from account_merge.journal.merges import request_columns
+from account_merge.journal.rows import request_columns
 from account_merge.lifecycle.answers import as_note
 from account_merge.lifecycle.failures import error_columns, next_failure
 from account_merge.lifecycle.requests import check_request, request_of
 from account_merge.model import Merge, MergeRequest
+from account_merge.rules import rules_hash
 from account_merge.settings import Settings
 from account_merge.states import RESUMABLE, Origin, State
 from account_merge.sunbird.events import Position, merge_id_for, parse
@@ -98,9 +99,11 @@ class Replay:
         self._journal, self._settings, self._dry_run = journal, settings, dry_run
         self._by, self._why = by or "somebody", f": {as_note(reason.strip())}" if reason.strip() else ""
         self._corrected = {merge_id_of(key): body for key, body in (corrected or {}).items()}
+        self._named = frozenset[uuid.UUID]()
 
     def run(self, search: FailedMergeFilter) -> list[ReplayedItem]:
         """Replay the merges that are named, or else those that fit."""
+        self._named = frozenset(search.merge_ids)
         named = [*search.merge_ids, *self._corrected]
         chosen = dict.fromkeys(named) if named else dict.fromkeys(m.merge_id for m in find(self._journal, search))
         if len(chosen) > MOST:
@@ -148,9 +151,19 @@ class Replay:
         return self._dry_run or self._journal.move(merge, state, **columns)
 
     def _resume(self, merge: Merge) -> tuple[str, str, str] | None:
-        if not self._change(merge, merge.state, resume="wanted", note=f"replayed by {self._by}{self._why}"):
+        words = f"the next poll starts run {merge.attempt + 1}; it goes on where it stopped"
+        columns: dict[str, Any] = {"resume": "wanted", "note": f"replayed by {self._by}{self._why}"}
+        if merge.rules_hash not in (None, rules_hash()):
+            if merge.merge_id not in self._named:
+                raise InvalidRequest(
+                    "RULES_CHANGED", "it was begun with other rules",
+                    "Replay it by its id: what its log holds stays as planned, what is left is planned by today's rules.",
+                )  # fmt: skip
+            columns["rules_hash"] = rules_hash()
+            words += ", and plans what is left by today's rules"
+        if not self._change(merge, merge.state, **columns):
             return None
-        return "RESUMED", f"the next poll starts run {merge.attempt + 1}; it goes on where it stopped", merge.state
+        return "RESUMED", words, merge.state
 
     def _rearm(self, merge: Merge) -> tuple[str, str, str] | None:
         note = f"failed event armed again by {self._by}{self._why}"

@@ -11,7 +11,8 @@ from sqlalchemy import Row, case, delete, func, select, update
 
 from account_merge.errors import NeedsAttention
 from account_merge.journal.identity import ERASED
-from account_merge.journal.merges import Merges, merge_of
+from account_merge.journal.merges import Merges
+from account_merge.journal.rows import merge_of
 from account_merge.journal.schema import accounts, insert_once, merge_accounts, merges, moves
 from account_merge.model import Merge
 from account_merge.states import State

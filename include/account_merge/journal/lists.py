@@ -12,7 +12,8 @@ from sqlalchemy import ColumnElement, Date, cast, func, select
 from account_merge.failed_search import FailedMergeFilter
 from account_merge.journal.accounts import Accounts
 from account_merge.journal.clock import now
-from account_merge.journal.merges import merge_of, names
+from account_merge.journal.merges import names
+from account_merge.journal.rows import merge_of
 from account_merge.journal.schema import beyond, merges
 from account_merge.listings import MergeFilter, MergesByDay
 from account_merge.model import Merge

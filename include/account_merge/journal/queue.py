@@ -18,7 +18,7 @@ from sqlalchemy import values as table_of
 from account_merge.acting import actor
 from account_merge.journal.accounts import Accounts
 from account_merge.journal.clock import now
-from account_merge.journal.merges import merge_of
+from account_merge.journal.rows import merge_of
 from account_merge.journal.schema import accounts, beyond, history, merge_accounts, merges
 from account_merge.model import Merge
 from account_merge.states import RESUMABLE, State

@@ -118,7 +118,7 @@ class Merging:
                     "RULES_CHANGED",
                     f"merge {merge.merge_id} was begun with other rules ({merge.rules_hash}) than this program has; what "
                     f"its log of {rule.table} holds is written, nothing more is planned",
-                    "Finish it with the program that began it, or repair it with the new rules.",
+                    "Replay it by its id: what is left is planned by today's rules. Or undo or abandon it.",
                 )
             counts = target.run()
             note = "" if counts else "the source has no rows here: nothing to merge"

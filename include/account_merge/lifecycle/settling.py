@@ -16,6 +16,7 @@ from account_merge.journal import Journal, now
 from account_merge.journal.merges import next_settle
 from account_merge.journal.queue import Queue
 from account_merge.lifecycle.answers import TableAnswer
+from account_merge.lifecycle.draining import Draining
 from account_merge.lifecycle.merging import Merging
 from account_merge.model import Merge
 from account_merge.settings import Settings
@@ -28,7 +29,8 @@ class Settling:
     """Finds the settles that are due, and runs them."""
 
     def __init__(self, journal: Journal, settings: Settings, merging: Merging) -> None:
-        self._journal, self._merging, self._queue = journal, merging, Queue(journal)
+        self._journal, self._merging = journal, merging
+        self._queue, self._draining = Queue(journal), Draining(journal)
         self._pauses = settings.settle_after_seconds
 
     def due(self) -> Iterator[Merge]:
@@ -47,7 +49,7 @@ class Settling:
         counts = {"settled": 0, "moved": 0, "failed": 0, "held": 0}
         ends = time.monotonic() + seconds
         for parent in self.due():
-            if time.monotonic() > ends:
+            if time.monotonic() > ends or self._draining.note():
                 break
             child = self._open(parent)
             if child is None:

@@ -8,6 +8,7 @@ from typing import TypedDict
 from account_merge.journal import Journal
 from account_merge.journal.lists import count, count_overdue
 from account_merge.jsonable import jsonable
+from account_merge.lifecycle.draining import Draining
 from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.model import Merge
 from account_merge.states import STATES, State
@@ -39,10 +40,12 @@ class Waiting(TypedDict):
 class Status(TypedDict):
     """A snapshot: switches that are on, merges and failed events by state, and the first merges that wait.
 
+    :param draining: who lets nothing new start, since when and why; empty when nobody does.
     :param overdue_settles: settles that are due for more than an hour.
     """
 
     switches: list[Switch]
+    draining: str
     states: dict[str, int]
     resuming: int
     failed_events: dict[str, int]
@@ -60,6 +63,7 @@ def status_of(journal: Journal, switch: PauseSwitch) -> Status:
     return {
         "switches": [{"tenant": s.tenant, "by": s.by, "reason": s.reason, "since": s.since, "note": s.note}
                      for s in stops.values()],
+        "draining": Draining(journal).note(),
         "states": counts,
         "resuming": count(journal, "resume", ("wanted",)).get("wanted", 0),
         "failed_events": owed,

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, datetime
+from typing import Any
 
 from account_merge.rules.derivations import (
     attempts_count,
@@ -62,6 +63,8 @@ _numbers = per_key(
     {"completedCount": maximum, "score:*": maximum, "max_score:*": maximum, "attempts_count:*": maximum, "*": maximum}
 )
 
+#: Raised when a strategy or derivation gives another result under the same name.
+REVISION = 1
 RULES: tuple[TableRule, ...] = (
     TableRule(
         "user_activity_agg",
@@ -449,12 +452,25 @@ def rule_for(table: str) -> TableRule:
 
 
 def rules_hash(rules: tuple[TableRule, ...] = RULES) -> str:
-    """Change when a rule's meaning may have changed: a merge is finished by the rules that it was begun with."""
-    text = "\n".join(
-        f"{r.table} {r.key} {sorted((c, s.name) for c, s in r.columns.items())} {[(d.columns, d.why) for d in r.derive]}"
-        for r in rules
-    )
+    """Change when merges may come out otherwise: a merge that was begun under another hash is not simply gone on with.
+
+    It covers what decides a result, and no wording.
+    """
+    text = "\n".join([str(REVISION), *(repr(_meaning(rule)) for rule in rules)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _meaning(rule: TableRule) -> tuple[Any, ...]:
+    """Return all of a rule that decides what becomes of a row."""
+    skip = rule.decides_skip
+    return (
+        rule.table, rule.user, rule.key, rule.keyspace, rule.last, rule.lists_scopes, rule.enrolments,
+        sorted((column, strategy.name) for column, strategy in rule.columns.items()),
+        [(d.columns, d.apply.__qualname__, d.leader.__qualname__ if d.leader else "") for d in rule.derive],
+        (rule.scope.kind, rule.scope.columns, sorted(rule.scope.constants.items()), rule.scope.prefix),
+        [(k.name, k.table, k.collect, k.where) for k in rule.lookups],
+        (skip.shows, skip.has) if skip else None, sorted(rule.deactivated.items()),
+    )  # fmt: skip
 
 
 def _check(rules: tuple[TableRule, ...]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from account_merge.choices import COMBINE, MOST, SOURCE, TARGET, Choices, row_name
 from account_merge.errors import InvalidRequest
-from account_merge.journal.merges import request_columns
+from account_merge.journal.rows import request_columns
 from account_merge.lifecycle.requests import check_request
 from account_merge.model import Change, MergeRequest, Row, Values, Write
 from account_merge.planning.combining import Facts, merge_values

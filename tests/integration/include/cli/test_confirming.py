@@ -20,7 +20,7 @@ CC = "user_content_consumption"
 #: Commands that write nothing to learners' tables, ask a second person, or only stop and start merging.
 UNASKED = {
     "create-journal", "check", "coverage", "list", "show", "preview", "propose", "pause", "resume", "status", "failed",
-    "reject", "stranded",
+    "reject", "stranded", "drain",
 }  # fmt: skip
 
 

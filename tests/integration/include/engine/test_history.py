@@ -9,7 +9,8 @@ import pytest
 from account_merge.choices import Choices
 from account_merge.cli.main import run_merge
 from account_merge.errors import NeedsAttention, TransientError
-from account_merge.lifecycle import merging
+from account_merge.failed_search import FailedMergeFilter
+from account_merge.lifecycle import admission, merging
 from account_merge.model import MergeRequest
 from account_merge.sunbird.store import Store
 from tests.learners import account, aggregate, enrolment, lesson, put, rows
@@ -184,3 +185,46 @@ def test_other_rules_finish_what_is_logged_and_plan_nothing(session, keyspace, s
     monkeypatch.undo()
     assert run_merge(service, merge_id, publish=False)["state"] == "completed"
     assert len(rows(session, keyspace, CC, target)) == 300
+
+
+@pytest.mark.parametrize("way", ["go on", "undo", "abandon"])
+def test_a_merge_that_was_begun_with_other_rules_has_three_ways(way, session, keyspace, service, monkeypatch):
+    source, target = account(), account()
+    for number in range(250):
+        put(session, keyspace, CC, lesson(source, f"L{number:03d}", viewcount=2))
+    put(session, keyspace, CC, lesson(target, "L000", viewcount=1))
+    before = rows(session, keyspace, CC, target)
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
+    write, written = Store.write, []
+
+    def dies(self, *arguments, **named):
+        written.append(write(self, *arguments, **named))
+        if len(written) == 2:
+            raise RuntimeError("the process ends here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(admission, "rules_hash", lambda: "of another program")
+        service.admission.admit(merge_id)
+        patch.setattr(merging, "rules_hash", lambda: "of another program")
+        patch.setattr(Store, "write", dies)
+        with pytest.raises(RuntimeError):
+            service.merging.merge_table(merge_id, CC)
+    with pytest.raises(NeedsAttention, match="RULES_CHANGED"):
+        service.merging.merge_table(merge_id, CC)
+    service.failures.sweep(lambda run: "failed")
+    if way == "go on":
+        replayed = [service.replays.replay(search, "ops", "looked at", dry_run=False)["items"][0]["code"] for search in (
+            FailedMergeFilter.of(account=source), FailedMergeFilter.of(merge_ids=[merge_id]))]  # fmt: skip
+        assert replayed == ["RULES_CHANGED", "RESUMED"]  # a person names it: that is the yes
+        assert run_merge(service, merge_id, publish=False)["state"] == "completed"
+        assert {row["contentid"]: row["viewcount"] for row in rows(session, keyspace, CC, target)} == {
+            f"L{number:03d}": 3 if number == 0 else 2 for number in range(250)
+        }
+    elif way == "undo":
+        assert service.undoing.run(merge_id, publish=False)["state"] == "undone"
+        assert rows(session, keyspace, CC, target) == before
+    else:
+        assert service.undoing.abandon(merge_id, "not wanted")["state"] == "abandoned"
+        again = service.opening.open_merge(MergeRequest((source,), target, tables=(CC,)))
+        assert run_merge(service, again, publish=False)["state"] == "completed"
+        assert rows(session, keyspace, CC, target)[0]["viewcount"] == 3

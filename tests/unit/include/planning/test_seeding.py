@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from account_merge.errors import InvalidRequest
-from account_merge.journal.merges import request_columns
+from account_merge.journal.rows import request_columns
 from account_merge.lifecycle.requests import request_of
 from account_merge.model import Row
 from account_merge.planning.combining import Facts, merge_values

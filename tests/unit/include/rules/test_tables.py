@@ -545,6 +545,12 @@ def test_the_hash_changes_with_a_rule_s_meaning_only() -> None:
     assert len({rules_hash(RULES[:n]) for n in range(len(RULES) + 1)}) == len(RULES) + 1
     changed = TableRule("t", "u", ("k",), "why", {"c": maximum}, K)
     assert rules_hash((changed,)) != rules_hash((TableRule("t", "u", ("k",), "why", {"d": maximum}, K),))
+    assert rules_hash((replace(changed, why="in other words"),)) == rules_hash((changed,))
+    led = next(rule for rule in RULES if rule.derive)
+    reworded = tuple(replace(derivation, why="in other words") for derivation in led.derive)
+    assert rules_hash((replace(led, derive=reworded),)) == rules_hash((led,))
+    assert rules_hash((replace(led, derive=led.derive[1:]),)) != rules_hash((led,))
+    assert rules_hash((replace(led, deactivated={"x": 1}),)) != rules_hash((led,))
 
 
 @pytest.mark.parametrize(
