@@ -27,6 +27,7 @@ class Offsets:
 
     def __init__(self, journal: Journal, topics: Topics, settings: Settings) -> None:
         self._journal, self._topics, self._settings = journal, topics, settings
+        self._topic_id = ""
         self._anew = Note(journal, f"anew/{settings.consumer_group}/{settings.merge_topic}")
 
     def lag(self) -> int:
@@ -51,14 +52,15 @@ class Offsets:
 
         :raises NeedsAttention: another journal claims with this group.
         """
-        standing, topic_id, anew = self._topics.standing(), self._topics.topic_id(), self._known_anew()
-        again = [p for p, one in standing.items() if one.beyond or p in anew or self._other_topic(one, topic_id)]
+        self._topic_id = self._topics.topic_id()
+        standing, anew = self._topics.standing(), self._known_anew()
+        again = [p for p, one in standing.items() if one.beyond or p in anew or self._other_topic(one)]
         if again:
             log.warning("Partitions %s are claimed from their beginning: the topic was made anew or restored.", again)
         return {p: one.low if p in again or one.committed is None else max(one.low, one.committed)
                 for p, one in standing.items()}, again  # fmt: skip
 
-    def _other_topic(self, one: Standing, topic_id: str) -> bool:
+    def _other_topic(self, one: Standing) -> bool:
         word, journal_id, known, *_ = [*one.note.split(), "", "", ""]
         if word != _OURS:
             return False
@@ -70,14 +72,14 @@ class Offsets:
                 "Use one installation only, or give this one a group of its own (ACCOUNT_MERGE_CONSUMER_GROUP) and never "
                 "merge with both. If the other journal is gone for good, delete the group's offsets.",
             )
-        return bool(topic_id and known and known != topic_id)
+        return bool(self._topic_id and known and known != self._topic_id)
 
     def commit(self, claimed: Mapping[tuple[str, int], int], again: list[int]) -> None:
-        """Commit the offsets to read next, with our note.
+        """Commit the offsets to read next, with our note; behind `starts`.
 
         :param again: partitions whose committed offset holds nothing back.
         """
-        note = f"{_OURS} {self._journal.journal_id} {self._topics.topic_id()}".strip()
+        note = f"{_OURS} {self._journal.journal_id} {self._topic_id}".strip()
         self._topics.commit(claimed, note, again)
         if again:
             self._anew.put({"partitions": [p for p in self._known_anew() if p not in again]})

@@ -103,7 +103,7 @@ class Accounts(Merges):
         for name in sorted(wanted):
             holder = locked[name].held_by
             if holder is not None and holder != merge.merge_id:
-                return Blocked(name, self.need(holder))
+                return Blocked(locked[name].row, self.need(holder))
         role = case({locked[name].row: role for name, role in wanted.items()}, value=accounts.c.account_id)
         rows = sorted(locked[name].row for name in wanted)
         self.run(update(accounts).where(accounts.c.account_id.in_(rows)).values(held_by=merge.merge_id, role=role))
@@ -203,7 +203,7 @@ class Accounts(Merges):
 
 @dataclass(frozen=True)
 class Blocked:
-    """An account that another open merge holds."""
+    """An account that another open merge holds, by the name of its row: an erased one's is its hash."""
 
     account: str
     by: Merge
