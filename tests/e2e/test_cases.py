@@ -16,8 +16,9 @@ def test_given_cases_come_out_right(world, poll, core, session):
 
     def all_done():
         poll()
-        mine = [m for m in core.journal.all() if users & set(m.accounts)]
-        return len(mine) >= len(CASES["cases"]) and all(m.state in ("completed", "refused") for m in mine)
+        mine = {m.merge_id: m for user in users for m in core.journal.find("accounts", user)}
+        done = all(merge.state in ("completed", "refused") for merge in mine.values())
+        return len(mine) >= len(CASES["cases"]) and done
 
     wait_for(all_done, 600, "the merges of the given cases", pause=5)
     wrong = {case["name"]: found for case in CASES["cases"] if (found := differences(session, keyspace, case))}

@@ -162,7 +162,7 @@ def test_claim_and_report_killed_in_the_middle_lose_and_double_nothing(world, ai
 
     def in_the_middle():
         most.append(owed())
-        return max(most) > BAD / 2 and most[-1] < max(most) - 20
+        return most[-1] < max(most) - 20
 
     assert killed("report_failures", in_the_middle) == "failed"
     age(core, session, core.journal.find("failed_event", "sending"))
