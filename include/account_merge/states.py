@@ -112,6 +112,8 @@ AT_ONCE = {
     ),
     "repair": (frozenset({State.COMPLETED}), "Only a completed merge can be repaired; a failed one is replayed."),
 }
+#: A failed event in one of these states is not published yet.
+OWED = ("due", "sending")
 #: The DAGs whose runs do merges, and take them back.
 MERGE_DAG, UNDO_DAG = "account_merge", "account_merge_undo"
 #: Airflow says that the run is running, and no task of it runs or is about to: its task was lost in the queue.

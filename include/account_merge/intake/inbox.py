@@ -143,8 +143,10 @@ class Inbox:
         :param life: see `Life`.
         """
         stops = self._switch.active()
-        again = [(merge, state) for merge, state in self._orphaned(life, stops)]
-        ready = [*again, *((merge, "") for merge in self._startable(stops, min(limit, self._room())))]
+        ready = [
+            *self._orphaned(life, stops),
+            *((merge, "") for merge in self._startable(stops, min(limit, self._room()))),
+        ]
         chosen: list[NextRun] = []
         for merge, state in ready[:limit]:
             lost = merge.run_ids[-1] if state == LOST else ""

@@ -37,10 +37,13 @@ class Offsets:
         """
         standing = self._topics.standing()
         beyond = [partition for partition, one in standing.items() if one.beyond]
-        if beyond and not set(beyond) <= set(self._known_anew()):
-            self._anew.put({"partitions": sorted({*self._known_anew(), *beyond})})
-        if anew := self._known_anew() if beyond else []:
-            log.warning("The offsets of partitions %s lie beyond the topic's end: it was made anew or restored.", anew)
+        if beyond:
+            known = set(self._known_anew())
+            if not known.issuperset(beyond):
+                self._anew.put({"partitions": sorted(known.union(beyond))})
+            log.warning(
+                "The offsets of partitions %s lie beyond the topic's end: it was made anew or restored.", beyond
+            )
         return sum(one.lag for one in standing.values())
 
     def _known_anew(self) -> list[int]:

@@ -23,7 +23,7 @@ from account_merge.lifecycle.requests import check_request, request_of
 from account_merge.model import Merge, MergeRequest
 from account_merge.rules import rules_hash
 from account_merge.settings import Settings
-from account_merge.states import RESUMABLE, Origin, State
+from account_merge.states import OWED, RESUMABLE, Origin, State
 from account_merge.sunbird.events import Position, merge_id_for, parse
 
 #: Codes of merges that were replayed; any other code is the reason why one was left alone.
@@ -142,7 +142,7 @@ class Replay:
             raise InvalidRequest("RESUMED_BEFORE", "it goes on by itself", "Wait for the next poll that nothing stops.")
         if merge.state not in (State.REFUSED, State.FAILED, State.NEEDS_ATTENTION):
             raise InvalidRequest("NOT_FAILED", f"the merge is {merge.state}: there is nothing to replay")
-        if merge.failed_event in ("due", "sending"):
+        if merge.failed_event in OWED:
             raise InvalidRequest("FAILED_EVENT_OWED", "its failed event is not published yet",
                                  "Replay it after the poll's report_failures.")  # fmt: skip
         return self._reopen(merge) if merge.state == State.REFUSED else self._resume(merge)

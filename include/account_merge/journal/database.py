@@ -147,8 +147,7 @@ class Database:
 def _prepare(connection: Any, record: Any) -> None:
     """Set what each of our sessions needs, before the pool hands it out."""
     with connection.cursor() as cursor:
-        for name, value in SESSION.items():
-            cursor.execute(f"SET {name} = '{value}'")
+        cursor.execute("; ".join(f"SET {name} = '{value}'" for name, value in SESSION.items()))
     connection.commit()
 
 

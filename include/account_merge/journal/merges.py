@@ -19,7 +19,7 @@ from account_merge.journal.identity import Identity
 from account_merge.journal.rows import merge_of, request_columns
 from account_merge.journal.schema import accounts, failed_events, history, insert_once, merge_accounts, merges
 from account_merge.model import Merge, MergeRequest
-from account_merge.states import CLOSED, Origin, State, allowed
+from account_merge.states import CLOSED, OWED, Origin, State, allowed
 
 #: These come from a merge; they have no settles themselves.
 CHILDREN = frozenset({Origin.REPAIR, Origin.SETTLE})
@@ -96,10 +96,9 @@ class Merges(Identity):
                 literal(who.run_id, Text), literal(who.task_id, Text), opened.c.error_code, opened.c.error,
             ),
         )  # fmt: skip
-        return set(self._firsts(first.add_cte(accounts_of.cte("named")).returning(history.c.merge_id)))
-
-    def _firsts(self, statement: Any) -> list[Any]:
-        return [row[0] for row in self.rows(statement)]
+        return {
+            row.merge_id for row in self.rows(first.add_cte(accounts_of.cte("named")).returning(history.c.merge_id))
+        }
 
     def _row_of(self, one: Opened, moment: datetime) -> dict[str, Any]:
         request, error = one.request, one.error
@@ -172,9 +171,8 @@ class Merges(Identity):
         changed = update(merges).where(merges.c.merge_id == merge.merge_id, *where).values(columns)
         if state != merge.state:
             changed = self._with_history(changed, merge, columns)
-        overtakes = columns.get("failed_number", 0) > merge.failed_number and merge.failed_event in ("due", "sending")
         follows = columns.keys() & set(_NAMING) or state != merge.state and state in CLOSED | {State.WAITING}
-        if not follows and not overtakes:
+        if not follows and not _overtakes(merge, columns):
             return bool(self.run(changed))
         with self.transaction():
             done = self.run(changed)
@@ -219,7 +217,7 @@ class Merges(Identity):
                 self.run(insert(merge_accounts), [{"account_id": name, "merge_id": merge.merge_id} for name in names])
         if state != merge.state and state in CLOSED:
             self.free(merge.merge_id)
-        if columns.get("failed_number", 0) > merge.failed_number and merge.failed_event in ("due", "sending"):
+        if _overtakes(merge, columns):
             self._keep_owed(merge)
         if state == State.WAITING:
             self.want([columns["waiting_for"]])
@@ -303,6 +301,11 @@ def names(account_id: str) -> ColumnElement[bool]:
     """
     mine = select(merge_accounts.c.merge_id).where(merge_accounts.c.account_id == account_id)
     return merges.c.merge_id == any_(func.array(mine.scalar_subquery()))
+
+
+def _overtakes(merge: Merge, columns: Mapping[str, Any]) -> bool:
+    """Whether a change arms the next failed event while the one before is still owed."""
+    return columns.get("failed_number", 0) > merge.failed_number and merge.failed_event in OWED
 
 
 def next_settle(pauses: tuple[float, ...], done: int, since: datetime) -> dict[str, Any]:

@@ -13,10 +13,7 @@ from sqlalchemy import Row, or_, select, update
 from account_merge.journal.accounts import Accounts
 from account_merge.journal.schema import failed_events, merges
 from account_merge.model import Merge
-from account_merge.states import State
-
-#: A failed event in one of these states is not published yet.
-OWED = ("due", "sending")
+from account_merge.states import OWED, State
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from typing import Any
 
 from account_merge.errors import MergeError, NeedsAttention, TransientError
 from account_merge.journal import Journal, now
-from account_merge.journal.outbox import OWED, Outbox, OwedEvent
+from account_merge.journal.outbox import Outbox, OwedEvent
 from account_merge.journal.queue import Queue
 from account_merge.lifecycle.pause_switch import Paused
 from account_merge.model import Merge
 from account_merge.settings import Settings
-from account_merge.states import RESUMABLE, State
+from account_merge.states import OWED, RESUMABLE, State
 from account_merge.sunbird.events import FailInfo, failed_event
 from account_merge.sunbird.kafka import Topics
 
