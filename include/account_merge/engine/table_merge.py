@@ -14,6 +14,7 @@ from account_merge.engine.limits import passed
 from account_merge.engine.resources import Resources, TableJob
 from account_merge.engine.steps import steps_of
 from account_merge.engine.table_work import Planned, TableWork
+from account_merge.engine.unknown_writes import UnknownWrites, marks_of
 from account_merge.engine.verify import fold_in
 from account_merge.engine.view import View
 from account_merge.journal.ledger import Ledger, LedgerMerges
@@ -22,7 +23,7 @@ from account_merge.journal.redaction import RedactedFacts
 from account_merge.model import Change, Entry, Key, Row, Values, Write
 from account_merge.planning.lost_updates import correct, corrections
 from account_merge.planning.merge_join import Correction, Corrections, Shown, TableFacts, plan
-from account_merge.rules import TableRule
+from account_merge.rules import TABLES, TableRule
 
 
 class TableMerge(TableWork):
@@ -109,7 +110,16 @@ class TableMerge(TableWork):
         )  # fmt: skip
 
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
-        """Yield a change for each row that a source has; this is also the preview."""
+        """Yield a change for each row that a source has; this is also the preview.
+
+        :raises NeedsAttention: a merge that the journal has forgotten wrote to one of these accounts.
+        """
+        unknown, seeding = UnknownWrites(self._resources, self._merge, self.found), self._history.seeding
+        # What stands at the target counts as moved there: nothing can be added a second time.
+        watched = iter if seeding and seeding.since.keys() >= {*self.sources} else unknown.watched
+        first = TABLES.index(
+            self._rule.table
+        )  # tables that one process merges in the same moment tell their writes apart
 
         def behind(rows: Iterable[Row], account: str = "") -> Iterator[Row]:
             stays = self.found.stays(self._rule, self._view.from_other_source.get(account, frozenset()))
@@ -118,8 +128,8 @@ class TableMerge(TableWork):
         planned = plan(
             self._rule,
             self.account,
-            {account: behind(self._source_rows(account), account) for account in self.sources},
-            behind(self.found.rows(self._rule, self.account)),
+            {account: behind(watched(self._source_rows(account)), account) for account in self.sources},
+            behind(watched(self.found.rows(self._rule, self.account))),
             TableFacts(
                 self._ledger().at,
                 self._shown(),
@@ -127,6 +137,7 @@ class TableMerge(TableWork):
                 self._corrections(),
                 self._history.seeding,
                 self._merge.request.choices.of(self._rule.table, self._journal.hidden),
+                lambda base, turn: unknown.marks.below(base, (first + turn) % 2),
             ),
         )
         return ((self._codec.fitted(change), base) for change, base in planned)
@@ -148,15 +159,18 @@ class SourceRows(TableWork):
 
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
         """Yield a change for each row that is still active."""
+        marks, turn = marks_of(self._resources), 0
         for row in self.found.rows(self._rule, self.account):
+            base = marks.below(row.base, turn % 2)
             off = {
-                c: Write(value, max(row.base, row.written.get(c, 0) + 1))
+                c: Write(value, max(base, row.written.get(c, 0) + 1))
                 for c, value in self._rule.deactivated.items()
                 if c in self._schema.columns and row.values.get(c) != value
             }
             if off and (after is None or row.key > after):
                 why = dict.fromkeys(off, "the source account's rows are deactivated, as asked")
-                yield Change(row.key, {}, row.values, off, 0, why, {}), row.base
+                yield Change(row.key, {}, row.values, off, 0, why, {}), base
+                turn += 1
 
     def reread(self, entry: Entry, sent: float) -> tuple[list[Change], int]:
         """Return nothing: a row that the platform makes active again stays so."""

@@ -19,6 +19,7 @@ from account_merge.engine.history import AccountHistory
 from account_merge.engine.resources import Resources, TableJob
 from account_merge.engine.steps import steps_of
 from account_merge.engine.table_work import Planned, TableWork
+from account_merge.engine.unknown_writes import marks_of
 from account_merge.engine.verify import floor_of
 from account_merge.engine.view import NOTHING_UNDERWAY, View
 from account_merge.journal.encoding import Codec
@@ -33,6 +34,8 @@ from account_merge.planning.write_times import above, ahead
 from account_merge.rules import TableRule, rule_for
 from account_merge.rules.evidence import Evidence
 from account_merge.sunbird.store import batched
+
+_BELOW_MERGES = 2  # marks that merges use
 
 
 class TableUndo(TableWork):
@@ -88,17 +91,19 @@ class TableUndo(TableWork):
 
         Rows are read by the steps' own keys: scopes do not lead to a row whose enrolment, say, this very undo takes away.
         """
-        replay = self._replay()
+        replay, marks, turn = self._replay(), marks_of(self._resources), 0
         behind = ((key, steps) for key, steps in self._steps() if after is None or key > after)
         for batch in batched(behind, self._settings.entry_rows):
-            base = self._store.safe_timestamp()
+            read = self._store.safe_timestamp()
             rows = self._store.rows_by_key(self._schema, self.account, [key for key, _ in batch])
             for key, steps in batch:
-                row = rows.get(key)
+                # Below the marks of merges: what deletes a row is older than what the next merge puts there.
+                row, base = rows.get(key), marks.below(read, _BELOW_MERGES + turn % 2)
                 lost, notes = lost_since(self._rule, steps, row, self._settings)
                 change = replay(key, steps, row, base, lost, notes)
                 if steps or change.writes:
                     yield change, base
+                    turn += 1
 
     def _replay(self) -> Callable[..., Change]:
         """Return, for one sweep in key order, (key, steps, row, base) -> the change that brings the row to rest."""

@@ -87,28 +87,29 @@ class Inbox:
         topics, ends = self._topics, time.monotonic() + seconds
         topics.ensure_cutover()
         counts = {"claimed": 0, "repeated": 0, "refused": 0, "ignored": 0}
-        lost, (starts, again) = topics.lost(), self._offsets.starts()
+        lost, (starts, again) = self._offsets.lost(), self._offsets.starts()
         while True:
             messages = topics.read_new(limit, 10.0, starts)
-            self._claim(messages, counts)
             claimed = topics.positions()
+            self._claim(messages, claimed, counts)
             self._offsets.commit(claimed, again)
             if not messages or self._offsets.lag() == 0 or time.monotonic() > ends:
                 break
             starts, again = {partition: offset for (_, partition), offset in claimed.items()}, []
         if lost:
-            number = sum(low - committed for _, committed, low in lost)
             raise MergeError(
                 "EVENTS_LOST",
-                f"{number} messages of {self._settings.merge_topic} were deleted by retention before they were claimed "
-                f"(partitions {', '.join(str(p) for p, _, _ in lost)})",
+                f"{sum(lost.values())} messages of {self._settings.merge_topic} were deleted by retention before they were claimed "
+                f"(partitions {', '.join(map(str, sorted(lost)))})",
                 "Rescue the pairs from the user service's log (`rescue`); the poll goes on at the oldest message.",
             )
         return counts
 
-    def _claim(self, messages: list[Message], counts: dict[str, int]) -> None:
+    def _claim(self, messages: list[Message], claimed: Mapping[tuple[str, int], int], counts: dict[str, int]) -> None:
         read = [self._opened(message) for message in messages]
-        new = self._journal.open_all([one for one in read if one is not None])
+        with self._journal.transaction():
+            new = self._journal.open_all([one for one in read if one is not None])
+            self._offsets.claimed(claimed)
         for one in read:
             if one is None:
                 counts["ignored"] += 1

@@ -29,6 +29,7 @@ class Offsets:
         self._journal, self._topics, self._settings = journal, topics, settings
         self._topic_id = ""
         self._anew = Note(journal, f"anew/{settings.consumer_group}/{settings.merge_topic}")
+        self._claimed = Note(journal, f"claimed/{settings.consumer_group}/{settings.merge_topic}")
 
     def lag(self) -> int:
         """Count the messages that are not claimed; consumes nothing.
@@ -44,11 +45,33 @@ class Offsets:
             log.warning(
                 "The offsets of partitions %s lie beyond the topic's end: it was made anew or restored.", beyond
             )
-        return sum(one.lag for one in standing.values())
+        forgotten = self._forgotten(standing)
+        return sum(one.high - forgotten[p] if p in forgotten else one.lag for p, one in standing.items())
 
     def _known_anew(self) -> list[int]:
         found: list[int] = self._anew.get().get("partitions", [])
         return found
+
+    def _forgotten(self, standing: Mapping[int, Standing]) -> dict[int, int]:
+        """Return partition -> where the journal has claimed up to, of those where a commit of its own lies beyond that."""
+        ours = {p: one.committed for p, one in standing.items()
+                if one.committed is not None and not one.beyond and self._journal_of(one) == str(self._journal.journal_id)}  # fmt: skip
+        claimed = self._claimed.get() if ours else {}
+        known = {p: max(standing[p].low, claimed.get(str(p), 0)) for p in ours}
+        return {p: known[p] for p, committed in ours.items() if known[p] < committed}
+
+    def lost(self) -> dict[int, int]:
+        """Return partition -> how many messages the topic deleted before the journal claimed them."""
+        standing, claimed = self._topics.standing(), self._claimed.get()
+        begun = {p: min(one.committed, claimed.get(str(p), one.committed)) for p, one in standing.items()
+                 if one.committed is not None and not one.beyond}  # fmt: skip
+        return {p: standing[p].low - offset for p, offset in begun.items() if offset < standing[p].low}
+
+    def claimed(self, positions: Mapping[tuple[str, int], int]) -> None:
+        """Note how far the journal has claimed, in the transaction that claims."""
+        if positions:
+            known = self._claimed.get()
+            self._claimed.put(known | {str(partition): offset for (_, partition), offset in positions.items()})
 
     def starts(self) -> tuple[dict[int, int], list[int]]:
         """Return partition -> offset to claim from, and the partitions that are claimed anew from their beginning.
@@ -60,12 +83,24 @@ class Offsets:
         again = [p for p, one in standing.items() if one.beyond or p in anew or self._other_topic(one)]
         if again:
             log.warning("Partitions %s are claimed from their beginning: the topic was made anew or restored.", again)
-        return {p: one.low if p in again or one.committed is None else max(one.low, one.committed)
-                for p, one in standing.items()}, again  # fmt: skip
+        if forgotten := self._forgotten(standing):
+            log.warning(
+                "The journal was restored from a backup: messages are claimed again from offsets %s on.", forgotten
+            )
+        committed = {p: one.low if p in again or one.committed is None else max(one.low, one.committed)
+                     for p, one in standing.items()}  # fmt: skip
+        return committed | {p: offset for p, offset in forgotten.items() if p not in again}, again
+
+    @staticmethod
+    def _journal_of(one: Standing) -> str:
+        """Return the id of the journal that committed an offset; empty when it was none of ours."""
+        word, journal_id, *_ = [*one.note.split(), "", ""]
+        return journal_id if word == _OURS else ""
 
     def _other_topic(self, one: Standing) -> bool:
-        word, journal_id, known, *_ = [*one.note.split(), "", "", ""]
-        if word != _OURS:
+        journal_id = self._journal_of(one)
+        known = [*one.note.split(), "", "", ""][2]
+        if not journal_id:
             return False
         if journal_id != str(self._journal.journal_id):
             raise NeedsAttention(

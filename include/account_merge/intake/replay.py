@@ -161,6 +161,14 @@ class Replay:
                 )  # fmt: skip
             columns["rules_hash"] = rules_hash()
             words += ", and plans what is left by today's rules"
+        if merge.error_code == "JOURNAL_BEHIND":
+            if merge.merge_id not in self._named:
+                raise InvalidRequest(
+                    "JOURNAL_BEHIND", "the journal has forgotten a merge of its accounts",
+                    "Replay it by its id: what the sources show counts as moved, and only what is missing moves.",
+                )  # fmt: skip
+            columns["seeded"] = True
+            words += ", and counts what the sources show as moved"
         if not self._change(merge, merge.state, **columns):
             return None
         return "RESUMED", words, merge.state

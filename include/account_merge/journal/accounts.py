@@ -26,7 +26,7 @@ class Accounts(Merges):
 
     def holder(self, account_id: str) -> Merge | None:
         """Return the open merge that holds the account, or None."""
-        names = self._names(account_id)
+        names = self.row_names(account_id)
         row = self.row(
             select(merges)
             .join(accounts, accounts.c.held_by == merges.c.merge_id)
@@ -38,7 +38,8 @@ class Accounts(Merges):
         """Whether the account has a row under its own name."""
         return self.row(select(accounts.c.account_id).where(accounts.c.account_id == account_id)) is not None
 
-    def _names(self, account_id: str) -> list[str]:
+    def row_names(self, account_id: str) -> list[str]:
+        """Return the names that the account's row may have: its own, and the hash that an erasure leaves of it."""
         return list(dict.fromkeys([account_id, self.erased_id(account_id)]))
 
     # --- survivors --------------------------------------------------------------------------------------------------
@@ -47,7 +48,9 @@ class Accounts(Merges):
         newest = (
             select(merges)
             .join(moves, moves.c.merge_id == merges.c.merge_id)
-            .where(moves.c.account_id.in_(self._names(account_id)), moves.c.role == "source", _EFFECTIVE == "completed")
+            .where(
+                moves.c.account_id.in_(self.row_names(account_id)), moves.c.role == "source", _EFFECTIVE == "completed"
+            )
             .order_by(moves.c.position.desc())
             .limit(1)
         )
@@ -113,7 +116,7 @@ class Accounts(Merges):
 
     def _lock(self, names: Iterable[str]) -> dict[str, _Locked]:
         """Lock accounts in the order of their rows' names, so that no two transactions wait for each other."""
-        rows = {row: name for name in sorted(names) for row in self._names(name)}
+        rows = {row: name for name in sorted(names) for row in self.row_names(name)}
         there = select(accounts.c.account_id, accounts.c.held_by).where(accounts.c.account_id.in_(sorted(rows)))
         known = {rows[row.account_id] for row in self.rows(there)}
         if new := sorted(set(names) - known):
@@ -122,7 +125,7 @@ class Accounts(Merges):
         found = {
             row.account_id: row.held_by for row in self.rows(there.order_by(accounts.c.account_id).with_for_update())
         }
-        ours = {name: next(row for row in reversed(self._names(name)) if row in found) for name in names}
+        ours = {name: next(row for row in reversed(self.row_names(name)) if row in found) for name in names}
         return {name: _Locked(row, found[row]) for name, row in ours.items()}
 
     def holds_all(self, merge: Merge) -> bool:
@@ -164,7 +167,7 @@ class Accounts(Merges):
     def _moves(self, account_id: str, role: str) -> list[Row[Any]]:
         return self.rows(
             select(moves.c.merge_id, moves.c.operation)
-            .where(moves.c.account_id.in_(self._names(account_id)), moves.c.role == role)
+            .where(moves.c.account_id.in_(self.row_names(account_id)), moves.c.role == role)
             .order_by(moves.c.position)
         )
 
@@ -179,7 +182,7 @@ class Accounts(Merges):
 
     def of_account(self, account_id: str, limit: int = 2000) -> list[Merge]:
         """Return the merges that name the account, also by the hash that an erasure left of it, oldest first."""
-        named = select(merge_accounts.c.merge_id).where(merge_accounts.c.account_id.in_(self._names(account_id)))
+        named = select(merge_accounts.c.merge_id).where(merge_accounts.c.account_id.in_(self.row_names(account_id)))
         return self.search([merges.c.merge_id.in_(named)], limit)
 
     # --- erasure ----------------------------------------------------------------------------------------------------

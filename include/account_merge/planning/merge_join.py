@@ -195,6 +195,10 @@ def _combine(key: Key) -> str:
     return COMBINE
 
 
+def _unmarked(base: int, turn: int) -> int:
+    return base
+
+
 @dataclass(frozen=True)
 class TableFacts:
     """The things known of a table's rows beside the rows themselves; each function is asked in key order.
@@ -205,6 +209,7 @@ class TableFacts:
     :param corrections: how a row's totals count that the platform wrote over.
     :param seeding: the retired job has merged these accounts before.
     :param choose: whose row stands.
+    :param marked: base clock (µs), 0 or 1 in turn from row to row -> a time for its writes, at most a second below.
     """
 
     handed_on: Callable[[Key], Mapping[str, HandedOn]] = _nothing_handed_on
@@ -213,6 +218,24 @@ class TableFacts:
     corrections: Corrections = _nothing_to_correct
     seeding: Seeding | None = None
     choose: Callable[[Key], str] = _combine
+    marked: Callable[[int, int], int] = _unmarked
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """The rows of one key.
+
+    :param mine: source account -> its row.
+    :param held: the target's row.
+    :param beside: sources that count without a row.
+    :param base: the time of what is written (µs).
+    """
+
+    key: Key
+    mine: Mapping[str, Row]
+    held: Row | None
+    beside: frozenset[str]
+    base: int
 
 
 def plan(
@@ -222,10 +245,11 @@ def plan(
     target: Iterable[Row],
     facts: TableFacts,
 ) -> Iterator[tuple[Change, int]]:
-    """Yield a change for each key that a source has, or counts for, in key order, with the base clock of its reads (µs).
+    """Yield a change for each key that a source has, or counts for, in key order, with the time of its writes (µs).
 
     All streams must be sorted by key, which is checked; memory is one row a stream.
     """
+    turn = 0
     streams = [_tagged(rule, rows, account) for account, rows in sorted(sources.items())]
     streams.append(_tagged(rule, target, None))
     merged = heapq.merge(*streams, key=lambda item: item[0])
@@ -237,26 +261,17 @@ def plan(
             continue
         beside = facts.shown.beside(key) - mine.keys()
         if mine or beside:
-            yield _planned(rule, key, target_account, mine, held, beside, facts)
+            read = min(row.base for row in (*mine.values(), *([held] if held else [])))
+            base = facts.marked(read, turn)
+            change = _planned(rule, target_account, _Joined(key, mine, held, beside, base), facts)
+            turn ^= bool(change.writes or change.create_at)
+            yield change, base
 
 
-def _planned(
-    rule: TableRule,
-    key: Key,
-    target_account: str,
-    mine: Mapping[str, Row],
-    held: Row | None,
-    beside: frozenset[str],
-    facts: TableFacts,
-) -> tuple[Change, int]:
-    """Return one key's change and base clock (µs).
-
-    :param mine: source account -> its row.
-    :param held: the target's row.
-    :param beside: sources that count without a row.
-    """
-    seeding = facts.seeding
-    base = min(row.base for row in (*mine.values(), *([held] if held else [])))
+def _planned(rule: TableRule, target_account: str, joined: _Joined, facts: TableFacts) -> Change:
+    """Return one key's change."""
+    key, mine, held, base = joined.key, joined.mine, joined.held, joined.base
+    seeding, beside = facts.seeding, joined.beside
     values = {account: row.values for account, row in mine.items()} | {account: Values() for account in beside}
     ledger, correction = facts.handed_on(key), facts.corrections(key, held)
     given = {account: dict(ledger[account].given) if account in ledger else {} for account in mine}
@@ -274,7 +289,7 @@ def _planned(
     change = plan_row(rule, key, values, held, target_account, base, row_facts)
     # A source that has not changed since gives no cell of the target another end either.
     fresh = {account: row for account, row in mine.items() if known.get(account) != row.values}
-    return lasting(replace(change, unseen=correction.unseen), fresh, held, base), base
+    return lasting(replace(change, unseen=correction.unseen), fresh, held, base)
 
 
 def _tagged(rule: TableRule, rows: Iterable[Row], account: str | None) -> Iterator[tuple[Key, str | None, Row]]:

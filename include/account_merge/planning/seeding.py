@@ -13,7 +13,7 @@ from account_merge.model import Row
 from account_merge.rules import TableRule
 
 #: How people read that a merge is seeded.
-WORDS = "seeded: totals were already moved by the retired job"
+WORDS = "seeded: totals were moved before, by the retired job or by a merge that the journal has forgotten"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Seeding:
                     why = _doubt(value, held, row.written.get(column, 0), since)
                     if why and beyond > 0 and account not in self.counted:
                         yield (
-                            f"{column}: {why}; read as moved by the retired job (nothing added), otherwise up to {beyond} "
+                            f"{column}: {why}; read as moved before (nothing added), otherwise up to {beyond} "
                             f"of source account {account} are missing"
                         )
                 elif not since and rule.strategy(column).switch and value and not held:
