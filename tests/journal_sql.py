@@ -24,9 +24,11 @@ def sql(service: Service, statement: str, **values: Any) -> list[Row[Any]]:
 
 
 def empty(service: Service) -> None:
-    """Removes everything but the journal's own id and key."""
-    tables = ", ".join(sorted({*inspect(service.journal.engine).get_table_names()} - {"journal", "alembic_version"}))
+    """Removes everything but the journal's own id and key, and how far it has claimed: else it would claim all again."""
+    kept = {"journal", "alembic_version", "scans"}
+    tables = ", ".join(sorted({*inspect(service.journal.engine).get_table_names()} - kept))
     sql(service, f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
+    sql(service, "DELETE FROM scans WHERE name NOT LIKE 'claimed/%'")
 
 
 def journal_text(service: Service, *merge_ids: uuid.UUID) -> str:
