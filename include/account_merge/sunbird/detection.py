@@ -74,7 +74,6 @@ def capabilities_of(session: Any) -> Capabilities:
     return Capabilities(
         str(release[0]) if release else "unknown",
         understands("SELECT MAXWRITETIME(tokens) FROM system.local"),
-        understands("SELECT index_name FROM system_views.sai_column_indexes"),
         understands("SELECT WRITETIME(tokens) FROM system.local"),
     )
 

@@ -19,12 +19,10 @@ class Capabilities:
     :param collection_write_times: the write time of a whole collection can be read. Without: a collection that the
         platform wrote with a clock ahead of ours is noticed only when it hides what a merge wrote.
     :param element_write_times: the write time of each element can be read too. Without: only the newest of a map or set.
-    :param sai: storage-attached indexes. Without: the journal is searched through secondary indexes.
     """
 
     server: str
     collection_write_times: bool
-    sai: bool
     element_write_times: bool = False
 
 

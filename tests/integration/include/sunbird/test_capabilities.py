@@ -18,7 +18,7 @@ CC, ENR = "user_content_consumption", "user_enrolments"
 def test_this_server_has_all_that_is_used(session):
     found = capabilities_of(session)
     assert found.server.startswith("5.")
-    assert (found.collection_write_times, found.sai) == (True, True)
+    assert found.collection_write_times
 
 
 def test_the_check_names_server_and_what_it_lacks(shared_service):
@@ -26,7 +26,7 @@ def test_the_check_names_server_and_what_it_lacks(shared_service):
     assert all(check.ok for check in found.values()), found
     assert "it has all that is used" in found["capabilities"].detail
     with Service(shared_service.settings) as older:
-        older.__dict__["capabilities"] = Capabilities("4.0.1", collection_write_times=False, sai=False)
+        older.__dict__["capabilities"] = Capabilities("4.0.1", collection_write_times=False)
         detail = {check.name: check.detail for check in run_checks(older)}["capabilities"]
     assert "4.0.1" in detail
     assert "write times of collections" in detail
@@ -40,7 +40,7 @@ def test_a_server_without_write_times_of_collections_merges_alike(session, share
     put(session, keyspace, ENR, enrolment(source, contentstatus={"a": 2}, issued_certificates=[{"identifier": "c1"}]))
     put(session, keyspace, ENR, enrolment(target, contentstatus={"a": 1, "b": 2}))
     with Service(shared_service.settings) as older:
-        older.__dict__["capabilities"] = Capabilities("4.0.1", collection_write_times=False, sai=False)
+        older.__dict__["capabilities"] = Capabilities("4.0.1", collection_write_times=False)
         columns = older.tables.schemas[ENR].columns
         assert (columns["contentstatus"].write_time, columns["status"].write_time) == ("", "WRITETIME")
         merge_id = older.opening.open_merge(MergeRequest((source,), target))
