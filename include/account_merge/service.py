@@ -49,6 +49,7 @@ from account_merge.sunbird import coverage
 from account_merge.sunbird.coverage import Coverage
 from account_merge.sunbird.detection import capabilities_of, detect
 from account_merge.sunbird.kafka import Topics
+from account_merge.sunbird.publishing import Publisher
 from account_merge.sunbird.schema import Capabilities, Tables, TableSchema
 from account_merge.sunbird.store import Store
 from account_merge.sunbird.users import PlatformDirectory
@@ -77,10 +78,9 @@ class Service:
         """Close the connections; the service may not be used afterwards."""
         if "_connection" in self.__dict__:
             self._connection[0].shutdown()
-        if "journal" in self.__dict__:
-            self.journal.close()
-        if "topics" in self.__dict__:
-            self.topics.close()
+        for name in ("journal", "topics", "publisher"):
+            if name in self.__dict__:
+                getattr(self, name).close()
 
     def renewed(self) -> Self:
         """Return parts on the same open connections that detect the cluster's tables anew; closing one closes both."""
@@ -102,8 +102,13 @@ class Service:
 
     @cached_property
     def topics(self) -> Topics:
-        """The platform's topics."""
+        """The platform's topics, to read them."""
         return Topics(self.settings)
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        """The platform's topics, to write to them."""
+        return Publisher(self.settings)
 
     @cached_property
     def journal(self) -> Journal:
@@ -167,7 +172,7 @@ class Service:
     @cached_property
     def failures(self) -> Failures:
         """Failed events."""
-        return Failures(self.journal, self.topics, self.settings)
+        return Failures(self.journal, self.topics, self.publisher, self.settings)
 
     @cached_property
     def switch(self) -> PauseSwitch:
@@ -205,8 +210,8 @@ class Service:
     def merging(self) -> Merging:
         """The steps of a merge."""
         return Merging(
-            self._merge_tables, self.admission, self.failures, self.switch, self.deactivation, self.topics
-        )  # fmt: skip
+            self._merge_tables, self.admission, self.failures, self.switch, self.deactivation, self.publisher
+        )
 
     @cached_property
     def _order(self) -> UndoOrder:
@@ -215,7 +220,7 @@ class Service:
     @cached_property
     def undoing(self) -> Undoing:
         """Undo, redo and abandon."""
-        return Undoing(self._merge_tables, self._order, self.switch, self.deactivation, self.topics)
+        return Undoing(self._merge_tables, self._order, self.switch, self.deactivation, self.publisher)
 
     @cached_property
     def repairing(self) -> Repairing:

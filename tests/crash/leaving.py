@@ -19,7 +19,7 @@ from cassandra.connection import Connection
 from cassandra.protocol import BatchMessage, ExecuteMessage, PrepareMessage, QueryMessage
 from confluent_kafka import Producer
 
-from account_merge.sunbird import kafka as topics
+from account_merge.sunbird import publishing
 from tests.crash import statements
 
 #: s; lets a request reach Cassandra before its sender dies or stops. PostgreSQL's answer is waited for instead.
@@ -120,7 +120,7 @@ class Leaving:
             def flush(self, *arguments: Any) -> Any:
                 return around("flush", lambda: super(Counted, self).flush(*arguments), lambda: None)
 
-        topics.Producer = Counted  # type: ignore[misc]
+        publishing.Producer = Counted  # type: ignore[misc]
 
 
 def _named(text: str) -> str:

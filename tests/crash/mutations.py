@@ -141,7 +141,7 @@ def publish_before_verify() -> None:
         merge = self._journal.need(merge_id)
         places = self._tables.skipped.enrolments(merge)
         events = merging.sync_events(merge_id, merge.target, places, self._settings, merging.opened_ms(merge))
-        self._topics.publish(events)
+        self._publisher.publish(events)
         return merge_table(self, merge_id, *more)
 
     Merging.merge_table = publishing  # type: ignore[method-assign]

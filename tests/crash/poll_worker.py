@@ -28,6 +28,7 @@ from account_merge.cli.main import run_merge
 from account_merge.service import Service
 from account_merge.settings import Settings
 from account_merge.sunbird.kafka import Topics
+from account_merge.sunbird.publishing import Publisher
 from tests.crash import mutations, statements
 from tests.learners import event
 
@@ -65,7 +66,7 @@ class Runs:
 
 def lasting(step: Callable[[str], None]) -> None:
     """Has `step` called before each lasting step of this process, with its name."""
-    commit, publish = Topics.commit, Topics.publish
+    commit, publish = Topics.commit, Publisher.publish
     under_way = False  # a transaction: what it changes lasts by its COMMIT
 
     def asking(kind: str, send: Callable[[], Any], *_: Any) -> Any:
@@ -85,7 +86,7 @@ def lasting(step: Callable[[str], None]) -> None:
         return publish(self, *arguments)
 
     statements.hook(asking)
-    Topics.commit, Topics.publish = committing, publishing  # type: ignore[method-assign]
+    Topics.commit, Publisher.publish = committing, publishing  # type: ignore[method-assign]
 
 
 def poll(service: Service, runs: Runs, start: Callable[[str], None] = lambda run: None) -> list[str]:
@@ -114,7 +115,7 @@ def first(service: Service, runs: Runs, label: str, kill_at: int) -> list[str]:
 
     assert service.inbox.has_work()["lag"] == 0
     key = label.encode()  # one partition: the events come in this order
-    service.topics.publish((service.settings.merge_topic, key, raw) for raw in events(label))
+    service.publisher.publish((service.settings.merge_topic, key, raw) for raw in events(label))
     lasting(step)
     poll(service, runs, lambda run: step("start"))
     return steps
@@ -138,7 +139,7 @@ def then(service: Service, runs: Runs) -> None:
 def fail(service: Service, runs: Runs, labels: list[str]) -> None:
     """Merges whose runs begin and then end failed, without a callback."""
     raw = [event(f"source-f-{label}", f"target-f-{label}", f"mid-f-{label}") for label in labels]
-    service.topics.publish((service.settings.merge_topic, None, one) for one in raw)
+    service.publisher.publish((service.settings.merge_topic, None, one) for one in raw)
     for run in poll(service, runs):
         service.admission.admit(merge_of(run), run)
         label = service.journal.need(merge_of(run)).request.target.removeprefix("target-f-")

@@ -21,6 +21,7 @@ from account_merge.settings import Settings
 from account_merge.states import OWED, RESUMABLE, State
 from account_merge.sunbird.events import FailInfo, failed_event
 from account_merge.sunbird.kafka import Topics
+from account_merge.sunbird.publishing import Publisher
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +52,8 @@ def error_columns(error: MergeError | None) -> dict[str, Any]:
 class Failures:
     """Records failures and publishes their events, by callback and by sweep through the same function."""
 
-    def __init__(self, journal: Journal, topics: Topics, settings: Settings) -> None:
-        self._journal, self._topics, self._settings = journal, topics, settings
+    def __init__(self, journal: Journal, topics: Topics, publisher: Publisher, settings: Settings) -> None:
+        self._journal, self._topics, self._publisher, self._settings = journal, topics, publisher, settings
         self._queue, self._outbox = Queue(journal), Outbox(journal)
 
     def record(self, merge: Merge, error: MergeError, state: State) -> None:
@@ -157,7 +158,7 @@ class Failures:
             one for one in self._outbox.of(self._journal.need(event.merge.merge_id)) if one.number == event.number
         )
         try:
-            self._topics.publish([(topic, None, self._body(begun))], {ID_HEADER: begun.failed_id.encode()})
+            self._publisher.publish([(topic, None, self._body(begun))], {ID_HEADER: begun.failed_id.encode()})
         except TransientError:
             raise  # it may be there: it stays `sending`, and is looked for before it is sent again
         except MergeError as error:

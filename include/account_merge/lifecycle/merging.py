@@ -25,7 +25,7 @@ from account_merge.rules import RULES, TableRule, rule_for, rules_hash
 from account_merge.settings import Settings
 from account_merge.states import CLOSED, RESUMABLE, EntryKind, State
 from account_merge.sunbird.events import sync_events
-from account_merge.sunbird.kafka import Topics
+from account_merge.sunbird.publishing import Publisher
 
 
 class Merging:
@@ -38,10 +38,10 @@ class Merging:
         failures: Failures,
         switch: PauseSwitch,
         deactivation: Deactivation,
-        topics: Topics,
+        publisher: Publisher,
     ) -> None:
         self._tables, self._admission, self._failures = tables, admission, failures
-        self._switch, self._deactivation, self._topics = switch, deactivation, topics
+        self._switch, self._deactivation, self._publisher = switch, deactivation, publisher
         self._journal, self._settings = tables.resources.journal, tables.resources.settings
 
     def run(
@@ -150,7 +150,7 @@ class Merging:
             if publish:
                 places = self._tables.skipped.enrolments(merge)
                 events = sync_events(merge_id, merge.target, places, self._settings, opened_ms(merge))
-                sent = self._topics.publish(events)
+                sent = self._publisher.publish(events)
             if merge.state == State.RUNNING:
                 self._deactivation.run(merge)
             logs = (log for rule in RULES for log in self._tables.logs(merge, rule))

@@ -26,7 +26,7 @@ from account_merge.model import Change, Merge
 from account_merge.rules import TableRule, rule_for
 from account_merge.states import ACTIONS, RESUMABLE, EntryKind, State
 from account_merge.sunbird.events import sync_events
-from account_merge.sunbird.kafka import Topics
+from account_merge.sunbird.publishing import Publisher
 
 REMEDY_STOPPED = "Let merging go on (`resume`), then try again; what was begun the poll goes on with."
 
@@ -35,10 +35,15 @@ class Undoing:
     """The steps of undoing or redoing a merge, and of giving one up."""
 
     def __init__(
-        self, tables: MergeTables, order: UndoOrder, switch: PauseSwitch, deactivation: Deactivation, topics: Topics
+        self,
+        tables: MergeTables,
+        order: UndoOrder,
+        switch: PauseSwitch,
+        deactivation: Deactivation,
+        publisher: Publisher,
     ) -> None:
         self._tables, self._order, self._switch = tables, order, switch
-        self._deactivation, self._topics = deactivation, topics
+        self._deactivation, self._publisher = deactivation, publisher
         self._journal, self._settings = tables.resources.journal, tables.resources.settings
 
     def check(self, merge: Merge, action: str) -> None:
@@ -185,7 +190,7 @@ class Undoing:
         if publish:
             again = uuid.uuid5(merge_id, merge.operation or "")
             places = self._tables.skipped.enrolments(merge, f"{merge.operation}/")
-            sent = self._topics.publish(sync_events(again, merge.target, places, self._settings, opened_ms(merge)))
+            sent = self._publisher.publish(sync_events(again, merge.target, places, self._settings, opened_ms(merge)))
         guard, note = self._guard(merge), {}
         if merge.state == State.REDOING:
             self._deactivation.run(merge, guard, merge.operation or "")

@@ -1,4 +1,4 @@
-"""Kafka: nothing is taken before it is committed by the caller, and nothing counts as sent before the broker said so.
+"""Reading Kafka: nothing is taken before the caller has committed it.
 
 The consumer group is used without joining it: offsets are read and committed, partitions assigned by hand, so that
 no run waits for another one and a killed one leaves no member behind.
@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import AdminClient
 
 from account_merge.settings import Settings
 from account_merge.sunbird.events import Message
-from account_merge.sunbird.kafka_client import KafkaCalls, common_options, consumer_options, producer_options
+from account_merge.sunbird.kafka_client import KafkaCalls, common_options, consumer_options
 from account_merge.sunbird.kafka_errors import NO_COORDINATOR, PERMANENT, UNSETTLED, group_in_use, topic_missing
 
 _MOST_BYTES = 2**25  # of messages held at once, and what one more call of the client brings
@@ -54,14 +53,12 @@ class Standing:
 
 
 class Topics:
-    """The platform's topics; a context manager that connects when first asked and closes what it opened."""
+    """The platform's topics as we read them; a context manager that connects when first asked and closes what it opened."""
 
     def __init__(self, settings: Settings, log: logging.Logger | None = None) -> None:
         self._settings, self._log = settings, log or logging.getLogger(__name__)
         self._calls = KafkaCalls(settings, self._log)
         self._consumer: Consumer | None = None
-        self._producer: Producer | None = None
-        self._topics: set[str] = set()
         self._positions: dict[tuple[str, int], int] = {}
 
     def __enter__(self) -> Topics:
@@ -71,8 +68,8 @@ class Topics:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; what was not acknowledged has been reported by `publish` already."""
-        consumer, self._consumer, self._producer = self._consumer, None, None
+        """Close the connections; offsets that were not committed stay as they were."""
+        consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.close()
 
@@ -258,67 +255,6 @@ class Topics:
             raise self._calls.away(doing)
         return answer
 
-    def publish(
-        self, messages: Iterable[tuple[str, bytes | None, bytes]], headers: Mapping[str, bytes] | None = None
-    ) -> int:
-        """Publish all and return their number once the brokers acknowledged each one; else raise, saying how many were.
-
-        What could not be told delivered may be there all the same: publish the whole again, the bytes are the same.
-        """
-        delivered, sent, failures = 0, 0, list[KafkaError]()
-
-        def on_delivery(error: KafkaError | None, _: KafkaMessage) -> None:
-            nonlocal delivered
-            if error is None:
-                delivered += 1
-            else:
-                failures.append(error)
-
-        try:
-            for topic, key, value in messages:
-                self._ensure_topic(topic)
-                self._produce(topic, key, value, headers, on_delivery)
-                sent += 1
-                if failures:
-                    break
-        except KafkaException as error:
-            failures.insert(0, error.args[0])
-        except BufferError:
-            self._log.info("The queue to the brokers stayed full for %s s", self._settings.delivery_timeout_seconds)
-        # The client itself gives a message up at the deadline; the second more lets that answer come through.
-        left = self._producing().flush(self._settings.delivery_timeout_seconds + 1.0) if sent else 0
-        if failures or left:
-            self._producer = None  # an idempotent producer that lost a message may be unable to go on
-            first = next((e for e in failures if e.name() in PERMANENT), failures[0] if failures else None)
-            doing = f"Publishing stopped: {delivered} of at least {max(sent, delivered + 1)} messages were delivered"
-            if first is None:
-                raise self._calls.away(doing)
-            self._calls.fail(first, doing)
-        return delivered
-
-    def _produce(
-        self, topic: str, key: bytes | None, value: bytes, headers: Mapping[str, bytes] | None, on_delivery: Any
-    ) -> None:
-        producer, deadline = self._producing(), time.monotonic() + self._settings.delivery_timeout_seconds
-        while True:
-            try:
-                producer.produce(topic, value=value, key=key, headers=dict(headers or {}), on_delivery=on_delivery)
-                producer.poll(0)
-                return
-            except BufferError:
-                if time.monotonic() > deadline:
-                    raise
-                producer.poll(0.1)
-
-    def _ensure_topic(self, topic: str) -> None:
-        # The client would wait half a minute for an unknown topic, or have the broker create one with a typing error.
-        if topic in self._topics:
-            return
-        with self._calls.doing(f"Publishing to {topic} could not begin; nothing went there"):
-            self._topics = set(self._producing().list_topics(timeout=self._calls.patience).topics)
-        if topic not in self._topics:
-            raise topic_missing([topic], "Publishing stopped; nothing went to that topic.")
-
     def health(self) -> str:
         """Say which cluster answers; raise when none does or when topics that we read or write are missing."""
         wanted = set(self._settings.topics())
@@ -332,11 +268,6 @@ class Topics:
     def _consuming(self) -> Consumer:
         self._consumer = self._consumer or self._calls.open(Consumer, consumer_options(self._settings))
         return self._consumer
-
-    def _producing(self) -> Producer:
-        if self._producer is None:
-            self._producer = self._calls.open(Producer, producer_options(self._settings))
-        return self._producer
 
 
 def _message(got: KafkaMessage) -> Message:

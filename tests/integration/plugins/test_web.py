@@ -125,7 +125,7 @@ def refused(server):
 
     def claim(*raws):
         service = server.service
-        service.topics.publish([(service.settings.merge_topic, None, raw) for raw in raws])
+        service.publisher.publish([(service.settings.merge_topic, None, raw) for raw in raws])
         service.inbox.claim()
         found = {merge.request.raw: merge for merge in service.journal.find("state", "refused")}
         return [found[raw] for raw in raws]

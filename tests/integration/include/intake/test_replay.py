@@ -44,7 +44,7 @@ def one(service, merge_id, **options):
 
 
 def claim(service, *events):
-    service.topics.publish([(service.settings.merge_topic, None, raw) for raw in events])
+    service.publisher.publish([(service.settings.merge_topic, None, raw) for raw in events])
     return service.inbox.claim()
 
 

@@ -333,7 +333,7 @@ def test_an_event_of_today_is_never_taken_for_one_that_the_retired_job_did(unit,
     put(session, keyspace, CC, lesson(source, status=2, viewcount=3))
     put(session, keyspace, CC, lesson(target, status=1, viewcount=4))
     raw = json.dumps(event(source, target, ets=7 if unit == "none" else int(time.time() * unit))).encode()
-    service.topics.publish([(service.settings.merge_topic, None, raw)])
+    service.publisher.publish([(service.settings.merge_topic, None, raw)])
     assert service.inbox.claim()["claimed"] == 1
     merge = service.journal.find("accounts", source)[0]
     assert not merge.request.seeded
@@ -348,7 +348,7 @@ def test_what_the_topic_brought_is_known_and_obeys_the_same_cutover(service):
     old, late = (event(account(), account(), ets) for ets in (ASKED * 1000, 1700000000000))
     undated = {k: v for k, v in event(account(), account()).items() if k not in ("mid", "ets")}
     raw = [json.dumps(e).encode() for e in (old, late, undated)]
-    service.topics.publish([(service.settings.merge_topic, None, value) for value in raw])
+    service.publisher.publish([(service.settings.merge_topic, None, value) for value in raw])
     assert service.inbox.claim()["claimed"] == 3
     found = [service.journal.find("accounts", e["edata"]["fromAccountId"])[0] for e in (old, late, undated)]
     # Without a time of its own the message's counts: it came today.
@@ -367,7 +367,7 @@ def test_what_the_topic_brought_is_known_and_obeys_the_same_cutover(service):
 def test_an_event_that_was_refused_obeys_the_cutover_when_it_is_opened(service):
     raw = json.dumps(event(account(), account())).encode()
     with Service(service.settings.replace(max_id_length=10)) as narrow:
-        narrow.topics.publish([(narrow.settings.merge_topic, None, raw)])
+        narrow.publisher.publish([(narrow.settings.merge_topic, None, raw)])
         assert narrow.inbox.claim()["refused"] == 1
         narrow.failures.sweep(lambda run: "success")
     (refused,) = [m for m in service.journal.find("state", "refused") if m.request.raw == raw]

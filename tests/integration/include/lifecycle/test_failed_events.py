@@ -8,7 +8,7 @@ import pytest
 
 from account_merge.errors import MergeError, TransientError
 from account_merge.model import MergeRequest
-from account_merge.sunbird.kafka import Topics
+from account_merge.sunbird.publishing import Publisher
 from tests.journal_sql import sql
 from tests.learners import account
 
@@ -61,16 +61,16 @@ def test_a_failure_that_comes_before_the_last_one_s_event_is_out_has_its_own(ser
 
 @pytest.mark.parametrize("delivered", [True, False])
 def test_an_event_whose_acknowledgement_is_lost_is_there_once(service, merge_id, delivered, monkeypatch):
-    publish = Topics.publish
+    publish = Publisher.publish
 
-    def lost(topics, *arguments):
+    def lost(publisher, *arguments):
         if delivered:
-            publish(topics, *arguments)
+            publish(publisher, *arguments)
         raise TransientError("KAFKA_AWAY", "the answer is lost")
 
     fails(service, merge_id, "FIRST")
     with monkeypatch.context() as patch:
-        patch.setattr(Topics, "publish", lost)
+        patch.setattr(Publisher, "publish", lost)
         with pytest.raises(TransientError):
             service.failures.sweep(lambda run: "running")
     assert service.failures.sweep(lambda run: "running") == {"sent": 0, "pending": 1}  # it may still be on its way

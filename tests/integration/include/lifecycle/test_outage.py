@@ -119,7 +119,7 @@ def test_claim_takes_good_and_bad_events_once(session, environment, service):
         b'{"edata": 1}',
     ]
     other = b'{"eid": "BE_JOB_REQUEST", "edata": {"action": "something-else"}}'
-    service.topics.publish([(service.settings.merge_topic, None, r) for r in [*raw, other]])
+    service.publisher.publish([(service.settings.merge_topic, None, r) for r in [*raw, other]])
     assert service.inbox.has_work()["lag"] == 7
     assert service.inbox.claim() == {"claimed": 1, "repeated": 1, "refused": 4, "ignored": 1}
     assert service.inbox.has_work()["lag"] == 0

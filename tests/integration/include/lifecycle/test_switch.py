@@ -113,7 +113,7 @@ def test_nothing_is_started_while_events_are_still_claimed(service):
     opened(service, account(), account(), tenant="org-1")
     assert from_elsewhere(service, "pause")["changed"]
     source, target = account(), account()
-    service.topics.publish([(service.settings.merge_topic, None, event(source, target, "m1"))])
+    service.publisher.publish([(service.settings.merge_topic, None, event(source, target, "m1"))])
     assert service.inbox.claim()["claimed"] == 1
     assert service.inbox.has_work() == {"lag": 0, "due": 0}
     assert service.inbox.next_runs(lambda run: None) == []
@@ -142,7 +142,7 @@ def test_a_tenant_s_switch_stops_that_tenant_s_merges_only(session, keyspace, se
         put(session, keyspace, CC, lesson(source, viewcount=2))
         raw = of_tenant(source, target, tenant) if tenant else event(source, target)
         assert parse(raw, service.settings).tenant == tenant
-        service.topics.publish([(service.settings.merge_topic, None, raw)])
+        service.publisher.publish([(service.settings.merge_topic, None, raw)])
         service.inbox.claim()
         merges[tenant] = service.journal.find("accounts", source)[0]
         assert merges[tenant].request.tenant == tenant

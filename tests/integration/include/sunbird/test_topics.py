@@ -1,4 +1,4 @@
-"""Topics on a real broker: what is read, committed, published and refused, and that the group is never joined."""
+"""Topics on a real broker: what is read, committed and refused, and that the group is never joined."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 
 from account_merge.errors import InvalidRequest, MergeError, TransientError
 from account_merge.settings import Settings
 from account_merge.sunbird.events import Message
 from account_merge.sunbird.kafka import Topics
+from account_merge.sunbird.publishing import Publisher
 from local import messages
 
 
@@ -190,75 +190,23 @@ def test_offsets_of_an_earlier_topic_of_the_name_hold_nothing_back(topics: Topic
     assert (topics.lag(), values(topics.read_new(10, 10))) == (1, [b"2"])
 
 
-def test_publish_counts_what_brokers_acknowledged_also_past_the_clients_queue(settings: Settings) -> None:
-    small = settings.replace(kafka_config={"queue.buffering.max.messages": 100})
-    with Topics(small) as topics:
-        assert topics.publish([]) == 0
-        assert topics.publish((settings.sync_topic, b"user", b"%d" % n) for n in range(3000)) == 3000
-        found = topics.read(settings.sync_topic)
-    assert [int(m.value or b"") for m in found] == list(range(3000))
-    assert {m.key for m in found} == {b"user"}
-
-
-def test_read_gives_what_came_since_and_leaves_the_group_alone(topics: Topics, settings: Settings) -> None:
-    topics.publish([(settings.failed_topic, None, b"before")])
+def test_read_gives_what_came_since_and_leaves_the_group_alone(
+    topics: Topics, publisher: Publisher, settings: Settings
+) -> None:
+    publisher.publish([(settings.failed_topic, None, b"before")])
     since = topics.end_offsets(settings.failed_topic)
     assert topics.read(settings.failed_topic, since) == []
-    topics.publish([(settings.failed_topic, None, b"after")])
+    publisher.publish([(settings.failed_topic, None, b"after")])
     assert values(topics.read(settings.failed_topic, since)) == [b"after"]
     assert values(topics.read(settings.failed_topic)) == [b"before", b"after"]
     assert topics.read(settings.failed_topic, dict.fromkeys(since, 10_000)) == []
     assert topics.lag() == 0
 
 
-def test_publish_fails_in_time_when_no_broker_answers(away: Settings) -> None:
-    begin = time.monotonic()
-    with Topics(away) as topics, pytest.raises(TransientError) as failed:
-        topics.publish([(away.sync_topic, None, b"1")])
-    assert time.monotonic() - begin < 8
-    assert failed.value.code == "KAFKA_AWAY"
-    assert f"Publishing to {away.sync_topic} could not begin" in failed.value.message
-
-
-def test_publish_says_how_many_came_through_when_the_broker_dies_under_it(
-    fresh_stack: Callable[..., Any], settings: Settings
-) -> None:
-    broker = fresh_stack("kafka")
-    own = settings.replace(kafka_bootstrap_servers=f"127.0.0.1:{broker.ports()['kafka']}", delivery_timeout_seconds=2.0)
-    admin = AdminClient({"bootstrap.servers": own.kafka_bootstrap_servers})
-    for made in admin.create_topics([NewTopic(own.sync_topic, 1, 1)]).values():
-        made.result(20)
-    with Topics(own) as topics:
-        assert topics.publish([(own.sync_topic, None, b"1")]) == 1
-        broker.down(["kafka"])
-        with pytest.raises(TransientError, match="0 of at least 2 messages"):
-            topics.publish([(own.sync_topic, None, b"2"), (own.sync_topic, None, b"3")])
-
-
 @pytest.mark.parametrize("call", ["lag", "lost", "ensure_cutover", "health"])
 def test_looking_fails_as_transient_when_no_broker_answers(away: Settings, call: str) -> None:
     with Topics(away) as topics, pytest.raises(TransientError, match="KAFKA_AWAY"):
         getattr(topics, call)()
-
-
-def test_publish_refuses_a_topic_that_does_not_exist_and_makes_none(topics: Topics, settings: Settings) -> None:
-    name = f"{settings.env}.typo"
-    with pytest.raises(MergeError) as failed:
-        topics.publish([(name, None, b"1")])
-    assert failed.value.code == "TOPIC_MISSING"
-    assert not isinstance(failed.value, TransientError)
-    with pytest.raises(MergeError, match="TOPIC_MISSING"):
-        topics.read(name)
-
-
-def test_publish_says_how_many_came_through_when_one_is_too_large(topics: Topics, settings: Settings) -> None:
-    with pytest.raises(MergeError) as failed:
-        topics.publish([(settings.sync_topic, None, value) for value in (b"1", b"2", b"x" * 1_100_000, b"4")])
-    assert failed.value.code == "KAFKA_REFUSED"
-    assert "2 of at least 3" in failed.value.message
-    assert not isinstance(failed.value, TransientError)
-    assert topics.publish([(settings.sync_topic, None, b"5")]) == 1
-    assert sorted(filter(None, values(topics.read(settings.sync_topic)))) == [b"1", b"2", b"5"]
 
 
 def test_health_names_the_topics_that_are_missing(topics: Topics, settings: Settings) -> None:
