@@ -109,7 +109,7 @@ class Matrix:
     def __init__(self, environments: Sequence[dict[str, str]]) -> None:
         self._lanes = [Lane(environment) for environment in environments]
         first, labels = self._lanes[0], [f"{work}{how}" for work in scenes.WORKS for how in ("whole", "still")]
-        for lane in self._lanes:  # one after the other: Alembic's environment belongs to the whole process
+        for lane in self._lanes:
             lane.service.journal.create()
         self._prepared(first, [(work, f"{work}{how}") for work in scenes.WORKS for how in ("whole", "still")])
         counted = first.work("count", [(work, f"{work}whole") for work in scenes.WORKS])

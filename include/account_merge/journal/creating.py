@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from pathlib import Path
 
@@ -22,10 +23,14 @@ from account_merge.journal.database_errors import database_error
 
 #: Two that create a journal at the same time wait for each other at this advisory lock; the number is ours alone.
 _LOCK = 6_158_024_107
+#: Alembic keeps the migration that runs in globals of the process: threads run theirs one after the other.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def create(database: Database) -> None:
-    """Make the database where it does not exist, and its tables what this program needs; may be repeated.
+    """Make the database where it does not exist, and its tables what this program needs.
+
+    May be repeated, and done by several processes and threads at once.
 
     :raises MergeError: PostgreSQL does not answer, or this user may not do it.
     """
@@ -40,7 +45,7 @@ def create(database: Database) -> None:
 
 def _upgrade(database: Database) -> None:
     try:
-        with database.engine.begin() as connection:
+        with _ONE_AT_A_TIME, database.engine.begin() as connection:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
             config = _config()
             config.attributes["connection"] = connection

@@ -6,7 +6,9 @@ import os
 import signal
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Barrier
 
 import pytest
 from sqlalchemy import make_url
@@ -56,6 +58,26 @@ def test_a_journal_that_was_not_made_is_told_so_and_made_by_the_command(settings
             assert again.journal.journal_id == first
     finally:
         drop_journal(url)
+
+
+def test_threads_of_one_process_make_journals_at_the_same_time(settings):
+    urls = [journal_beside(settings.journal_url, f"t{uuid.uuid4().hex[:8]}") for _ in range(4)]
+    begin = Barrier(2 * len(urls))
+
+    def make(url):
+        with Service(settings.replace(journal_url=url)) as service:
+            begin.wait(30)
+            service.journal.create()
+            service.journal.check_version()
+            return url, service.journal.journal_id
+
+    try:
+        with ThreadPoolExecutor(begin.parties) as pool:
+            made = list(pool.map(make, urls * 2))  # each journal by two threads
+    finally:
+        for url in urls:
+            drop_journal(url)
+    assert len(set(made)) == len(urls)
 
 
 @pytest.mark.parametrize(("version", "code"), [("0000", "JOURNAL_AHEAD"), (None, "NO_JOURNAL")])
