@@ -191,7 +191,7 @@ class Service:
     @cached_property
     def admission(self) -> Admission:
         """Lets merges begin."""
-        return Admission(self.journal, self.skipped, self.failures, self.switch, self._plans, self._may_begin)
+        return Admission(self.journal, self._merge_tables, self.failures, self.switch, self._plans, self._may_begin)
 
     def _may_begin(self, merge: Merge) -> None:
         if self.settings.unknown_tables == "block":

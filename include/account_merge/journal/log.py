@@ -235,6 +235,13 @@ def ends(journal: Database, merge_id: uuid.UUID, names: Iterable[str]) -> dict[s
     return {row.name: row.digest for row in journal.rows(last)}
 
 
+def heads(journal: Database, merge_id: uuid.UUID) -> dict[str, tuple[int, EntryKind]]:
+    """Log name -> number and kind of its last entry, of each log of a merge that has one. Reads no payload."""
+    last = select(log.c.name, log.c.seq, log.c.kind).distinct(log.c.name).where(log.c.merge_id == merge_id)
+    rows = journal.rows(last.order_by(log.c.name, log.c.seq.desc()))
+    return {row.name: (row.seq, EntryKind(row.kind)) for row in rows}
+
+
 def spans(journal: Database, merge_id: uuid.UUID) -> dict[str, tuple[datetime, datetime]]:
     """Log name -> when its first and last entry were appended. Reads no payload.
 

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from account_merge.engine.skipped import SkippedScopes
+from account_merge.engine.idle_tables import IdleTables
+from account_merge.engine.merge_tables import MergeTables
 from account_merge.errors import InvalidRequest, NeedsAttention, TransientError, busy
 from account_merge.journal import Journal, leases
+from account_merge.journal.fence import Fence
 from account_merge.lifecycle.answers import MergeAnswer, as_note, merge_answer
 from account_merge.lifecycle.approved_plan import ApprovedPlan
 from account_merge.lifecycle.failures import Failures, error_columns, next_failure
@@ -25,20 +27,21 @@ from account_merge.states import CLOSED, State
 class Admission:
     """Lets merges begin.
 
-    :param skipped: stores the scopes that stay as they are, once the accounts are held.
+    :param tables: the work on the merge's tables, which begins once the accounts are held.
     :param gate: raises when a merge that was never admitted may not be admitted.
     """
 
     def __init__(
         self,
         journal: Journal,
-        skipped: SkippedScopes,
+        tables: MergeTables,
         failures: Failures,
         switch: PauseSwitch,
         plans: ApprovedPlan,
         gate: Callable[[Merge], None],
     ) -> None:
-        self._journal, self._skipped, self._failures = journal, skipped, failures
+        self._journal, self._skipped, self._failures = journal, tables.skipped, failures
+        self._idle = IdleTables(tables)
         self._switch, self._plans, self._gate = switch, plans, gate
 
     def admit(self, merge_id: uuid.UUID, run_id: str = "") -> MergeAnswer:
@@ -132,10 +135,12 @@ class Admission:
             merge, **columns
         ):  # asked again: from here on nobody can undo the parent
             return None
-        self._skipped.keep(self._journal.need(merge.merge_id))
+        running = self._journal.need(merge.merge_id)
+        self._skipped.keep(running)
         if merge.plan:
             self._plans.forget(merge)
-        return merge_answer(self._journal.need(merge.merge_id), proceed=True)
+        idle = self._idle.end(running, Fence.around(running, stoppable=True), begun=merge.rules_hash is not None)
+        return {**merge_answer(running, proceed=True), "idle": idle}
 
     def _otherwise(self, merge: Merge, columns: dict[str, Any]) -> MergeAnswer | None:
         """Propose a merge again that would do otherwise than was approved; None when it does exactly what was approved."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from account_merge.journal.acts import Acts
 from account_merge.model import Merge
@@ -13,12 +13,14 @@ class MergeAnswer(TypedDict):
     """Answer of a step of a whole merge.
 
     :param proceed: whether the run goes on.
+    :param idle: the tables in which a merge that was admitted now has nothing to do.
     """
 
     merge_id: str
     state: str
     note: str
     proceed: bool
+    idle: NotRequired[list[str]]
 
 
 class PublishAnswer(MergeAnswer):

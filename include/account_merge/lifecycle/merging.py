@@ -27,6 +27,9 @@ from account_merge.states import CLOSED, RESUMABLE, EntryKind, State
 from account_merge.sunbird.events import sync_events
 from account_merge.sunbird.publishing import Publisher
 
+#: A log that has ended stays so: what comes to a source later is late, in whichever table.
+NO_ROWS = "the source has no rows here: nothing to merge; a settle or repair moves those that come later"
+
 
 class Merging:
     """The steps of one merge after its admission."""
@@ -64,7 +67,12 @@ class Merging:
             answer = self._admission.admit(merge_id, run_id)
             if not answer["proceed"]:
                 return answer
+            idle = answer.pop("idle", [])
+            merge = self._journal.need(merge_id)
             for rule in RULES:
+                if rule.table in idle:
+                    told(table_answer(merge, rule.table, {}, self._out_of_reach(merge, rule) or NO_ROWS))
+                    continue
                 done = self.merge_table(merge_id, rule.table, follow(rule.table))
                 told(done)
                 if not done["proceed"]:
@@ -103,9 +111,8 @@ class Merging:
     def _merge_table(self, merge_id: uuid.UUID, rule: TableRule, progress: Progress | None) -> TableAnswer:
         merge, table = self._enter(merge_id), rule.table
         with self._failures.recording(merge):
-            note = self._why_not(merge, rule)
-            if note or rule not in self._tables.rules(merge):
-                return table_answer(merge, table, {}, note or "this cluster has no such table: nothing to merge")
+            if note := self._why_not(merge, rule):
+                return table_answer(merge, table, {}, note)
             guard = still(self._journal, merge, f"{table} stops here", self._switch.check)
             target, *sources = self._tables.works(TableJob(merge, rule, guard, progress or untold))
             if merge.state in CLOSED:
@@ -121,15 +128,21 @@ class Merging:
                     "Replay it by its id: what is left is planned by today's rules. Or undo or abandon it.",
                 )
             counts = target.run()
-            note = "" if counts else "the source has no rows here: nothing to merge"
+            note = "" if counts else NO_ROWS
             for source in sources:
                 source.run()
             return table_answer(merge, table, counts, "; ".join(filter(None, (note, target.note))))
 
     def _why_not(self, merge: Merge, rule: TableRule) -> str:
+        if merge.state in CLOSED | {State.RUNNING}:
+            return self._out_of_reach(merge, rule)
+        return f"the merge is {merge.state}: only `admit` starts it"
+
+    def _out_of_reach(self, merge: Merge, rule: TableRule) -> str:
+        """Return why a table is none of a merge's; empty when it is one."""
         if not asked_for(merge, rule):
             return "not among the tables of this merge"
-        return "" if merge.state in CLOSED | {State.RUNNING} else f"the merge is {merge.state}: only `admit` starts it"
+        return "" if rule in self._tables.rules(merge) else "this cluster has no such table: nothing to merge"
 
     def publish_sync(self, merge_id: uuid.UUID, publish: bool = True) -> PublishAnswer:
         """Publish the sync events, check each delivery, and complete the merge.

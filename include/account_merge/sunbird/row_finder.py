@@ -66,7 +66,7 @@ class RowFinder:
 
     def _list_lies_by_key(self, rule: TableRule, schema: TableSchema) -> bool:
         """Whether the rows of a list of keys come in the order of the rule's key: first the scopes', then Cassandra's."""
-        known = _needed(schema)
+        known = schema.leading
         led = [c for c in rule.scope.columns if c in known]
         left = [c for c in rule.key if c not in known]
         leads = rule.scope.columns[: len(led)] == tuple(led)
@@ -176,7 +176,7 @@ class RowFinder:
 
     def _key_list(self, rule: TableRule, schema: TableSchema, account: str) -> Iterator[dict[str, Any]]:
         """Yield what the leading key columns are for each scope, as far as the key needs it, once each."""
-        needed = _needed(schema)
+        needed = schema.leading
         asked: set[Values] = set()
         for values in self._with_parts(rule.scope):
             known = {**rule.scope.bind(values), schema.user.logical: account}
@@ -252,12 +252,6 @@ class RowFinder:
         known = {**rule.scope.bind(scope), schema.user.logical: account}
         leading = {c: known[c] for c in (*schema.partition, *schema.clustering) if c in known}
         yield from self._store.values(schema, names, leading)
-
-
-def _needed(schema: TableSchema) -> list[str]:
-    """Return the leading key columns that must be known to read an account's rows."""
-    order = [*schema.partition, *schema.clustering]
-    return order[: max(order.index(schema.user.logical) + 1, len(schema.partition))]
 
 
 def _changed(path: str, variable: str) -> int:

@@ -80,6 +80,12 @@ class TableSchema:
         """The account alone is the partition key: its rows are read in one sorted sweep."""
         return self.partition == (self.user.logical,)
 
+    @property
+    def leading(self) -> list[str]:
+        """The leading key columns that must be known to read an account's rows."""
+        order = [*self.partition, *self.clustering]
+        return order[: max(order.index(self.user.logical) + 1, len(self.partition))]
+
     def lies_by(self, columns: Sequence[str], known: Sequence[str] = ()) -> bool:
         """Whether the rows with one value in each of the columns `known` are read in the order of these key columns."""
         left = [c for c in self.clustering if c not in known]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
@@ -38,6 +39,19 @@ def _element_times(elements: Iterable[Any], times: Sequence[int]) -> dict[Any, i
     """Return element -> its write time; the newest where two elements are equal in Python."""
     held = list(elements)
     return dict(zip(held, times, strict=True)) if len(held) == len(times) else dict.fromkeys(held, max(times))
+
+
+@dataclass(frozen=True)
+class Question:
+    """A read of some columns of the first rows whose key columns are `known`.
+
+    :param most: how many rows, at most.
+    """
+
+    schema: TableSchema
+    columns: Sequence[str]
+    known: Mapping[str, Any]
+    most: int
 
 
 class Store:
@@ -101,7 +115,12 @@ class Store:
         return self._read(schema, [*columns, *times, *lives], known, in_column)
 
     def _read(
-        self, schema: TableSchema, what: Sequence[str], known: Sequence[str], in_column: str | None = None
+        self,
+        schema: TableSchema,
+        what: Sequence[str],
+        known: Sequence[str],
+        in_column: str | None = None,
+        most: int = 0,
     ) -> PreparedStatement:
         where = [f'"{schema.column(name).actual}" = ?' for name in known]
         if in_column:
@@ -110,6 +129,7 @@ class Store:
         if schema.order == "falling" and set(schema.partition) <= set(known) and not in_column:
             rising = ", ".join(f'"{schema.column(c).actual}" ASC' for c in schema.clustering)
             conditions += f" ORDER BY {rising}"
+        conditions += f" LIMIT {most}" if most else ""
         return self.prepare(f"SELECT {', '.join(what)} FROM {schema.full_name}{conditions}")
 
     def _row(self, schema: TableSchema, raw: tuple[Any, ...], base: int) -> Row:
@@ -169,6 +189,22 @@ class Store:
                 yield tuple(plain(value) for value in row)
         except DRIVER_ERRORS as error:
             raise self._told(f"answer a read of {schema.full_name}", error) from error
+
+    def some(self, questions: Iterable[Question]) -> list[list[tuple[Any, ...]]]:
+        """Return the first values that answer each question; up to 16 questions are in flight together."""
+        answers: list[list[tuple[Any, ...]]] = []
+        for window in batched(questions, _WINDOW):
+            futures = []
+            for one in window:
+                what = [f'"{one.schema.column(c).actual}"' for c in one.columns]
+                statement = self._read(one.schema, what, list(one.known), most=one.most)
+                futures.append(self._session.execute_async(bind(statement, list(one.known.values()))))
+            for one, future in zip(window, futures, strict=True):
+                try:
+                    answers.append([tuple(map(plain, row)) for row in future.result()])
+                except DRIVER_ERRORS as error:
+                    raise self._told(f"answer a read of {one.schema.full_name}", error) from error
+        return answers
 
     def rows_by_key(self, schema: TableSchema, account: str, keys: Iterable[Key]) -> dict[Key, Row]:
         """Return an account's rows of exactly these keys, with a clock taken before; a missing row is not in the answer."""

@@ -1,0 +1,64 @@
+"""Tables in which a merge has nothing to do: their logs are ended before any task looks at them."""
+
+from __future__ import annotations
+
+from account_merge.engine.merge_tables import MergeTables
+from account_merge.errors import NeedsAttention
+from account_merge.journal.fence import Fence
+from account_merge.journal.log import Draft, Log, heads
+from account_merge.model import Merge
+from account_merge.rules import RULES, TableRule, rules_hash
+from account_merge.states import EntryKind
+from account_merge.sunbird.presence import Presence
+
+_EMPTY = (0, EntryKind.END)  # the log of a table without rows is its end alone
+
+
+class IdleTables:
+    """Finds the tables in which a merge has nothing to do.
+
+    A log is ended as the work on a table without rows ends it, by one fenced statement: who begins that work meanwhile
+    wins or finds the end. A row that a source gets later is late, as it is behind any log that has ended.
+    """
+
+    def __init__(self, tables: MergeTables) -> None:
+        self._tables, self._resources = tables, tables.resources
+
+    def end(self, merge: Merge, fence: Fence, begun: bool) -> list[str]:
+        """End the logs of the tables in which no source has a row; return all tables with nothing to do.
+
+        When it is unsure, a table is left to its own work: where an earlier merge has brought rows of these sources, their
+        absence does not decide.
+
+        :param begun: the merge was admitted before, so it may have logs.
+        """
+        rules = self._tables.rules(merge)
+        idle = {rule.table for rule in RULES} - {rule.table for rule in rules}
+        logs = {rule.table: self._tables.logs(merge, rule) for rule in rules}
+        known = heads(self._resources.journal, merge.merge_id) if begun else {}
+        idle |= {table for table, mine in logs.items() if all(known.get(log.table) == _EMPTY for log in mine)}
+        todo = [rule for rule in rules if not any(log.table in known for log in logs[rule.table])]
+        if merge.rules_hash == rules_hash() and not self._merged_before(merge):
+            idle |= {
+                rule.table for rule in self._rowless(merge, todo) if self._ended(merge, rule, logs[rule.table], fence)
+            }
+        return [rule.table for rule in RULES if rule.table in idle]
+
+    def _merged_before(self, merge: Merge) -> bool:
+        gave = self._resources.journal.gave
+        return merge.parent is not None or any(gave(source) - {merge.merge_id} for source in merge.request.sources)
+
+    def _rowless(self, merge: Merge, rules: list[TableRule]) -> list[TableRule]:
+        r = self._resources
+        presence = Presence(r.store, r.tables, r.settings, sorted(merge.request.sources), merge.target)
+        try:
+            found = presence.without_rows(rules) if rules else ()
+        except NeedsAttention:  # the table's own work says which table it is, and what to do
+            return []
+        return [rule for rule in rules if rule.table in found]
+
+    def _ended(self, merge: Merge, rule: TableRule, logs: list[Log], fence: Fence) -> bool:
+        """Whether the end of each log of a table is written; its first one says which rows are not looked for."""
+        finder = self._resources.finder((*sorted(merge.request.sources), merge.target))
+        notes = (finder.note(rule), *("" for _ in logs[1:]))
+        return all(log.append(Draft(0, EntryKind.END, note=note), fence) for log, note in zip(logs, notes, strict=True))
