@@ -122,6 +122,23 @@ def go_on(context: Context, answer: Mapping[str, Any]) -> dict[str, Any]:
     end_here(context, answer, "the poll starts the merge again when it can go on")
 
 
+def skip_idle(context: Context, answer: dict[str, Any], task_id: str) -> dict[str, Any]:
+    """Return the answer of `admit` when every table has work; else skip the tasks of the others, which costs no process.
+
+    Airflow leaves alone what has ended or runs. It does not remember the skip: a skipped task that is cleared runs.
+
+    :param task_id: the id of a table's task, with a place for the table.
+    """
+    from airflow.sdk.exceptions import DownstreamTasksSkipped
+
+    idle = answer.get("idle")
+    if not idle:
+        return answer
+    log.info("Merge %s has nothing to do in %s: skipped.", answer["merge_id"], ", ".join(idle))
+    context["ti"].xcom_push(key="return_value", value=answer)
+    raise DownstreamTasksSkipped(tasks=[task_id.format(table) for table in idle])  # type: ignore[no-untyped-call]
+
+
 def end_here(context: Context, answer: Mapping[str, Any], words: str) -> NoReturn:
     """End this run green: nothing follows, and the task's XCom and log say why."""
     from airflow.sdk.exceptions import DownstreamTasksSkipped

@@ -77,6 +77,17 @@ def test_a_merge_has_exactly_these_tasks_in_this_order(merge_dag):
     assert edges(merge_dag) == MERGE_EDGES
 
 
+def test_a_skipped_table_holds_nothing_up_and_a_failed_one_does(merge_dag):
+    rules = {task.task_id: task.trigger_rule.value for task in merge_dag.tasks}
+    assert rules.pop("admit") == "all_success"
+    assert set(rules.values()) == {"none_failed"}
+
+
+def test_the_tables_are_one_group_under_their_own_names(merge_dag):
+    assert set(merge_dag.task_group.children) == {"admit", "tables", "publish_sync_events"}
+    assert set(merge_dag.task_group.children["tables"].children) == {f"merge_{table}" for table in TABLES}
+
+
 def test_one_hung_poll_cannot_stop_all(poll_dag):
     assert poll_dag.max_active_runs == 1
     assert poll_dag.catchup is False
