@@ -37,6 +37,8 @@ SETTINGS = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+    # A changed DAG file is parsed when it is found; the default of 30 s parses those that stay as they were as well.
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
     # The API server asks the database on its event loop, too. With fewer connections than threads for requests
     # (Airflow's 40, ours 16 and 8), a burst of requests makes it wait 30 s for itself and answer 500.
     "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "20",

@@ -1,7 +1,7 @@
 """A failed run publishes its failed event at once, through the same function that the poll's sweep uses.
 
 Airflow runs the callback in the dag-processor, also after SIGKILL and after "mark failed". It can still be lost (time-out,
-restart), so the poll's task `report_failures` looks for the same merges every minute. Both together publish one event: the
+restart), so the poll's task `report_failures` looks for the same merges within minutes. Both together publish one event: the
 journal remembers which one was sent.
 """
 

@@ -1,4 +1,4 @@
-"""Airflow's own operators without their templates: account ids and reasons come from outside and are never rendered."""
+"""Airflow's own operator without its templates: account ids and reasons come from outside and are never rendered."""
 
 from __future__ import annotations
 
@@ -7,22 +7,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
 from account_merge_airflow.connections import open_service
 from account_merge_airflow.proposing import APPROVE, REJECT, words_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-
-class StartMergeOperator(TriggerDagRunOperator):
-    """An operator that triggers a run with exactly the conf it is given: an account id like `{{ var.value.x }}` stays text.
-
-    Airflow's own operator renders its conf with Jinja, and account ids come from the topic.
-    """
-
-    template_fields = ()
 
 
 class AskSecondPerson(HITLOperator):

@@ -46,5 +46,5 @@ TASK_ARGS = {
 _FIRST = {"owner": "account-merge", "priority_weight": 1000, "weight_rule": "absolute"}
 #: Arguments of the tasks that people start.
 OPERATOR_ARGS = {**_FIRST, **_RETRIED}
-#: Arguments of the poll: the next minute is the retry.
+#: Arguments of the poll: the next run is the retry.
 POLL_ARGS = {**_FIRST, "retries": 0}

@@ -100,16 +100,29 @@ def life_of(context: Context, run_id: str) -> str | None:
     return None
 
 
-def trigger_arguments(merge: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `TriggerDagRunOperator` for a chosen run."""
-    conf = merge["conf"]
+def start_run(run: Mapping[str, Any]) -> bool:
+    """Trigger a chosen run; False when there is one already, which is left alone, or begins anew where that is asked.
+
+    One task triggers them all: `TriggerDagRunOperator` asks Airflow in the same words, but for one run a process. No word
+    of an event is rendered as a template here.
+    """
+    from airflow.sdk.exceptions import ErrorType
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
+
+    conf = run["conf"]
     sources, target = ", ".join(conf.get("source_accounts", ())), conf.get("target_account")
-    what = f"Merge {merge['merge_id']}: {sources} into {target}" if sources else f"Merge {merge['merge_id']}"
-    found = {
-        "trigger_dag_id": merge["dag_id"], "trigger_run_id": merge["trigger_run_id"], "conf": dict(conf),
-        "note": f"{what}, by the poll."[:1000],
-    }  # fmt: skip
-    return found | ({"reset_dag_run": True} if merge.get("reset_dag_run") else {})
+    what = f"Merge {run['merge_id']}: {sources} into {target}" if sources else f"Merge {run['merge_id']}"
+    answer = task_runner.SUPERVISOR_COMMS.send(
+        TriggerDagRun(
+            dag_id=run["dag_id"], run_id=run["trigger_run_id"], conf=dict(conf), note=f"{what}, by the poll."[:1000],
+            reset_dag_run=run.get("reset_dag_run", False),
+        )
+    )  # fmt: skip
+    exists = isinstance(answer, ErrorResponse) and answer.error == ErrorType.DAGRUN_ALREADY_EXISTS
+    log.info("%s: run %s of %s %s.", what, run["trigger_run_id"], run["dag_id"],
+             "is there already" if exists else "is ended" if run.get("reset_dag_run") else "is triggered")  # fmt: skip
+    return not exists
 
 
 def go_on(context: Context, answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def test_every_gap_between_two_steps_is_made_good_by_the_next_poll(
     airflow.trigger(MERGE, first["conf"], first["trigger_run_id"])
     # One moved to started, the other not yet.
     claim(events["d1"], events["d2"])
-    dies(airflow_stack, "choose_merges", "UPDATE", "UPDATE")
+    dies(airflow_stack, "start_merges", "UPDATE", "UPDATE")
     assert sorted(core.journal.need(ids[name]).state for name in ("d1", "d2")) == ["requested", "started"]
     # A failed event about to be sent; another one sent, but not noted.
     claim(bad(marker, 1))

@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, NotRequired, TypedDict
 
-from account_merge.errors import InvalidEvent, MergeError
+from account_merge.errors import InvalidEvent, MergeError, TransientError
 from account_merge.intake.offsets import Offsets
+from account_merge.intake.pace import Pace
 from account_merge.journal import Journal, now
 from account_merge.journal.fence import ALL
 from account_merge.journal.merges import Opened
@@ -50,14 +51,25 @@ class Inbox:
         self._journal, self._topics, self._settings = journal, topics, settings
         self._switch, self._alive, self._draining = PauseSwitch(journal), Liveness(journal, settings), Draining(journal)
         self._queue, self._outbox, self._offsets = Queue(journal), Outbox(journal), Offsets(journal, topics, settings)
+        self.pace = Pace(journal)
         self._unanswered = timedelta(seconds=settings.delivery_timeout_seconds + SPARE)
 
-    def has_work(self) -> dict[str, int]:
-        """Count the messages past the committed offset; without any, say whether a merge or a failed event is due. Consume nothing."""
-        lag = self._offsets.lag()
-        return {"lag": lag, "due": 0 if lag else int(any(self._due()))}
+    def has_work(self, runs: bool = True) -> dict[str, int]:
+        """Count the messages past the committed offset; without any, say whether a merge or a failed event is due. Consume nothing.
 
-    def _due(self) -> Iterator[bool]:
+        :param runs: a merge that has a run and whose row nobody changed for some time is due as well: its run may be
+            orphaned or failed, which only Airflow knows.
+        :raises TransientError: Kafka does not answer, and nothing else is due.
+        """
+        try:
+            lag = self._offsets.lag()
+        except TransientError:
+            if any(self._due(runs)):  # needs no Kafka to begin
+                return {"lag": 0, "due": 1}
+            raise
+        return {"lag": lag, "due": 0 if lag else int(any(self._due(runs)))}
+
+    def _due(self, runs: bool) -> Iterator[bool]:
         """Yield whether there is something of each kind to do, lazily: the first that is answers the question."""
         stops = self._switch.active()
         if ALL not in stops and not self._draining.note() and self._room() > 0:
@@ -65,7 +77,7 @@ class Inbox:
             yield bool(self._queue.released(stops, 1))
             yield any(self._resumes(m) for m in self._queue.resumable(stops, _PAGE))
         yield self._outbox.due(now() - self._unanswered)
-        yield any(self._begun(stops))
+        yield runs and any(self._begun(stops))
 
     def _old(self, merge: Merge) -> bool:
         """Whether nothing changed in the merge's row for so long that it is worth a look at its run."""
@@ -202,11 +214,11 @@ class Inbox:
         An undo goes on whatever is stopped.
         """
         since = now() - self._alive.shortest_grace()
-        yield from filter(self._old, self._queue.untouched(since, [State.UNDOING], (), _AT_ONCE))
+        yield from self._queue.untouched(since, [State.UNDOING], (), _AT_ONCE)
         if ALL not in stops:
             forward = State.STARTED, State.RUNNING, State.REDOING
-            yield from filter(self._old, self._queue.untouched(since, forward, stops, _AT_ONCE))
-            yield from filter(self._old, self._queue.resuming(since, stops, _AT_ONCE))
+            yield from self._queue.untouched(since, forward, stops, _AT_ONCE)
+            yield from self._queue.resuming(since, stops, _AT_ONCE)
 
     def _begin(self, merge: Merge, lost: str = "") -> NextRun | None:
         """Move a merge to its next run; None when another process was faster.
@@ -245,7 +257,7 @@ class Inbox:
 
     def _orphaned(self, life: Life, stops: Mapping[str, Stop]) -> Iterator[tuple[Merge, str | None]]:
         """Yield the merges under way that nobody works on any more, with the state of their newest run in Airflow."""
-        for merge in self._begun(stops):
+        for merge in filter(self._old, self._begun(stops)):
             state = life(merge.run_ids[-1]) if merge.run_ids else None
             if self._alive.stalled(merge, state):
                 yield merge, state

@@ -15,9 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 POLL_EDGES = {
-    "wait_for_work": {"claim_events"},
-    "claim_events": {"claimed", "choose_merges", "report_failures"},
-    "choose_merges": {"start_merges"},
+    "wait_for_work": {"claim_events", "start_merges", "report_failures"},
+    "claim_events": {"claimed", "start_merges", "report_failures"},
     "claimed": set(),
     "start_merges": set(),
     "report_failures": set(),
@@ -91,8 +90,8 @@ def test_the_tables_are_one_group_under_their_own_names(merge_dag):
 def test_one_hung_poll_cannot_stop_all(poll_dag):
     assert poll_dag.max_active_runs == 1
     assert poll_dag.catchup is False
-    assert poll_dag.dagrun_timeout == timedelta(minutes=15)
-    chain = ["wait_for_work", "claim_events", "choose_merges", "start_merges"]
+    assert poll_dag.dagrun_timeout == timedelta(minutes=20)
+    chain = ["wait_for_work", "claim_events", "start_merges"]
     slowest = sum((poll_dag.task_dict[name].execution_timeout for name in chain), timedelta())
     assert slowest < poll_dag.dagrun_timeout
 
@@ -102,25 +101,29 @@ def test_merges_that_fill_their_pool_do_not_hold_up_the_poll(poll_dag):
     assert all("absolute" in str(task.weight_rule).lower() for task in poll_dag.tasks)
 
 
-def test_failures_are_reported_and_merges_chosen_whatever_came_before(poll_dag):
+def test_one_poll_follows_the_other(poll_dag):
+    assert poll_dag.schedule == "@continuous"
+    assert (
+        timedelta(minutes=2) <= timedelta(seconds=poll_dag.task_dict["wait_for_work"].window) < poll_dag.dagrun_timeout
+    )
+
+
+def test_a_look_that_finds_nothing_costs_no_process(poll_dag):
+    wait = poll_dag.task_dict["wait_for_work"]
+    assert wait.start_from_trigger is True
+    assert wait.start_trigger_args.trigger_cls == "account_merge_airflow.triggers.WorkTrigger"
+    assert wait.start_trigger_args.trigger_kwargs == {"window": wait.window, "interval": wait.interval}
+
+
+def test_failures_are_reported_and_merges_started_whatever_became_of_the_claim(poll_dag):
     rules = {task.task_id: task.trigger_rule.value for task in poll_dag.tasks}
-    assert {name for name, rule in rules.items() if rule == "all_done"} == {"choose_merges", "report_failures"}
-    assert {rule for name, rule in rules.items() if name not in ("choose_merges", "report_failures")} == {"all_success"}
+    after_work = {"start_merges", "report_failures"}
+    assert {name for name, rule in rules.items() if rule == "all_done_min_one_success"} == after_work
+    assert {rule for name, rule in rules.items() if name not in after_work} == {"all_success"}
 
 
 def test_a_claim_is_not_retried_inside_its_run(poll_dag):
     assert poll_dag.task_dict["claim_events"].retries == 0
-
-
-def test_starting_a_merge_twice_starts_it_once(poll_dag):
-    start = poll_dag.task_dict["start_merges"]
-    assert start.partial_kwargs["skip_when_already_exists"] is True
-    assert start.partial_kwargs["logical_date"] is None
-    assert "merge_id" in start.partial_kwargs["map_index_template"]
-
-
-def test_what_an_event_says_is_never_read_as_a_template(poll_dag):
-    assert list(poll_dag.task_dict["start_merges"].template_fields) == []
 
 
 def test_a_merge_runs_beside_a_thousand_others_in_its_own_pool(merge_dag):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -69,15 +70,81 @@ def sensor():
     return WaitForWorkSensor(task_id="wait_for_work", window=50, interval=2)
 
 
-def test_the_sensor_goes_on_with_what_the_trigger_saw():
-    assert sensor().execute_complete({}, {"status": "work", "found": {"lag": 2, "due": 1}}) == {"lag": 2, "due": 1}
+class Looks:
+    """A service whose looks find these, one after the other."""
+
+    def __init__(self, *found, pause=0.0):
+        self.inbox = self.pace = self
+        self.found, self.asked, self.pause = list(found), [], lambda: pause
+
+    def has_work(self, runs):
+        self.asked.append(runs)
+        found = self.found.pop(0) if len(self.found) > 1 else self.found[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def close(self):
+        pass
 
 
-def test_a_quiet_window_skips():
-    from airflow.sdk.exceptions import AirflowSkipException
+def end_of(monkeypatch, looks, window=0.2):
+    """How the trigger ends its task."""
+    from account_merge_airflow import triggers
 
-    with pytest.raises(AirflowSkipException):
-        sensor().execute_complete({}, {"status": "quiet"})
+    async def settings():
+        return None
+
+    monkeypatch.setattr(triggers, "aload_settings", settings)
+    monkeypatch.setattr(triggers, "_make_service", lambda settings: looks)
+
+    async def run():
+        trigger = triggers.WorkTrigger(window=window, interval=0.02)
+        (event,) = [event async for event in trigger.run()]
+        await trigger.cleanup()
+        return event
+
+    return asyncio.run(run())
+
+
+def test_a_look_that_finds_work_ends_the_task_with_what_it_saw(monkeypatch):
+    from airflow.triggers.base import TaskSuccessEvent
+
+    looks = Looks({"lag": 0, "due": 0}, {"lag": 2, "due": 1})
+    event = end_of(monkeypatch, looks, window=20)
+    assert isinstance(event, TaskSuccessEvent)
+    assert event.xcoms == {"return_value": {"lag": 2, "due": 1}}
+    assert looks.asked == [False, False]  # which runs Airflow has is asked for once a minute
+
+
+def test_a_quiet_window_skips_after_a_look_for_lost_runs(monkeypatch):
+    from airflow.triggers.base import TaskSkippedEvent
+
+    looks = Looks({"lag": 0, "due": 0})
+    assert isinstance(end_of(monkeypatch, looks), TaskSkippedEvent)
+    assert len(looks.asked) > 2
+    assert looks.asked == [False] * (len(looks.asked) - 1) + [True]
+
+
+def test_after_a_failed_poll_nothing_is_looked_for_until_the_pause_is_over(monkeypatch):
+    from airflow.triggers.base import TaskSkippedEvent
+
+    looks = Looks({"lag": 2, "due": 1}, pause=3.0)
+    assert isinstance(end_of(monkeypatch, looks), TaskSkippedEvent)
+    assert looks.asked == []
+
+
+def test_an_outage_inside_the_window_is_no_error_and_one_to_its_end_is(monkeypatch):
+    from airflow.triggers.base import TaskSkippedEvent, TaskSuccessEvent
+
+    from account_merge.errors import TransientError
+
+    away = TransientError("KAFKA_AWAY", "no broker", "wait")
+    assert isinstance(end_of(monkeypatch, Looks(away, {"lag": 1, "due": 0})), TaskSuccessEvent)
+    event = end_of(monkeypatch, Looks(away))
+    assert not isinstance(event, TaskSkippedEvent)
+    assert event.payload["status"] == "unreachable"
+    assert "no broker" in event.payload["error"]
 
 
 def test_a_window_that_could_not_look_fails_and_says_what_to_do():
@@ -219,27 +286,86 @@ def test_tasks_and_the_triggerer_ask_for_the_journal_s_connection(monkeypatch):
     assert asyncio.run(connections.aload_settings()).journal_url == url
 
 
-def test_a_chosen_merge_becomes_a_run():
-    from account_merge_airflow.runs import trigger_arguments
+@pytest.fixture
+def asked(monkeypatch):
+    """Answers what Airflow is asked for; a run id that begins with `there` exists, one with `broken` raises."""
+    from airflow.sdk.exceptions import ErrorType
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import ErrorResponse, OKResponse
 
+    sent = []
+
+    class Comms:
+        def send(self, message):
+            sent.append(message)
+            if message.run_id.startswith("broken"):
+                raise RuntimeError("API down")
+            exists = message.run_id.startswith("there")
+            return ErrorResponse(error=ErrorType.DAGRUN_ALREADY_EXISTS) if exists else OKResponse(ok=True)
+
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Comms(), raising=False)
+    return sent
+
+
+def chosen(run_id, **more):
     conf = {"merge_id": "m", "source_accounts": ["a"], "target_account": "b"}
-    started = trigger_arguments(
-        {"merge_id": "m", "trigger_run_id": "merge__m__1", "dag_id": "account_merge", "conf": conf}
-    )
-    assert started == {"trigger_dag_id": "account_merge", "trigger_run_id": "merge__m__1", "conf": conf,
-                       "note": "Merge m: a into b, by the poll."}  # fmt: skip
+    return {"merge_id": "m", "trigger_run_id": run_id, "dag_id": "account_merge", "conf": conf, **more}
 
 
-def test_a_note_is_never_too_long_for_airflow():
-    from account_merge_airflow.runs import trigger_arguments
+def test_a_chosen_merge_becomes_a_run(asked):
+    from account_merge_airflow.runs import start_run
 
-    conf = {"merge_id": "m", "source_accounts": ["a" * 128] * 20, "target_account": "b"}
-    assert (
-        len(
-            trigger_arguments({"merge_id": "m", "trigger_run_id": "r", "dag_id": "account_merge", "conf": conf})["note"]
-        )
-        <= 1000
-    )
+    assert start_run(chosen("merge__m__1"))
+    (message,) = asked
+    assert (message.dag_id, message.run_id, message.conf) == ("account_merge", "merge__m__1", chosen("")["conf"])
+    assert (message.logical_date, message.reset_dag_run) == (None, False)
+    assert message.note == "Merge m: a into b, by the poll."
+    assert start_run(chosen("there", reset_dag_run=True)) is False
+    assert asked[-1].reset_dag_run is True
+
+
+def test_what_an_event_says_is_never_read_as_a_template(asked):
+    from account_merge_airflow.runs import start_run
+
+    odd = chosen("merge__m__1")
+    odd["conf"]["target_account"] = "{{ 7 * 7 }}"
+    start_run(odd)
+    assert asked[0].conf["target_account"] == "{{ 7 * 7 }}"
+    assert "{{ 7 * 7 }}" in asked[0].note
+
+
+def test_a_note_is_never_too_long_for_airflow(asked):
+    from account_merge_airflow.runs import start_run
+
+    long = chosen("r")
+    long["conf"]["source_accounts"] = ["a" * 128] * 20
+    start_run(long)
+    assert len(asked[0].note) <= 1000
+
+
+class Journalled:
+    """A service whose journal chose these runs."""
+
+    def __init__(self, *runs):
+        self.inbox = self.pace = self
+        self.next_runs = lambda life: [chosen(run) for run in runs]
+        self.failures = 0
+
+    def failed(self):
+        self.failures += 1
+
+
+def test_one_task_starts_all_and_one_that_fails_stops_no_other(asked, monkeypatch):
+    from account_merge_airflow import polling
+
+    service = Journalled("merge__1", "there__2", "broken__3", "merge__4")
+    monkeypatch.setattr(polling, "open_service", lambda: contextlib.nullcontext(service))
+    with pytest.raises(RuntimeError, match="API down"):
+        polling.start_chosen({})
+    assert [message.run_id for message in asked] == ["merge__1", "there__2", "broken__3", "merge__4"]
+    assert service.failures == 1  # the next look waits
+    service.next_runs = lambda life: [chosen("merge__5"), chosen("there__6")]
+    assert polling.start_chosen({}) == {"started": 1, "there": 1, "failed": 0}
 
 
 def test_a_run_of_the_poll_names_its_merge():
