@@ -24,8 +24,8 @@ from account_merge.settings import Settings
 from tests.crash import outcome, scenes
 from tests.crash.leaving import READS
 from tests.crash.outcome import Outcome
-from tests.crash.statements import of_journal
 from tests.keyspaces import own_keyspaces
+from tests.outgoing.postgres import of_journal
 
 LANES = 2
 WORKER = Path(__file__).with_name("worker.py")

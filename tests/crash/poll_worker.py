@@ -29,8 +29,10 @@ from account_merge.service import Service
 from account_merge.settings import Settings
 from account_merge.sunbird.kafka import Topics
 from account_merge.sunbird.publishing import Publisher
-from tests.crash import mutations, statements
+from tests.crash import mutations
 from tests.learners import event
+from tests.outgoing import postgres
+from tests.outgoing.patches import Patches
 
 
 def events(label: str) -> list[bytes]:
@@ -85,7 +87,7 @@ def lasting(step: Callable[[str], None]) -> None:
         step("publish")
         return publish(self, *arguments)
 
-    statements.hook(asking)
+    postgres.hook(asking, Patches().put)
     Topics.commit, Publisher.publish = committing, publishing  # type: ignore[method-assign]
 
 
@@ -180,7 +182,7 @@ def die(task: str, steps: list[str]) -> None:
     with Service(Settings.from_env(os.environ)) as service:
         tasks = {
             "claim_events": service.inbox.claim,
-            "start_merges": lambda: service.inbox.next_runs(lambda run: "running"),
+            "choose_merges": lambda: service.inbox.next_runs(lambda run: "running"),
             "report_failures": lambda: service.failures.sweep(lambda run: "running"),
         }
         tasks[task]()

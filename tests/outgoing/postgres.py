@@ -18,6 +18,7 @@ from psycopg._cursor_base import BaseCursor
 from sqlalchemy import Engine
 
 from account_merge.journal.schema import metadata
+from tests.outgoing.patches import Put
 
 #: (kind, send, wait for the answer without reading it, lose the answer) -> what `send` returns.
 Around = Callable[[str, Callable[[], Any], Callable[[], Any], Callable[[], Any]], Any]
@@ -35,16 +36,16 @@ def of_journal(kind: str) -> bool:
     return verb in ("BEGIN", "COMMIT", "ROLLBACK") or rest.split(" ")[0].rstrip(",") in metadata.tables
 
 
-def hook(around: Around) -> None:
+def hook(around: Around, put: Put) -> None:
     """Have `around` called with each request of this process to PostgreSQL."""
-    _Hook(around)
+    _Hook(around, put)
 
 
 class _Hook:
     """Stands between psycopg and libpq."""
 
-    def __init__(self, around: Around) -> None:
-        self._around = around
+    def __init__(self, around: Around, put: Put) -> None:
+        self._around, self._put = around, put
         self._connecting = False
         self._changed: list[str] = []  # by the transaction that is open
         self._hook_pool()
@@ -68,7 +69,7 @@ class _Hook:
             finally:
                 self._connecting = False
 
-        Engine.raw_connection = connecting  # type: ignore[method-assign]
+        self._put(Engine, "raw_connection", connecting)
 
     def _hook_statements(self) -> None:
         send = BaseCursor._execute_send
@@ -81,7 +82,7 @@ class _Hook:
                 self._changed.append(kind)
             return self._ask(kind, lambda: send(cursor, query, **named), cursor._conn)
 
-        BaseCursor._execute_send = sending  # type: ignore[method-assign]
+        self._put(BaseCursor, "_execute_send", sending)
 
     def _hook_many(self) -> None:
         """Several rows by one call are one request: psycopg sends them in one go, always inside a transaction."""
@@ -98,7 +99,7 @@ class _Hook:
                 lambda: (lose_answer(pgconn), pgconn.consume_input()),
             )
 
-        psycopg.Cursor.executemany = sending  # type: ignore[method-assign]
+        self._put(psycopg.Cursor, "executemany", sending)
 
     def _hook_commands(self) -> None:
         command = BaseConnection._exec_command
@@ -117,7 +118,7 @@ class _Hook:
             except StopIteration as end:
                 return end.value
 
-        BaseConnection._exec_command = commanding  # type: ignore[method-assign]
+        self._put(BaseConnection, "_exec_command", commanding)
 
 
 def _main(changed: list[str]) -> list[str]:

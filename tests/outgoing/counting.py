@@ -1,0 +1,91 @@
+"""Counts the requests of each step of some work, by server; of those to Cassandra also how many went out in sequence."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.outgoing import cassandra, kafka, postgres
+from tests.outgoing.patches import Patches
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request.
+
+    :param kind: verb and table.
+    """
+
+    step: str
+    server: str
+    kind: str
+
+
+class Requests:
+    """The requests that were counted, in the order in which they left. What a session asks once is left out: `prepare`."""
+
+    def __init__(self) -> None:
+        self.all: list[Request] = []
+        #: Step -> the longest chain of requests to Cassandra each of which was sent after the answer of the one before.
+        self.in_sequence: Counter[str] = Counter()
+        self._step = ""
+        self._lock = threading.Lock()
+        self._answered = 0
+
+    def at(self, step: str) -> None:
+        """Count for this step from here on; for none where it is empty."""
+        with self._lock:
+            self._step, self._answered = step, 0
+
+    def of(self, server: str = "", step: str = "", kind: str = "") -> int:
+        """Return how many there were, by the beginnings of server, step and kind."""
+        return sum(
+            one.server.startswith(server) and one.step.startswith(step) and one.kind.startswith(kind)
+            for one in self.all
+        )
+
+    def table(self) -> list[str]:
+        """Return what each step asked, a line for each kind, for people."""
+        kinds = Counter(self.all)
+        return [f"{one.step:28} {one.server:10} {number:4} {one.kind}" for one, number in kinds.items()]
+
+    def to(self, server: str) -> Callable[..., Any]:
+        """Return what a hook calls around each request to a server."""
+
+        def around(kind: str, send: Callable[[], Any], *_: Any) -> Any:
+            if self._step and kind != cassandra.PREPARE:
+                with self._lock:
+                    self.all.append(Request(self._step, server, kind))
+            return send()
+
+        return around
+
+    def begun(self) -> Callable[[], None]:
+        """Return what is called when a request to Cassandra that goes out now is answered."""
+        step, place = self._step, self._answered + 1
+        with self._lock:
+            self.in_sequence[step] = max(self.in_sequence[step], place)
+
+        def ended() -> None:
+            with self._lock:
+                if step == self._step:
+                    self._answered = max(self._answered, place)
+
+        return ended
+
+
+@contextmanager
+def counted() -> Iterator[Requests]:
+    """Count the requests of this process; statements that it has prepared before are not known by name."""
+    found, patches = Requests(), Patches()
+    cassandra.hook(found.to("cassandra"), patches.put, found.begun)
+    kafka.hook(found.to("kafka"), patches.put)
+    postgres.hook(found.to("postgres"), patches.put)
+    try:
+        yield found
+    finally:
+        patches.take_out()
