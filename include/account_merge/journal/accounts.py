@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, case, delete, func, select, update
+from sqlalchemy import ARRAY, Insert, Row, Text, case, delete, exists, func, literal, select, update
 
 from account_merge.errors import NeedsAttention
 from account_merge.journal.identity import ERASED
@@ -17,6 +17,7 @@ from account_merge.journal.schema import accounts, insert_once, merge_accounts, 
 from account_merge.model import Merge
 from account_merge.states import State
 
+_NOTHING: Mapping[str, Merge | None] = {}
 #: The state that counts for where history lives: that of an erased merge is the one that it had.
 _EFFECTIVE = func.coalesce(merges.c.former, merges.c.state)
 
@@ -70,13 +71,30 @@ class Accounts(Merges):
             found = parent
         return found
 
-    def survivor(self, account_id: str, known: Collection[str] = ()) -> str:
+    def all_merged_by(self, account_ids: Collection[str]) -> dict[str, Merge | None]:
+        """Return what `merged_by` answers for each of these accounts, by one statement."""
+        rows = {row: name for name in account_ids for row in self.row_names(name)}
+        found: dict[str, Merge | None] = dict.fromkeys(account_ids)
+        newest = (
+            select(moves.c.account_id.label("moved"), merges)
+            .join(merges, moves.c.merge_id == merges.c.merge_id)
+            .where(moves.c.account_id.in_(sorted(rows)), moves.c.role == "source", _EFFECTIVE == "completed")
+            .order_by(moves.c.position)
+        )
+        for row in self.rows(newest):
+            found[rows[row.moved]] = merge_of(row)
+        return found
+
+    def survivor(
+        self, account_id: str, known: Collection[str] = (), first: Mapping[str, Merge | None] = _NOTHING
+    ) -> str:
         """Where the account's history lives now: follows completed merges to the end of the chain.
 
         :param known: accounts by their own names: one that was erased is answered so when it is among them.
+        :param first: answers of `merged_by` that were just read.
         """
         seen = [account_id]
-        while (merge := self.merged_by(seen[-1])) is not None:
+        while (merge := first[seen[-1]] if seen[-1] in first else self.merged_by(seen[-1])) is not None:
             following = merge.target
             if following.startswith(ERASED):
                 following = next((name for name in known if self.erased_id(name) == following), following)
@@ -109,19 +127,20 @@ class Accounts(Merges):
                 return Blocked(locked[name].row, self.need(holder))
         role = case({locked[name].row: role for name, role in wanted.items()}, value=accounts.c.account_id)
         rows = sorted(locked[name].row for name in wanted)
-        self.run(update(accounts).where(accounts.c.account_id.in_(rows)).values(held_by=merge.merge_id, role=role))
-        if moves_rows:
-            self._join([(locked[name].row, role, "") for name, role in sorted(wanted.items())], merge.merge_id)
+        held = update(accounts).where(accounts.c.account_id.in_(rows)).values(held_by=merge.merge_id, role=role)
+        if not moves_rows:
+            self.run(held)
+            return None
+        joined = [(locked[name].row, role, "") for name, role in sorted(wanted.items())]
+        self.run(_joining(joined, merge.merge_id).add_cte(held.cte("held")))
         return None
 
     def _lock(self, names: Iterable[str]) -> dict[str, _Locked]:
         """Lock accounts in the order of their rows' names, so that no two transactions wait for each other."""
-        rows = {row: name for name in sorted(names) for row in self.row_names(name)}
-        there = select(accounts.c.account_id, accounts.c.held_by).where(accounts.c.account_id.in_(sorted(rows)))
-        known = {rows[row.account_id] for row in self.rows(there)}
-        if new := sorted(set(names) - known):
-            values = [{"account_id": name, "wanted": False} for name in new]
-            self.run(insert_once(accounts), values)
+        names = sorted(names)
+        self.run(_new_accounts(names, [self.erased_id(name) for name in names]))
+        rows = sorted({row for name in names for row in self.row_names(name)})
+        there = select(accounts.c.account_id, accounts.c.held_by).where(accounts.c.account_id.in_(rows))
         found = {
             row.account_id: row.held_by for row in self.rows(there.order_by(accounts.c.account_id).with_for_update())
         }
@@ -140,19 +159,13 @@ class Accounts(Merges):
             self.free(merge.merge_id)
 
     # --- what accounts gave and received ----------------------------------------------------------------------------
-    def _join(self, joined: Sequence[tuple[str, str, str]], merge_id: uuid.UUID) -> int:
-        """Put a merge, or one of its undos and redos, behind what each account gave or received; (row, role, operation)."""
-        values = [{"account_id": row, "role": role, "merge_id": merge_id, "operation": operation}
-                  for row, role, operation in joined]  # fmt: skip
-        return self.run(insert_once(moves), values)
-
     def join(self, merge_id: uuid.UUID, holder: uuid.UUID, account_id: str, role: str, operation: str = "") -> bool:
         """Put a merge, or an undo or redo, behind all that an account gave or received; False when `holder` does not hold it."""
         with self.transaction():
             locked = self._lock([account_id])[account_id]
             if locked.held_by != holder:
                 return False
-            self._join([(locked.row, role, operation)], merge_id)
+            self.run(_joining([(locked.row, role, operation)], merge_id))
             return True
 
     def gave(self, account_id: str) -> frozenset[uuid.UUID]:
@@ -161,8 +174,20 @@ class Accounts(Merges):
 
     def received(self, account_id: str) -> tuple[str, ...]:
         """Return what wrote to this account's rows as a target, in order: merge ids, and undos as `undo-1/<merge id>`."""
-        return tuple(f"{row.operation}/{row.merge_id}" if row.operation else str(row.merge_id)
-                     for row in self._moves(account_id, "target"))  # fmt: skip
+        return tuple(map(_name, self._moves(account_id, "target")))
+
+    def moves_of(self, account_ids: Collection[str]) -> dict[str, Moves]:
+        """Return what each of these accounts gave and received, by one statement."""
+        rows = {row: name for name in account_ids for row in self.row_names(name)}
+        found: dict[str, Moves] = {name: Moves([], []) for name in account_ids}
+        mine = moves.c.account_id.in_(sorted(rows))
+        for row in self.rows(select(moves).where(mine).order_by(moves.c.position)):
+            one = found[rows[row.account_id]]
+            if row.role == "source":
+                one.gave.append(row.merge_id)
+            else:
+                one.received.append(_name(row))
+        return found
 
     def _moves(self, account_id: str, role: str) -> list[Row[Any]]:
         return self.rows(
@@ -213,11 +238,44 @@ class Blocked:
 
 
 @dataclass(frozen=True)
+class Moves:
+    """What an account gave as a source, merge ids, and received as a target (see `received`); both in order."""
+
+    gave: list[uuid.UUID]
+    received: list[str]
+
+
+@dataclass(frozen=True)
 class _Locked:
     """An account's row: its name in the table, and the merge that holds it."""
 
     row: str
     held_by: uuid.UUID | None
+
+
+def _name(row: Row[Any]) -> str:
+    return f"{row.operation}/{row.merge_id}" if row.operation else str(row.merge_id)
+
+
+def _joining(joined: Sequence[tuple[str, str, str]], merge_id: uuid.UUID) -> Insert:
+    """Put a merge, or one of its undos and redos, behind what each account gave or received; (row, role, operation)."""
+    rows, roles, operations = zip(*joined, strict=True)
+    put = func.unnest(*(literal(list(part), ARRAY(Text)) for part in (rows, roles, operations)))
+    told = put.table_valued("account_id", "role", "operation", name="joined").render_derived()
+    columns = told.c.account_id, told.c.role, told.c.operation
+    return insert_once(moves).from_select(
+        ["account_id", "role", "operation", "merge_id"], select(*columns, literal(merge_id, moves.c.merge_id.type))
+    )
+
+
+def _new_accounts(names: Sequence[str], hashes: Sequence[str]) -> Insert:
+    """Insert rows of accounts that have none, neither by name nor by hash, in this order."""
+    put = func.unnest(literal(list(names), ARRAY(Text)), literal(list(hashes), ARRAY(Text)))
+    asked = put.table_valued("account_id", "hash", name="asked").render_derived()
+    there = exists().where(accounts.c.account_id.in_([asked.c.account_id, asked.c.hash]))
+    return insert_once(accounts).from_select(
+        ["account_id", "wanted"], select(asked.c.account_id, literal(False)).where(~there).order_by(asked.c.account_id)
+    )
 
 
 def merges_among(received: Iterable[str]) -> tuple[uuid.UUID, ...]:

@@ -25,7 +25,8 @@ def check_survivors(journal: Journal, merge: Merge) -> str:
     :raises InvalidRequest: the merge would go in a circle, or a source already lives in another account.
     """
     target, known = merge.request.target, (merge.request.target, *merge.request.sources)
-    survivor = journal.survivor(target, known)
+    first = journal.all_merged_by(known)
+    survivor = journal.survivor(target, known, first)
     if survivor.startswith(ERASED):
         raise _erased(merge, f"target account {target}")
     for source in merge.request.sources:
@@ -35,7 +36,7 @@ def check_survivors(journal: Journal, merge: Merge) -> str:
                 f"merge {merge.merge_id}: target account {target} was itself merged into source account {source}",
                 "Nothing needs to be done when they are one person; else undo the merge that joined them first.",
             )
-        lives_in = journal.survivor(source, (*known, survivor))
+        lives_in = journal.survivor(source, (*known, survivor), first)
         if lives_in.startswith(ERASED):
             raise _erased(merge, f"source account {source}")
         if lives_in not in (source, survivor):

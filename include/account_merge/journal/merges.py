@@ -8,26 +8,22 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Text, any_, delete, func, insert, literal, null, select, update
+from sqlalchemy import ColumnElement, Row, Text, any_, delete, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from account_merge.acting import actor
 from account_merge.errors import MergeError, NeedsAttention
+from account_merge.journal.changing import change_of, freed, new_names, overtakes, with_times
 from account_merge.journal.clock import now
 from account_merge.journal.identity import Identity
 from account_merge.journal.rows import merge_of, request_columns
 from account_merge.journal.schema import accounts, failed_events, history, insert_once, merge_accounts, merges
 from account_merge.model import Merge, MergeRequest
-from account_merge.states import CLOSED, OWED, Origin, State, allowed
+from account_merge.states import CLOSED, Origin, State, allowed
 
 #: These come from a merge; they have no settles themselves.
 CHILDREN = frozenset({Origin.REPAIR, Origin.SETTLE})
-#: A change is made only where these are still what was read. An undo and a redo lead back to the same state: only their
-#: name tells that they happened.
-_READ = ("state", "attempt", "failed_event", "failed_number", "expiry", "operation", "plan")
-#: Columns that say which accounts a merge names.
-_NAMING = ("sources", "target", "survivor")
 _AT_ONCE = 100  # merges opened by one statement
 
 
@@ -151,75 +147,50 @@ class Merges(Identity):
     # --- changing ---------------------------------------------------------------------------------------------------
     def move(self, merge: Merge, state: State, **columns: Any) -> bool:
         """Change a merge from the state that was read to another; False when somebody else was faster."""
+        return self.moved(merge, state, **columns) is not None
+
+    def moved(self, merge: Merge, state: State, **columns: Any) -> Merge | None:
+        """Change a merge from the state that was read to another, and return it; None when somebody else was faster."""
         if state != merge.state and not allowed(merge.state, state):
             raise NeedsAttention(
                 "WRONG_STATE",
                 f"merge {merge.merge_id} is {merge.state} and cannot become {state}",
                 "Look at the merge's report: python -m account_merge show " + str(merge.merge_id),
             )
-        return self.change(merge, state=state, **columns)
+        return self._changed(merge, {**columns, "state": state})
 
     def change(self, merge: Merge, **columns: Any) -> bool:
         """Set columns of a merge's row if state, attempt, failed event, undo, plan and expiry are still those that were read.
 
-        A merge that is closed by it gives its accounts back in the same transaction. One that waits for an account is found
+        A merge that is closed by it gives its accounts back by the same statement. One that waits for an account is found
         when that account is free. A failed event that is still owed when the next one is armed stays owed.
         """
+        return self._changed(merge, columns) is not None
+
+    def _changed(self, merge: Merge, columns: dict[str, Any]) -> Merge | None:
         state = columns.get("state", merge.state)
-        columns = self._with_times(merge, state, columns)
-        where = [merges.c[name].is_not_distinct_from(getattr(merge, name)) for name in _READ]
-        changed = update(merges).where(merges.c.merge_id == merge.merge_id, *where).values(columns)
-        if state != merge.state:
-            changed = self._with_history(changed, merge, columns)
-        follows = columns.keys() & set(_NAMING) or state != merge.state and state in CLOSED | {State.WAITING}
-        if not follows and not _overtakes(merge, columns):
-            return bool(self.run(changed))
+        columns = with_times(merge, state, columns)
+        statement = change_of(merge, state, columns)
+        names = new_names(merge, columns)
+        if names is None and (state == merge.state or state != State.WAITING) and not overtakes(merge, columns):
+            row = self.row(statement)
+            return None if row is None else merge_of(row)
         with self.transaction():
-            done = self.run(changed)
-            if done:
-                self._follow(merge, state, columns)
-        return bool(done)
+            row = self.row(statement)
+            if row is not None:
+                self._follow(merge, columns, names)
+        return None if row is None else merge_of(row)
 
-    @staticmethod
-    def _with_times(merge: Merge, state: State, columns: dict[str, Any]) -> dict[str, Any]:
-        moment = now()
-        columns = {**columns, "updated_at": moment}
-        if state != merge.state:
-            columns["state_at"] = moment
-            if state != State.COMPLETED:
-                columns["settle_at"] = None
-        if state in CLOSED - {merge.state, State.ERASED}:
-            columns["closed_at"] = moment
-            if merge.plan and state != State.REFUSED:  # a refused one may be opened again, with its plan
-                columns["plan"] = None
-        return columns
-
-    @staticmethod
-    def _with_history(changed: Any, merge: Merge, columns: Mapping[str, Any]) -> Any:
-        who, found = actor(), changed.returning(merges.c.merge_id).cte("changed")
-        run = (columns.get("run_ids") or merge.run_ids or [""])[-1]
-        told = {
-            "at": columns["updated_at"], "before": merge.state, "after": columns["state"], "actor": who.name,
-            "run_id": who.run_id or run, "task_id": who.task_id, "note": columns.get("note"),
-            "error_code": columns.get("error_code"), "error": columns.get("error"),
-        }  # fmt: skip
-        values = [literal(value, history.c[name].type) if value is not None else null() for name, value in told.items()]
-        return insert(history).from_select(["merge_id", *told], select(found.c.merge_id, *values))
-
-    def _follow(self, merge: Merge, state: State, columns: Mapping[str, Any]) -> None:
-        """Do what a change of a merge's row means for accounts, in its transaction."""
-        if columns.keys() & set(_NAMING):
-            read = merge.request.sources, merge.request.target, merge.survivor
-            sources, target, survivor = (columns.get(n, known) for n, known in zip(_NAMING, read, strict=True))
-            names = sorted({*sources, target, survivor or ""} - {""})
+    def _follow(self, merge: Merge, columns: Mapping[str, Any], names: Collection[str] | None) -> None:
+        """Do what a change of a merge's row means for other rows, in its transaction."""
+        if names is not None:
             self.run(delete(merge_accounts).where(merge_accounts.c.merge_id == merge.merge_id))
             if names:
-                self.run(insert(merge_accounts), [{"account_id": name, "merge_id": merge.merge_id} for name in names])
-        if state != merge.state and state in CLOSED:
-            self.free(merge.merge_id)
-        if _overtakes(merge, columns):
+                rows = [{"account_id": name, "merge_id": merge.merge_id} for name in sorted(names)]
+                self.run(insert(merge_accounts), rows)
+        if overtakes(merge, columns):
             self._keep_owed(merge)
-        if state == State.WAITING:
+        if columns.get("state", merge.state) == State.WAITING != merge.state:
             self.want([columns["waiting_for"]])
 
     def _keep_owed(self, merge: Merge) -> None:
@@ -238,13 +209,7 @@ class Merges(Identity):
 
     def free(self, merge_id: uuid.UUID) -> None:
         """Give all accounts back that a merge holds."""
-        held = select(accounts.c.account_id).where(accounts.c.held_by == merge_id).order_by(accounts.c.account_id)
-        names = held.with_for_update().cte("held")
-        self.run(
-            update(accounts)
-            .where(accounts.c.account_id.in_(select(names.c.account_id)))
-            .values(held_by=None, role=None)
-        )
+        self.run(freed(literal(merge_id, merges.c.merge_id.type)))
 
     # --- searching --------------------------------------------------------------------------------------------------
     def find(self, column: str, value: Any, limit: int = 2000, but: Collection[str] = ()) -> list[Merge]:
@@ -301,11 +266,6 @@ def names(account_id: str) -> ColumnElement[bool]:
     """
     mine = select(merge_accounts.c.merge_id).where(merge_accounts.c.account_id == account_id)
     return merges.c.merge_id == any_(func.array(mine.scalar_subquery()))
-
-
-def _overtakes(merge: Merge, columns: Mapping[str, Any]) -> bool:
-    """Whether a change arms the next failed event while the one before is still owed."""
-    return columns.get("failed_number", 0) > merge.failed_number and merge.failed_event in OWED
 
 
 def next_settle(pauses: tuple[float, ...], done: int, since: datetime) -> dict[str, Any]:

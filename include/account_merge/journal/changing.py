@@ -1,0 +1,86 @@
+"""A change of a merge's row as one statement: conditional on what was read, with its history and what it frees. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, insert, literal, null, select, update
+from sqlalchemy.sql.dml import Update
+
+from account_merge.acting import actor
+from account_merge.journal.clock import now
+from account_merge.journal.schema import accounts, history, merges
+from account_merge.model import Merge
+from account_merge.states import CLOSED, OWED, State
+
+#: A change is made only where these are still what was read. An undo and a redo lead back to the same state: only their
+#: name tells that they happened.
+_READ = ("state", "attempt", "failed_event", "failed_number", "expiry", "operation", "plan")
+#: Columns that say which accounts a merge names.
+_NAMING = ("sources", "target", "survivor")
+
+
+def with_times(merge: Merge, state: State, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of a change with those that follow from its state and its time."""
+    moment = now()
+    columns = {**columns, "updated_at": moment}
+    if state != merge.state:
+        columns["state_at"] = moment
+        if state != State.COMPLETED:
+            columns["settle_at"] = None
+    if state in CLOSED - {merge.state, State.ERASED}:
+        columns["closed_at"] = moment
+        if merge.plan and state != State.REFUSED:  # a refused one may be opened again, with its plan
+            columns["plan"] = None
+    return columns
+
+
+def change_of(merge: Merge, state: State, columns: Mapping[str, Any]) -> Select[Any]:
+    """Return the statement that changes the row if it is still as it was read; its answer is the row afterwards.
+
+    A new state is told in the history, and one that closes the merge frees its accounts.
+    """
+    where = [merges.c[name].is_not_distinct_from(getattr(merge, name)) for name in _READ]
+    changed = (
+        update(merges).where(merges.c.merge_id == merge.merge_id, *where).values(columns).returning(merges).cte("changed")
+    )
+    statement = select(changed)
+    if state == merge.state:
+        return statement
+    statement = statement.add_cte(_told(merge, columns, changed).cte("told"))
+    if state in CLOSED:
+        statement = statement.add_cte(freed(select(changed.c.merge_id).scalar_subquery()).cte("freed"))
+    return statement
+
+
+def _told(merge: Merge, columns: Mapping[str, Any], changed: Any) -> Any:
+    who = actor()
+    run = (columns.get("run_ids") or merge.run_ids or [""])[-1]
+    told = {
+        "at": columns["updated_at"], "before": merge.state, "after": columns["state"], "actor": who.name,
+        "run_id": who.run_id or run, "task_id": who.task_id, "note": columns.get("note"),
+        "error_code": columns.get("error_code"), "error": columns.get("error"),
+    }  # fmt: skip
+    values = [literal(value, history.c[name].type) if value is not None else null() for name, value in told.items()]
+    return insert(history).from_select(["merge_id", *told], select(changed.c.merge_id, *values))
+
+
+def freed(holder: ColumnElement[Any]) -> Update:
+    """Return the statement that gives back all accounts that a merge holds, locked in the order of their names."""
+    held = select(accounts.c.account_id).where(accounts.c.held_by == holder).order_by(accounts.c.account_id)
+    names = held.with_for_update().cte("held")
+    return update(accounts).where(accounts.c.account_id.in_(select(names.c.account_id))).values(held_by=None, role=None)
+
+
+def new_names(merge: Merge, columns: Mapping[str, Any]) -> frozenset[str] | None:
+    """Return the accounts that a merge names after a change; None where they are those that it named before."""
+    read = merge.request.sources, merge.request.target, merge.survivor
+    sources, target, survivor = (columns.get(name, known) for name, known in zip(_NAMING, read, strict=True))
+    names = frozenset({*sources, target, survivor or ""} - {""})
+    return None if names == {*merge.request.sources, merge.request.target, merge.survivor or ""} - {""} else names
+
+
+def overtakes(merge: Merge, columns: Mapping[str, Any]) -> bool:
+    """Whether a change arms the next failed event while the one before is still owed."""
+    return columns.get("failed_number", 0) > merge.failed_number and merge.failed_event in OWED
