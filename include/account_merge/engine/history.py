@@ -1,52 +1,19 @@
-"""History: all that was ever done to an account's rows, in order, and the merges that count; an undo replays it.
-
-`Known` asks the journal for each merge and each account once, however often they lead to each other.
-"""
+"""History: all that was ever done to an account's rows, in order, and the merges that count; an undo replays it."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 from account_merge.choices import TARGET
+from account_merge.engine.known import Known
 from account_merge.engine.skipped import SkippedScopes
 from account_merge.engine.view import View
-from account_merge.journal import Journal
-from account_merge.journal.accounts import merges_among
 from account_merge.model import Merge
 from account_merge.planning.seeding import Seeding
 from account_merge.rules import TABLES, TableRule
 from account_merge.states import Origin, State
-
-
-class Known:
-    """Merges and accounts as one reader of the past finds them, each asked for once."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-        self.merge: Callable[[uuid.UUID], Merge | None] = cache(journal.get)
-        self.survivor: Callable[[str], str] = cache(journal.survivor)
-        self.received: Callable[[str], tuple[str, ...]] = cache(journal.received)
-        self._gave: Callable[[str], frozenset[uuid.UUID]] = cache(journal.gave)
-
-    def need(self, merge_id: uuid.UUID) -> Merge:
-        """Return a merge that must exist."""
-        return self.merge(merge_id) or self._journal.need(merge_id)
-
-    def gave(self, sources: Iterable[str]) -> dict[uuid.UUID, Merge]:
-        """Return every merge that one of these accounts was a source of."""
-        ids = frozenset().union(*(self._gave(account) for account in sources))
-        return {i: m for i in ids if (m := self.merge(i)) is not None}
-
-    def merges_into(self, account: str) -> list[Merge]:
-        """Return every merge that this account was the target of, in order."""
-        return [m for i in merges_among(self.received(account)) if (m := self.merge(i)) is not None]
-
-    def effective(self, account: str) -> frozenset[uuid.UUID]:
-        """Return the merges into an account that were not undone."""
-        return frozenset(m.merge_id for m in self.merges_into(account) if m.effective_state != State.UNDONE)
 
 
 @dataclass(frozen=True)
@@ -117,9 +84,9 @@ class Provenance:
     past: AccountHistory | None = None
 
 
-def provenance_of(journal: Journal, skipped: SkippedScopes, merge: Merge, rule: TableRule) -> Provenance:
+def provenance_of(known: Known, skipped: SkippedScopes, merge: Merge, rule: TableRule) -> Provenance:
     """Return the provenance for the work on one table of a merge."""
-    known, sources, target = Known(journal), merge.request.sources, merge.target
+    sources, target = merge.request.sources, merge.target
     into = {account: known.effective(account) for account in (*sources, target)}
     into[target] |= {merge.merge_id}
     gave = known.gave(sources)
@@ -214,13 +181,13 @@ def unexpired(known: Known, target: str) -> list[tuple[str, Merge]]:
 
 
 def account_history_of(
-    journal: Journal, skipped: SkippedScopes, merge: Merge, rule: TableRule, redo: bool
+    known: Known, skipped: SkippedScopes, merge: Merge, rule: TableRule, redo: bool
 ) -> AccountHistory:
     """Return the past of a merge's target in one table: without the merge and its settles, or (`redo`) with it.
 
     An expired merge, and all that the target received before it, belongs to the rows as they were before.
     """
-    return _past(skipped, Known(journal), merge, rule, redo)
+    return _past(skipped, known, merge, rule, redo)
 
 
 def _past(skipped: SkippedScopes, known: Known, merge: Merge, rule: TableRule, redo: bool) -> AccountHistory:

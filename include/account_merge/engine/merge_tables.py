@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from account_merge.engine.history import AccountHistory, HistoryLog, account_history_of, provenance_of, view_of
+from account_merge.engine.known import Known
 from account_merge.engine.lookup_logs import in_key_order
 from account_merge.engine.resources import Resources, TableJob
 from account_merge.engine.skipped import SkippedScopes
@@ -51,7 +52,8 @@ class MergeTables:
     # --- merging ----------------------------------------------------------------------------------------------------
     def merging(self, job: TableJob) -> TableMerge:
         """Return the work on the target's rows of one table."""
-        history = provenance_of(self._journal, self.skipped, job.merge, job.rule)
+        known = job.known or Known(self._journal, job.merge)
+        history = provenance_of(known, self.skipped, job.merge, job.rule)
         view = view_of(self.skipped, job.merge, job.rule, history.seeding)
         return TableMerge(self.resources, job, history, view)
 
@@ -97,7 +99,8 @@ class MergeTables:
 
     def past(self, merge: Merge, rule: TableRule) -> AccountHistory:
         """Return the history of the target's rows of one table, as the undo or redo that a merge is in sees it."""
-        return account_history_of(self._journal, self.skipped, merge, rule, merge.state == State.REDOING)
+        known = Known(self._journal, merge)
+        return account_history_of(known, self.skipped, merge, rule, merge.state == State.REDOING)
 
     def undo_logs(self, merge: Merge, rule: TableRule) -> Iterator[Log]:
         """Yield the logs of every undo and redo of one table of a merge, oldest first."""
@@ -109,7 +112,8 @@ class MergeTables:
         return [self._log(merge, rule, f"{operation}/{log.table}") for log in self.logs(merge, rule)]
 
     def _undo(self, job: TableJob, operation: str, redo: bool, planned: bool) -> TableUndo:
-        past = account_history_of(self._journal, self.skipped, job.merge, job.rule, redo)
+        known = job.known or Known(self._journal, job.merge)
+        past = account_history_of(known, self.skipped, job.merge, job.rule, redo)
         work = TableUndo(self.resources, job, past, f"{operation}/{job.rule.table}")
         before = {look.table for look in job.rule.lookups} & {rule.table for rule in self.rules(job.merge)}
         changes = self._planned if planned else self._written

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from account_merge.engine.known import Known
 from account_merge.journal import Journal
 from account_merge.journal.fence import Fence
 from account_merge.model import Merge
 from account_merge.rules import TableRule
 from account_merge.settings import Settings
+from account_merge.sunbird.few_rows import FewRows
 from account_merge.sunbird.row_finder import RowFinder
 from account_merge.sunbird.schema import Tables
 from account_merge.sunbird.store import Store
@@ -46,9 +48,9 @@ class Resources:
     tables: Tables
     journal: Journal
 
-    def finder(self, accounts: Sequence[str]) -> RowFinder:
-        """Return a finder of the rows of these accounts."""
-        return RowFinder(self.store, self.tables, self.settings, accounts)
+    def finder(self, accounts: Sequence[str], few: FewRows | None = None) -> RowFinder:
+        """Return a finder of the rows of these accounts. :param few: what was read of them a moment ago."""
+        return RowFinder(self.store, self.tables, self.settings, accounts, few)
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,11 @@ class TableJob:
     """One table of one merge, and whether it may still be written.
 
     :param guard: work that only plans has one that refuses nothing.
+    :param known: what the operation that this table is a part of has read of the journal; None reads it anew.
     """
 
     merge: Merge
     rule: TableRule
     guard: Guard = Guard()
     progress: Progress = untold
+    known: Known | None = None

@@ -36,7 +36,7 @@ class TableMerge(TableWork):
         super().__init__(resources, job, view.target, job.rule.table)
         self._history, self._view = history, view
         self.sources = tuple(sorted(job.merge.request.sources))
-        self.found = resources.finder((*self.sources, view.target))
+        self.found = resources.finder((*self.sources, view.target), self._few)
 
     def table_note(self, changes: Iterable[Change]) -> str:
         """Return the rows and columns that are not moved, and the limits of the platform that these changes pass."""
@@ -155,7 +155,7 @@ class SourceRows(TableWork):
     def __init__(self, resources: Resources, job: TableJob, account: str, operation: str = "") -> None:
         name = source_log(job.rule, account)
         super().__init__(resources, job, account, f"{operation}/{name}" if operation else name)
-        self.found = resources.finder((*sorted(job.merge.request.sources), job.merge.target))
+        self.found = resources.finder((*sorted(job.merge.request.sources), job.merge.target), self._few)
 
     def plan(self, after: Key | None = None) -> Iterator[Planned]:
         """Yield a change for each row that is still active."""

@@ -23,6 +23,7 @@ from account_merge.journal.log import LIST_ATTEMPTS, Draft, Log
 from account_merge.model import Change, Entry, Key, row_outcome
 from account_merge.planning.write_times import stuck
 from account_merge.states import EntryKind
+from account_merge.sunbird.few_rows import FewRows
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ class TableWork(ABC):
         self._resources, self._settings, self._store = resources, resources.settings, resources.store
         self._journal, self._tables = resources.journal, resources.tables
         self._merge, self._rule, self._guard, self._progress = job.merge, job.rule, job.guard, job.progress
+        self._known = job.known
+        self._few = job.known.few if job.known else FewRows()
         self._schema, self._codec = schema, Codec(schema)
         self.account = account
         self.log = Log(resources.journal, job.merge.merge_id, log_name, self._codec)
@@ -78,11 +81,12 @@ class TableWork(ABC):
         while last is None or last.kind != EntryKind.END:
             last = self._run_from(last)
         counts, self.note = self.log.summary()
-        return counts
+        return dict(counts)
 
     def complete_logged(self) -> Entry | None:
         """Write what the log holds, as it was planned, and plan nothing; return the last entry."""
-        last = self.log.last()
+        begun = self._known is None or self.log.table in self._known.ends
+        last = self.log.last() if begun else None
         if last is not None and last.kind != EntryKind.END:
             self._guard.check()
             last = self._apply_and_verify(last, again=True)
@@ -197,7 +201,7 @@ class TableWork(ABC):
         :raises MergeError: the merge may not be written any more; nothing was appended.
         """
         seq = last.seq + 1 if last else 0
-        logged = (change for entry in self.log.entries() for change in entry.changes)
+        logged = (change for entry in (self.log.entries() if seq else ()) for change in entry.changes)
         note = self.table_note(logged) if kind == EntryKind.END else ""
         draft = Draft(seq, kind, key, base, body, counts_of(kind, changes), note)
         if self.log.append(draft, self._guard.fence):
@@ -266,7 +270,9 @@ class TableWork(ABC):
         attempt = 0
         if again and any(self._schema.columns[c].kind == "list" for ch in entry.changes for c in ch.writes):
             changes, attempt = self._without_right_lists(entry.changes), self.log.next_attempt(entry)
+        self._few.forget(self._rule.table)
         self._store.write(self._schema, self.account, changes, attempt)
+        self._few.forget(self._rule.table)
 
     def _without_right_lists(self, changes: Iterable[Change]) -> list[Change]:
         held = self._store.rows_by_key(self._schema, self.account, [c.key for c in changes if c.writes])

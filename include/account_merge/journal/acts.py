@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import Row, delete, insert, or_, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from account_merge.journal.clock import now
 from account_merge.journal.database import Database
-from account_merge.journal.schema import acts, stops
+from account_merge.journal.fence import ALL
+from account_merge.journal.rows import merge_of
+from account_merge.journal.schema import acts, merges, stops
+from account_merge.model import Merge
 
 
 class Acts:
@@ -49,6 +53,14 @@ class Switches:
     def on(self) -> list[Row[Any]]:
         """Return the switches that are on: `tenant`, `actor`, `reason`, `since`."""
         return self._journal.rows(select(stops).order_by(stops.c.since, stops.c.tenant))
+
+    def beside(self, merge_id: uuid.UUID) -> tuple[Merge | None, list[Row[Any]]]:
+        """Return a merge, and the switches that stop it, by one statement."""
+        its = or_(stops.c.tenant == ALL, stops.c.tenant == merges.c.tenant)
+        columns = (stops.c[name].label(f"stop_{name}") for name in ("tenant", "actor", "reason", "since"))
+        wanted = select(merges, *columns).outerjoin(stops, its).where(merges.c.merge_id == merge_id)
+        found = self._journal.rows(wanted.order_by(stops.c.tenant))
+        return merge_of(found[0]) if found else None, [row for row in found if row.stop_tenant is not None]
 
     def put(self, tenant: str, by: str, reason: str, since: datetime, note: str) -> bool:
         """Switch on, and record it; False when that very switch is on already, by the same person for the same reason."""

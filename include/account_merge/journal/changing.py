@@ -43,7 +43,11 @@ def change_of(merge: Merge, state: State, columns: Mapping[str, Any]) -> Select[
     """
     where = [merges.c[name].is_not_distinct_from(getattr(merge, name)) for name in _READ]
     changed = (
-        update(merges).where(merges.c.merge_id == merge.merge_id, *where).values(columns).returning(merges).cte("changed")
+        update(merges)
+        .where(merges.c.merge_id == merge.merge_id, *where)
+        .values(columns)
+        .returning(merges)
+        .cte("changed")
     )
     statement = select(changed)
     if state == merge.state:

@@ -53,6 +53,7 @@ class Log:
         self.codec = codec
         self.writer = uuid.uuid4()
         self._chain = -1, b""  # number and digest of the newest entry that this object appended or read
+        self._own: list[tuple[int, Mapping[str, int], str]] = []  # number, counts and note of what this object appended
 
     def _mine(self, *more: ColumnElement[bool]) -> Select[Any]:
         return select(log).where(log.c.merge_id == self.merge_id, log.c.name == self.table, *more)
@@ -97,15 +98,19 @@ class Log:
         return self.summary()[0]
 
     def summary(self) -> tuple[dict[str, int], str]:
-        """Return the counts, and what the entries note about the table as a whole."""
-        added: dict[str, int] = {}
-        notes: list[str] = []
+        """Return the counts, and what the entries note about the table as a whole; asked only if others appended as well."""
         mine = log.c.merge_id == self.merge_id, log.c.name == self.table
-        for row in self._journal.rows(select(log.c.counts, log.c.note).where(*mine).order_by(log.c.seq)):
-            for name, number in row.counts.items():
+        whole = self._own and self._own[-1][0] == len(self._own) - 1
+        told = (
+            self._own
+            if whole
+            else self._journal.rows(select(log.c.seq, log.c.counts, log.c.note).where(*mine).order_by(log.c.seq))
+        )
+        added: dict[str, int] = {}
+        for _, counts, _ in told:
+            for name, number in counts.items():
                 added[name] = added.get(name, 0) + number
-            notes += [row.note] if row.note else []
-        return added, "; ".join(notes)
+        return added, "; ".join(note for _, _, note in told if note)
 
     def append(self, draft: Draft, fence: Fence | None = None) -> bool:
         """Append an entry by one statement; False when another writer was first, or the fence does not hold.
@@ -133,6 +138,7 @@ class Log:
         done = self._journal.run(insert_once(log).from_select(list(values), row))
         if done:
             self._chain = seq, digest
+            self._own.append((seq, draft.counts, draft.note))
         return bool(done)
 
     def close(self) -> None:
@@ -224,15 +230,28 @@ def newest_at(journal: Database, merge_id: uuid.UUID, names: Iterable[str]) -> d
     return found
 
 
-def ends(journal: Database, merge_id: uuid.UUID, names: Iterable[str]) -> dict[str, bytes]:
-    """Log name -> digest of its last entry: what a merge's row remembers when the merge is closed."""
+@dataclass(frozen=True)
+class LogEnd:
+    """The last entry of a log, without what it holds."""
+
+    kind: EntryKind
+    digest: bytes
+
+
+def ends(journal: Database, merge_id: uuid.UUID) -> dict[str, LogEnd]:
+    """Log name -> end, of each log of a merge that is not empty; one statement that reads no payload."""
     last = (
-        select(log.c.name, log.c.digest)
+        select(log.c.name, log.c.kind, log.c.digest)
         .distinct(log.c.name)
-        .where(log.c.merge_id == merge_id, log.c.name.in_(list(names)))
+        .where(log.c.merge_id == merge_id)
         .order_by(log.c.name, log.c.seq.desc())
     )
-    return {row.name: row.digest for row in journal.rows(last)}
+    return {row.name: LogEnd(EntryKind(row.kind), row.digest) for row in journal.rows(last)}
+
+
+def digests(found: Mapping[str, LogEnd], names: Iterable[str]) -> dict[str, bytes]:
+    """Log name -> digest of its last entry, of these logs: what a merge's row remembers when the merge is closed."""
+    return {name: found[name].digest for name in names if name in found}
 
 
 def heads(journal: Database, merge_id: uuid.UUID) -> dict[str, tuple[int, EntryKind]]:

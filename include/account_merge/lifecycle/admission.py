@@ -44,14 +44,15 @@ class Admission:
         self._idle = IdleTables(tables)
         self._switch, self._plans, self._gate = switch, plans, gate
 
-    def admit(self, merge_id: uuid.UUID, run_id: str = "") -> MergeAnswer:
+    def admit(self, merge_id: uuid.UUID, run_id: str = "", apart: bool = True) -> MergeAnswer:
         """Take the leases and move the merge to running, or say why it cannot run now.
 
+        :param apart: each table is the work of a process of its own: it is spared where there is nothing to do.
         :raises InvalidRequest: the merge can never be done as asked, and the journal has it as refused; or another run has it.
         :raises NeedsAttention: another merge took its accounts, or an unknown table keeps merges from being admitted.
         """
         for _ in range(10):
-            merge = self._journal.need(merge_id)
+            merge, stop = self._switch.look(merge_id)
             if merge.state in CLOSED:
                 done = merge.state == State.COMPLETED
                 words = f"the merge is {merge.state}: nothing is written"
@@ -62,16 +63,18 @@ class Admission:
                 return merge_answer(merge, proceed=False, note=f"the merge is {merge.state}: nothing to do here")
             if self._not_wanted(merge) or self._dry_run(merge):
                 continue
-            if halted := self._switch.pause_if_stopped(merge, asked=True):
+            if halted := self._switch.pause_if_stopped(merge, stop, asked=True):
                 return merge_answer(self._journal.need(merge_id), proceed=False, note=halted)
             if merge.state in (State.STARTED, State.RUNNING):
                 check_run(merge, run_id)
             others = [known for known in merge.run_ids if known != run_id]
             runs = {"run_ids": [*others, run_id]} if run_id and run_id != (merge.run_ids or [""])[-1] else {}
             if merge.state in (State.REQUESTED, State.WAITING):
-                self._journal.move(merge, State.STARTED, attempt=merge.attempt + 1, **runs)
-                continue
-            answer = self._admit(merge, runs)
+                started = self._journal.moved(merge, State.STARTED, attempt=merge.attempt + 1, **runs)
+                if started is None:
+                    continue
+                merge, runs = started, {}
+            answer = self._admit(merge, runs, apart)
             if answer is not None:
                 return answer
         raise TransientError("BUSY", f"merge {merge_id} changes state too often", "The task is tried again.")
@@ -94,7 +97,7 @@ class Admission:
             )
         return merge.request.dry_run
 
-    def _admit(self, merge: Merge, runs: dict[str, Any]) -> MergeAnswer | None:
+    def _admit(self, merge: Merge, runs: dict[str, Any], apart: bool) -> MergeAnswer | None:
         if merge.rules_hash is None:  # never admitted: it has written nothing yet
             with self._failures.recording(merge):
                 self._gate(merge)
@@ -131,15 +134,15 @@ class Admission:
             notes.append(f"account {merge.request.target} was itself merged: the history goes to {admission.survivor}")
         if notes:
             columns["note"] = "; ".join(notes)
-        if self._not_wanted(merge) or not self.to_running(
-            merge, **columns
-        ):  # asked again: from here on nobody can undo the parent
+        # Asked again whether it is wanted: from here on nobody can undo the parent.
+        running = None if self._not_wanted(merge) else self.to_running(merge, **columns)
+        if running is None:
             return None
-        running = self._journal.need(merge.merge_id)
         self._skipped.keep(running)
         if merge.plan:
             self._plans.forget(merge)
-        idle = self._idle.end(running, Fence.around(running, stoppable=True), begun=merge.rules_hash is not None)
+        begun = merge.rules_hash is not None
+        idle = self._idle.end(running, Fence.around(running, stoppable=True), begun) if apart else []
         return {**merge_answer(running, proceed=True), "idle": idle}
 
     def _otherwise(self, merge: Merge, columns: dict[str, Any]) -> MergeAnswer | None:
@@ -159,15 +162,15 @@ class Admission:
         self._journal.give_back(merge)
         return merge_answer(merge, proceed=False)
 
-    def to_running(self, merge: Merge, anew: bool = True, **columns: Any) -> bool:
-        """Move the merge to running; after a failure it can owe its next failed event.
+    def to_running(self, merge: Merge, anew: bool = True, **columns: Any) -> Merge | None:
+        """Move the merge to running and return it; after a failure it can owe its next failed event.
 
         :param anew: see `next_failure`.
         """
         if merge.state != State.RUNNING:
             columns.update(next_failure(merge, anew))
             columns.update(error_columns(None), resume=None)
-        return self._journal.move(merge, State.RUNNING, **columns)
+        return self._journal.moved(merge, State.RUNNING, **columns)
 
 
 def check_run(merge: Merge, run_id: str) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from account_merge.engine.known import Known
 from account_merge.engine.merge_tables import MergeTables, asked_for
 from account_merge.engine.resources import Progress, TableJob, untold
 from account_merge.engine.skipped import opened_ms
 from account_merge.errors import MergeError, NeedsAttention
 from account_merge.journal import now
-from account_merge.journal.log import ends
+from account_merge.journal.log import LogEnd, digests, ends
 from account_merge.journal.merges import CHILDREN, next_settle
 from account_merge.lifecycle.admission import Admission
 from account_merge.lifecycle.answers import MergeAnswer, PublishAnswer, TableAnswer, merge_answer, table_answer
@@ -25,6 +26,7 @@ from account_merge.rules import RULES, TableRule, rule_for, rules_hash
 from account_merge.settings import Settings
 from account_merge.states import CLOSED, RESUMABLE, EntryKind, State
 from account_merge.sunbird.events import sync_events
+from account_merge.sunbird.few_rows import FewRows
 from account_merge.sunbird.publishing import Publisher
 
 #: A log that has ended stays so: what comes to a source later is late, in whichever table.
@@ -64,16 +66,12 @@ class Merging:
         :raises MergeError: of the first step that fails.
         """
         try:
-            answer = self._admission.admit(merge_id, run_id)
+            answer = self._admission.admit(merge_id, run_id, apart=False)
             if not answer["proceed"]:
                 return answer
-            idle = answer.pop("idle", [])
-            merge = self._journal.need(merge_id)
+            known = self._entered(merge_id)
             for rule in RULES:
-                if rule.table in idle:
-                    told(table_answer(merge, rule.table, {}, self._out_of_reach(merge, rule) or NO_ROWS))
-                    continue
-                done = self.merge_table(merge_id, rule.table, follow(rule.table))
+                done = self.merge_table(merge_id, rule.table, follow(rule.table), known)
                 told(done)
                 if not done["proceed"]:
                     return merge_answer(self._journal.need(merge_id), False, done["note"])
@@ -90,31 +88,45 @@ class Merging:
 
         :raises Paused: nothing may be written now.
         """
-        merge = self._journal.need(merge_id)
+        merge, stop = self._switch.look(merge_id)
         if merge.state not in CLOSED:
-            self._switch.check(merge, asked=True)
+            self._switch.check_seen(merge, stop, asked=True)
         if merge.state not in RESUMABLE:
             return merge
-        self._admission.to_running(merge, anew=False)
-        return self._journal.need(merge_id)
+        return self._admission.to_running(merge, anew=False) or self._journal.need(merge_id)
 
-    def merge_table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> TableAnswer:
+    def _entered(self, merge_id: uuid.UUID) -> Known | None:
+        """Return what all tables of one process may know of the merge; None where each has to look for itself.
+
+        What came since is not known, and need not be: each append is refused when the merge is not as it was.
+        """
+        with suppress(Paused):
+            merge = self._enter(merge_id)
+            ahead = FewRows(rule.table for rule in self._tables.rules(merge))
+            return Known(self._journal, merge, ahead) if merge.state == State.RUNNING else None
+        return None
+
+    def merge_table(
+        self, merge_id: uuid.UUID, table: str, progress: Progress | None = None, known: Known | None = None
+    ) -> TableAnswer:
         """Plan, log, apply and verify one table, or go on where an earlier try stopped.
 
+        :param known: what this process has read of the merge for the tables before.
         :raises MergeError: recorded in the journal first.
         """
         try:
-            return self._merge_table(merge_id, rule_for(table), progress)
+            known = known or Known(self._journal, self._enter(merge_id))
+            return self._merge_table(known, rule_for(table), progress)
         except Paused as paused:
             return table_answer(self._journal.need(merge_id), table, {}, str(paused), proceed=False)
 
-    def _merge_table(self, merge_id: uuid.UUID, rule: TableRule, progress: Progress | None) -> TableAnswer:
-        merge, table = self._enter(merge_id), rule.table
+    def _merge_table(self, known: Known, rule: TableRule, progress: Progress | None) -> TableAnswer:
+        merge, table = known.about, rule.table
         with self._failures.recording(merge):
             if note := self._why_not(merge, rule):
                 return table_answer(merge, table, {}, note)
             guard = still(self._journal, merge, f"{table} stops here", self._switch.check)
-            target, *sources = self._tables.works(TableJob(merge, rule, guard, progress or untold))
+            target, *sources = self._tables.works(TableJob(merge, rule, guard, progress or untold, known))
             if merge.state in CLOSED:
                 return table_answer(
                     merge, table, target.log.counts(), f"the merge is {merge.state}: nothing is written"
@@ -158,27 +170,27 @@ class Merging:
         with self._failures.recording(merge):
             if merge.state not in (State.RUNNING, State.COMPLETED):
                 return {**merge_answer(merge, False, f"the merge is {merge.state}: no events"), "sent": 0}
-            self._need_all_tables(merge)
+            found = ends(self._journal, merge_id)
+            self._need_all_tables(merge, found)
             sent = 0
             if publish:
                 places = self._tables.skipped.enrolments(merge)
                 events = sync_events(merge_id, merge.target, places, self._settings, opened_ms(merge))
                 sent = self._publisher.publish(events)
-            if merge.state == State.RUNNING:
+            if merge.state == State.RUNNING and self._deactivation.accounts(merge):
                 self._deactivation.run(merge)
+                found = ends(self._journal, merge_id)
             logs = (log for rule in RULES for log in self._tables.logs(merge, rule))
-            digests = ends(self._journal, merge_id, (log.table for log in (*logs, *self._deactivation.logs(merge))))
-            columns = {"sync_sent": sent, "digests": digests, **first_settle(merge, self._settings)}
-            while merge.state == State.RUNNING and not self._journal.move(merge, State.COMPLETED, **columns):
-                merge = self._journal.need(merge_id)
-            merge = self._journal.need(merge_id)
+            names = (log.table for log in (*logs, *self._deactivation.logs(merge)))
+            columns = {"sync_sent": sent, "digests": digests(found, names), **first_settle(merge, self._settings)}
+            while merge.state == State.RUNNING:
+                merge = self._journal.moved(merge, State.COMPLETED, **columns) or self._journal.need(merge_id)
             return {**merge_answer(merge, True, "" if publish else "sync events were not published"), "sent": sent}
 
-    def _need_all_tables(self, merge: Merge) -> None:
+    def _need_all_tables(self, merge: Merge, found: Mapping[str, LogEnd]) -> None:
         for rule in self._tables.rules(merge):
             for log in self._tables.logs(merge, rule):
-                last = log.last()
-                if last is None or last.kind != EntryKind.END:
+                if log.table not in found or found[log.table].kind != EntryKind.END:
                     raise MergeError(
                         "TABLE_NOT_MERGED",
                         f"merge {merge.merge_id}: {rule.table} is not merged yet",

@@ -5,6 +5,7 @@ While it is on, a running merge is paused before its next entry and keeps its ac
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypedDict
@@ -65,6 +66,12 @@ class PauseSwitch:
         found = self.active()
         return found.get(ALL) or found.get(merge.request.tenant)
 
+    def look(self, merge_id: uuid.UUID) -> tuple[Merge, Stop | None]:
+        """Return a merge that must exist, and the switch that stops it now, by one statement."""
+        merge, found = self._switches.beside(merge_id)
+        rows = ((row.stop_tenant, row.stop_actor, row.stop_reason, _written(row.stop_since)) for row in found)
+        return merge or self._journal.need(merge_id), next((Stop(*row) for row in rows), None)
+
     def pause(self, tenant: str, by: str, reason: str) -> Turned:
         """Stop merging from the next entry on, wherever it runs; answer which switches are on then.
 
@@ -96,14 +103,14 @@ class PauseSwitch:
         """Return every switching, oldest first."""
         return acts(self._switches.acts)
 
-    def pause_if_stopped(self, merge: Merge, asked: bool = False) -> str:
+    def pause_if_stopped(self, merge: Merge, stop: Stop | None, asked: bool = False) -> str:
         """Return why this merge may not go on now, "" when nothing stops it. Pause a running one, with the note.
 
         A started one goes back to requested: it waits in the journal like those that nobody has started.
 
+        :param stop: the switch that stops it, as it was just read.
         :param asked: somebody wants the merge to go on: it does so by itself when the switch is off, also a failed one.
         """
-        stop = self.stop_for(merge)
         if stop is None:
             return ""
         for _ in range(10):
@@ -120,12 +127,19 @@ class PauseSwitch:
             merge = self._journal.need(merge.merge_id)
         return stop.note
 
-    def check(self, merge: Merge, asked: bool = False) -> None:
-        """Let a task go on or not; only `admit` moves a paused merge on.
+    def check(self, merge: Merge) -> None:
+        """Let the work on a merge go on or not.
 
         :raises Paused: nothing may be written now.
         """
-        if halted := self.pause_if_stopped(merge, asked):
+        self.check_seen(merge, self.stop_for(merge))
+
+    def check_seen(self, merge: Merge, stop: Stop | None, asked: bool = False) -> None:
+        """Let a task go on or not, by what `look` has just answered; only `admit` moves a paused merge on.
+
+        :raises Paused: nothing may be written now.
+        """
+        if halted := self.pause_if_stopped(merge, stop, asked):
             raise Paused(halted)
         if merge.state == State.PAUSED:
             raise Paused(merge.note or "the merge is paused")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from account_merge.engine.history import Known, settles_of, unexpired
+from account_merge.engine.history import settles_of, unexpired
+from account_merge.engine.known import Known
 from account_merge.errors import InvalidRequest
 from account_merge.journal import Journal, leases, now
 from account_merge.model import Merge
@@ -42,7 +43,7 @@ class UndoOrder:
                 REFUSALS[action], f"merge {merge.merge_id} is {merge.state}: no {action} of it", remedy
             )
         if action in ACTIONS:
-            known = Known(self._journal)
+            known = Known(self._journal, merge)
             self._check_age(known, merge, action)
             self._check_order(known, merge, action)
 

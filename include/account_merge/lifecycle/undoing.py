@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from account_merge.engine.history import Known, settles_of
+from account_merge.engine.history import settles_of
+from account_merge.engine.known import Known
 from account_merge.engine.merge_tables import MergeTables
 from account_merge.engine.resources import Guard, Progress, TableJob, untold
 from account_merge.engine.skipped import opened_ms
 from account_merge.errors import InvalidRequest, MergeError, TransientError, busy
-from account_merge.journal.log import ends
+from account_merge.journal.log import digests, ends
 from account_merge.lifecycle.admission import check_run
 from account_merge.lifecycle.answers import TableAnswer, UndoAnswer, UndoneAnswer, as_note, table_answer, undo_answer
 from account_merge.lifecycle.deactivation import Deactivation
@@ -135,7 +136,7 @@ class Undoing:
         tables = self._tables
         logs = (log for r in tables.rules(merge) for log in (*tables.logs(merge, r), *tables.undo_logs(merge, r)))
         names = (log.table for log in (*logs, *self._deactivation.logs(merge)))
-        return ends(self._journal, merge.merge_id, names)
+        return digests(ends(self._journal, merge.merge_id), names)
 
     def preview(self, merge: Merge, action: str, rule: TableRule) -> Iterator[tuple[str, Iterator[Change]]]:
         """Yield (log name, changes) that the action would make in one table; nothing is written."""
@@ -169,7 +170,7 @@ class Undoing:
 
     def settles(self, merge: Merge) -> list[Merge]:
         """Return the standing settles of a merge: its undo takes them back as well."""
-        return settles_of(Known(self._journal), merge)
+        return settles_of(Known(self._journal, merge), merge)
 
     def finish(self, merge_id: uuid.UUID, publish: bool = True) -> UndoneAnswer:
         """Publish the target's sync events once more and end the undo (or redo); may be repeated.
@@ -179,10 +180,10 @@ class Undoing:
         merge = self._journal.need(merge_id)
         if merge.state not in (State.UNDOING, State.REDOING):
             return {**undo_answer(merge, f"the merge is {merge.state}: nothing to end", proceed=False), "sent": 0}
+        found = ends(self._journal, merge_id)
         for rule in self._tables.rules(merge):
             for log in self._tables.operation_logs(merge, rule, merge.operation or ""):
-                last = log.last()
-                if last is None or last.kind != EntryKind.END:
+                if log.table not in found or found[log.table].kind != EntryKind.END:
                     raise MergeError(
                         "TABLE_NOT_UNDONE", f"merge {merge_id}: {rule.table} is not done yet", "Clear its task."
                     )

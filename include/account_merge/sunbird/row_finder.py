@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from account_merge.errors import NeedsAttention
 from account_merge.model import Key, Row
 from account_merge.rules import RULES, Lookup, Scope, TableRule
 from account_merge.settings import Settings, variable_of
+from account_merge.sunbird.few_rows import FewRows
 from account_merge.sunbird.schema import Tables, TableSchema
 from account_merge.sunbird.store import Store, batched
+from account_merge.sunbird.together import SharedStream, Together
 from account_merge.values import usable
 
 Values = tuple[Any, ...]
@@ -32,11 +34,18 @@ class RowFinder:
     """Finds the rows of some accounts.
 
     :param accounts: scopes that any of them touched lead to the rows of all.
+    :param few: what the operation that looks has read of them a moment ago.
     """
 
-    def __init__(self, store: Store, tables: Tables, settings: Settings, accounts: Sequence[str]) -> None:
+    def __init__(
+        self, store: Store, tables: Tables, settings: Settings, accounts: Sequence[str], few: FewRows | None = None
+    ) -> None:
         self._store, self._tables, self._settings = store, tables, settings
         self._accounts = tuple(accounts)
+        self._ahead = (few or FewRows()).ahead
+        self._together = Together(store, tables, accounts, few or FewRows())
+        self._streams: dict[str, SharedStream] = {}
+        self._looked: tuple[Any, dict[str, list[Values]]] = None, {}
         self._scanned: dict[str, dict[str, list[Key]]] = {}
         self._unseen: dict[str, str] = {}
         self._touched: dict[tuple[str, str], frozenset[Values]] = {}
@@ -49,7 +58,9 @@ class RowFinder:
         """
         schema = self._tables.schemas[rule.table]
         way = self.access_path(rule)
-        if way == "partition":
+        if (few := self._few(rule)) is not None and account in few:
+            yield from few[account]
+        elif way == "partition":
             pages = self._store.pages(schema, {schema.user.logical: account})
             yield from pages if schema.lies_by(rule.key, [schema.user.logical]) else self._sorted(schema, pages)
         elif way == "index":
@@ -60,9 +71,23 @@ class RowFinder:
                 found = self._store.rows_by_key(schema, account, keys)
                 yield from (found[key] for key in keys if key in found)
         else:
-            lists = (self._store.pages(schema, known) for known in self._key_list(rule, schema, account))
-            pages = chain.from_iterable(lists)
+            pages = self._listed_rows(rule, schema, account)
             yield from pages if self._list_lies_by_key(rule, schema) else self._sorted(schema, pages)
+
+    def _few(self, rule: TableRule, beside: Iterable[TableRule] = ()) -> Mapping[str, list[Row]] | None:
+        """Return each account's rows where an account has a partition of its own and all have few; None otherwise.
+
+        :param beside: tables that will be asked for next.
+        """
+        return self._together.few(rule, (*beside, *(r for r in RULES if r.table in self._ahead)))
+
+    def _listed_rows(self, rule: TableRule, schema: TableSchema, account: str) -> Iterator[Row]:
+        """Return the rows that a list of keys leads to: each scope is read once for all accounts, in flight together."""
+        stream = self._streams.get(rule.table)
+        if stream is None or stream.begun(account):
+            found = self._together.rows(schema, self._key_list(rule, schema))
+            stream = self._streams[rule.table] = SharedStream(found, self._together.accounts)
+        return stream.of(account)
 
     def _list_lies_by_key(self, rule: TableRule, schema: TableSchema) -> bool:
         """Whether the rows of a list of keys come in the order of the rule's key: first the scopes', then Cassandra's."""
@@ -156,6 +181,11 @@ class RowFinder:
             yield values
 
     def _given(self, rule: TableRule, schema: TableSchema, account: str) -> Iterator[Values]:
+        beside = (r for r in RULES if r.lists_scopes and r.scope.kind == rule.scope.kind)
+        if (few := self._few(rule, beside)) is not None:
+            shown = (_shows(rule, row, rule.scope.columns) for row in few[account])
+            yield from sorted({(v,) for (held,) in shown for v in held or ()} if rule.holds_scopes else set(shown))
+            return
         found = self._store.values(schema, rule.scope.columns, {schema.user.logical: account})
         if rule.holds_scopes:
             yield from ((value,) for (held,) in found for value in sorted(held or ()))
@@ -174,16 +204,17 @@ class RowFinder:
         pairs = ((part, *rest) for whole, *rest in self.scopes(scope) for part in (whole, *parts.get(whole, ())))
         return iter(sorted(set(pairs)))
 
-    def _key_list(self, rule: TableRule, schema: TableSchema, account: str) -> Iterator[dict[str, Any]]:
-        """Yield what the leading key columns are for each scope, as far as the key needs it, once each."""
-        needed = schema.leading
+    def _key_list(self, rule: TableRule, schema: TableSchema) -> Iterator[dict[str, Any]]:
+        """Yield what the leading key columns without the account are for each scope, as far as the key needs it, once each."""
+        needed = [column for column in schema.leading if column != schema.user.logical]
         asked: set[Values] = set()
         for values in self._with_parts(rule.scope):
-            known = {**rule.scope.bind(values), schema.user.logical: account}
+            known = rule.scope.bind(values)
             if not known.keys() >= set(needed):
                 raise NeedsAttention(
                     "UNKNOWN_KEY",
-                    f"rows of {schema.full_name} cannot be found by account: its key begins with {', '.join(needed)}",
+                    f"rows of {schema.full_name} cannot be found by account: its key begins with "
+                    f"{', '.join(schema.leading)}",
                     f"Create an index on its column {schema.user.actual}, then clear the task.",
                 )
             wanted = tuple(known[column] for column in needed)
@@ -235,6 +266,8 @@ class RowFinder:
         schema = self._tables.of(rule)
         if schema is None or scope is None or self.access_path(rule) not in ("partition", "index"):
             return schema is not None
+        if (few := self._few(rule)) is not None and account in few:
+            return any(rule.scope_of(row.key) == scope for row in few[account])
         if (rule.table, account) not in self._touched:
             found = self._store.values(schema, rule.scope.columns, {schema.user.logical: account})
             named = (dict(zip(rule.scope.columns, values, strict=True)) for values in found)
@@ -246,12 +279,21 @@ class RowFinder:
     ) -> Iterator[Values]:
         if scope is None:
             for row in self.rows(rule, account):
-                shown = {**dict(zip(rule.key, row.key, strict=True)), **row.values}
-                yield tuple(shown.get(name) for name in names)
+                yield _shows(rule, row, names)
             return
-        known = {**rule.scope.bind(scope), schema.user.logical: account}
-        leading = {c: known[c] for c in (*schema.partition, *schema.clustering) if c in known}
-        yield from self._store.values(schema, names, leading)
+        if (few := self._few(rule)) is not None and account in few:
+            yield from (_shows(rule, row, names) for row in few[account] if rule.scope_of(row.key) == scope)
+            return
+        if self._looked[0] != (rule.table, names, scope):
+            found = self._together.values(schema, names, rule.scope.bind(scope))
+            self._looked = (rule.table, names, scope), found
+        yield from self._looked[1].get(account, ())
+
+
+def _shows(rule: TableRule, row: Row, names: Sequence[str]) -> Values:
+    """Return the values of some columns of a row, null where it has none."""
+    known = {**dict(zip(rule.key, row.key, strict=True)), **row.values}
+    return tuple(known.get(name) for name in names)
 
 
 def _changed(path: str, variable: str) -> int:

@@ -20,11 +20,14 @@ from account_merge.errors import MergeError, TransientError
 from account_merge.model import Change, Key, Row
 from account_merge.settings import Settings
 from account_merge.sunbird.schema import TableSchema
+from account_merge.sunbird.selects import row_of, select, whole_row
+from account_merge.sunbird.server_clock import ServerClock
 from account_merge.sunbird.statements import statements
-from account_merge.values import Unreadable, key_part, plain
+from account_merge.values import Unreadable, plain
 
 T = TypeVar("T")
 _NARROW_PAGE = 5000  # rows of a page without wide columns: measured best for reading
+_MOMENT = 1.0  # s for which the columns of a keyspace's tables are believed
 _WINDOW = 16  # requests in flight: measured best for small batches on two cores
 
 
@@ -33,12 +36,6 @@ def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
     iterator = iter(items)
     while group := tuple(islice(iterator, size)):
         yield group
-
-
-def _element_times(elements: Iterable[Any], times: Sequence[int]) -> dict[Any, int]:
-    """Return element -> its write time; the newest where two elements are equal in Python."""
-    held = list(elements)
-    return dict(zip(held, times, strict=True)) if len(held) == len(times) else dict.fromkeys(held, max(times))
 
 
 @dataclass(frozen=True)
@@ -65,6 +62,8 @@ class Store:
         self._settings = settings
         self._schema_changed = schema_changed
         self._prepared: dict[str, PreparedStatement] = {}
+        self._clock = ServerClock(settings, self._server_time)
+        self._columns: dict[str, tuple[float, Mapping[str, frozenset[str]]]] = {}
 
     def _told(self, doing: str, error: BaseException) -> MergeError:
         told = driver_error(doing, error, self._settings)
@@ -83,23 +82,11 @@ class Store:
         return self._prepared[cql]
 
     def safe_timestamp(self) -> int:
-        """Return the lower of this machine's and the server's clock, less `CLOCK_MARGIN` (µs).
+        """Return a time (µs) that no write from now on can be below; see `ServerClock`."""
+        return self._clock.safe_timestamp()
 
-        :raises TransientError: the two clocks are too far apart to give timestamps an order.
-        """
-        worker = time.time() * 1000
-        server = self._one("SELECT toUnixTimestamp(now()) FROM system.local")
-        apart = abs(server - worker) / 1000
-        if apart > self._settings.max_clock_skew_seconds:
-            raise TransientError(
-                "CLOCK_SKEW",
-                f"this machine's clock and Cassandra's are {apart:.1f} s apart",
-                "Synchronise the clocks (NTP); the task is tried again.",
-            )
-        return int((min(worker, server) - self._settings.clock_margin_seconds * 1000) * 1000)
-
-    def _one(self, cql: str) -> float:
-        return float(self.fetch(self.prepare(cql), ())[0][0])
+    def _server_time(self) -> float:
+        return float(self.fetch(self.prepare("SELECT toUnixTimestamp(now()) FROM system.local"), ())[0][0])
 
     def fetch(self, statement: Any, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Return all rows of one small read."""
@@ -108,49 +95,38 @@ class Store:
         except DRIVER_ERRORS as error:
             raise self._told("answer a read", error) from error
 
-    def _select(self, schema: TableSchema, known: Sequence[str], in_column: str | None = None) -> PreparedStatement:
-        columns = [f'"{c.actual}"' for c in (*schema.key.values(), *schema.columns.values())]
-        times = [f'{c.write_time}("{c.actual}")' for c in schema.columns.values() if c.write_time]
-        lives = [f'TTL("{c.actual}")' for c in schema.columns.values() if c.expires]
-        return self._read(schema, [*columns, *times, *lives], known, in_column)
+    def begin(self, schema: TableSchema, request: Any) -> Callable[[], Iterator[tuple[Any, ...]]]:
+        """Send a read, and return what waits for its rows: further pages are asked for as they are needed."""
+        future = self._session.execute_async(request)
 
-    def _read(
-        self,
-        schema: TableSchema,
-        what: Sequence[str],
-        known: Sequence[str],
-        in_column: str | None = None,
-        most: int = 0,
-    ) -> PreparedStatement:
-        where = [f'"{schema.column(name).actual}" = ?' for name in known]
-        if in_column:
-            where.append(f'"{schema.column(in_column).actual}" IN ?')
-        conditions = f" WHERE {' AND '.join(where)}" if where else ""
-        if schema.order == "falling" and set(schema.partition) <= set(known) and not in_column:
-            rising = ", ".join(f'"{schema.column(c).actual}" ASC' for c in schema.clustering)
-            conditions += f" ORDER BY {rising}"
-        conditions += f" LIMIT {most}" if most else ""
-        return self.prepare(f"SELECT {', '.join(what)} FROM {schema.full_name}{conditions}")
+        def rows() -> Iterator[tuple[Any, ...]]:
+            try:
+                for row in future.result():
+                    yield tuple(row)
+            except DRIVER_ERRORS as error:
+                raise self._told(f"answer a read of {schema.full_name}", error) from error
 
-    def _row(self, schema: TableSchema, raw: tuple[Any, ...], base: int) -> Row:
-        keys, columns = len(schema.key), list(schema.columns)
-        cells = raw[keys : keys + len(columns)]
-        times = raw[keys + len(columns) :]
-        values = {c: plain(v) for c, v in zip(columns, cells, strict=True) if v is not None}
-        timed = [c for c in columns if schema.columns[c].write_time]
-        mortal = [c for c in columns if schema.columns[c].expires]
-        written = {c: t for c, t in zip(timed, times, strict=False) if t is not None}
-        elements = {c: _element_times(values.get(c, ()), t) for c, t in written.items() if isinstance(t, list)}
-        written |= {c: max(times.values()) for c, times in elements.items()}
-        left = {c: s for c, s in zip(mortal, times[len(timed) :], strict=True) if s is not None}
-        ends = {c: int(time.time()) + s for c, s in left.items()} if left else {}
-        read = base + int(self._settings.clock_margin_seconds * 1e6)
-        return Row(tuple(map(key_part, raw[:keys])), values, written, base, elements, ends, schema.frozen, read)
+        return rows
+
+    def _select(self, schema: TableSchema, known: Sequence[str], in_column: str = "") -> PreparedStatement:
+        return self.prepare(select(schema, whole_row(schema), known, in_column))
+
+    def row(self, schema: TableSchema, raw: Sequence[Any], base: int) -> Row:
+        """Return a row as `whole_row` selects it."""
+        return row_of(schema, raw, base, self._settings.clock_margin_seconds)
 
     def columns(self, schema: TableSchema) -> frozenset[str]:
-        """Return the names of the columns that a table has at this moment."""
-        cql = "SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?"
-        return frozenset(name for (name,) in self.fetch(self.prepare(cql), (schema.keyspace, schema.name)))
+        """Return the names of the columns that a table has, as they were a moment ago: a keyspace's tables are asked together."""
+        at, found = self._columns.get(schema.keyspace, (0.0, {}))
+        if time.monotonic() - at > _MOMENT:
+            cql = "SELECT table_name, column_name FROM system_schema.columns WHERE keyspace_name = ?"
+            names: dict[str, set[str]] = {}
+            at = time.monotonic()
+            for table, name in self.fetch(self.prepare(cql), (schema.keyspace,)):
+                names.setdefault(table, set()).add(name)
+            found = {table: frozenset(columns) for table, columns in names.items()}
+            self._columns[schema.keyspace] = at, found
+        return found.get(schema.name, frozenset())
 
     def pages(self, schema: TableSchema, known: Mapping[str, Any]) -> Iterator[Row]:
         """Yield the rows whose key columns are `known`, page by page; a partition from its least to its greatest key.
@@ -170,7 +146,7 @@ class Store:
                 rows, state = list(result.current_rows), result.paging_state
             except DRIVER_ERRORS as error:
                 raise self._told(f"answer a read of {schema.full_name}", error) from error
-            yield from (self._row(schema, tuple(raw), base) for raw in rows)
+            yield from (self.row(schema, tuple(raw), base) for raw in rows)
             if not state:
                 return
 
@@ -181,7 +157,7 @@ class Store:
 
         One page at a time and one request in flight, so that reading a whole table disturbs nobody.
         """
-        statement = self._read(schema, [f'"{schema.column(c).actual}"' for c in columns], list(known))
+        statement = self.prepare(select(schema, [f'"{schema.column(c).actual}"' for c in columns], list(known)))
         bound = bind(statement, list(known.values()))
         bound.fetch_size = _NARROW_PAGE
         try:
@@ -197,7 +173,7 @@ class Store:
             futures = []
             for one in window:
                 what = [f'"{one.schema.column(c).actual}"' for c in one.columns]
-                statement = self._read(one.schema, what, list(one.known), most=one.most)
+                statement = self.prepare(select(one.schema, what, list(one.known), most=one.most))
                 futures.append(self._session.execute_async(bind(statement, list(one.known.values()))))
             for one, future in zip(window, futures, strict=True):
                 try:
@@ -231,7 +207,7 @@ class Store:
             for future in futures:
                 try:
                     for raw in future.result():
-                        row = self._row(schema, tuple(raw), base)
+                        row = self.row(schema, tuple(raw), base)
                         found[row.key] = row
                 except DRIVER_ERRORS as error:
                     raise self._told(f"answer a read of {schema.full_name}", error) from error

@@ -9,6 +9,11 @@ from account_merge.rules import TABLES
 from tests.learners import COURSE, account, aggregate, enrolment, lesson, put
 from tests.outgoing.counting import counted
 
+#: Three tables with rows; groups and programs are asked for.
+ASKED = (
+    "user_content_consumption", "user_enrolments", "user_activity_agg", "user_group", "group_member", "program_enrollment",
+)  # fmt: skip
+
 
 def seed(session, keyspace, lessons, courses=1):
     """Two accounts with so many rows of content consumption each, half of them shared; returns them."""
@@ -20,8 +25,13 @@ def seed(session, keyspace, lessons, courses=1):
             put(session, keyspace, "user_content_consumption", row | course)
         for number in range(courses):
             course = f"{COURSE}-{number:04}"
-            put(session, keyspace, "user_enrolments", enrolment(user, status=1, progress=1) | {"courseid": course, "batchid": "b"})
-            row = aggregate(user, aggregates={"completedCount": 1.0})
+            put(
+                session,
+                keyspace,
+                "user_enrolments",
+                enrolment(user, status=1, progress=1 + (not shift)) | {"courseid": course, "batchid": "b"},
+            )
+            row = aggregate(user, aggregates={"completedCount": 1.0 + (not shift)})
             put(session, keyspace, "user_activity_agg", row | {"activity_id": course, "context_id": "cb:b"})
     return source, target
 
@@ -39,7 +49,7 @@ def merged(service, requests, accounts):
         requests.at("complete" if answer["table"] == TABLES[-1] else "between")
 
     requests.at("open")
-    merge_id = service.opening.open_merge(MergeRequest((source,), target))
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=ASKED))
     requests.at("admit")
     answer = service.merging.run(merge_id, "run", told=told, follow=follow)
     requests.at("")

@@ -1,0 +1,63 @@
+"""The reading statements of a table, and an answer as a row. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from account_merge.model import Row
+from account_merge.sunbird.schema import TableSchema
+from account_merge.values import key_part, plain
+
+
+def whole_row(schema: TableSchema) -> list[str]:
+    """Return what is selected of a row: key, cells, their write times, and how long they live."""
+    columns = [f'"{c.actual}"' for c in (*schema.key.values(), *schema.columns.values())]
+    times = [f'{c.write_time}("{c.actual}")' for c in schema.columns.values() if c.write_time]
+    lives = [f'TTL("{c.actual}")' for c in schema.columns.values() if c.expires]
+    return [*columns, *times, *lives]
+
+
+def select(schema: TableSchema, what: Sequence[str], known: Sequence[str], several: str = "", most: int = 0) -> str:
+    """Return the statement that reads rows whose key columns are `known`; a partition from its least to its greatest key.
+
+    :param several: a key column of which several values are asked for; the rows then come in no order that counts.
+    :param most: rows, at most; 0: all.
+    """
+    where = [f'"{schema.column(name).actual}" = ?' for name in known]
+    if several:
+        where.append(f'"{schema.column(several).actual}" IN ?')
+    conditions = f" WHERE {' AND '.join(where)}" if where else ""
+    if schema.order == "falling" and set(schema.partition) <= set(known) and not several:
+        rising = ", ".join(f'"{schema.column(c).actual}" ASC' for c in schema.clustering)
+        conditions += f" ORDER BY {rising}"
+    conditions += f" LIMIT {most}" if most else ""
+    return f"SELECT {', '.join(what)} FROM {schema.full_name}{conditions}"  # noqa: S608 - names as the cluster has them
+
+
+def row_of(schema: TableSchema, raw: Sequence[Any], base: int, margin: float) -> Row:
+    """Return a row as it was selected by `whole_row`.
+
+    :param base: µs; the clock that was read before.
+    :param margin: s; how far `base` was set back.
+    """
+    keys, columns = len(schema.key), list(schema.columns)
+    cells = raw[keys : keys + len(columns)]
+    times = raw[keys + len(columns) :]
+    values = {c: plain(v) for c, v in zip(columns, cells, strict=True) if v is not None}
+    timed = [c for c in columns if schema.columns[c].write_time]
+    mortal = [c for c in columns if schema.columns[c].expires]
+    written = {c: t for c, t in zip(timed, times, strict=False) if t is not None}
+    elements = {c: _element_times(values.get(c, ()), t) for c, t in written.items() if isinstance(t, list)}
+    written |= {c: max(times.values()) for c, times in elements.items()}
+    left = {c: s for c, s in zip(mortal, times[len(timed) :], strict=True) if s is not None}
+    ends = {c: int(time.time()) + s for c, s in left.items()} if left else {}
+    read = base + int(margin * 1e6)
+    return Row(tuple(map(key_part, raw[:keys])), values, written, base, elements, ends, schema.frozen, read)
+
+
+def _element_times(elements: Iterable[Any], times: Sequence[int]) -> dict[Any, int]:
+    """Return element -> its write time; the newest where two elements are equal in Python."""
+    held = list(elements)
+    return dict(zip(held, times, strict=True)) if len(held) == len(times) else dict.fromkeys(held, max(times))
