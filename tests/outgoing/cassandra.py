@@ -18,15 +18,15 @@ from tests.outgoing.patches import Put
 
 #: (kind, send, let the request reach the server) -> what `send` returns.
 Around = Callable[[str, Callable[[], Any], Callable[[], Any]], Any]
-#: Called before a request is sent; returns what is called when its answer is there.
-Begun = Callable[[], Callable[[], None]]
+#: Called with the kind of a request before it is sent; returns what is called when its answer is there.
+Begun = Callable[[str], Callable[[], None]]
 #: s; lets a request reach Cassandra before its sender dies or stops.
 REACHES = 0.03
-PREPARE = "prepare"
+PREPARE, CLOCK = "prepare", "SELECT local"
 _TABLE = re.compile(r'(?:FROM|INTO|UPDATE)\s+("?\w+"?)\.("?\w+"?)', re.IGNORECASE)
 
 
-def _nothing() -> Callable[[], None]:
+def _nothing(kind: str) -> Callable[[], None]:
     return lambda: None
 
 
@@ -39,8 +39,10 @@ def hook(around: Around, put: Put, begun: Begun = _nothing) -> None:
         if not ours or connection.is_control_connection:
             return send(connection, message, request, cb, *arguments, **named)
 
+        kind = _kind(message, texts)
+
         def sent() -> Any:
-            ended = begun()
+            ended = begun(kind)
 
             def answered(response: Any) -> Any:
                 ended()
@@ -48,7 +50,7 @@ def hook(around: Around, put: Put, begun: Begun = _nothing) -> None:
 
             return send(connection, message, request, answered, *arguments, **named)
 
-        return around(_kind(message, texts), sent, lambda: time.sleep(REACHES))
+        return around(kind, sent, lambda: time.sleep(REACHES))
 
     def preparing(session: Any, query: str, *arguments: Any, **named: Any) -> Any:
         statement = prepare(session, query, *arguments, **named)

@@ -12,6 +12,9 @@ from typing import Any
 from tests.outgoing import cassandra, kafka, postgres
 from tests.outgoing.patches import Patches
 
+#: A session asks these once, or every few seconds, however many merges it does.
+OF_SESSION = (cassandra.PREPARE, cassandra.CLOCK)
+
 
 @dataclass(frozen=True)
 class Request:
@@ -26,7 +29,7 @@ class Request:
 
 
 class Requests:
-    """The requests that were counted, in the order in which they left. What a session asks once is left out: `prepare`."""
+    """The requests that were counted, in the order in which they left. Those of the session are left out."""
 
     def __init__(self) -> None:
         self.all: list[Request] = []
@@ -41,32 +44,34 @@ class Requests:
         with self._lock:
             self._step, self._answered = step, 0
 
-    def of(self, server: str = "", step: str = "", kind: str = "") -> int:
-        """Return how many there were, by the beginnings of server, step and kind."""
-        return sum(
-            one.server.startswith(server) and one.step.startswith(step) and one.kind.startswith(kind)
-            for one in self.all
-        )
+    def clear(self) -> None:
+        """Forget all that was counted."""
+        self.all.clear()
+        self.in_sequence.clear()
 
-    def table(self) -> list[str]:
+    def of(self, step: str, server: str) -> int:
+        """Return how many a step sent to a server."""
+        return sum((one.step, one.server) == (step, server) for one in self.all)
+
+    def table(self) -> str:
         """Return what each step asked, a line for each kind, for people."""
         kinds = Counter(self.all)
-        return [f"{one.step:28} {one.server:10} {number:4} {one.kind}" for one, number in kinds.items()]
+        return "\n".join(f"{one.step:28} {one.server:10} {number:4} {one.kind}" for one, number in kinds.items())
 
     def to(self, server: str) -> Callable[..., Any]:
         """Return what a hook calls around each request to a server."""
 
         def around(kind: str, send: Callable[[], Any], *_: Any) -> Any:
-            if self._step and kind != cassandra.PREPARE:
+            if self._step and kind not in OF_SESSION:
                 with self._lock:
                     self.all.append(Request(self._step, server, kind))
             return send()
 
         return around
 
-    def begun(self) -> Callable[[], None]:
+    def begun(self, kind: str) -> Callable[[], None]:
         """Return what is called when a request to Cassandra that goes out now is answered."""
-        step, place = self._step, self._answered + 1
+        step, place = self._step, self._answered + (kind not in OF_SESSION)
         with self._lock:
             self.in_sequence[step] = max(self.in_sequence[step], place)
 

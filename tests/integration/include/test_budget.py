@@ -1,4 +1,8 @@
-"""What a merge asks of the servers, step by step, against a table: it fails when somebody adds a request."""
+"""What a merge asks of the servers, step by step, against a table: a request more anywhere fails.
+
+What a session asks once (statements prepared, the cluster's tables) or every few seconds (its clock) is not a merge's: each
+count is of the second merge of its kind.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,40 @@ import pytest
 
 from account_merge.model import MergeRequest
 from account_merge.rules import TABLES
+from account_merge.sunbird import few_rows, store
 from tests.learners import COURSE, account, aggregate, enrolment, lesson, put
 from tests.outgoing.counting import counted
 
+CC, ENR, AGG = "user_content_consumption", "user_enrolments", "user_activity_agg"
 #: Three tables with rows; groups and programs are asked for.
-ASKED = (
-    "user_content_consumption", "user_enrolments", "user_activity_agg", "user_group", "group_member", "program_enrollment",
-)  # fmt: skip
+ASKED = (CC, ENR, AGG, "user_group", "group_member", "program_enrollment")
+#: Step -> requests to PostgreSQL and to Cassandra, at most, of a merge of 20 rows in one process.
+WHOLE = {
+    "open": (1, 0),
+    # The merge with the switches; started; one transaction for the leases; running; the merge with the switches again.
+    "admit": (12, 0),
+    # For all tables the ends of the logs, the history of the accounts, their few rows, and which columns there are.
+    AGG: (5, 9),
+    ENR: (2, 2),
+    "user_group": (1, 0),
+    "group_member": (1, 0),
+    "program_enrollment": (1, 0),
+    CC: (2, 2),
+    "complete": (3, 1),
+}
+MOST, MOST_IN_SEQUENCE = 45, 12
+#: The same, each table a task of its own, as Airflow does it: what a process must find out for itself comes on top.
+ALONE = {
+    "open": (1, 0),
+    "admit": (11, 0),
+    AGG: (6, 8),
+    ENR: (5, 4),
+    "user_group": (4, 2),
+    "group_member": (4, 2),
+    "program_enrollment": (4, 1),
+    CC: (5, 4),
+    "complete": (3, 1),
+}
 
 
 def seed(session, keyspace, lessons, courses=1):
@@ -22,48 +53,62 @@ def seed(session, keyspace, lessons, courses=1):
         for number in range(lessons):
             course = {"courseid": f"{COURSE}-{number * courses // lessons:04}", "batchid": "b"}
             row = lesson(user, f"L{number + shift:06}", viewcount=2, status=2, progress=100)
-            put(session, keyspace, "user_content_consumption", row | course)
+            put(session, keyspace, CC, row | course)
         for number in range(courses):
-            course = f"{COURSE}-{number:04}"
-            put(
-                session,
-                keyspace,
-                "user_enrolments",
-                enrolment(user, status=1, progress=1 + (not shift)) | {"courseid": course, "batchid": "b"},
-            )
-            row = aggregate(user, aggregates={"completedCount": 1.0 + (not shift)})
-            put(session, keyspace, "user_activity_agg", row | {"activity_id": course, "context_id": "cb:b"})
+            course = {"courseid": f"{COURSE}-{number:04}", "batchid": "b"}
+            put(session, keyspace, ENR, enrolment(user, status=1, progress=2 if user == source else 1) | course)
+            row = aggregate(user, aggregates={"completedCount": 1.0 + (user == source)})
+            put(session, keyspace, AGG, row | {"activity_id": course["courseid"], "context_id": "cb:b"})
     return source, target
 
 
-def merged(service, requests, accounts):
-    """Does one merge as the command line does, its requests counted by steps."""
-    source, target = accounts
-
-    def follow(table):
-        requests.at(table)
-        return lambda done: None
+def whole(service, requests, source, target):
+    """Does a merge as the command line does, its requests counted by steps."""
+    steps = iter([*[table for table in TABLES if table in ASKED][1:], "complete"])
 
     def told(answer):
         assert answer["proceed"], answer
-        requests.at("complete" if answer["table"] == TABLES[-1] else "between")
+        if answer["table"] in ASKED:
+            requests.at(next(steps))
 
     requests.at("open")
     merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=ASKED))
     requests.at("admit")
-    answer = service.merging.run(merge_id, "run", told=told, follow=follow)
-    requests.at("")
+    answer = service.merging.run(
+        merge_id, "run", told=told, follow=lambda table: requests.at(AGG) if table == AGG else None
+    )
     assert answer["state"] == "completed"
 
 
-@pytest.mark.parametrize("lessons", [20])
-def test_budget(service, session, settings, lessons):
+def alone(service, requests, source, target):
+    """Does a merge as the tasks of its DAG do."""
+    requests.at("open")
+    merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=ASKED))
+    requests.at("admit")
+    assert service.admission.admit(merge_id, "run")["proceed"]
+    for table in TABLES:
+        if table in ASKED:
+            requests.at(table)
+            assert service.merging.merge_table(merge_id, table)["proceed"]
+    requests.at("complete")
+    assert service.merging.publish_sync(merge_id)["state"] == "completed"
+
+
+@pytest.mark.parametrize(("merging", "budget"), [(whole, WHOLE), (alone, ALONE)], ids=["whole", "alone"])
+def test_a_small_merge_asks_no_more_than_its_budget(merging, budget, service, session, settings, monkeypatch):
+    monkeypatch.setattr(few_rows, "_MOMENT", 60.0)  # however busy the machine is
+    monkeypatch.setattr(store, "_MOMENT", 60.0 if merging is whole else -1.0)
     with counted() as requests:
-        first, second = (seed(session, settings.courses_keyspace, lessons) for _ in range(2))
-        merged(service, requests, first)  # what a session asks once
-        requests.all.clear()
-        requests.in_sequence.clear()
-        merged(service, requests, second)
-        print("\n".join(requests.table()))
-        print(requests.in_sequence, sum(requests.in_sequence.values()))
-        print({server: requests.of(server) for server in ("postgres", "cassandra", "kafka")})
+        for _ in range(2):
+            accounts = seed(session, settings.courses_keyspace, 20)
+            requests.clear()
+            merging(service, requests, *accounts)
+            requests.at("")
+    found = {step: (requests.of(step, "postgres"), requests.of(step, "cassandra")) for step in budget}
+    over = [step for step in budget if any(n > most for n, most in zip(found[step], budget[step], strict=True))]
+    assert not over, f"{over}: {found}\n{requests.table()}"
+    print(f"{found}\n{sum(map(sum, found.values()))} in all; in sequence {requests.in_sequence}")
+    assert {one.step for one in requests.all} == budget.keys()
+    if merging is whole:
+        assert sum(map(sum, found.values())) <= MOST
+        assert sum(requests.in_sequence.values()) <= MOST_IN_SEQUENCE, requests.in_sequence
