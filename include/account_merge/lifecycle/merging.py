@@ -171,7 +171,8 @@ class Merging:
             if merge.state not in (State.RUNNING, State.COMPLETED):
                 return {**merge_answer(merge, False, f"the merge is {merge.state}: no events"), "sent": 0}
             found = ends(self._journal, merge_id)
-            self._need_all_tables(merge, found)
+            if merge.state == State.RUNNING:  # an undo has closed the logs of one that was completed and stands again
+                self._need_all_tables(merge, found)
             sent = 0
             if publish:
                 places = self._tables.skipped.enrolments(merge)

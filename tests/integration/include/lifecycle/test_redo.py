@@ -68,6 +68,17 @@ def test_a_repair_stands_again_only_with_what_it_mends(session, keyspace, servic
     assert everything(session, keyspace, target) == after
 
 
+def test_the_tasks_of_a_merge_that_stands_again_may_be_cleared(session, keyspace, service):
+    source, target = pair(session, keyspace)
+    merge_id = merge(service, source, target)
+    undo(service, merge_id)
+    undo(service, merge_id, "redo")
+    after = everything(session, keyspace, source, target)
+    answer = run_merge(service, merge_id, publish=False)
+    assert (answer["state"], answer["error"]) == ("completed", None)
+    assert everything(session, keyspace, source, target) == after
+
+
 def test_what_a_redo_had_set_inactive_is_active_after_the_next_undo(session, keyspace, service):
     source, target = pair(session, keyspace)
     merge_id = merge(service, source, target, source_rows="deactivate")
