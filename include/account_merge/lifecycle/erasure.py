@@ -112,7 +112,8 @@ class Erasure:
     def erase(self, account: str, by: str, reason: str, dry_run: bool = True) -> ErasureAnswer:
         """Erase the person who has this account, or say what would be erased.
 
-        :raises InvalidRequest: the reason is missing, or one of the merges is open: nothing was changed.
+        :raises InvalidRequest: the reason is missing, or one of the merges is open: nothing was changed. Or an open one was
+            asked for meanwhile: the same call again goes on.
         :raises TransientError: another process works on one of them; the same call again goes on.
         """
         account = account.strip()
@@ -148,6 +149,9 @@ class Erasure:
                 raise self._open(holder)
         for merge in person.left:
             self._erase(self._journal.need(merge.merge_id))
+        for merge in (late for name in person.names for late in self.person(name).left):
+            self._check(merge)  # it was asked for while this erasure was under way
+            raise busy(merge.merge_id)
         self._write(
             account, "erased", f"{by} erased {len(person.left)} merges of {len(rows)} accounts: {reason.strip()}"
         )

@@ -72,9 +72,12 @@ class Settling:
             parent.request, origin=Origin.SETTLE, source_rows="keep", mid=None, raw=None, requested_by="", seeded=False,
             choices=parent.request.choices.later(), reason=f"settle {number} of merge {parent.merge_id}",
         )  # fmt: skip
-        self._journal.open(child, request, parent=parent.merge_id)
         columns = next_settle(self._pauses, number, parent.settle_at or now())
-        return child if self._journal.change(parent, **columns) else None
+        with self._journal.transaction():
+            if not self._journal.change(parent, **columns):
+                return None  # it may be undone or erased: nothing of its accounts is written anew
+            self._journal.open(child, request, parent=parent.merge_id)
+        return child
 
     def _merge(self, merge_id: uuid.UUID) -> int | None:
         """Return how many rows the settle wrote; None when it may not go on now."""

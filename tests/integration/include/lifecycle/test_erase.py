@@ -122,6 +122,30 @@ def test_an_open_merge_is_put_right_first(session, keyspace, service):
     assert b not in text
 
 
+def test_what_is_asked_for_while_a_person_is_erased_is_not_left(session, keyspace, service, monkeypatch):
+    source, target = account(), account()
+    study(session, keyspace, source, ["L1"])
+    merge_id = merge(service, source, target)
+    expire, late = service.retention.expire, []
+
+    def asking(found):
+        expire(found)
+        late.append(uuid.UUID(service.repairing.repair(merge_id, "operator", "more came")["merge_id"]))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.retention, "expire", asking)
+        with pytest.raises(InvalidRequest, match="STILL_OPEN") as refused:
+            service.erasure.erase(source, "", "why", dry_run=False)
+    assert str(late[0]) in refused.value.message
+    run_merge(service, late[0], publish=False)
+    service.erasure.erase(source, "", "why", dry_run=False)
+    text = journal_text(service)
+    assert source not in text
+    assert target not in text
+    with pytest.raises(InvalidRequest, match="CANNOT_REPAIR"):
+        service.repairing.repair(merge_id, "operator", "more came")
+
+
 def test_an_erasure_that_dies_at_any_request_is_finished_by_the_same_call(session, keyspace, service, monkeypatch):
     def learner():
         a, b, target = account(), account(), account()

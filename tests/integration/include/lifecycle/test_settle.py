@@ -110,6 +110,15 @@ def test_a_merge_that_was_undone_is_not_settled(chosen, session, keyspace, servi
     assert views(session, keyspace, target) == []
 
 
+def test_nothing_is_opened_for_a_merge_that_was_undone_since_it_was_found_due(session, keyspace, service):
+    source, target = account(), account()
+    put(session, keyspace, CC, lesson(source, viewcount=3))
+    parent = service.journal.need(merge(service, source, target))
+    service.undoing.run(parent.merge_id, publish=False)
+    assert service.settling._open(parent) is None
+    assert service.journal.find("parent", parent.merge_id) == []
+
+
 def test_settles_can_be_switched_off_and_come_at_their_times(session, keyspace, shared_service):
     moment = now()
     first = next_settle((600.0, 86400.0), 0, moment)
