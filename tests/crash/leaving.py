@@ -24,11 +24,13 @@ class Leaving:
     """Counts from `start` on; interrupts the process before or after the request `at` (0: never).
 
     :param action: `kill`, `stop`, or `cut`: PostgreSQL does what was asked, and its answer is lost with the connection.
+    :param uncounted: kinds of requests that are let through: a process that lives long does not ask them each time.
     """
 
     at: int = 0
     after: bool = False
     action: str = "kill"
+    uncounted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.kinds: list[str] = []
@@ -37,8 +39,13 @@ class Leaving:
         for server in (cassandra, kafka, postgres):
             server.hook(self._around, put)
 
-    def start(self) -> None:
-        """Counts from here on: the process is what it is when its work begins."""
+    def start(self, at: int | None = None) -> None:
+        """Counts from here on: the process is what it is when its work begins.
+
+        :param at: another request than the one before, for one work after another in the same process.
+        """
+        self.at = self.at if at is None else at
+        self.kinds = []
         self._counting = True
 
     def stop(self) -> None:
@@ -48,7 +55,7 @@ class Leaving:
     def _around(
         self, kind: str, send: Callable[[], Any], reach: Callable[[], Any], lose: Callable[[], Any] | None = None
     ) -> Any:
-        if not self._counting:
+        if not self._counting or kind in self.uncounted:
             return send()
         self.kinds.append(kind)
         here = len(self.kinds) == self.at

@@ -6,30 +6,22 @@ in the first lane.
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from account_merge.service import Service
-from account_merge.settings import Settings
 from tests.crash import outcome, scenes
 from tests.crash.leaving import READS
 from tests.crash.outcome import Outcome
-from tests.keyspaces import own_keyspaces
+from tests.lanes import Lane, own_lanes
 from tests.outgoing.postgres import of_journal
 
-LANES = 2
 WORKER = Path(__file__).with_name("worker.py")
-ROOT = Path(__file__).resolve().parents[2]
 #: (work, action, meanwhile) -> how many interruptions were tried: for the summary.
 TRIED: Counter[tuple[str, str, str]] = Counter()
 #: What taking back leaves of the work's own merge.
@@ -62,66 +54,18 @@ class Job:
         )
 
 
-class Lane:
-    """Keyspaces, topics and a worker of its own."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        environment = environment | scenes.SETTINGS
-        self.service = Service(Settings.from_env(environment))
-        self._labels = 0
-        path = os.pathsep.join([str(ROOT / "include"), str(ROOT)])
-        self._worker = subprocess.Popen(
-            [sys.executable, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, **environment, "PYTHONPATH": path},
-        )  # fmt: skip
-
-    def work(self, command: str, jobs: Sequence[Any], mutation: str = "") -> list[dict[str, Any]]:
-        """The worker's answers, one for each job; fails when it does (its words are on standard error)."""
-        assert self._worker.stdin
-        assert self._worker.stdout
-        self._worker.stdin.write(json.dumps([command, jobs, mutation]) + "\n")
-        self._worker.stdin.flush()
-        answers = []
-        for line in self._worker.stdout:
-            if (answer := json.loads(line)) is None:
-                assert len(answers) == len(jobs)
-                return answers
-            answers.append(answer)
-        raise AssertionError(f"the worker ended during {command}: {self._worker.wait()}")
-
-    def room_for(self, labels: int) -> None:
-        """Empties the tables when much is in them: they are read as a whole."""
-        self._labels += labels
-        if self._labels > 300 + labels:
-            scenes.empty(self.service)
-            self._labels = labels
-
-    def close(self) -> None:
-        """Ends the worker and closes the connections."""
-        with self._worker:
-            self._worker.stdin.close()  # type: ignore[union-attr]
-        self.service.close()
-
-
 class Matrix:
     """The lanes, and what each kind of work comes to when nothing interrupts it."""
 
-    def __init__(self, environments: Sequence[dict[str, str]]) -> None:
-        self._lanes = [Lane(environment) for environment in environments]
+    def __init__(self, given: Sequence[Lane]) -> None:
+        self._lanes = given
         first, labels = self._lanes[0], [f"{work}{how}" for work in scenes.WORKS for how in ("whole", "still")]
-        for lane in self._lanes:
-            lane.service.journal.create()
         self._prepared(first, [(work, f"{work}{how}") for work in scenes.WORKS for how in ("whole", "still")])
         counted = first.work("count", [(work, f"{work}whole") for work in scenes.WORKS])
         self.kinds = {work: answer["kinds"] for work, answer in zip(scenes.WORKS, counted, strict=True)}
         found = outcome.outcomes(first.service, labels)
         self.whole = {work: found[f"{work}whole"] for work in scenes.WORKS}
         self.still = {work: found[f"{work}still"] for work in scenes.WORKS}
-
-    def close(self) -> None:
-        """Closes the lanes' connections."""
-        for lane in self._lanes:
-            lane.close()
 
     def _each(self, do: Any, *shares: Sequence[Any]) -> Iterator[Any]:
         with ThreadPoolExecutor(len(self._lanes)) as pool:
@@ -211,12 +155,8 @@ class Matrix:
 @contextmanager
 def lanes(stack: Any, session: Any) -> Iterator[Matrix]:
     """A matrix on keyspaces and topics of its own, dropped at the end."""
-    with ExitStack() as kept:
-        found = Matrix([kept.enter_context(own_keyspaces(stack, session)) for _ in range(LANES)])
-        try:
-            yield found
-        finally:
-            found.close()
+    with own_lanes(stack, session, WORKER, scenes.SETTINGS, scenes.empty) as found:
+        yield Matrix(found)
 
 
 def _parts(job: Job, answer: dict[str, Any]) -> tuple[str, ...]:
