@@ -73,8 +73,8 @@ test-all: $(STAMP) ## the tests and all that takes longer: every interruption, 3
 	@ACCOUNT_MERGE_FULL=1 $(MAKE) test
 	@$(RUN) -m pytest -q -m long
 
-crash: $(STAMP) ## kill and stop merges, undos, repairs and settles around every request, and 300 random histories: takes hours
-	@ACCOUNT_MERGE_FULL=1 $(RUN) -m pytest -q tests/crash tests/histories
+crash: $(STAMP) ## kill and stop work around every request, each operation held at each, and 300 random histories: takes hours
+	@ACCOUNT_MERGE_FULL=1 $(RUN) -m pytest -q tests/crash tests/interleave tests/histories
 
 torture: $(STAMP) ## SIGKILL, SIGSTOP and restart of everything while events arrive: make torture SEED=7 FAULTS=500
 	@PYTHONPATH=include $(RUN) -m tests.torture --seed $(SEED) --faults $(FAULTS)
