@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.outgoing import cassandra, kafka, postgres
 from tests.outgoing.patches import Patches
+from tests.proxy import Proxy
 
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 #: These leave nothing behind: what is done before one is what is done before the next.
@@ -25,12 +26,14 @@ class Leaving:
 
     :param action: `kill`, `stop`, or `cut`: PostgreSQL does what was asked, and its answer is lost with the connection.
     :param uncounted: kinds of requests that are let through: a process that lives long does not ask them each time.
+    :param proxy: loses it; the process reaches PostgreSQL through it.
     """
 
     at: int = 0
     after: bool = False
     action: str = "kill"
     uncounted: tuple[str, ...] = ()
+    proxy: Proxy | None = None
 
     def __post_init__(self) -> None:
         self.kinds: list[str] = []
@@ -53,20 +56,21 @@ class Leaving:
         self._counting = False
 
     def _around(
-        self, kind: str, send: Callable[[], Any], reach: Callable[[], Any], lose: Callable[[], Any] | None = None
+        self, kind: str, send: Callable[[], Any], reach: Callable[[], Any], client: Callable[[], int] | None = None
     ) -> Any:
         if not self._counting or kind in self.uncounted:
             return send()
         self.kinds.append(kind)
         here = len(self.kinds) == self.at
+        if here and self.action == "cut":
+            assert self.proxy
+            assert client
+            self.proxy.cut(client(), postgres.is_whole)
+            return send()
         if here and not self.after:
             os.kill(os.getpid(), SIGNALS[self.action])
         result = send()
         if here and self.after:
             reach()
-            if self.action == "cut":
-                assert lose
-                lose()
-                return result
             os.kill(os.getpid(), SIGNALS[self.action])
         return result

@@ -20,14 +20,18 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
+
+from sqlalchemy import make_url
 
 from account_merge.errors import MergeError
 from account_merge.service import Service
 from account_merge.settings import Settings
 from tests.crash import mutations, scenes
 from tests.crash.leaving import Leaving
+from tests.proxy import Proxy
 
 #: What goes on while a process is stopped.
 MEANWHILE: dict[str, Callable[[Service, str, str], Any]] = {
@@ -54,13 +58,22 @@ def opened() -> Service:
 
 def at_work(work: str, label: str, at: int, after: bool, action: str) -> list[str]:
     """Does the work in this process, interrupted around that request; answers the kinds of all requests."""
-    leaving = Leaving(at, after, action)
-    with opened() as service:
+    settings = Settings.from_env(os.environ)
+    with ExitStack() as kept:
+        proxy = None
+        if action == "cut":
+            url = make_url(settings.journal_url)
+            proxy = kept.enter_context(Proxy(url.port or 5432))
+            there = url.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
+            settings = settings.replace(journal_url=there)
+        leaving = Leaving(at, after, action, proxy)
+        service = kept.enter_context(Service(settings))
         leaving.start()
         try:
             scenes.DO[work](service, label)
         finally:
             leaving.stop()
+            assert proxy is None or len(proxy.lost) == 1, "no answer was lost"
     assert len(leaving.kinds) >= at, f"only {len(leaving.kinds)} requests, none was interrupted"
     return leaving.kinds
 

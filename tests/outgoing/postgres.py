@@ -20,8 +20,8 @@ from sqlalchemy import Engine
 from account_merge.journal.schema import metadata
 from tests.outgoing.patches import Put
 
-#: (kind, send, wait for the answer without reading it, lose the answer) -> what `send` returns.
-Around = Callable[[str, Callable[[], Any], Callable[[], Any], Callable[[], Any]], Any]
+#: (kind, send, wait for the answer without reading it, the client's port) -> what `send` returns.
+Around = Callable[[str, Callable[[], Any], Callable[[], Any], Callable[[], int]], Any]
 #: s until an answer is there; nobody else holds what a statement of these works needs for longer.
 ANSWERED = 30.0
 _CHANGES = re.compile(r"(INSERT) INTO (\w+)|(UPDATE) (\w+) SET|(DELETE) FROM (\w+)")
@@ -57,7 +57,7 @@ class _Hook:
         if self._connecting:
             return send()
         pgconn = connection.pgconn
-        return self._around(kind, send, lambda: answered(pgconn), lambda: lose_answer(pgconn))
+        return self._around(kind, send, lambda: answered(pgconn), lambda: client_port(pgconn))
 
     def _hook_pool(self) -> None:
         raw_connection = Engine.raw_connection
@@ -96,7 +96,7 @@ class _Hook:
                 kind,
                 lambda: many(cursor, query, *arguments, **named),
                 lambda: None,  # the call returns when the answers are there
-                lambda: (lose_answer(pgconn), pgconn.consume_input()),
+                lambda: client_port(pgconn),
             )
 
         self._put(psycopg.Cursor, "executemany", sending)
@@ -134,12 +134,15 @@ def answered(pgconn: Any) -> None:
         raise AssertionError("PostgreSQL does not answer")
 
 
-def lose_answer(pgconn: Any) -> None:
-    """Cut the connection once the server has done what was sent: libpq reads the end of a dead socket instead."""
-    ours, theirs = socket.socketpair()
-    theirs.close()
-    os.dup2(ours.fileno(), pgconn.socket)
-    ours.close()
+def client_port(pgconn: Any) -> int:
+    """Return the port by which the other end knows this connection."""
+    with socket.socket(fileno=os.dup(pgconn.socket)) as same:
+        return int(same.getsockname()[1])
+
+
+def is_whole(answer: bytes) -> bool:
+    """Whether PostgreSQL has done what was sent: its answer ends with ReadyForQuery, which follows the commit."""
+    return answer[-6:-1] == b"Z\x00\x00\x00\x05"
 
 
 def named_kind(text: str, values: Any = ()) -> str:

@@ -9,7 +9,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 import threading
 import time
 
@@ -23,46 +22,10 @@ from account_merge.service import Service
 from account_merge.settings import Settings
 from local import airflow_parts, provision
 from tests.learners import account, enrolment, lesson, put, rows
+from tests.proxy import Proxy
 
 CC, ENR = "user_content_consumption", "user_enrolments"
 TIMEOUT = 0.5  # s a request may take; the least that the settings allow
-
-
-class Proxy:
-    """Stands before Cassandra: `ask` may hold a request back or answer False to lose it, `answer` may hold an answer."""
-
-    def __init__(self, port, ask=lambda: True, answer=lambda: True):
-        self._target, self._hooks, self._sockets = port, (ask, answer), []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for one in (self._listener, *self._sockets):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._target))
-                self._sockets += [client, server]
-                for (source, sink), hook in zip(((client, server), (server, client)), self._hooks, strict=True):
-                    sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    threading.Thread(target=self._pump, args=(source, sink, hook), daemon=True).start()
-
-    @staticmethod
-    def _pump(source, sink, hook):
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                if hook():
-                    sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
 
 
 class Unknown:
