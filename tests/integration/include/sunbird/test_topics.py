@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -17,22 +16,6 @@ from account_merge.sunbird.events import Message
 from account_merge.sunbird.kafka import Topics
 from account_merge.sunbird.publishing import Publisher
 from local import messages
-
-
-@pytest.fixture
-def topics(settings: Settings) -> Iterator[Topics]:
-    """The object under test, on topics and a group of this test alone."""
-    with Topics(settings) as found:
-        yield found
-
-
-@pytest.fixture
-def away(settings: Settings) -> Iterator[Settings]:
-    """Settings that name a port where nobody listens: bound, so that nobody takes it meanwhile."""
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-        yield settings.replace(kafka_bootstrap_servers=f"127.0.0.1:{port}", delivery_timeout_seconds=1.0)
 
 
 def send(settings: Settings, values: Sequence[bytes | None], keep: bool | None = None) -> None:
