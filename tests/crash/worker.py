@@ -31,6 +31,7 @@ from account_merge.service import Service
 from account_merge.settings import Settings
 from tests.crash import mutations, scenes
 from tests.crash.leaving import Leaving
+from tests.outgoing.counting import whatever_the_time
 from tests.proxy import Proxy
 
 #: What goes on while a process is stopped.
@@ -58,6 +59,7 @@ def opened() -> Service:
 
 def at_work(work: str, label: str, at: int, after: bool, action: str) -> list[str]:
     """Does the work in this process, interrupted around that request; answers the kinds of all requests."""
+    whatever_the_time()
     settings = Settings.from_env(os.environ)
     with ExitStack() as kept:
         proxy = None
@@ -66,7 +68,7 @@ def at_work(work: str, label: str, at: int, after: bool, action: str) -> list[st
             proxy = kept.enter_context(Proxy(url.port or 5432))
             there = url.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
             settings = settings.replace(journal_url=there)
-        leaving = Leaving(at, after, action, proxy)
+        leaving = Leaving(at, after, action, proxy=proxy)
         service = kept.enter_context(Service(settings))
         leaving.start()
         try:

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from account_merge.sunbird import few_rows, server_clock, store
 from tests.outgoing import cassandra, kafka, postgres
-from tests.outgoing.patches import Patches
+from tests.outgoing.patches import Patches, Put
 
 #: A session asks these once, or every few seconds, however many merges it does.
 OF_SESSION = (cassandra.PREPARE, cassandra.CLOCK)
@@ -81,6 +82,15 @@ class Requests:
                     self._answered = max(self._answered, place)
 
         return ended
+
+
+def whatever_the_time(put: Put = setattr) -> None:
+    """Have what was read count for as long as the process lives: how many requests it sends then hangs on no clock.
+
+    What a stopped process has read is then older than it ever gets elsewhere: it must be right all the same.
+    """
+    for module, name in ((few_rows, "_MOMENT"), (store, "_MOMENT"), (server_clock, "_FRESH"), (server_clock, "_VAGUE")):
+        put(module, name, float("inf"))
 
 
 @contextmanager

@@ -10,9 +10,9 @@ import pytest
 
 from account_merge.model import MergeRequest
 from account_merge.rules import TABLES
-from account_merge.sunbird import few_rows, store
+from account_merge.sunbird import store
 from tests.learners import COURSE, account, aggregate, enrolment, lesson, put
-from tests.outgoing.counting import counted
+from tests.outgoing.counting import counted, whatever_the_time
 
 CC, ENR, AGG = "user_content_consumption", "user_enrolments", "user_activity_agg"
 #: Three tables with rows; groups and programs are asked for.
@@ -96,8 +96,9 @@ def alone(service, requests, source, target):
 
 @pytest.mark.parametrize(("merging", "budget"), [(whole, WHOLE), (alone, ALONE)], ids=["whole", "alone"])
 def test_a_small_merge_asks_no_more_than_its_budget(merging, budget, service, session, settings, monkeypatch):
-    monkeypatch.setattr(few_rows, "_MOMENT", 60.0)  # however busy the machine is
-    monkeypatch.setattr(store, "_MOMENT", 60.0 if merging is whole else -1.0)
+    whatever_the_time(monkeypatch.setattr)
+    if merging is alone:
+        monkeypatch.setattr(store, "_MOMENT", -1.0)  # each process asks for itself which columns there are
     with counted() as requests:
         for _ in range(2):
             accounts = seed(session, settings.courses_keyspace, 20)
