@@ -54,9 +54,15 @@ class Cursor(Generic[T]):
     def __init__(self, stream: Iterable[tuple[Any, T]], of: str) -> None:
         self._stream = ascending(stream, of)
         self._next = next(self._stream, None)
+        self._at: Any = None
+
+    def passed(self, key: Any) -> bool:
+        """Whether a key was passed over, or asked for, already."""
+        return self._at is not None and bool(key <= self._at)
 
     def at(self, key: Any) -> list[T]:
         """Return the values of exactly this key, in order; items before it are passed over for good."""
+        self._at = key
         while self._next is not None and self._next[0] < key:
             self._next = next(self._stream, None)
         found = []

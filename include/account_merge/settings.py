@@ -149,7 +149,7 @@ class Settings(BaseSettings):
         help="Longest time between the platform's reading of a row and its writing it back.")
     max_clock_skew_seconds: types.Seconds = setting("ACCOUNT_MERGE_MAX_CLOCK_SKEW_SECONDS", 1.0, least=0.01, most=60,
         help="If our clock and Cassandra's differ by more, nothing is written and the task is retried.")
-    entry_rows: types.Integer = setting("ACCOUNT_MERGE_ENTRY_ROWS", 100, least=1, most=5000,
+    entry_rows: types.Integer = setting("ACCOUNT_MERGE_ENTRY_ROWS", 500, least=1, most=5000,
         help="Changes in one entry of the log, at most.")
     entry_bytes: types.Integer = setting("ACCOUNT_MERGE_ENTRY_BYTES", 1048576, least=1024, most=4194304,
         help="Bytes in one entry of the log, at most.")

@@ -7,9 +7,7 @@ scopes that either account touched, with their parts); a scan, where the operato
 from __future__ import annotations
 
 import heapq
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,11 @@ from account_merge.model import Key, Row
 from account_merge.rules import RULES, Lookup, Scope, TableRule
 from account_merge.settings import Settings, variable_of
 from account_merge.sunbird.few_rows import FewRows
+from account_merge.sunbird.looks import Looks, shows
 from account_merge.sunbird.schema import Tables, TableSchema
+from account_merge.sunbird.scope_parts import parts_of
 from account_merge.sunbird.store import Store, batched
 from account_merge.sunbird.together import SharedStream, Together
-from account_merge.values import usable
 
 Values = tuple[Any, ...]
 #: Rows of one account and table that are held at once to be sorted: some 100 MB of the widest rows of the platform.
@@ -43,12 +42,11 @@ class RowFinder:
         self._store, self._tables, self._settings = store, tables, settings
         self._accounts = tuple(accounts)
         self._ahead = (few or FewRows()).ahead
-        self._together = Together(store, tables, accounts, few or FewRows())
+        self._together = Together(store, tables, accounts, few or FewRows(), settings.page_rows)
         self._streams: dict[str, SharedStream] = {}
-        self._looked: tuple[Any, dict[str, list[Values]]] = None, {}
+        self._looks = Looks(store, tables, self._together, self.rows)
         self._scanned: dict[str, dict[str, list[Key]]] = {}
         self._unseen: dict[str, str] = {}
-        self._touched: dict[tuple[str, str], frozenset[Values]] = {}
 
     # --- rows -----------------------------------------------------------------------------------------------------
     def rows(self, rule: TableRule, account: str) -> Iterator[Row]:
@@ -150,7 +148,7 @@ class RowFinder:
     def _beyond_the_list(self, rule: TableRule) -> str:
         if self._listed(rule.scope):
             return ""
-        parts = self._parts(rule.scope)
+        parts = parts_of(self._settings, rule.scope)
         if not rule.unseen or parts is None:
             return rule.unseen
         missing = sum(1 for whole, _ in groupby(v[0] for v in self.scopes(rule.scope)) if whole not in parts)
@@ -183,7 +181,7 @@ class RowFinder:
     def _given(self, rule: TableRule, schema: TableSchema, account: str) -> Iterator[Values]:
         beside = (r for r in RULES if r.lists_scopes and r.scope.kind == rule.scope.kind)
         if (few := self._few(rule, beside)) is not None:
-            shown = (_shows(rule, row, rule.scope.columns) for row in few[account])
+            shown = (shows(rule, row, rule.scope.columns) for row in few[account])
             yield from sorted({(v,) for (held,) in shown for v in held or ()} if rule.holds_scopes else set(shown))
             return
         found = self._store.values(schema, rule.scope.columns, {schema.user.logical: account})
@@ -198,7 +196,7 @@ class RowFinder:
         return sorted({(value,) for value in getattr(self._settings, scope.listed)}) if scope.listed else []
 
     def _with_parts(self, scope: Scope) -> Iterator[Values]:
-        parts = self._parts(scope)
+        parts = parts_of(self._settings, scope)
         if not parts:
             return self.scopes(scope)
         pairs = ((part, *rest) for whole, *rest in self.scopes(scope) for part in (whole, *parts.get(whole, ())))
@@ -222,14 +220,6 @@ class RowFinder:
                 asked.add(wanted)
                 yield dict(zip(needed, wanted, strict=True))
 
-    def _parts(self, scope: Scope) -> dict[str, list[str]] | None:
-        """Return the configured parts of each whole; None when none are configured."""
-        path = getattr(self._settings, scope.parts) if scope.parts else ""
-        if not path:
-            return None
-        variable = variable_of(scope.parts)
-        return _read_parts(path, variable, _changed(path, variable))
-
     # --- under `skip` -----------------------------------------------------------------------------------------------
     def stays(self, rule: TableRule, kept: frozenset[Values]) -> Callable[[Key], bool]:
         """Whether a key's row stays as the target has it, because it belongs to one of the scopes `kept`."""
@@ -249,74 +239,8 @@ class RowFinder:
     # --- looking at other tables ------------------------------------------------------------------------------------
     def look(self, look: Lookup, account: str, scope: Values | None) -> Iterator[Any]:
         """Yield what an account's rows of another table show, in one place or (None) in all."""
-        other = next(rule for rule in RULES if rule.table == look.table)
-        schema = self._tables.of(other)
-        if schema is None:
-            return
-        names = [*look.collect, *([look.where[0]] if look.where else [])]
-        width = len(look.collect)
-        for row in self._shown(other, schema, account, names, scope):
-            if look.where is None or row[width] == look.where[1]:
-                named = tuple(map(usable, row[:width]))
-                if named[0] is not None:
-                    yield named[0] if width == 1 else named
+        return self._looks.look(look, account, scope)
 
     def touches(self, rule: TableRule, account: str, scope: Values | None) -> bool:
         """Whether an account may have rows of a table in a scope: where one reading tells all of its scopes, they do."""
-        schema = self._tables.of(rule)
-        if schema is None or scope is None or self.access_path(rule) not in ("partition", "index"):
-            return schema is not None
-        if (few := self._few(rule)) is not None and account in few:
-            return any(rule.scope_of(row.key) == scope for row in few[account])
-        if (rule.table, account) not in self._touched:
-            found = self._store.values(schema, rule.scope.columns, {schema.user.logical: account})
-            named = (dict(zip(rule.scope.columns, values, strict=True)) for values in found)
-            self._touched[rule.table, account] = frozenset(rule.scope.of(known) for known in named)
-        return scope in self._touched[rule.table, account]
-
-    def _shown(
-        self, rule: TableRule, schema: TableSchema, account: str, names: Sequence[str], scope: Values | None
-    ) -> Iterator[Values]:
-        if scope is None:
-            for row in self.rows(rule, account):
-                yield _shows(rule, row, names)
-            return
-        if (few := self._few(rule)) is not None and account in few:
-            yield from (_shows(rule, row, names) for row in few[account] if rule.scope_of(row.key) == scope)
-            return
-        if self._looked[0] != (rule.table, names, scope):
-            found = self._together.values(schema, names, rule.scope.bind(scope))
-            self._looked = (rule.table, names, scope), found
-        yield from self._looked[1].get(account, ())
-
-
-def _shows(rule: TableRule, row: Row, names: Sequence[str]) -> Values:
-    """Return the values of some columns of a row, null where it has none."""
-    known = {**dict(zip(rule.key, row.key, strict=True)), **row.values}
-    return tuple(known.get(name) for name in names)
-
-
-def _changed(path: str, variable: str) -> int:
-    try:
-        return Path(path).stat().st_mtime_ns
-    except OSError as error:
-        raise _bad_parts(variable, path, "cannot be read") from error
-
-
-@lru_cache(maxsize=4)
-def _read_parts(path: str, variable: str, changed: int) -> dict[str, list[str]]:
-    """Read the file once for each time that it changes."""
-    try:
-        parts = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _bad_parts(variable, path, "is not a JSON file that can be read") from error
-    lists = parts.values() if isinstance(parts, dict) else [None]
-    if not all(isinstance(units, list) and all(isinstance(unit, str) for unit in units) for units in lists):
-        raise _bad_parts(variable, path, "is not an object of lists of texts")
-    return dict(parts)
-
-
-def _bad_parts(variable: str, path: str, problem: str) -> NeedsAttention:
-    return NeedsAttention(
-        "BAD_HIERARCHY", f"{variable}: {path} {problem}", f"Mend the file or clear {variable}; then clear the task."
-    )
+        return self._looks.touches(rule, account, scope)

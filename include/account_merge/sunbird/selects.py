@@ -19,15 +19,27 @@ def whole_row(schema: TableSchema) -> list[str]:
     return [*columns, *times, *lives]
 
 
-def select(schema: TableSchema, what: Sequence[str], known: Sequence[str], several: str = "", most: int = 0) -> str:
+def select(
+    schema: TableSchema,
+    what: Sequence[str],
+    known: Sequence[str],
+    several: Sequence[str] = (),
+    between: Sequence[str] = (),
+    most: int = 0,
+) -> str:
     """Return the statement that reads rows whose key columns are `known`; a partition from its least to its greatest key.
 
-    :param several: a key column of which several values are asked for; the rows then come in no order that counts.
+    :param several: key columns of which several values are asked for; the rows then come in no order that counts.
+    :param between: clustering columns whose values lie between two given places.
     :param most: rows, at most; 0: all.
     """
     where = [f'"{schema.column(name).actual}" = ?' for name in known]
-    if several:
-        where.append(f'"{schema.column(several).actual}" IN ?')
+    where += [f'"{schema.column(name).actual}" IN ?' for name in several]
+    if between:
+        names, marks = (
+            ", ".join(parts) for parts in ([f'"{schema.column(c).actual}"' for c in between], "?" * len(between))
+        )
+        where += [f"({names}) >= ({marks})", f"({names}) <= ({marks})"]
     conditions = f" WHERE {' AND '.join(where)}" if where else ""
     if schema.order == "falling" and set(schema.partition) <= set(known) and not several:
         rising = ", ".join(f'"{schema.column(c).actual}" ASC' for c in schema.clustering)

@@ -19,14 +19,16 @@ from account_merge.connection.driver_errors import DRIVER_ERRORS, driver_error
 from account_merge.errors import MergeError, TransientError
 from account_merge.model import Change, Key, Row
 from account_merge.settings import Settings
+from account_merge.sunbird.keyed_reads import Request, by_key, slice_of
 from account_merge.sunbird.schema import TableSchema
 from account_merge.sunbird.selects import row_of, select, whole_row
 from account_merge.sunbird.server_clock import ServerClock
 from account_merge.sunbird.statements import statements
-from account_merge.values import Unreadable, plain
+from account_merge.values import plain
 
 T = TypeVar("T")
 _NARROW_PAGE = 5000  # rows of a page without wide columns: measured best for reading
+_BATCH, _BATCH_BYTES = 100, 65_536  # statements of a batch, and bytes of their values, at most
 _MOMENT = 1.0  # s for which the columns of a keyspace's tables are believed
 _WINDOW = 16  # requests in flight: measured best for small batches on two cores
 
@@ -49,6 +51,36 @@ class Question:
     columns: Sequence[str]
     known: Mapping[str, Any]
     most: int
+
+
+def _at(schema: TableSchema, place: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return where a place lies in its partition."""
+    return tuple(place[c] for c in schema.clustering)
+
+
+def _portions(bound: Iterable[Any]) -> Iterator[list[Any]]:
+    """Yield bound statements of one partition in portions for one batch each: so many, and so many bytes."""
+    portion: list[Any] = []
+    size = 0
+    for statement in bound:
+        bytes_ = sum(len(value) for value in statement.values if isinstance(value, bytes))
+        if portion and (len(portion) >= _BATCH or size + bytes_ > _BATCH_BYTES):
+            yield portion
+            portion, size = [], 0
+        portion.append(statement)
+        size += bytes_
+    if portion:
+        yield portion
+
+
+def _batch(portion: Sequence[Any]) -> Any:
+    """Return what sends statements of one partition as one request: Cassandra applies it as one mutation."""
+    if len(portion) == 1:
+        return portion[0]
+    batch = BatchStatement(BatchType.UNLOGGED)
+    for statement in portion:
+        batch.add(statement)
+    return batch
 
 
 class Store:
@@ -108,9 +140,6 @@ class Store:
 
         return rows
 
-    def _select(self, schema: TableSchema, known: Sequence[str], in_column: str = "") -> PreparedStatement:
-        return self.prepare(select(schema, whole_row(schema), known, in_column))
-
     def row(self, schema: TableSchema, raw: Sequence[Any], base: int) -> Row:
         """Return a row as `whole_row` selects it."""
         return row_of(schema, raw, base, self._settings.clock_margin_seconds)
@@ -136,7 +165,7 @@ class Store:
         :param known: the account (by its partition key or an index), or leading key columns that end with it.
         """
         wide = any(c.kind != "scalar" for c in schema.columns.values())
-        bound = bind(self._select(schema, list(known)), list(known.values()))
+        bound = bind(self.prepare(select(schema, whole_row(schema), list(known))), list(known.values()))
         bound.fetch_size = max(1, self._settings.page_rows // 5) if wide else self._settings.page_rows
         state = None
         while True:
@@ -184,34 +213,26 @@ class Store:
 
     def rows_by_key(self, schema: TableSchema, account: str, keys: Iterable[Key]) -> dict[Key, Row]:
         """Return an account's rows of exactly these keys, with a clock taken before; a missing row is not in the answer."""
-        base = self.safe_timestamp()
-        found: dict[Key, Row] = {}
+        wanted, base = set(keys), self.safe_timestamp()
         order = [*schema.partition, *schema.clustering]
-        # One request asks for all keys that differ only in the last clustering column, where there is one.
-        leading, final = (order[:-1], order[-1:]) if schema.clustering else (order, [])
-        several, one = self._select(schema, leading, *final), self._select(schema, order)
-        places = [schema.bind(account, key) for key in keys]
-        places.sort(key=lambda p: [p[c] for c in order])
+        places = sorted((schema.bind(account, key) for key in wanted), key=lambda place: [place[c] for c in order])
+        found: dict[Key, Row] = {}
+        if places and (part := slice_of(schema, places)) is not None:
+            answers = list(self._send(schema, [part], base))
+            found |= {row.key: row for row in answers}
+            if len(answers) < part.most:
+                places = []
+            else:  # many rows lie between those that are asked for
+                last = _at(schema, schema.bind(account, answers[-1].key))
+                places = [place for place in places if _at(schema, place) > last]
+        found |= {row.key: row for row in self._send(schema, by_key(schema, places), base)} if places else {}
+        return {key: row for key, row in found.items() if key in wanted}
 
-        def apart(place: Mapping[str, Any]) -> tuple[Any, ...]:
-            """Cassandra refuses a list with a text that is not UTF-8, but not the text alone."""
-            odd = any(isinstance(place[c], Unreadable) for c in final)
-            return tuple(place[c] for c in leading), tuple(place[c] for c in final) if odd else ()
-
-        requests = (
-            bind(one, [*lead, *odd]) if odd else bind(several, [*lead, *([p[c] for p in group] for c in final)])
-            for (lead, odd), group in groupby(places, key=apart)
-        )
+    def _send(self, schema: TableSchema, requests: Iterable[Request], base: int) -> Iterator[Row]:
+        """Yield the rows that requests answer with; some are in flight together."""
         for window in batched(requests, _WINDOW):
-            futures = [self._session.execute_async(request) for request in window]
-            for future in futures:
-                try:
-                    for raw in future.result():
-                        row = self.row(schema, tuple(raw), base)
-                        found[row.key] = row
-                except DRIVER_ERRORS as error:
-                    raise self._told(f"answer a read of {schema.full_name}", error) from error
-        return found
+            begun = [self.begin(schema, bind(self.prepare(one.cql), one.values)) for one in window]
+            yield from (self.row(schema, raw, base) for answer in begun for raw in answer())
 
     def write(self, schema: TableSchema, account: str, changes: Iterable[Change], attempt: int = 0) -> None:
         """Put the changes' absolute values, each at its own timestamp.
@@ -231,14 +252,7 @@ class Store:
                 sent.append((partition, bind(prepared, one.values)))
         requests: list[Any] = []
         for _, same in groupby(sent, key=lambda item: item[0]):
-            for chunk in batched(same, 50):
-                if len(chunk) == 1:
-                    requests.append(chunk[0][1])
-                    continue
-                batch = BatchStatement(BatchType.UNLOGGED)
-                for _, statement in chunk:
-                    batch.add(statement)
-                requests.append(batch)
+            requests += map(_batch, _portions(statement for _, statement in same))
         for window in batched(requests, _WINDOW):
             futures = [self._session.execute_async(request) for request in window]
             problems: list[MergeError] = []

@@ -13,14 +13,14 @@ from account_merge.rules import TableRule
 from account_merge.sunbird.few_rows import FewRows, Rows
 from account_merge.sunbird.schema import Tables, TableSchema
 from account_merge.sunbird.selects import select, whole_row
-from account_merge.sunbird.store import Store
-from account_merge.values import plain
+from account_merge.sunbird.store import Store, batched
+from account_merge.values import Unreadable, plain
 
 Answer = Callable[[], Iterator[tuple[Any, ...]]]
 _Asked = tuple[str, int, Answer]  # an account, the clock that was read before, and what waits for its rows
-_FEW, _FEW_WIDE = 500, 100  # rows of all accounts that one request reads; of a table with maps
 _MOST_ACCOUNTS = 20  # that one request names
 _AHEAD = 16  # scopes whose requests are in flight: measured best for small reads on two cores
+_TOGETHER = 10  # partitions of each account that one request names: measured best for aggregates
 _PAGE = 500  # rows of a scope that are read at once
 
 
@@ -28,9 +28,11 @@ class Together:
     """Reads the rows of some accounts.
 
     :param few: what was read of them a moment ago.
+    :param page_rows: half of that many rows of all accounts are few; of a table with maps, a tenth.
     """
 
-    def __init__(self, store: Store, tables: Tables, accounts: Sequence[str], few: FewRows) -> None:
+    def __init__(self, store: Store, tables: Tables, accounts: Sequence[str], few: FewRows, page_rows: int) -> None:
+        self._page_rows = page_rows
         self._store, self._tables, self._few = store, tables, few
         self.accounts = tuple(dict.fromkeys(accounts))
 
@@ -71,8 +73,8 @@ class Together:
 
     def _begin(self, schema: TableSchema) -> tuple[int, Answer]:
         wide = any(c.kind != "scalar" for c in schema.columns.values())
-        most = _FEW_WIDE if wide else _FEW
-        cql = select(schema, [f'"{schema.user.actual}"', *whole_row(schema)], (), schema.user.logical)
+        most = max(1, self._page_rows // (10 if wide else 2))
+        cql = select(schema, [f'"{schema.user.actual}"', *whole_row(schema)], (), (schema.user.logical,))
         request = bind(self._store.prepare(f"{cql} LIMIT {most + 1}"), [list(self.accounts)])
         request.fetch_size = most + 1
         return most, self._store.begin(schema, request)
@@ -83,13 +85,35 @@ class Together:
 
         :param places: leading key columns without the account -> value.
         """
-        asked = deque[list[_Asked]]()
-        for place in places:
-            asked.append(self._ask(schema, place))
-            if len(asked) >= _AHEAD:
-                yield from self._answers(schema, asked.popleft())
+        asked = deque[Iterator[tuple[str, Row]]]()
+        for some in batched(places, _TOGETHER):
+            varies = [c for c in some[0] if len({place[c] for place in some}) > 1]
+            odd = any(isinstance(place[c], Unreadable) for place in some for c in varies)
+            if {*some[0], schema.user.logical} == {*schema.partition} and len(varies) == 1 and not odd:
+                asked.append(self._partitions(schema, some, varies[0]))
+            else:
+                asked.extend(self._answers(schema, self._ask(schema, place)) for place in some)
+            while len(asked) >= _AHEAD:
+                yield from asked.popleft()
         while asked:
-            yield from self._answers(schema, asked.popleft())
+            yield from asked.popleft()
+
+    def _partitions(
+        self, schema: TableSchema, places: Sequence[Mapping[str, Any]], varies: str
+    ) -> Iterator[tuple[str, Row]]:
+        """Send one request for whole small partitions of all accounts; return their rows in the order of the places."""
+        user, same = schema.user.logical, [c for c in places[0] if c != varies]
+        cql = select(schema, [f'"{schema.user.actual}"', *whole_row(schema)], same, (varies, user))
+        values = [*(places[0][c] for c in same), [place[varies] for place in places], list(self.accounts)]
+        base = self._store.safe_timestamp()
+        answer = self._store.begin(schema, bind(self._store.prepare(cql), values))
+        position, place_of = list(schema.key).index(varies), {place[varies]: n for n, place in enumerate(places)}
+
+        def rows() -> Iterator[tuple[str, Row]]:
+            found = [(account, self._store.row(schema, raw, base)) for account, *raw in answer()]
+            yield from sorted(found, key=lambda one: (place_of[one[1].key[position]], one[1].key))
+
+        return rows()
 
     def _ask(self, schema: TableSchema, place: Mapping[str, Any]) -> list[_Asked]:
         """Send the requests for one place: one for each account, whose rows then come in their order."""
@@ -120,7 +144,7 @@ class Together:
         named = [f'"{schema.column(c).actual}"' for c in columns]
         plain_cells = all(schema.column(c).kind == "scalar" for c in columns)
         if len(self.accounts) <= _MOST_ACCOUNTS and (user in schema.partition or plain_cells):
-            cql = select(schema, [f'"{schema.user.actual}"', *named], leading, user)
+            cql = select(schema, [f'"{schema.user.actual}"', *named], leading, (user,))
             request = bind(self._store.prepare(cql), [*(known[c] for c in leading), list(self.accounts)])
             request.fetch_size = _PAGE
             for account, *raw in self._store.begin(schema, request)():
