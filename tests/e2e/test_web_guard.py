@@ -15,6 +15,7 @@ from web import APP, Caller, as_role, log_in
 from local import airflow_parts, keys
 from local.config import free_port
 from local.processes import launch, stop, wait_ready
+from tests.turns import turn
 
 PASSWORD = "a-password-of-the-tests"
 FAB = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
@@ -35,7 +36,14 @@ def simple(airflow_stack, airflow):
 
 
 @pytest.fixture(scope="module")
-def fab(airflow_stack, airflow, tmp_path_factory):
+def metadata(airflow_stack):
+    """Nobody takes Airflow's database away while users of these tests are in it."""
+    with turn(airflow_stack.config.home, "metadata", alone=False):
+        yield
+
+
+@pytest.fixture(scope="module")
+def fab(airflow_stack, airflow, metadata, tmp_path_factory):
     """The same of FAB's auth manager, by an API server of its own; `public` has a user and no right."""
     home, port = tmp_path_factory.mktemp("fab"), free_port()
     env = airflow_parts.environment(airflow_stack.config, airflow_stack.ports() | {"airflow": port})

@@ -18,12 +18,20 @@ from account_merge.failed_search import FailedMergeFilter
 from account_merge.journal import now
 from local.stack import AIRFLOW
 from tests.journal_sql import sql
+from tests.turns import turn
 
 DAGS = 10
 
 
+@pytest.fixture(scope="module")
+def metadata(airflow_stack):
+    """Nobody else needs what is in Airflow's database."""
+    with turn(airflow_stack.config.home, "metadata", alone=True):
+        yield
+
+
 @pytest.fixture
-def without_database(airflow_stack, airflow, monkeypatch):
+def without_database(airflow_stack, airflow, metadata, monkeypatch):
     """Answers what drops Airflow's stopped database and starts Airflow on an empty one, at the same address."""
     monkeypatch.setitem(airflow_stack.config.ports, "airflow", airflow_stack.ports()["airflow"])
 
