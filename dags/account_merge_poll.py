@@ -53,7 +53,7 @@ ONCE_THERE_IS_WORK = TriggerRule.ALL_DONE_MIN_ONE_SUCCESS
 def account_merge_poll() -> None:
     wait_for_work = WaitForWorkSensor(
         task_id="wait_for_work", task_display_name="Wait for work", window=WINDOW, interval=2,
-        execution_timeout=timedelta(seconds=WINDOW + 120), doc_md="Looks for new events and due merges; consumes nothing.",
+        execution_timeout=timedelta(seconds=2 * WINDOW + 60), doc_md="Looks for new events and due merges; consumes nothing.",
     )  # fmt: skip
 
     @task(task_display_name="Claim events", execution_timeout=timedelta(minutes=5))

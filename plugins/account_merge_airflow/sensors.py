@@ -33,19 +33,19 @@ class WaitForWorkSensor(BaseSensorOperator):
         super().__init__(**kwargs)
         self.window = window
         self.interval = interval
-        # The trigger ends by itself at the end of the window; the timeout is for a triggerer that is gone.
+        # The trigger ends by itself at the end of the window, which begins anew when the triggerer is restarted; the
+        # timeout is for a triggerer that is gone.
+        self.patience = timedelta(seconds=2 * window + 60)
         path, arguments = WorkTrigger(window, interval).serialize()
         self.start_trigger_args = StartTriggerArgs(
-            trigger_cls=path, trigger_kwargs=arguments, next_method="execute_complete",
-            timeout=timedelta(seconds=window + 60),
+            trigger_cls=path, trigger_kwargs=arguments, next_method="execute_complete", timeout=self.patience,
         )  # fmt: skip
 
     def execute(self, context: Context) -> NoReturn:
         """Hand over to the trigger, where Airflow starts the task in a worker (`dag.test`)."""
         self.defer(
-            trigger=WorkTrigger(self.window, self.interval), method_name="execute_complete",
-            timeout=timedelta(seconds=self.window + 60),
-        )  # fmt: skip
+            trigger=WorkTrigger(self.window, self.interval), method_name="execute_complete", timeout=self.patience
+        )
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> NoReturn:
         """Fail: the trigger hands over to a worker only when its last look failed."""
