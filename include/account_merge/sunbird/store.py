@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import islice
 from typing import Any, TypeVar
 
 from cassandra.cluster import Session
@@ -29,6 +29,8 @@ from account_merge.values import plain
 T = TypeVar("T")
 _NARROW_PAGE = 5000  # rows of a page without wide columns: measured best for reading
 _BATCH, _BATCH_BYTES = 100, 65_536  # statements of a batch, and bytes of their values, at most
+_APART, _APART_BYTES = 10, 2_048  # the same of a batch over several partitions
+_SEVERAL = object()
 _MOMENT = 1.0  # s for which the columns of a keyspace's tables are believed
 _WINDOW = 16  # requests in flight: measured best for small batches on two cores
 
@@ -58,15 +60,22 @@ def _at(schema: TableSchema, place: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(place[c] for c in schema.clustering)
 
 
-def _portions(bound: Iterable[Any]) -> Iterator[list[Any]]:
-    """Yield bound statements of one partition in portions for one batch each: so many, and so many bytes."""
+def _portions(sent: Iterable[tuple[Any, Any]]) -> Iterator[list[Any]]:
+    """Yield bound statements in portions for one batch each: so many, and so many bytes.
+
+    Of several partitions only a few small ones stand together: Cassandra warns of more than 10 of them, and of 5 KiB.
+
+    :param sent: (partition, statement), sorted by partition.
+    """
     portion: list[Any] = []
-    size = 0
-    for statement in bound:
+    size, first = 0, None
+    for partition, statement in sent:
         bytes_ = sum(len(value) for value in statement.values if isinstance(value, bytes))
-        if portion and (len(portion) >= _BATCH or size + bytes_ > _BATCH_BYTES):
+        most, most_bytes = (_BATCH, _BATCH_BYTES) if partition == first else (_APART, _APART_BYTES)
+        if portion and (len(portion) >= most or size + bytes_ > most_bytes):
             yield portion
             portion, size = [], 0
+        first = partition if not portion or partition == first else _SEVERAL
         portion.append(statement)
         size += bytes_
     if portion:
@@ -74,7 +83,7 @@ def _portions(bound: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def _batch(portion: Sequence[Any]) -> Any:
-    """Return what sends statements of one partition as one request: Cassandra applies it as one mutation."""
+    """Return what sends statements as one request: those of one partition Cassandra applies as one mutation."""
     if len(portion) == 1:
         return portion[0]
     batch = BatchStatement(BatchType.UNLOGGED)
@@ -250,10 +259,7 @@ class Store:
                 prepared = self.prepare(one.cql)
                 prepared.is_idempotent = one.idempotent
                 sent.append((partition, bind(prepared, one.values)))
-        requests: list[Any] = []
-        for _, same in groupby(sent, key=lambda item: item[0]):
-            requests += map(_batch, _portions(statement for _, statement in same))
-        for window in batched(requests, _WINDOW):
+        for window in batched(map(_batch, _portions(sent)), _WINDOW):
             futures = [self._session.execute_async(request) for request in window]
             problems: list[MergeError] = []
             for future in futures:  # all of them: whoever looks at the rows next must not be overtaken by one of these

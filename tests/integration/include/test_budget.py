@@ -44,6 +44,9 @@ ALONE = {
     CC: (5, 4),
     "complete": (3, 1),
 }
+#: Of 2,000 rows an account, in 40 courses: requests for a hundred rows of content consumption; for a course of aggregates.
+LARGE, COURSES = 2_000, 40
+FOR_A_HUNDRED_ROWS, FOR_A_COURSE = 3.0, 1.75
 
 
 def seed(session, keyspace, lessons, courses=1):
@@ -113,3 +116,19 @@ def test_a_small_merge_asks_no_more_than_its_budget(merging, budget, service, se
     if merging is whole:
         assert sum(map(sum, found.values())) <= MOST
         assert sum(requests.in_sequence.values()) <= MOST_IN_SEQUENCE, requests.in_sequence
+
+
+def test_a_large_merge_asks_for_rows_by_hundreds(service, session, settings, monkeypatch):
+    whatever_the_time(monkeypatch.setattr)
+    with counted() as requests:
+        for lessons, courses in ((20, 1), (LARGE, COURSES)):
+            accounts = seed(session, settings.courses_keyspace, lessons, courses)
+            requests.clear()
+            whole(service, requests, *accounts)
+            requests.at("")
+    found = {step: requests.of(step, "postgres") + requests.of(step, "cassandra") for step in WHOLE}
+    assert found[CC] / (LARGE / 100) <= FOR_A_HUNDRED_ROWS, requests.table()
+    assert found[AGG] / COURSES <= FOR_A_COURSE, requests.table()
+    assert {step: found[step] for step in WHOLE if step not in (CC, AGG)} == {
+        "open": 1, "admit": 12, ENR: 4, "user_group": 1, "group_member": 1, "program_enrollment": 1, "complete": 4
+    }  # fmt: skip
