@@ -15,7 +15,7 @@ from account_merge.service import Service
 from account_merge.settings import Settings
 from tests.keyspaces import own_keyspaces
 
-#: So many side by side: a core each.
+#: So many side by side, where nothing else says it: a core each.
 LANES = 2
 ROOT = Path(__file__).resolve().parents[1]
 _CROWDED = 300  # labels whose rows are in a lane's tables, which are read as a whole
@@ -68,11 +68,16 @@ class Lane:
 
 @contextmanager
 def own_lanes(
-    stack: Any, session: Any, worker: Path, settings: Mapping[str, str], empty: Callable[[Service], None]
+    stack: Any,
+    session: Any,
+    worker: Path,
+    settings: Mapping[str, str],
+    empty: Callable[[Service], None],
+    number: int = LANES,
 ) -> Iterator[list[Lane]]:
     """Lanes with these settings, their journals created; dropped at the end."""
     with ExitStack() as kept:
-        environments = [kept.enter_context(own_keyspaces(stack, session)) for _ in range(LANES)]
+        environments = [kept.enter_context(own_keyspaces(stack, session)) for _ in range(number)]
         found = [Lane(environment | settings, worker, empty) for environment in environments]
         try:
             for lane in found:  # one after the other: Alembic's environment belongs to the whole process

@@ -21,6 +21,7 @@ from account_merge.journal.log import Log
 from account_merge.lifecycle import merging
 from account_merge.lifecycle.merging import Merging
 from account_merge.lifecycle.undoing import Undoing
+from account_merge.states import ACTIONS
 from account_merge.sunbird.store import Store
 
 CC = "user_content_consumption"
@@ -121,7 +122,8 @@ def order_checked_before_the_accounts_are_taken() -> None:
 
     def beginning(self: Any, merge_id: uuid.UUID, action: str, *more: Any) -> Any:
         merge = self._journal.need(merge_id)
-        if merge.state in ("completed", "undoing"):
+        under_way, _, first = ACTIONS[action]
+        if merge.state in {under_way, *first}:
             self.check(merge, action)
         return begin(self, merge_id, action, *more)
 

@@ -19,6 +19,8 @@ SAME = {
     ("redo", "EXPIRED"): "CANNOT_REDO",
     # A repair that was opened gives way to the undo of what it mends, as if nobody had asked for it.
     ("repair", "CANNOT_REPAIR"): "",
+    # The plan is looked at by who approves and by who admits: the merge is proposed again either way.
+    ("approve", "PLAN_CHANGED"): "",
 }
 #: Such a merge that was abandoned before it was admitted gave way: see CANNOT_REPAIR.
 GAVE_WAY = ("/repair", "/settle")
@@ -42,7 +44,7 @@ def half_way(pair: Pair, end: End) -> bool:
     """Whether a merge, undo or redo was given up half-way: what is written stays, and both accounts show it."""
     if pair.meeting != "same" or "abandon" not in (pair.first, pair.second):
         return False
-    return end["merges"]["ab"][0] == "abandoned" or "ab/remains" in end["merges"]
+    return end["merges"]["ab"][0] == "abandoned" or "ab/remains-1" in end["merges"]
 
 
 def _whole(end: End) -> Iterator[str]:
@@ -54,11 +56,17 @@ def _whole(end: End) -> Iterator[str]:
 
 
 def _told(pair: Pair, end: End) -> dict[str, Any]:
-    merges = {name: told for name, told in end["merges"].items() if not _gave_way(name, told)}
+    merges = {name: _merge(told) for name, told in end["merges"].items() if not _gave_way(name, told)}
     codes = [SAME.get((name, code), code) for name, code in zip((pair.first, pair.second), end["codes"], strict=True)]
     return {**end, "merges": merges, "codes": codes}
 
 
+def _merge(told: Sequence[str]) -> list[str]:
+    """A merge; where a proposed one would go is known when it is admitted, and only some orders have tried."""
+    state, effective, survivor, *rest = told
+    return [state, effective, "" if state == "proposed" else survivor, *rest]
+
+
 def _gave_way(name: str, told: Sequence[str]) -> bool:
     state, _, survivor, *_ = told
-    return name.endswith(GAVE_WAY) and state == "abandoned" and not survivor
+    return name.rpartition("-")[0].endswith(GAVE_WAY) and state == "abandoned" and not survivor

@@ -10,7 +10,7 @@ from tests.interleave import orders
 
 @pytest.fixture(scope="session")
 def interleaver(stack, session):
-    """Two lanes side by side, and the orders of pairs that were played."""
+    """The lanes, and the orders of pairs that were played."""
     with orders.interleaver(stack, session) as found:
         yield found
     for (first, second), number in sorted(orders.TRIED.items()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from tests.interleave.scene import LATE, UNITS, Scene, run
 GOES_ON = {State.REQUESTED, State.STARTED, State.WAITING, State.RUNNING}
 #: A process that was held between two looks at the clocks says that they differ; a person has its merge done again.
 PASSES = ("CLOCK_SKEW",)
+#: Such an answer is never an operation's last.
+ENDLESS = ("BUSY", "JOURNAL_UNAVAILABLE", "JOURNAL_REFUSED")
 _ROUNDS = 10
 
 
@@ -65,15 +68,17 @@ class Ending:
 
     # --- what it is ---------------------------------------------------------------------------------------------------
     def merges(self) -> dict[str, Merge]:
-        """Every merge of these accounts by a name: `ab`, `again ab`, `ab/repair`."""
+        """Every merge of these accounts by a name: `ab`, `again ab`, `ab/repair-1`."""
         ids = {f"{name}{link}": self._scene.merge_id(link, name) for link in self._links for name in ("", "again ")}
-        found = {name: merge for name, i in ids.items() if (merge := self._journal.get(i))}
-        todo = list(found.items())
+        todo = [(name, merge) for name, i in ids.items() if (merge := self._journal.get(i))]
+        found: dict[str, Merge] = {}
         while todo:
             name, parent = todo.pop()
-            children = {f"{name}/{m.request.origin}": m for m in self._journal.find("parent", parent.merge_id)}
-            found |= children
-            todo += children.items()
+            numbers: Counter[str] = Counter()
+            for child in self._journal.find("parent", parent.merge_id):
+                numbers[child.request.origin] += 1
+                todo.append((f"{name}/{child.request.origin}-{numbers[child.request.origin]}", child))
+            found[name] = parent
         return dict(sorted(found.items()))
 
     def told(self) -> dict[str, Any]:
@@ -90,13 +95,7 @@ class Ending:
 
     def _merge(self, merge: Merge) -> list[str]:
         survivor = self._letter(merge.survivor or "")
-        return [
-            merge.state.value,
-            str(merge.effective_state.value),
-            survivor,
-            merge.operation or "",
-            merge.expiry or "",
-        ]
+        return [merge.state, merge.effective_state, survivor, merge.operation or "", merge.expiry or ""]
 
     def _lives(self, letter: str) -> str:
         names = [self._scene.account(one) for one in self._letters]
@@ -114,14 +113,9 @@ class Ending:
         return hashes.get(account, "?") if account.startswith(ERASED) else account.partition("-")[0]
 
     def faults(self) -> list[str]:
-        """What holds after every order: an operation ends as one of ours does, and nothing is appended once merging stops."""
+        """What holds after every order: an operation ends as one of ours does, and repeated, it comes to an end."""
         found = [answer["fault"] for answer in self._answers if "fault" in answer]
-        found += [
-            f"{answer['code']} for ever"
-            for answer in self._answers
-            if answer["code"] in ("BUSY", "JOURNAL_UNAVAILABLE")
-        ]
-        return found
+        return found + [f"{answer['code']} for ever" for answer in self._answers if answer["code"] in ENDLESS]
 
 
 def _passed(merge: Merge) -> bool:

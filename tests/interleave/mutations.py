@@ -66,6 +66,12 @@ MUTATIONS = {
         Pair("undo", "merge", "onward"),
         "BEGIN",
     ),
+    "order_of_a_redo_checked_before_the_accounts_are_taken": Mutation(
+        order_checked_before_the_accounts_are_taken,
+        "counted 2 times",
+        Pair("redo", "merge", "beside"),
+        "BEGIN",
+    ),
     "survivor_resolved_before_the_accounts_are_locked": Mutation(
         survivor_resolved_before_the_accounts_are_locked,
         "counted 0 times",
