@@ -123,11 +123,11 @@ def _proposed(scene: Scene, link: str) -> None:
     scene.service.proposals.propose(scene.request(link, requested_by="one"), scene.merge_id(link))
 
 
-#: State -> how a link's merge gets there. Those that hold accounts come when those that are closed are done, and a plan is
-#: made of what is there then.
+#: State -> how a link's merge gets there. One that is undone left its source free for another; those that hold accounts come
+#: when those that are closed are done, and a plan is made of what is there then.
 BEFORE = {
-    "completed": _completed,
     "undone": _undone,
+    "completed": _completed,
     "failed": _failed,
     "proposed": _proposed,
     "requested": _requested,
