@@ -93,6 +93,10 @@ class Accounts(Merges):
         :param known: accounts by their own names: one that was erased is answered so when it is among them.
         :param first: answers of `merged_by` that were just read.
         """
+        return self.way(account_id, known)[-1]
+
+    def way(self, account_id: str, known: Collection[str] = ()) -> list[str]:
+        """Return the accounts through which completed merges lead from this one, itself first; `known` as for `survivor`."""
         seen = [account_id]
         while (merge := first[seen[-1]] if seen[-1] in first else self.merged_by(seen[-1])) is not None:
             following = merge.target
@@ -105,7 +109,7 @@ class Accounts(Merges):
                     "Undo one of the merges of the circle.",
                 )
             seen.append(following)
-        return seen[-1]
+        return seen
 
     # --- leases -----------------------------------------------------------------------------------------------------
     def take(self, merge: Merge, roles: Callable[[], Mapping[str, str]], moves_rows: bool = True) -> Blocked | None:
@@ -134,6 +138,16 @@ class Accounts(Merges):
         joined = [(locked[name].row, role, "") for name, role in sorted(wanted.items())]
         self.run(_joining(joined, merge.merge_id).add_cte(held.cte("held")))
         return None
+
+    def keep(self, names: Callable[[], Collection[str]]) -> None:
+        """Keep accounts from changing hands until the transaction ends.
+
+        :param names: is asked again until all that it names are kept.
+        """
+        kept: set[str] = set()
+        while new := set(names()) - kept:
+            self._lock(new)
+            kept |= new
 
     def _lock(self, names: Iterable[str]) -> dict[str, _Locked]:
         """Lock accounts in the order of their rows' names, so that no two transactions wait for each other."""

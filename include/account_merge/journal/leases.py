@@ -71,5 +71,16 @@ def acquire_all(journal: Journal, merge: Merge) -> LeaseResult:
     with journal.transaction():
         if journal.lock(merge.merge_id).state != merge.state:
             raise busy(merge.merge_id)
-        blocked = journal.take(merge, roles)
+        try:
+            blocked = journal.take(merge, roles)
+        except InvalidRequest:
+            # Two reads may have seen two moments, and a refusal is for good: it is asked again where none can differ.
+            journal.keep(lambda: _ways(journal, merge))
+            blocked = journal.take(merge, roles)
         return LeaseResult(survivor, blocked)
+
+
+def _ways(journal: Journal, merge: Merge) -> set[str]:
+    """Return every account that says where the merge's accounts live: nobody merges or undoes while these are locked."""
+    known = (merge.request.target, *merge.request.sources)
+    return {account for one in known for account in journal.way(one, known)}

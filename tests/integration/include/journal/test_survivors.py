@@ -111,3 +111,24 @@ def test_an_undo_and_a_merge_onwards_never_both_stand(service, keyspace, session
     assert views == {"a": [3], "b": [1], "c": []}
     assert run_merge(service, onward, publish=False)["state"] == "completed"
     assert [row.get("viewcount") for row in rows(session, keyspace, CC, c)] == [1]
+
+
+def test_a_refusal_is_not_made_of_two_moments(service, keyspace, session, monkeypatch):
+    a, b, c = account(), account(), account()
+    put(session, keyspace, CC, lesson(a, viewcount=3))
+    merge(service, a, b)
+    onward = merge(service, b, c)
+    later = service.opening.open_merge(MergeRequest((a,), b, tables=(CC,)))
+    survivor, undone = type(service.journal).survivor, []
+
+    def and_then_it_is_undone(self, *arguments):
+        found = survivor(self, *arguments)
+        if not undone:
+            undone.append(onward)
+            with Service(service.settings) as other:
+                other.undoing.run(onward, publish=False)
+        return found
+
+    monkeypatch.setattr(type(service.journal), "survivor", and_then_it_is_undone)
+    assert service.admission.admit(later)["proceed"]
+    assert service.journal.need(later).survivor == b
