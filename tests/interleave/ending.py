@@ -122,10 +122,13 @@ def _passed(merge: Merge) -> bool:
     return merge.state == State.FAILED and merge.error_code in PASSES
 
 
-def unit_faults(end: Mapping[str, Any]) -> Iterator[str]:
-    """Each unit is counted once over the accounts that live for themselves; a late one that no repair moved, at most once."""
+def unit_faults(end: Mapping[str, Any], redone: bool) -> Iterator[str]:
+    """Each unit is counted once over the accounts that live for themselves; a late one that no repair moved, at most once.
+
+    :param redone: one of the operations is a redo. It brings what its merge brought: what reached the source since is late.
+    """
     alone = [letter for letter, lives in end["lives"].items() if letter == lives]
-    for what, units, least in (("unit", UNITS, 1), ("late unit", LATE, 0)):
+    for what, units, least in (("unit", UNITS, 0 if redone else 1), ("late unit", LATE, 0)):
         for letter, unit in units.items():
             counted = sum(end["views"][one] // unit % 10 for one in alone)
             if letter in end["lives"] and not least <= counted <= 1:

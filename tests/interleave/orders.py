@@ -1,7 +1,7 @@
 """Pairs of operations, and whether what came of a pair is what one of its two orders gives.
 
 The orders of a pair are played without an interruption first, on accounts of their own. What comes of the pair with the
-first operation held at some request must be the end of one of them, but for what `ending` knows as alike.
+first operation held at some request must be the end of one of them, but for what `alike` knows.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ def _label(pair: Pair, which: str) -> str:
 
 def _always(pair: Pair, found: dict[str, Any]) -> list[str]:
     """What must hold in whichever order."""
-    return [*found["faults"], *(() if half_way(pair, found["end"]) else unit_faults(found["end"]))]
+    redone = "redo" in (pair.first, pair.second)
+    return [*found["faults"], *(() if half_way(pair, found["end"]) else unit_faults(found["end"], redone))]
 
 
 @contextmanager
