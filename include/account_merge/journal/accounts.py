@@ -93,10 +93,12 @@ class Accounts(Merges):
         :param known: accounts by their own names: one that was erased is answered so when it is among them.
         :param first: answers of `merged_by` that were just read.
         """
-        return self.way(account_id, known)[-1]
+        return self.way(account_id, known, first)[-1]
 
-    def way(self, account_id: str, known: Collection[str] = ()) -> list[str]:
-        """Return the accounts through which completed merges lead from this one, itself first; `known` as for `survivor`."""
+    def way(
+        self, account_id: str, known: Collection[str] = (), first: Mapping[str, Merge | None] = _NOTHING
+    ) -> list[str]:
+        """Return the accounts through which completed merges lead from this one, itself first; the rest as for `survivor`."""
         seen = [account_id]
         while (merge := first[seen[-1]] if seen[-1] in first else self.merged_by(seen[-1])) is not None:
             following = merge.target
