@@ -22,6 +22,8 @@ SAME = {
     # The plan is looked at by who approves and by who admits: the merge is proposed again either way.
     ("approve", "PLAN_CHANGED"): "",
 }
+#: Refusals of admission stand in the merge's state. Only who began it hears them: one that waited is begun by the poll.
+ADMISSION = ("ALREADY_MERGED", "INTO_ITSELF", "ERASED")
 #: Such a merge that was abandoned before it was admitted gave way: see CANNOT_REPAIR.
 GAVE_WAY = ("/repair", "/settle")
 
@@ -57,7 +59,8 @@ def _whole(end: End) -> Iterator[str]:
 
 def _told(pair: Pair, end: End) -> dict[str, Any]:
     merges = {name: _merge(told) for name, told in end["merges"].items() if not _gave_way(name, told)}
-    codes = [SAME.get((name, code), code) for name, code in zip((pair.first, pair.second), end["codes"], strict=True)]
+    answers = zip((pair.first, pair.second), end["codes"], strict=True)
+    codes = ["" if code in ADMISSION else SAME.get((name, code), code) for name, code in answers]
     return {**end, "merges": merges, "codes": codes}
 
 

@@ -68,7 +68,7 @@ MUTATIONS = {
     ),
     "order_of_a_redo_checked_before_the_accounts_are_taken": Mutation(
         order_checked_before_the_accounts_are_taken,
-        "counted 2 times",
+        "'ac': ['completed'",
         Pair("redo", "merge", "beside"),
         "BEGIN",
     ),
