@@ -58,16 +58,23 @@ def _whole(end: End) -> Iterator[str]:
 
 
 def _told(pair: Pair, end: End) -> dict[str, Any]:
-    merges = {name: _merge(told) for name, told in end["merges"].items() if not _gave_way(name, told)}
+    approved = {link for name, link in pair.asked if name == "approve"}
+    kept = {name: told for name, told in end["merges"].items() if not _gave_way(name, told)}
+    merges = {name: _merge(told, name in approved) for name, told in kept.items()}
     answers = zip((pair.first, pair.second), end["codes"], strict=True)
     codes = ["" if code in ADMISSION else SAME.get((name, code), code) for name, code in answers]
     return {**end, "merges": merges, "codes": codes}
 
 
-def _merge(told: Sequence[str]) -> list[str]:
-    """A merge; where a proposed one would go is known when it is admitted, and only some orders have tried."""
+def _merge(told: Sequence[str], approved: bool) -> list[str]:
+    """A merge; of a proposal that nothing came of it does not matter who found out.
+
+    A person who approves finds its plan changed. Approved before that, it is refused or proposed again when it is admitted.
+    """
     state, effective, survivor, *rest = told
-    return [state, effective, "" if state == "proposed" else survivor, *rest]
+    if state == "proposed" or (approved and state == "refused"):
+        return ["proposed", "proposed", "", *rest]
+    return [state, effective, survivor, *rest]
 
 
 def _gave_way(name: str, told: Sequence[str]) -> bool:
