@@ -19,7 +19,7 @@ from account_merge.planning.merge_join import TableFacts, plan, plan_row
 from account_merge.planning.rebuild import AppliedChange, Effective, rebuild
 from account_merge.rules import RULES, TABLES, rule_for
 from account_merge.settings import Settings
-from tests.unit.include.rules.test_tables import rows_of
+from tests.unit.include.rules.test_tables import row_or_none, rows_of
 
 quick = settings(max_examples=60, deadline=None, database=None)
 each_rule = pytest.mark.parametrize("rule", RULES, ids=TABLES)
@@ -39,7 +39,7 @@ def replayed(rule: Any, steps: list[AppliedChange], now: Values | None, *gone: u
 @each_rule
 def test_a_row_of_the_target_that_stays_stays(rule: Any) -> None:
     @quick
-    @given(rows_of(rule), st.none() | rows_of(rule))
+    @given(rows_of(rule), row_or_none(rule))
     def check(source: Values, target: Values | None) -> None:
         change = merged(rule, target, source, TARGET)
         assert (change.writes, change.create_at, change.given, change.choice) == ({}, 0, {}, TARGET)
@@ -53,7 +53,7 @@ def test_a_row_of_the_target_that_stays_stays(rule: Any) -> None:
 @each_rule
 def test_of_a_source_s_row_that_stands_every_value_does(rule: Any) -> None:
     @quick
-    @given(rows_of(rule), st.none() | rows_of(rule))
+    @given(rows_of(rule), row_or_none(rule))
     def check(source: Values, target: Values | None) -> None:
         change = merged(rule, target, source, SOURCE)
         after = change.after or {}
@@ -72,7 +72,7 @@ def test_of_a_source_s_row_that_stands_every_value_does(rule: Any) -> None:
 @each_rule
 def test_beside_another_merge_a_chosen_one_is_taken_back_as_if_it_had_never_been(rule: Any) -> None:
     @quick
-    @given(rows_of(rule), rows_of(rule), st.none() | rows_of(rule), st.booleans())
+    @given(rows_of(rule), rows_of(rule), row_or_none(rule), st.booleans())
     def check(first: Values, second: Values, target: Values | None, chosen_first: bool) -> None:
         choices = (SOURCE, COMBINE) if chosen_first else (COMBINE, SOURCE)
         one = merged(rule, target, first, choices[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections import namedtuple
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -20,6 +20,7 @@ from account_merge.journal.encoding import Codec, payload, unpayload
 from account_merge.model import Change, Write
 from account_merge.sunbird.schema import Column, TableSchema
 from account_merge.values import plain
+from tests.values import moments
 
 quick = settings(max_examples=40, deadline=None, database=None)
 Question = namedtuple("Question", ("id", "assess_ts", "max_score", "resvalues", "duration"))
@@ -35,9 +36,7 @@ QUESTION = UserType.make_udt_class(
 )  # fmt: skip
 QUESTIONS = lookup_casstype("ListType(UTF8Type)").apply_parameters((QUESTION,))
 
-MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1)).map(
-    lambda d: d.replace(microsecond=d.microsecond // 1000 * 1000)
-)
+MOMENTS = moments(datetime(1970, 1, 2), datetime(2100, 1, 1), timedelta(milliseconds=1))
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 INTS = st.integers(-(2**31), 2**31 - 1)
 WORDS = st.dictionaries(st.text(), st.text(), min_size=1)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from account_merge.model import Row, Values
 from account_merge.planning.combining import Facts, merge_values
@@ -15,7 +14,7 @@ from account_merge.planning.merge_join import plan_row
 from account_merge.planning.news import Earlier
 from account_merge.planning.rebuild import AppliedChange, Effective, rebuild
 from account_merge.rules import RULES, TABLES, rule_for
-from tests.unit.include.rules.test_tables import rows_of
+from tests.unit.include.rules.test_tables import row_or_none, rows_of
 
 quick = settings(max_examples=40, deadline=None, database=None)
 each_rule = pytest.mark.parametrize("rule", RULES, ids=TABLES)
@@ -34,7 +33,7 @@ def again(rule: Any, base: Values, now: Values, target: Values | None, given_bef
 @each_rule
 def test_of_a_source_that_stayed_as_it_was_nothing_comes_whatever_the_target_shows(rule: Any) -> None:
     @quick
-    @given(rows_of(rule), st.none() | rows_of(rule))
+    @given(rows_of(rule), row_or_none(rule))
     def check(source: Values, target: Values | None) -> None:
         assert again(rule, source, source, target) == target
 
@@ -46,7 +45,7 @@ def test_where_nobody_decided_otherwise_it_is_the_merge_of_the_whole_row(rule: A
     """The target as the first merge left it: then the difference alone is all that a merge of everything would bring."""
 
     @quick
-    @given(rows_of(rule), rows_of(rule), st.none() | rows_of(rule))
+    @given(rows_of(rule), rows_of(rule), row_or_none(rule))
     def check(base: Values, more: Values, target: Values | None) -> None:
         grown = {
             c: max(v, base[c]) if rule.strategy(c).ledger and c in base else v for c, v in {**base, **more}.items()
@@ -67,7 +66,7 @@ def _plain(value: Any) -> Any:
 @each_rule
 def test_a_replay_of_both_merges_is_what_they_left_and_of_neither_what_was_before(rule: Any) -> None:
     @quick
-    @given(rows_of(rule), rows_of(rule), st.none() | rows_of(rule))
+    @given(rows_of(rule), rows_of(rule), row_or_none(rule))
     def check(base: Values, now: Values, target: Values | None) -> None:
         held = None if target is None else Row((), target)
         one = plan_row(rule, (), {"s": base}, held, "t", 1, Facts())

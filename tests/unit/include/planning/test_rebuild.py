@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from account_merge.model import Change, Row, Values
 from account_merge.planning.combining import Facts
@@ -17,7 +16,7 @@ from account_merge.planning.merge_join import plan_row
 from account_merge.planning.rebuild import AppliedChange, Effective, rebuild
 from account_merge.planning.row_change import change_to
 from account_merge.rules import RULES, TABLES, rule_for
-from tests.unit.include.rules.test_tables import rows_of
+from tests.unit.include.rules.test_tables import row_or_none, rows_of
 
 quick = settings(max_examples=60, deadline=None, database=None)
 each_rule = pytest.mark.parametrize("rule", RULES, ids=TABLES)
@@ -45,7 +44,7 @@ def undone(change: Change, now: Values | None, to: Values | None) -> AppliedChan
 @each_rule
 def test_without_the_only_merge_is_the_row_before(rule: Any) -> None:
     @quick
-    @given(rows_of(rule), st.none() | rows_of(rule))
+    @given(rows_of(rule), row_or_none(rule))
     def check(source: Values, target: Values | None) -> None:
         change = merged(rule, target, {"s": source})
         assert rewound(rule, [AppliedChange(ONE, change)], change.after, ONE) == target
@@ -58,7 +57,7 @@ def test_without_the_only_merge_is_the_row_before(rule: Any) -> None:
 @each_rule
 def test_of_two_merges_either_is_taken_back_in_either_order(rule: Any) -> None:
     @quick
-    @given(rows_of(rule), rows_of(rule), st.none() | rows_of(rule))
+    @given(rows_of(rule), rows_of(rule), row_or_none(rule))
     def check(first: Values, second: Values, target: Values | None) -> None:
         one = merged(rule, target, {"a": first})
         two = merged(rule, one.after, {"d": second})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC
+from functools import cache
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from account_merge.model import Row, Values
 from account_merge.planning.combining import Facts, merge_values
 from account_merge.planning.merge_join import plan_row
 from account_merge.planning.rebuild import AppliedChange, Effective, rebuild
-from account_merge.rules import RULES, TABLES, TableRule
+from account_merge.rules import RULES, TABLES, TableRule, rule_for
 from account_merge.rules.comparing import number, size, time
 from account_merge.rules.evidence import Evidence, Findings
 from account_merge.rules.moments import believable, instant
@@ -42,9 +43,14 @@ each_kind = pytest.mark.parametrize("kind", sorted(KINDS))
 each_rule = pytest.mark.parametrize("rule", RULES, ids=TABLES)
 
 
+@cache  # to make one takes longer than to draw from it
+def value_or_null(cql_type: str) -> st.SearchStrategy[Any]:
+    return st.none() | of_type(cql_type)
+
+
 def drawn(data: st.DataObject, kind: str, count: int) -> tuple[Strategy, list[Any]]:
     strategy, cql_type = KINDS[kind]
-    return strategy, [data.draw(st.none() | of_type(cql_type)) for _ in range(count)]
+    return strategy, [data.draw(value_or_null(cql_type)) for _ in range(count)]
 
 
 @each_kind
@@ -118,7 +124,12 @@ def test_nothing_that_can_be_used_is_lost(kind: str, data: st.DataObject) -> Non
 
 def rows_of_anything(rule: TableRule) -> st.SearchStrategy[Values]:
     """Rows of a table with any values, also those that the planner would never hand to a rule."""
-    return st.fixed_dictionaries({}, optional={c: of_type(t) for c, t in types_of(rule).items()})
+    return _rows_of_anything(rule.table)
+
+
+@cache
+def _rows_of_anything(table: str) -> st.SearchStrategy[Values]:
+    return st.fixed_dictionaries({}, optional={c: of_type(t) for c, t in types_of(rule_for(table)).items()})
 
 
 _NAMES = st.sampled_from(["a", "q", ""])

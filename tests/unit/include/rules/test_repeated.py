@@ -12,7 +12,7 @@ from account_merge.planning.combining import Facts, merge_values
 from account_merge.planning.merge_join import plan_row
 from account_merge.rules import TableRule
 from account_merge.rules.evidence import Evidence
-from tests.unit.include.rules.test_tables import EVIDENCE, each_rule, rows_of, totals
+from tests.unit.include.rules.test_tables import EVIDENCE, each_rule, row_or_none, rows_of, totals
 
 quick = settings(max_examples=60, deadline=None, database=None)
 
@@ -35,7 +35,7 @@ def put_in(row: Values | None, change: Change) -> Values:
 def test_applying_n_times_equals_once(rule: TableRule, data: st.DataObject) -> None:
     """Put again, or planned again and put, in any turn: the row is as it is after once."""
     sources = {name: data.draw(rows_of(rule)) for name in data.draw(st.sampled_from([["s1"], ["s1", "s2"]]))}
-    target, evidence = data.draw(st.none() | rows_of(rule)), data.draw(EVIDENCE)
+    target, evidence = data.draw(row_or_none(rule)), data.draw(EVIDENCE)
     key, row = ("k",) * len(rule.key), target
     changes: list[Change] = []
     already: dict[str, dict[str, int]] = {}
@@ -71,7 +71,7 @@ def test_merges_that_come_again_in_any_order_end_as_when_each_is_done_once(
     # Which row leads is the same in any order where all rows show what they are compared by, or none does.
     leads = data.draw(st.booleans())
     rows = {name: data.draw(rows_of(rule, leads)) for name in ("s1", "s2", "s3")}
-    target, shown = data.draw(st.none() | rows_of(rule, leads)), data.draw(EVIDENCE)
+    target, shown = data.draw(row_or_none(rule, leads)), data.draw(EVIDENCE)
 
     def in_turn(names: list[str]) -> Values | None:
         row, already, evidence = target, dict[str, dict[str, int]](), shown

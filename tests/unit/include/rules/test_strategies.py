@@ -36,11 +36,10 @@ from account_merge.rules.strategies import (
     union_by,
     union_of_attempts,
 )
+from tests.values import moments
 
 quick = settings(max_examples=60, deadline=None, database=None)
-MOMENTS = st.datetimes(datetime(2015, 1, 1), datetime(2030, 1, 1)).map(
-    lambda d: d.replace(microsecond=d.microsecond // 1000 * 1000)
-)
+MOMENTS = moments(datetime(2015, 1, 1), datetime(2030, 1, 1), timedelta(milliseconds=1))
 NUMBERS = st.integers(-5, 500)
 ZONES = st.sampled_from(["+0000", "+0530", "-0800", ""])
 
@@ -111,13 +110,14 @@ KINDS: dict[str, tuple[Strategy, st.SearchStrategy[Any]]] = {
     "consent": (consent, st.booleans()),
     "goes_with": (goes_with, NUMBERS),
 }
+VALUE_OR_NULL = {name: st.none() | values for name, (_, values) in KINDS.items()}
 GAPS_STAY = {"consent", "goes_with"}
 each_kind = pytest.mark.parametrize("name", KINDS)
 
 
 def drawn(data: st.DataObject, name: str, count: int) -> tuple[Strategy, list[Any]]:
-    strategy, values = KINDS[name]
-    return strategy, [data.draw(st.none() | values) for _ in range(count)]
+    strategy, _ = KINDS[name]
+    return strategy, [data.draw(VALUE_OR_NULL[name]) for _ in range(count)]
 
 
 @each_kind

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from account_merge.rules.following import follow
 from account_merge.rules.remarks import same_name
 from account_merge.rules.strategies import follows, goes_with, maximum
 from tests.unit.include.ddl import EVENTS, FAMILIES
+from tests.values import moments
 
 quick = settings(max_examples=60, deadline=None, database=None)
 EXAMPLES = [(rule, example) for rule in RULES for example in rule.examples]
@@ -92,7 +94,7 @@ def test_a_column_that_nobody_knows_keeps_the_target_s_value_and_fills_a_gap() -
 
 
 # --- any two rows -------------------------------------------------------------------------------------------------
-MOMENTS = st.datetimes(datetime(2020, 1, 1), datetime(2024, 1, 1)).map(lambda d: d.replace(microsecond=0))
+MOMENTS = moments(datetime(2020, 1, 1), datetime(2024, 1, 1))
 TEXTS = st.builds(lambda m, z: f"{m:%Y-%m-%d %H:%M:%S}:000{z}", MOMENTS, st.sampled_from(["+0530", "+0000", ""]))
 SMALL = st.integers(0, 6)
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -147,6 +149,22 @@ LEADS = {
 
 def rows_of(rule: TableRule, leads: bool | None = None) -> st.SearchStrategy[Values]:
     """Rows of a table; all with its leading columns (`leads`), all without them, or as it comes."""
+    return _rows_of(rule.table, leads)
+
+
+def row_or_none(rule: TableRule, leads: bool | None = None) -> st.SearchStrategy[Values | None]:
+    """The same, or no row."""
+    return _row_or_none(rule.table, leads)
+
+
+@cache  # to make one takes longer than to draw from it
+def _row_or_none(table: str, leads: bool | None) -> st.SearchStrategy[Values | None]:
+    return st.none() | _rows_of(table, leads)
+
+
+@cache
+def _rows_of(table: str, leads: bool | None) -> st.SearchStrategy[Values]:
+    rule = rule_for(table)
     types = OFFICIAL[rule.table].columns | FORKS
     values = {c: _values(rule, c, types[c]) for c in rule.columns}
     always = {c: values.pop(c) for c in LEADS.get(rule.table, ())} if leads is not None else {}
@@ -176,7 +194,7 @@ def totals(handed: Mapping[str, Mapping[str, tuple[int, int]]]) -> dict[str, dic
 @given(data=st.data())
 def test_merging_a_row_again_changes_nothing(rule: TableRule, data: st.DataObject) -> None:
     sources = {name: data.draw(rows_of(rule)) for name in data.draw(st.sampled_from([["s1"], ["s1", "s2"]]))}
-    target, evidence = data.draw(st.none() | rows_of(rule)), data.draw(EVIDENCE)
+    target, evidence = data.draw(row_or_none(rule)), data.draw(EVIDENCE)
     once, handed = merge_values(rule, sources, target, "t", Facts({}, evidence))
     given_then = totals(handed)
     twice, again = merge_values(rule, sources, once, "t", Facts(given_then, evidence))
