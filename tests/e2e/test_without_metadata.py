@@ -121,5 +121,5 @@ def test_a_lost_airflow_database_loses_and_repeats_no_merge(
     for name, (source, _) in pairs.items():
         known = [m.merge_id for m in core.journal.find("accounts", source.account)]
         assert known.count(ids[name]) == 1, name
-    assert core.journal.need(ids["done"]).run_ids == []
+    assert core.journal.need(ids["done"]).run_ids == ()
     assert len(told()) == 2
