@@ -46,7 +46,7 @@ class Ending:
             for merge in self.merges().values():
                 self._go_on(merge)
             for number, (name, link) in enumerate(self._asked):
-                if self._answers[number].get("again"):
+                if self._answers[number].get("again") or OPERATIONS[name].daily:
                     self._answers[number] = told(OPERATIONS[name], self._scene, link)
                     self._scene.service.switch.resume(self._scene.label, "operator")
             if self._standing() == before:
@@ -54,7 +54,8 @@ class Ending:
         raise AssertionError(f"{self._scene.label} never comes to rest: {before}")
 
     def _standing(self) -> list[Any]:
-        return [*((i, m.state, m.operation) for i, m in self.merges().items()), *(a["code"] for a in self._answers)]
+        merges = ((name, m.state, m.operation, m.expiry) for name, m in self.merges().items())
+        return [*merges, *(answer["code"] for answer in self._answers)]
 
     def _go_on(self, merge: Merge) -> None:
         actions = {State.UNDOING: "undo", State.REDOING: "redo"}

@@ -33,11 +33,13 @@ class Operation:
     :param do: does it, or goes on with it.
     :param stands: the state of the link's merge before it, see `scene.BEFORE`.
     :param late: the source gets views after its merge.
+    :param daily: it is done every day: what it did not find yet is found by the next run.
     """
 
     do: Callable[[Scene, str], Any]
     stands: str = "completed"
     late: bool = False
+    daily: bool = False
 
 
 def told(operation: Operation, scene: Scene, link: str) -> dict[str, Any]:
@@ -142,7 +144,7 @@ OPERATIONS = {
     "undo": Operation(undo),
     "redo": Operation(redo, "undone"),
     "abandon": Operation(abandon, "failed"),
-    "expire": Operation(expire),
+    "expire": Operation(expire, daily=True),
     "erase": Operation(erase),
     "pause": Operation(pause),
     "approve": Operation(approve, "proposed"),
