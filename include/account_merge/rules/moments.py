@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Any
 
 #: Before this there was no platform, so nobody learned on it: Sunbird's first release is of 2016.
@@ -23,6 +24,7 @@ _FORMS = (
 _UNITS = (1_000, 1, 1_000_000, 1_000_000_000)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGITS = 20  # a longer number is not a time in any unit
+_LETTERS = 64  # a longer text is not a time in any form, and is not kept
 
 
 def believable(moment: datetime | None) -> bool:
@@ -76,11 +78,16 @@ def _since_epoch(value: float, unit: int) -> datetime | None:
 
 
 def _of_text(text: str, time_zone: str) -> datetime | None:
-    from zoneinfo import ZoneInfo
-
     if text.lstrip("-").isdecimal():
         return _of_number(int(text)) if len(text) <= _DIGITS else None
     text = text.replace("\u202f", " ")  # newer JDKs put a narrow space before AM and PM
+    return _in_a_form(text, time_zone) if len(text) <= _LETTERS else None
+
+
+@lru_cache(maxsize=4096)  # one merge reads the same text many times, and `strptime` keeps no more than five forms ready
+def _in_a_form(text: str, time_zone: str) -> datetime | None:
+    from zoneinfo import ZoneInfo
+
     for form in _FORMS:
         try:
             read = datetime.strptime(text, form)
