@@ -10,18 +10,21 @@ from local import cql
 from tests.journal_sql import empty
 from tests.keyspaces import own_keyspaces
 
+#: Smaller than by default: what lies in several entries, and between them, is met by a few hundred rows.
+SMALL_ENTRIES = {"ACCOUNT_MERGE_ENTRY_ROWS": "100"}
+
 
 @pytest.fixture(scope="session")
 def shared_environment(stack, session):
     with own_keyspaces(stack, session, users=True) as own:
-        yield own
+        yield own | SMALL_ENTRIES
 
 
 @pytest.fixture(scope="module")
 def own_environment(stack, session):
     """A module's own keyspaces and topics."""
     with own_keyspaces(stack, session) as own:
-        yield own
+        yield own | SMALL_ENTRIES
 
 
 @pytest.fixture(scope="module")

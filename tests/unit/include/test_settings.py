@@ -178,7 +178,7 @@ def test_settings_never_show_a_secret() -> None:
 def test_settings_replace_checks_like_the_environment() -> None:
     settings = Settings.from_env({})
     assert settings.replace(entry_rows=3).entry_rows == 3
-    assert settings.entry_rows == 100
+    assert settings.entry_rows == 500
     with pytest.raises(InvalidRequest, match="ACCOUNT_MERGE_ENTRY_ROWS"):
         settings.replace(entry_rows="3")
     with pytest.raises(dataclasses.FrozenInstanceError):
