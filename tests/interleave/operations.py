@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from account_merge.errors import MergeError, TransientError
+from account_merge.journal import now
 from account_merge.states import CLOSED, State
 from tests.interleave.scene import CC, Scene, run
 
@@ -86,9 +87,9 @@ def repair(scene: Scene, link: str) -> None:
 
 
 def settle(scene: Scene, link: str) -> None:
-    """The clock has come for this merge, whatever else is due."""
+    """The clock has come for this merge, if it has, whatever else is due."""
     parent = scene.service.journal.need(scene.merge_id(link))
-    due = [parent] if parent.state == State.COMPLETED and parent.settle_at else []
+    due = [parent] if parent.state == State.COMPLETED and parent.settle_at and parent.settle_at <= now() else []
     scene.service.settling.due = lambda: iter(due)  # type: ignore[method-assign]
     scene.service.settling.run()
 
