@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from account_merge.journal import leases, merges
+from account_merge.journal import changing, leases
 from tests.crash.mutations import no_fence, order_checked_before_the_accounts_are_taken
 from tests.interleave.orders import Held, Pair
 
@@ -56,7 +56,7 @@ def survivor_resolved_before_the_accounts_are_locked() -> None:
 
 
 def changed_whatever_the_state_is_now() -> None:
-    merges._READ = ()
+    changing._READ = ()
 
 
 MUTATIONS = {
@@ -82,7 +82,7 @@ MUTATIONS = {
         changed_whatever_the_state_is_now,
         "codes",
         Pair("merge", "abandon", "same"),
-        "BEGIN",
+        "UPDATE merges",
     ),
     "no_fence": Mutation(
         no_fence,
