@@ -73,11 +73,6 @@ class Topics:
         if consumer is not None:
             consumer.close()
 
-    def lost(self) -> list[tuple[int, int, int]]:
-        """List (partition, committed, low): the topic deleted messages low - committed before anybody claimed them."""
-        return [(partition, one.committed, one.low) for partition, one in self.standing().items()
-                if one.committed is not None and one.committed < one.low]  # fmt: skip
-
     def topic_id(self) -> str:
         """Return the id that the merge topic got when it was made; empty where the brokers tell none."""
         topic = self._settings.merge_topic

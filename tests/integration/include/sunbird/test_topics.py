@@ -54,6 +54,12 @@ def delete_before(settings: Settings, offset: int) -> None:
         done.result(20)
 
 
+def lost(topics: Topics) -> list[tuple[int, int | None, int]]:
+    """(partition, committed, low) where messages were deleted before anybody claimed them."""
+    found = topics.standing().items()
+    return [(p, one.committed, one.low) for p, one in found if one.committed is not None and one.committed < one.low]
+
+
 def test_lag_of_a_new_group_counts_from_the_earliest_and_takes_nothing(topics: Topics, settings: Settings) -> None:
     assert topics.lag() == 0
     send(settings, [b"1", b"2", b"3"])
@@ -143,22 +149,22 @@ def test_lost_counts_what_the_topic_deleted_unclaimed_until_it_is_stepped_over(
 ) -> None:
     send(settings, [b"1", b"2", b"3", b"4"])
     topics.commit({(settings.merge_topic, 0): 1})
-    assert topics.lost() == []
+    assert lost(topics) == []
     delete_before(settings, 3)
-    assert (topics.lost(), topics.lag()) == ([(0, 1, 3)], 3)
+    assert (lost(topics), topics.lag()) == ([(0, 1, 3)], 3)
     assert values(topics.read_new(10, 10)) == [b"4"]
     topics.commit(topics.positions())
-    assert (topics.lost(), topics.lag()) == ([], 0)
+    assert (lost(topics), topics.lag()) == ([], 0)
 
 
 def test_lost_is_stepped_over_also_when_nothing_is_left_to_read(topics: Topics, settings: Settings) -> None:
     send(settings, [b"1", b"2"])
     topics.commit({(settings.merge_topic, 0): 1})
     delete_before(settings, 2)
-    assert (topics.lost(), topics.lag()) == ([(0, 1, 2)], 1)
+    assert (lost(topics), topics.lag()) == ([(0, 1, 2)], 1)
     assert topics.read_new(10, 10) == []
     topics.commit(topics.positions())
-    assert (topics.lost(), topics.lag()) == ([], 0)
+    assert (lost(topics), topics.lag()) == ([], 0)
 
 
 def test_offsets_of_an_earlier_topic_of_the_name_hold_nothing_back(topics: Topics, settings: Settings) -> None:
