@@ -78,9 +78,8 @@ class Service:
         """Close the connections; the service may not be used afterwards."""
         if "_connection" in self.__dict__:
             self._connection[0].shutdown()
-        for name in ("journal", "topics", "publisher"):
-            if name in self.__dict__:
-                getattr(self, name).close()
+        for name in self.__dict__.keys() & {"journal", "topics", "publisher"}:
+            getattr(self, name).close()
 
     def renewed(self) -> Self:
         """Return parts on the same open connections that detect the cluster's tables anew; closing one closes both."""
