@@ -55,10 +55,10 @@ def test_a_poll_may_die_before_every_step(session, environment, service, work):
     seed(session, keyspace, "whole")
     work("fail", "whole")
     steps = work("count", "whole")[0]["steps"]
-    # Five events, one of them a copy: written by one statement and committed; one waits for another, which two rows tell
-    # together; two runs; a refused event's and a failed run's failed event.
+    # Five events, one of them a copy: written together with how far was claimed, and committed; one waits for another, which
+    # two rows tell together; two runs; a refused event's and a failed run's failed event.
     assert Counter(steps) == {
-        "INSERT": 1, "commit": 1, "COMMIT": 1, "UPDATE": 2 + 1 + 2 * 2, "start": 2, "publish": 2,
+        "commit": 1, "COMMIT": 2, "UPDATE": 2 + 1 + 2 * 2, "start": 2, "publish": 2,
     }  # fmt: skip
     labels = [f"n{number:02}" for number in range(1, len(steps) + 1)]
     for label in labels:

@@ -35,12 +35,10 @@ MOST, MOST_IN_SEQUENCE = 45, 12
 #: The same, each table a task of its own, as Airflow does it: what a process must find out for itself comes on top.
 ALONE = {
     "open": (1, 0),
-    "admit": (11, 0),
+    # Also whether the sources have rows, for all tables together, and the ends of the logs of three that have none.
+    "admit": (15, 8),
     AGG: (6, 8),
     ENR: (5, 4),
-    "user_group": (4, 2),
-    "group_member": (4, 2),
-    "program_enrollment": (4, 1),
     CC: (5, 4),
     "complete": (3, 1),
 }
@@ -88,9 +86,10 @@ def alone(service, requests, source, target):
     requests.at("open")
     merge_id = service.opening.open_merge(MergeRequest((source,), target, tables=ASKED))
     requests.at("admit")
-    assert service.admission.admit(merge_id, "run")["proceed"]
+    answer = service.admission.admit(merge_id, "run")
+    assert answer["proceed"]
     for table in TABLES:
-        if table in ASKED:
+        if table in ASKED and table not in answer["idle"]:  # those are skipped
             requests.at(table)
             assert service.merging.merge_table(merge_id, table)["proceed"]
     requests.at("complete")

@@ -20,7 +20,7 @@ MERGE = (
 )
 ENTRY = (
     "INSERT INTO log (merge_id, name, seq, kind, base, writer, counts, sealed, digest, created_at) "
-    "VALUES ({merge_id}, 'user_enrolments', {seq}, {kind}, 0, :id, '{{}}', decode(repeat('00', 32), 'hex'), "
+    "VALUES ({merge_id}, 'a table', {seq}, {kind}, 0, :id, '{{}}', decode(repeat('00', 32), 'hex'), "
     "decode(repeat('00', 32), 'hex'), now())"
 )
 #: What nobody may do, each as SQL; `:id` is an admitted merge of source `a` into target `b`, `:other` one that is requested.

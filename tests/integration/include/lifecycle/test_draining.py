@@ -41,7 +41,9 @@ def test_nothing_new_starts_and_what_is_under_way_goes_on(service):
     assert service.opening.start(service.journal.need(second)) is None
     assert service.inbox.has_work()["due"] == 0
     assert service.admission.admit(first)["proceed"]  # nothing is paused
-    sql(service, "UPDATE merges SET updated_at = :at WHERE merge_id = :id", at=now() - timedelta(hours=1), id=first)
+    long_ago = now() - timedelta(hours=1)
+    sql(service, "UPDATE merges SET updated_at = :at WHERE merge_id = :id", at=long_ago, id=first)
+    sql(service, "UPDATE log SET created_at = :at WHERE merge_id = :id", at=long_ago, id=first)
     assert [run["merge_id"] for run in service.inbox.next_runs(lambda run: None)] == [str(first)]  # its run was lost
     service.undoing.abandon(first, "not wanted")
     assert service.draining.look()["under_way"] == 0

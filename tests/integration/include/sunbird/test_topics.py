@@ -192,7 +192,7 @@ def test_read_gives_what_came_since_and_leaves_the_group_alone(
     assert topics.lag() == 0
 
 
-@pytest.mark.parametrize("call", ["lag", "lost", "ensure_cutover", "health"])
+@pytest.mark.parametrize("call", ["lag", "standing", "ensure_cutover", "health"])
 def test_looking_fails_as_transient_when_no_broker_answers(away: Settings, call: str) -> None:
     with Topics(away) as topics, pytest.raises(TransientError, match="KAFKA_AWAY"):
         getattr(topics, call)()
