@@ -25,7 +25,8 @@ FIRST = ["user_activity_agg", "user_enrolments", "assessment_aggregator", "user_
          "group_member", "program_enrollment"]  # fmt: skip
 MERGE_EDGES = {
     "admit": {f"merge_{table}" for table in FIRST},
-    **{f"merge_{table}": {"merge_user_content_consumption"} for table in FIRST},
+    # The last table may be skipped while the first ones still run: what publishes waits for all of them.
+    **{f"merge_{table}": {"merge_user_content_consumption", "publish_sync_events"} for table in FIRST},
     "merge_user_content_consumption": {"publish_sync_events"},
     "publish_sync_events": set(),
 }
