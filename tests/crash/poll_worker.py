@@ -182,7 +182,7 @@ def die(task: str, steps: list[str]) -> None:
     with Service(Settings.from_env(os.environ)) as service:
         tasks = {
             "claim_events": service.inbox.claim,
-            "choose_merges": lambda: service.inbox.next_runs(lambda run: "running"),
+            "start_merges": lambda: service.inbox.next_runs(lambda run: "running"),
             "report_failures": lambda: service.failures.sweep(lambda run: "running"),
         }
         tasks[task]()
