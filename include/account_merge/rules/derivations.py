@@ -171,13 +171,16 @@ def union_count(column: str, key: str, evidence_name: str, older: str = "") -> D
         put_over = {stored[a] for a in evidence.seeded if a in stored}
         targets = {s.account for s in sides if s.target}
         beside = frozenset().union(*(finished[a] for a in finished.keys() - own.keys()))
+        # The greatest number is what stands at the target otherwise: the same merge once more finds that one there.
+        shows = {a: {n, max(stored.values())} if a in targets else {n} for a, n in stored.items()}
         for account in targets & stored.keys():
-            if not proved(stored[account], own[account]) and stored[account] == len(own[account] | beside):
+            unproved = not any(proved(n, own[account]) for n in shows[account])
+            if unproved and len(own[account] | beside) in shows[account]:
                 own[account] |= beside
         sound = (
-            proved(n, own.get(a, frozenset()), *(frozenset(b.get(a, ())) for b in brought))
-            or (a in targets and n in put_over)
-            for a, n in stored.items()
+            any(proved(n, own.get(a, frozenset()), *(frozenset(b.get(a, ())) for b in brought)) for n in numbers)
+            or (a in targets and not put_over.isdisjoint(numbers))
+            for a, numbers in shows.items()
         )
         if key not in result or not all(sound):
             return {}

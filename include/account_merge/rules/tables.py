@@ -64,7 +64,7 @@ _numbers = per_key(
 )
 
 #: Raised when a strategy or derivation gives another result under the same name.
-REVISION = 1
+REVISION = 2
 RULES: tuple[TableRule, ...] = (
     TableRule(
         "user_activity_agg",

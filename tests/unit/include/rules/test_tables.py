@@ -464,6 +464,18 @@ def test_a_union_stays_proved_when_a_lesson_came_by_a_merge_that_has_expired() -
     assert derived(rule, *rows, merged=merged, evidence=lately) == {"m": {"completedCount": 5.0}}
 
 
+def test_a_count_that_nobody_proved_is_the_same_when_the_merge_comes_again() -> None:
+    """The target's 0 is not its two finished lessons. The 2 that the merge would leave there is: so it counts at once."""
+    sources = {"s1": {}, "s2": {"aggregates": {"completedCount": 2.0}}}
+    target = {"aggregates": {"completedCount": 0.0}}
+    evidence = Evidence({"finished": Findings({"s1": {*"abc"}, "s2": {*"ab"}, "t": {*"ab"}})})
+    rule = rule_for("user_activity_agg")
+    once, handed = merge_values(rule, sources, target, "t", Facts({}, evidence))
+    assert once == {"aggregates": {"completedCount": 3.0}}
+    totals = {account: {c: after for c, (_, after) in given.items()} for account, given in handed.items()}
+    assert merge_values(rule, sources, once, "t", Facts(totals, evidence))[0] == once
+
+
 def test_attempts_count_counts_each_known_attempt_once_and_never_falls() -> None:
     rule = attempts_count("m", "details", "attempts")
     texts = [json.dumps({"attempt_id": a, "content_id": c}) for a, c in (("1", "q"), ("2", "q"), ("1", "p"))]
