@@ -117,9 +117,8 @@ class TableMerge(TableWork):
         unknown, seeding = UnknownWrites(self._resources, self._merge, self.found), self._history.seeding
         # What stands at the target counts as moved there: nothing can be added a second time.
         watched = iter if seeding and seeding.since.keys() >= {*self.sources} else unknown.watched
-        first = TABLES.index(
-            self._rule.table
-        )  # tables that one process merges in the same moment tell their writes apart
+        # Tables that one process merges in the same moment tell their writes apart.
+        first = TABLES.index(self._rule.table)
 
         def behind(rows: Iterable[Row], account: str = "") -> Iterator[Row]:
             stays = self.found.stays(self._rule, self._view.from_other_source.get(account, frozenset()))

@@ -55,7 +55,7 @@ class Offsets:
     def _forgotten(self, standing: Mapping[int, Standing]) -> dict[int, int]:
         """Return partition -> where the journal has claimed up to, of those where a commit of its own lies beyond that."""
         ours = {p: one.committed for p, one in standing.items()
-                if one.committed is not None and not one.beyond and self._journal_of(one) == str(self._journal.journal_id)}  # fmt: skip
+                if one.committed is not None and not one.beyond and self._noted(one)[0] == str(self._journal.journal_id)}  # fmt: skip
         claimed = self._claimed.get() if ours else {}
         known = {p: max(standing[p].low, claimed.get(str(p), 0)) for p in ours}
         return {p: known[p] for p, committed in ours.items() if known[p] < committed}
@@ -92,14 +92,13 @@ class Offsets:
         return committed | {p: offset for p, offset in forgotten.items() if p not in again}, again
 
     @staticmethod
-    def _journal_of(one: Standing) -> str:
-        """Return the id of the journal that committed an offset; empty when it was none of ours."""
-        word, journal_id, *_ = [*one.note.split(), "", ""]
-        return journal_id if word == _OURS else ""
+    def _noted(one: Standing) -> tuple[str, str]:
+        """Return the journal that committed an offset, and the topic's id then; both empty when it was none of ours."""
+        word, journal_id, topic_id, *_ = [*one.note.split(), "", "", ""]
+        return (journal_id, topic_id) if word == _OURS else ("", "")
 
     def _other_topic(self, one: Standing) -> bool:
-        journal_id = self._journal_of(one)
-        known = [*one.note.split(), "", "", ""][2]
+        journal_id, known = self._noted(one)
         if not journal_id:
             return False
         if journal_id != str(self._journal.journal_id):

@@ -15,7 +15,7 @@ from account_merge.sunbird.selects import select, whole_row
 from account_merge.values import Unreadable
 
 Place = Mapping[str, Any]
-_TOGETHER = 10  # partitions that one request names: measured best for aggregates
+PARTITIONS = 10  # that one request names, of each account: measured best for aggregates
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _partitions(schema: TableSchema, places: Sequence[Place], varies: str) -> It
     partitions = sorted({tuple(place[c] for c in (*same, varies)) for place in places})
     for known, group in groupby(partitions, key=lambda partition: partition[:-1]):
         values = iter([partition[-1] for partition in group])
-        while some := list(islice(values, _TOGETHER)):
+        while some := list(islice(values, PARTITIONS)):
             alone = [v for v in some if len(some) == 1 or isinstance(v, Unreadable)]
             for value in alone:
                 named = {**dict(zip(same, known, strict=True)), varies: value}

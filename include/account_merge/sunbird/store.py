@@ -208,16 +208,12 @@ class Store:
         """Return the first values that answer each question; up to 16 questions are in flight together."""
         answers: list[list[tuple[Any, ...]]] = []
         for window in batched(questions, _WINDOW):
-            futures = []
+            begun = []
             for one in window:
                 what = [f'"{one.schema.column(c).actual}"' for c in one.columns]
                 statement = self.prepare(select(one.schema, what, list(one.known), most=one.most))
-                futures.append(self._session.execute_async(bind(statement, list(one.known.values()))))
-            for one, future in zip(window, futures, strict=True):
-                try:
-                    answers.append([tuple(map(plain, row)) for row in future.result()])
-                except DRIVER_ERRORS as error:
-                    raise self._told(f"answer a read of {one.schema.full_name}", error) from error
+                begun.append(self.begin(one.schema, bind(statement, list(one.known.values()))))
+            answers += [[tuple(map(plain, row)) for row in answer()] for answer in begun]
         return answers
 
     def rows_by_key(self, schema: TableSchema, account: str, keys: Iterable[Key]) -> dict[Key, Row]:

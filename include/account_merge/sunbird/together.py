@@ -11,6 +11,7 @@ from account_merge.connection.cells import bind
 from account_merge.model import Row
 from account_merge.rules import TableRule
 from account_merge.sunbird.few_rows import FewRows, Rows
+from account_merge.sunbird.keyed_reads import PARTITIONS
 from account_merge.sunbird.schema import Tables, TableSchema
 from account_merge.sunbird.selects import select, whole_row
 from account_merge.sunbird.store import Store, batched
@@ -20,7 +21,6 @@ Answer = Callable[[], Iterator[tuple[Any, ...]]]
 _Asked = tuple[str, int, Answer]  # an account, the clock that was read before, and what waits for its rows
 _MOST_ACCOUNTS = 20  # that one request names
 _AHEAD = 16  # scopes whose requests are in flight: measured best for small reads on two cores
-_TOGETHER = 10  # partitions of each account that one request names: measured best for aggregates
 _PAGE = 500  # rows of a scope that are read at once
 
 
@@ -86,7 +86,7 @@ class Together:
         :param places: leading key columns without the account -> value.
         """
         asked = deque[Iterator[tuple[str, Row]]]()
-        for some in batched(places, _TOGETHER):
+        for some in batched(places, PARTITIONS):
             varies = [c for c in some[0] if len({place[c] for place in some}) > 1]
             odd = any(isinstance(place[c], Unreadable) for place in some for c in varies)
             if {*some[0], schema.user.logical} == {*schema.partition} and len(varies) == 1 and not odd:

@@ -23,6 +23,8 @@ from tests.keyspaces import drop_journal
 from tests.learners import account, enrolment, event, lesson, put, rows
 
 CC, ENR = "user_content_consumption", "user_enrolments"
+#: s; what is written later than that after an entry was appended is dated behind it: margin, and the way to the next mark.
+APART = 1.0
 LONG_AGO = 1_700_000_000_000_000  # µs; what was written just now is written over at its own time, which is no mark
 
 
@@ -98,7 +100,7 @@ def test_a_merge_that_the_journal_has_forgotten_is_not_done_twice(service, setti
     known, forgotten, target = (learner(session, settings, ("L1", "L2", "L3"), n) for n in (1, 10, 100))
     merged(service, known, target)
     restore = backup()
-    time.sleep(1.0)
+    time.sleep(APART)
     merged(service, forgotten, target)
     after = views(session, settings, target)
     assert after == dict.fromkeys(("L1", "L2", "L3"), 111)
@@ -144,7 +146,7 @@ def test_a_merge_that_was_undone_after_the_backup_stops_its_repair(service, sett
     source, target = learner(session, settings, ("L1", "L2", "L3"), 10), learner(session, settings, ("L1", "L2"), 100)
     merge_id = merged(service, source, target)
     restore = backup()
-    time.sleep(1.0)
+    time.sleep(APART)
     assert service.undoing.run(merge_id, publish=False)["state"] == "undone"
     assert views(session, settings, target) == {"L1": 100, "L2": 100}
     restore()
