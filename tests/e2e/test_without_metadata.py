@@ -15,7 +15,6 @@ from platform_world import Learner
 from steps import LESSONS, big_pair, running
 
 from account_merge.failed_search import FailedMergeFilter
-from account_merge.journal import now
 from local.stack import AIRFLOW
 from tests.journal_sql import sql
 from tests.turns import turn
@@ -98,12 +97,18 @@ def test_a_lost_airflow_database_loses_and_repeats_no_merge(
     assert {name: state_of(name) for name in ids} == wanted
     assert told() == []
     lose()
-    then = now() - timedelta(hours=1)  # the time for which a merge is left alone need not be waited for
+    # The time for which a merge is left alone need not be waited for.
+    hour, stopped = timedelta(hours=1), core.journal.need(ids["running"]).run_ids
     for name in ("started", "running"):
-        sql(core, "UPDATE merges SET updated_at = :at WHERE merge_id = :id", at=then, id=ids[name])
-        sql(core, "UPDATE log SET created_at = :at WHERE merge_id = :id", at=then, id=ids[name])
+        sql(core, "UPDATE merges SET updated_at = updated_at - :hour WHERE merge_id = :id", hour=hour, id=ids[name])
+    sql(core, "UPDATE log SET created_at = created_at - :hour WHERE merge_id = :id", hour=hour, id=ids["running"])
 
     start()
+    wait_for(
+        lambda: core.journal.need(ids["running"]).run_ids != stopped, 180, "another run of the killed merge", pause=0.1
+    )
+    # Its tasks know their writes by these times.
+    sql(core, "UPDATE log SET created_at = created_at + :hour WHERE merge_id = :id", hour=hour, id=ids["running"])
     wait_for(lambda: len(told()) == 2, 180, "two failed events", pause=2)
     core.replays.replay(FailedMergeFilter.of(merge_ids=[str(ids["failed"])]), "ann", "Airflow is back", dry_run=False)
     for name in ids:
