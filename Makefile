@@ -22,9 +22,10 @@ GROUPED := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 
 SEED ?= 1
 FAULTS ?= 100
+SIZES ?= 20,100,1000,10000
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down status logs env clean test test-all crash torture check lint lock docs
+.PHONY: help venv demo up down status logs env clean test test-all crash torture bench check lint lock docs
 .PHONY: types unit-core unit-airflow style imports
 
 help: ## this list
@@ -96,6 +97,9 @@ crash: $(STAMP) ## kill and stop work around every request, each operation held 
 
 torture: $(STAMP) ## SIGKILL, SIGSTOP and restart of everything while events arrive: make torture SEED=7 FAULTS=500
 	@PYTHONPATH=include $(RUN) -m tests.torture --seed $(SEED) --faults $(FAULTS)
+
+bench: $(STAMP) ## merges against the floor and the old way, on servers of their own: make bench SIZES=1000,100000
+	@PYTHONPATH=include $(RUN) -m benchmarks.merge_speed --sizes $(SIZES) --to benchmarks/results
 
 docs: $(STAMP) ## write the generated pages again
 	@PYTHONPATH=include $(RUN) scripts/generate_docs.py

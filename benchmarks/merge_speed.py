@@ -1,0 +1,216 @@
+"""What a merge costs beside the plain reading and writing of the same rows, and beside the retired job's way.
+
+usage: python -m benchmarks.merge_speed [--sizes 20,100,1000,10000] [--repetitions 5] [--most 2.0] [--to FOLDER]
+
+Starts Kafka, Cassandra and PostgreSQL on free ports and ends them. Each repetition makes new accounts and does the three in
+turn, so that a busy machine slows all of them; a ratio is the median of the repetitions' ratios, with the smallest and the
+greatest. Merges log, verify and lease; their rows are counted before a time counts.
+
+Floor: both accounts' rows of three tables read by pages, as many rows as the source has written in batches of one partition,
+16 in flight. Old way: both read, matched in memory, one unprepared INSERT after another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+from cassandra.query import SimpleStatement, tuple_factory
+
+from account_merge.model import MergeRequest
+from account_merge.service import Service
+from account_merge.settings import Settings
+from benchmarks.learners import LESSONS, TABLES, USER, Keyspace, Pair
+from local.config import DEFAULT_PORTS, Config
+from local.stack import Stack
+from tests.keyspaces import own_keyspaces
+
+OLD_WAY_TO = 10_000  # rows: above it takes minutes and shows nothing new
+KEYS = {
+    LESSONS: ("courseid", "batchid", "contentid"),
+    "user_enrolments": ("courseid", "batchid"),
+    "user_activity_agg": ("activity_id", "context_id"),
+}
+#: Name of a measurement -> seconds of each repetition.
+Times = dict[str, list[float]]
+
+
+@contextmanager
+def servers() -> Iterator[Stack]:
+    """Servers of this run alone."""
+    with tempfile.TemporaryDirectory(prefix="account-merge-bench-") as folder:
+        home = Path(folder)
+        home.chmod(0o755)  # PostgreSQL, which runs as another user than root, must be able to enter
+        stack = Stack(Config(home, Config.from_env().cache, dict.fromkeys(DEFAULT_PORTS, 0), durable=True))
+        try:
+            stack.up(["kafka", "cassandra", "postgres"])
+            yield stack
+        finally:
+            stack.clean()
+
+
+class Bench:
+    """Measures merges of one size after another.
+
+    :param session: gives rows as tuples.
+    """
+
+    def __init__(self, service: Service, session: Any, keyspace: str) -> None:
+        self._service, self._session = service, session
+        self._tables = Keyspace(session, keyspace)
+
+    def warm_up(self) -> None:
+        """What a process does once (statements prepared, code compiled) is not a merge's."""
+        for _ in range(5):
+            self.merge(self._tables.pair(20))
+
+    def repetition(self, size: int) -> dict[str, float]:
+        """Return the seconds of everything, once."""
+        pair = self._tables.pair(size)
+        found = {"floor": _seconds(lambda: self.floor(pair)), "preview": _seconds(lambda: self.preview(pair))}
+        merged: list[Any] = []
+        found["merge"] = _seconds(lambda: merged.append(self.merge(pair)))
+        self._check(pair, size + size // 2)
+        found["undo"] = _seconds(lambda: self._service.undoing.run(merged[0], publish=False))
+        self._check(pair, size)
+        if size <= OLD_WAY_TO:
+            other = self._tables.pair(size)
+            found["old way"] = _seconds(lambda: self.old_way(other))
+        return found
+
+    def floor(self, pair: Pair) -> None:
+        """Read both, write as many rows as the source has to a third account."""
+        for table in TABLES:
+            names, source = self._tables.read(table, pair.source, pair.courses())
+            held = list(source)
+            for _ in self._tables.read(table, pair.target, pair.courses())[1]:
+                pass
+            self._tables.write(table, names, held, f"floor-{pair.source}")
+
+    def preview(self, pair: Pair) -> None:
+        """Tell what a merge would do."""
+        self._service.previews.preview(MergeRequest((pair.source,), pair.target)).to_dict()
+
+    def merge(self, pair: Pair) -> Any:
+        """Merge, and return the merge's id."""
+        merge_id = self._service.opening.open_merge(MergeRequest((pair.source,), pair.target))
+        answer = self._service.merging.run(merge_id, "run", publish=False)
+        assert answer["state"] == "completed", answer
+        return merge_id
+
+    def old_way(self, pair: Pair) -> None:
+        """What the retired job's requests were: all read, one INSERT after another."""
+        for table in TABLES:
+            names, source = self._tables.read(table, pair.source, pair.courses())
+            place = [names.index(name) for name in KEYS[table]]
+            held = {
+                tuple(row[n] for n in place): row for row in self._tables.read(table, pair.target, pair.courses())[1]
+            }
+            insert = f"INSERT INTO {self._tables.name}.{table} ({', '.join(names)}) VALUES ({', '.join(['%s'] * len(names))})"
+            user = names.index(USER[table])
+            for row in source:
+                there = held.get(tuple(row[n] for n in place), row)
+                values = [other if value is None else value for value, other in zip(row, there, strict=True)]
+                values[user] = pair.target
+                self._session.execute(SimpleStatement(insert), values)
+
+    def _check(self, pair: Pair, rows: int) -> None:
+        count = f"SELECT count(*) FROM {self._tables.name}.{LESSONS} WHERE userid = %s"
+        (found,) = self._session.execute(count, [pair.target], timeout=120)
+        assert found == (rows,), (found, rows)
+
+
+def _seconds(do: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    do()
+    return time.perf_counter() - begun
+
+
+def against(times: Times, one: str, other: str) -> dict[str, float]:
+    """The ratio of two measurements of the same repetitions."""
+    found = [a / b for a, b in zip(times[one], times[other], strict=True)]
+    return {"median": round(statistics.median(found), 2), "least": round(min(found), 2), "most": round(max(found), 2)}
+
+
+def summary(size: int, times: Times) -> dict[str, Any]:
+    """What is kept of a size."""
+    ratios = {"merge / floor": against(times, "merge", "floor")}
+    ratios |= {
+        f"{name} / merge": against(times, name, "merge") for name in ("preview", "undo", "old way") if name in times
+    }
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    medians = {name: round(statistics.median(found), 4) for name, found in times.items()}
+    return {"rows": size, "seconds": medians, "ratios": ratios, "peak MiB": peak}
+
+
+def line(found: dict[str, Any]) -> str:
+    """A line of the table."""
+    ratios = "".join(f"  {name} {r['median']:5.2f} ({r['least']}..{r['most']})" for name, r in found["ratios"].items())
+    seconds = found["seconds"]
+    return f"{found['rows']:>9} rows  floor {seconds['floor']:8.3f} s  merge {seconds['merge']:8.3f} s{ratios}  {found['peak MiB']} MiB"
+
+
+def _revision() -> str:
+    told = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return told.stdout.strip() or "unknown"
+
+
+def main(argv: list[str]) -> int:
+    """Return 1 when a floor ratio from 1,000 rows on is above what was asked."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.merge_speed", description=__doc__)
+    parser.add_argument("--sizes", default="20,100,1000,10000", help="rows of content consumption of each account")
+    parser.add_argument("--repetitions", type=int, default=5, help="of each size; above 10,000 rows a third of it")
+    parser.add_argument(
+        "--most", type=float, default=None, help="fail when a floor ratio from 1,000 rows on is above it"
+    )
+    parser.add_argument(
+        "--to", default="", help="folder that gets a JSON file with the results, named after the revision"
+    )
+    chosen = parser.parse_args(argv)
+    results = []
+    with servers() as stack:
+        profile = ExecutionProfile(request_timeout=120, row_factory=tuple_factory)
+        with Cluster(
+            ["127.0.0.1"], port=stack.ports()["cassandra"], execution_profiles={EXEC_PROFILE_DEFAULT: profile}
+        ) as cluster:
+            session = cluster.connect()
+            with own_keyspaces(stack, session) as own, Service(Settings.from_env(own)) as service:
+                service.journal.create()
+                bench = Bench(service, session, own["ACCOUNT_MERGE_COURSES_KEYSPACE"])
+                bench.warm_up()
+                for size in map(int, chosen.sizes.split(",")):
+                    times: Times = {}
+                    for _ in range(chosen.repetitions if size <= 10_000 else max(1, chosen.repetitions // 3)):
+                        for name, seconds in bench.repetition(size).items():
+                            times.setdefault(name, []).append(seconds)
+                    results.append(summary(size, times))
+                    print(line(results[-1]), flush=True)
+    if chosen.to:
+        place = Path(chosen.to) / f"merge-speed-{_revision()}.json"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        kept = {"revision": _revision(), "at": datetime.now(UTC).isoformat(timespec="seconds"), "results": results}
+        place.write_text(json.dumps(kept, indent=1) + "\n")
+    over = [
+        r["rows"]
+        for r in results
+        if r["rows"] >= 1000 and r["ratios"]["merge / floor"]["median"] > (chosen.most or 1e9)
+    ]
+    if over:
+        print(f"floor ratio above {chosen.most} at {over} rows", file=sys.stderr)
+    return 1 if over else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
