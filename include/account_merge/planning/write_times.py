@@ -34,14 +34,14 @@ def above(change: Change, row: Row | None, base: int, floor: Floor | None = None
     writes = {}
     for column, write in change.writes.items():
         least = (floor or {}).get(column)
-        raised = _at_least(write, least.timestamp) if least else write
+        raised = replace(write, timestamp=max(write.timestamp, least.timestamp if least else 0))
         seen = _seen(column, raised, row)
         if seen is None:
             at = row.written.get(column, 0) if row else 0
-            writes[column] = _at_least(raised, at + 1)
+            writes[column] = replace(raised, timestamp=max(raised.timestamp, at + 1))
             notes += _ahead(column, at, base)
             continue
-        raised = _at_least(raised, _replaced(seen, row) + 1)
+        raised = replace(raised, timestamp=max(raised.timestamp, _replaced(seen, row) + 1))
         later = {e: t for e, t in {**(least.later if least else {}), **raised.later}.items() if t > raised.timestamp}
         for element in _touched(raised):
             if (at := seen.get(element, 0)) >= max(raised.timestamp, later.get(element, 0)):
@@ -53,11 +53,6 @@ def above(change: Change, row: Row | None, base: int, floor: Floor | None = None
     if change.delete_at:
         writes |= _one_by_one(change.delete_at, row or Row(change.key, {}), floor or {})
     return replace(change, writes=writes, notes=tuple(dict.fromkeys((*change.notes, *notes))))
-
-
-def _at_least(write: Write, time: int) -> Write:
-    # Most are late enough, and a copy costs more than everything else here.
-    return write if write.timestamp >= time else replace(write, timestamp=time)
 
 
 def _named(element: Any) -> str:
