@@ -30,6 +30,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.query import SimpleStatement, tuple_factory
 
 from account_merge.model import MergeRequest
+from account_merge.rules import rule_for
 from account_merge.service import Service
 from account_merge.settings import Settings
 from benchmarks.learners import LESSONS, TABLES, USER, Keyspace, Pair
@@ -38,11 +39,6 @@ from local.stack import Stack
 from tests.keyspaces import own_keyspaces
 
 OLD_WAY_TO = 10_000  # rows: above it takes minutes and shows nothing new
-KEYS = {
-    LESSONS: ("courseid", "batchid", "contentid"),
-    "user_enrolments": ("courseid", "batchid"),
-    "user_activity_agg": ("activity_id", "context_id"),
-}
 #: Name of a measurement -> seconds of each repetition.
 Times = dict[str, list[float]]
 
@@ -114,7 +110,7 @@ class Bench:
         """What the retired job's requests were: all read, one INSERT after another."""
         for table in TABLES:
             names, source = self._tables.read(table, pair.source, pair.courses())
-            place = [names.index(name) for name in KEYS[table]]
+            place = [names.index(name) for name in rule_for(table).key]
             held = {
                 tuple(row[n] for n in place): row for row in self._tables.read(table, pair.target, pair.courses())[1]
             }
