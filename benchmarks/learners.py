@@ -12,7 +12,7 @@ from typing import Any
 from cassandra.concurrent import execute_concurrent
 from cassandra.query import UNSET_VALUE, BatchStatement, BatchType
 
-from account_merge.sunbird.store import batched
+from account_merge.connection.batches import batched
 
 LESSONS, ENROLMENTS, AGGREGATES = TABLES = ("user_content_consumption", "user_enrolments", "user_activity_agg")
 USER = {LESSONS: "userid", ENROLMENTS: "userid", AGGREGATES: "user_id"}

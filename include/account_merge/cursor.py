@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from account_merge.errors import NeedsAttention
@@ -70,3 +71,27 @@ class Cursor(Generic[T]):
             found.append(self._next[1])
             self._next = next(self._stream, None)
         return found
+
+
+class Ahead(Generic[T]):
+    """An iterator whose next item can be made ready before it is asked for.
+
+    An error in making it is raised where it is made.
+    """
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = iter(items)
+        self._ready: list[T] = []
+
+    def look(self) -> None:
+        """Make the next item ready, if there is one and none is ready."""
+        if not self._ready:
+            self._ready += islice(self._items, 1)
+
+    def __iter__(self) -> Iterator[T]:
+        """Return itself."""
+        return self
+
+    def __next__(self) -> T:
+        """Return the item that is ready, or the next one."""
+        return self._ready.pop() if self._ready else next(self._items)

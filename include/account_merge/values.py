@@ -142,6 +142,11 @@ def sound(value: Any) -> bool:
     return not isinstance(value, Unreadable)
 
 
+def all_sound(values: Mapping[str, Any]) -> bool:
+    """Whether all values of a row can be used."""
+    return _SOUND.issuperset(map(type, values.values())) or all(map(sound, values.values()))
+
+
 def usable(value: Any) -> Any:
     """Return the usable part of a value: the sound elements of a collection, else the value, or None."""
     if sound(value):
@@ -155,6 +160,8 @@ def usable(value: Any) -> Any:
 
 def usable_row(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row without the values that cannot be used."""
+    if all_sound(values):
+        return {column: value for column, value in values.items() if value is not None}
     kept = ((column, usable(value)) for column, value in values.items())
     return {column: value for column, value in kept if value is not None}
 
@@ -176,7 +183,7 @@ def rejoined(merged: Any, whole: Any) -> Any:
 
 def faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (column or its part, why) of each value of a row that cannot be used."""
-    for column, value in sorted(values.items()):
+    for column, value in () if all_sound(values) else sorted(values.items()):
         if not sound(value):
             found = list(_parts(column, value))
             yield from found[:_NAMED]

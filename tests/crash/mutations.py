@@ -67,7 +67,7 @@ def log_after_data() -> None:
 def increments() -> None:
     write = Store.write
 
-    def writing(self: Any, schema: Any, account: str, changes: Sequence[Any], attempt: int = 0) -> None:
+    def writing(self: Any, schema: Any, account: str, changes: Sequence[Any], attempt: int = 0, *more: Any) -> None:
         changes = list(changes)
         held = self.rows_by_key(schema, account, [change.key for change in changes])
 

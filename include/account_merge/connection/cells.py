@@ -8,17 +8,32 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from cassandra.cqltypes import DateType, FrozenType, ListType, MapType, SetType, TupleType, UserType, UTF8Type
+from cassandra.cqltypes import (
+    DateType,
+    FrozenType,
+    Int32Type,
+    ListType,
+    LongType,
+    MapType,
+    SetType,
+    TimestampType,
+    TupleType,
+    UserType,
+    UTF8Type,
+)
 from cassandra.protocol import ProtocolHandler, ResultMessage
 from cassandra.query import BoundStatement, PreparedStatement
 
 from account_merge.values import Unreadable, hashable, plain
 
 PROTOCOL = 5  # of the serialisation only; the same for v3 and later for every type the platform uses
-_LENGTH = struct.Struct(">i")
+_LENGTH = _INT = struct.Struct(">i")
+_LONG = struct.Struct(">q")
+_EPOCH = datetime(1970, 1, 1)
 _WORDS = {UTF8Type: "a text that is not UTF-8", DateType: "a time outside the years 1 to 9999"}
 #: The greatest and least of the types that end; a sum of two values may lie beyond.
 _ENDS: dict[str, tuple[float, float]] = {
@@ -130,12 +145,45 @@ def write(cql_type: Any, value: Any, protocol: int = PROTOCOL) -> bytes:
 
     :raises ValueError: the type cannot hold it; the message tells no value.
     """
+    usual = _USUAL.get(cql_type)
+    if usual is not None and type(value) is usual[0] and (data := usual[1](value)) is not None:
+        return data
     if isinstance(value, Unreadable):
         return value.data
     try:
         return bytes(cql_type.to_binary(value, protocol))
     except Exception as error:  # noqa: BLE001 - the driver raises what struct, the codec or the value raises
         return _joined(cql_type, value, protocol, error)
+
+
+def _of_text(value: str) -> bytes | None:
+    return value.encode() if value.isascii() else None
+
+
+def _of_int(value: int) -> bytes | None:
+    return _INT.pack(value) if -(2**31) <= value < 2**31 else None
+
+
+def _of_long(value: int) -> bytes | None:
+    return _LONG.pack(value) if -(2**63) <= value < 2**63 else None
+
+
+def _of_time(value: datetime) -> bytes | None:
+    if value.tzinfo is not None or value.microsecond % 1000:
+        return None
+    since = value - _EPOCH
+    return _LONG.pack((since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000)
+
+
+#: Type of a column -> type of a usual value, and the bytes of such a value as the driver makes them; None: the driver decides.
+#: A merge writes each cell of a row up to four times (two images, the write, its statement), mostly of these.
+_USUAL: Mapping[Any, tuple[type, Callable[[Any], bytes | None]]] = {
+    UTF8Type: (str, _of_text),
+    Int32Type: (int, _of_int),
+    LongType: (int, _of_long),
+    DateType: (datetime, _of_time),
+    TimestampType: (datetime, _of_time),
+}
 
 
 def _joined(cql_type: Any, value: Any, protocol: int, error: Exception) -> bytes:

@@ -14,6 +14,7 @@ from itertools import groupby
 from typing import Any
 
 from account_merge.choices import TARGET
+from account_merge.connection.batches import batched
 from account_merge.engine.evidence import EvidenceReader
 from account_merge.engine.history import AccountHistory
 from account_merge.engine.resources import Resources, TableJob
@@ -33,7 +34,6 @@ from account_merge.planning.row_change import change_to
 from account_merge.planning.write_times import above, ahead
 from account_merge.rules import TableRule, rule_for
 from account_merge.rules.evidence import Evidence
-from account_merge.sunbird.store import batched
 
 _BELOW_MERGES = 2  # marks that merges use
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import NoReturn
 
+from account_merge.cursor import Ahead
 from account_merge.engine.resources import Resources, TableJob
 from account_merge.engine.verify import arrived
 from account_merge.errors import NeedsAttention, TransientError
@@ -24,6 +25,7 @@ from account_merge.model import Change, Entry, Key, row_outcome
 from account_merge.planning.write_times import stuck
 from account_merge.states import EntryKind
 from account_merge.sunbird.few_rows import FewRows
+from account_merge.sunbird.store import Work, rest
 
 log = logging.getLogger(__name__)
 
@@ -153,10 +155,11 @@ class TableWork(ABC):
     def _run_from(self, last: Entry | None) -> Entry:
         """Plan and apply the rows behind `last`; return early with another worker's entry when it was faster."""
         done = 0
-        for group, packed, base in self._groups(self.plan(last.last_key if last else None)):
+        groups = Ahead(self._groups(self.plan(last.last_key if last else None)))
+        for group, packed, base in groups:
             key = group[-1].key
             last, mine = self._append(last, EntryKind.CHANGES, key, base, group, packed)
-            last = self._apply_and_verify(last, again=not mine)
+            last = self._apply_and_verify(last, again=not mine, meanwhile=groups.look if mine else rest)
             if not mine:
                 return last
             done += len(group)
@@ -216,11 +219,12 @@ class TableWork(ABC):
             )
         return winner, False
 
-    def _apply_and_verify(self, entry: Entry, again: bool) -> Entry:
+    def _apply_and_verify(self, entry: Entry, again: bool, meanwhile: Work = rest) -> Entry:
         """Write an entry and read its rows again until they hold what the log says; newer writes are folded in.
 
         :param again: a worker may have written the entry before: lists need a new attempt number, and only those
             that are not right yet are written.
+        :param meanwhile: done once, while the servers write.
         """
         pending, newest = [entry], entry
         for turn in range(VERIFY_ROUNDS):
@@ -236,7 +240,8 @@ class TableWork(ABC):
                 )
             current = pending[-1]
             sent = current.seconds if again else time.time()
-            self._write(current, again)
+            self._write(current, again, meanwhile)
+            meanwhile = rest
             folds, base = self.reread(current, sent)
             if not folds:
                 pending.pop()
@@ -265,13 +270,13 @@ class TableWork(ABC):
             "See its report.",
         )
 
-    def _write(self, entry: Entry, again: bool) -> None:
+    def _write(self, entry: Entry, again: bool, meanwhile: Work = rest) -> None:
         changes: Iterable[Change] = entry.changes
         attempt = 0
         if again and any(self._schema.columns[c].kind == "list" for ch in entry.changes for c in ch.writes):
             changes, attempt = self._without_right_lists(entry.changes), self.log.next_attempt(entry)
         self._few.forget(self._rule.table)
-        self._store.write(self._schema, self.account, changes, attempt)
+        self._store.write(self._schema, self.account, changes, attempt, meanwhile)
         self._few.forget(self._rule.table)
 
     def _without_right_lists(self, changes: Iterable[Change]) -> list[Change]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ from account_merge.model import Change, ChangeHeader, Key, Values, Write
 from account_merge.sunbird.schema import TableSchema
 from account_merge.values import hashable, key_part, plain
 
+#: Types whose values every column of theirs can hold, and no statement refuses.
+_FIT = frozenset({str, bool, datetime, type(None)})
 _TEXTS = frozenset({"text", "varchar", "ascii"})
 
 
@@ -24,6 +27,8 @@ class Codec:
 
     def __init__(self, schema: TableSchema) -> None:
         self._schema = schema
+        columns = (*schema.columns.values(), *schema.key.values(), schema.user)
+        self._types = {column.logical: column.cql_type for column in columns}
 
     @property
     def texts(self) -> bool:
@@ -32,7 +37,7 @@ class Codec:
 
     def _pack(self, column: str, value: Any) -> bytes:
         try:
-            return cells.write(self._schema.column(column).cql_type, value)
+            return cells.write(self._types[column], value)
         except ValueError as error:
             raise NeedsAttention(
                 "CANNOT_STORE",
@@ -83,8 +88,12 @@ class Codec:
 
     def fitted(self, change: Change) -> Change:
         """Return the change as the columns' types can hold it, with a note where a result lies beyond its type."""
+        if _FIT.issuperset([type(write.value) for write in change.writes.values()]):
+            return change
         writes, notes = dict(change.writes), []
         for name, write in change.writes.items():
+            if type(write.value) in _FIT:
+                continue
             column = self._schema.columns[name]
             value = cells.fitted(column.cql_type, write.value)
             if value is not write.value:

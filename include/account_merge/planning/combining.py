@@ -14,7 +14,7 @@ from account_merge.planning.news import Earlier, newly, stayed
 from account_merge.rules import TableRule
 from account_merge.rules.derivations import Side
 from account_merge.rules.evidence import NO_EVIDENCE, Evidence
-from account_merge.values import rejoined, sound, usable_row
+from account_merge.values import all_sound, rejoined, sound, usable_row
 
 Given = Mapping[str, Mapping[str, int]]
 #: source account -> column -> highest absolute value of a total handed on (before, after)
@@ -60,7 +60,7 @@ def merge_values(
     if facts.choice == TARGET:
         return dict(target or {}), _seeded(rule, sources, target, facts)
     rows = (*sources.values(), *facts.earlier.known.values(), target or {})
-    if not all(sound(value) for values in rows for value in values.values()):
+    if not all(map(all_sound, rows)):
         good = {account: usable_row(values) for account, values in sources.items()}
         held = None if target is None else usable_row(target)
         usable_facts = replace(facts, earlier=facts.earlier.usable())
@@ -98,25 +98,27 @@ def _combined(
     rule: TableRule, sources: Mapping[str, Values], target: Values | None, target_account: str, facts: Facts
 ) -> tuple[Values, Handed]:
     """Return the values of all rows combined column by column, then what follows from several columns."""
-    accounts = sorted(sources)
-    columns = sorted({c for values in (*sources.values(), target or {}) for c in values})
+    held = target or {}
+    brings = [(a, values, facts.earlier.stays.get(a, ())) for a, values in sorted(sources.items())]
+    present = {*held}.union(*sources.values())
     merged: Values = {}
     handed: Handed = {}
-    for column in columns:
+    for column in sorted(present):
         strategy = rule.strategy(column)
-        value = (target or {}).get(column)
-        for account in accounts:
-            other = None if column in facts.earlier.stays.get(account, ()) else sources[account].get(column)
-            if strategy.ledger and other is not None:
+        value = held.get(column)
+        for account, values, stays in brings:
+            other = None if column in stays else values.get(column)
+            if other is None:
+                continue
+            if strategy.ledger:
                 before = _before(column, other, account, target, facts)
                 handed.setdefault(account, {})[column] = (before, max(before, other))
                 other = max(0, other - before)
             value = strategy.merge(value, other)
         if value is not None:
             merged[column] = value
-    sides = [Side(account, sources[account]) for account in accounts]
-    sides.append(Side(target_account, target or {}, target=True))
-    _derive(rule, sides, merged, facts.evidence)
+    sides = [*(Side(account, values) for account, values, _ in brings), Side(target_account, held, target=True)]
+    _derive(rule, sides, present, merged, facts.evidence)
     return merged, handed
 
 
@@ -138,10 +140,10 @@ def _seeded(rule: TableRule, sources: Mapping[str, Values], target: Values | Non
     return handed
 
 
-def _derive(rule: TableRule, sides: list[Side], merged: Values, evidence: Evidence) -> None:
-    present = {c for side in sides for c in side.values}
+def _derive(rule: TableRule, sides: list[Side], present: Collection[str], merged: Values, evidence: Evidence) -> None:
     for derivation in rule.derivations(present):
-        put_derived(merged, derivation.apply(sides, merged, evidence), present)
+        if found := derivation.apply(sides, merged, evidence):
+            put_derived(merged, found, present)
 
 
 def put_derived(merged: Values, found: Values, present: Collection[str]) -> None:

@@ -19,7 +19,7 @@ from account_merge.planning.write_times import above, impossible
 from account_merge.rules import TableRule
 from account_merge.rules.evidence import NO_EVIDENCE, Evidence
 from account_merge.rules.remarks import doubts
-from account_merge.values import faults, sound, usable_row
+from account_merge.values import all_sound, faults, sound, usable_row
 
 UNREADABLE_KEY = "its key cannot be read: the row stays where it is"
 
@@ -104,7 +104,7 @@ def plan_row(
     counts = {**(before or {}), **facts.instead} if facts.instead else before
     merged, handed = merge_values(rule, sources, counts, target_account, facts)
     known = {} if choice == SOURCE else {a: image for a, image in facts.earlier.known.items() if a in sources}
-    led = _led(rule, {*(before or {}), *merged})
+    led = rule.led({*(before or {}), *merged})
     writes = _writes(target, merged, led, base, choice)
     why = {column: _reason(rule, column, led, choice) for column in writes}
     if before is None and not known and choice != SOURCE:
@@ -128,16 +128,6 @@ def plan_row(
         seeded={account: totals for account, totals in facts.earlier.seeded.items() if account in sources},
     )
     return above(change, target, base)
-
-
-def _led(rule: TableRule, columns: Iterable[str]) -> dict[str, str]:
-    """Return column -> words for why it follows from others, of the columns that do."""
-    led: dict[str, str] = {}
-    for derivation in rule.derivations(columns):
-        for column in derivation.columns:
-            words = derivation.why if column in rule.columns else f"no rule knows this column: it {derivation.why}"
-            led[column] = f"{led[column]}; {words}" if column in led else words
-    return led
 
 
 def _writes(
@@ -175,8 +165,10 @@ def _remarks(
             yield from remark.apply(merged[remark.column])
     rows = [(f"source account {account}", values) for account, values in sources.items()]
     for whose, values in (*rows, ("the target", before or {})):
-        yield from (f"{part} of {whose}: {reason}; it is left as it is" for part, reason in faults(values))
-        yield from doubts(rule.strategy, whose, usable_row(values))
+        if not all_sound(values):
+            yield from (f"{part} of {whose}: {reason}; it is left as it is" for part, reason in faults(values))
+            values = usable_row(values)
+        yield from doubts(rule.timed, whose, values)
 
 
 def _nothing_stays(key: Key) -> bool:
@@ -274,8 +266,10 @@ def _planned(rule: TableRule, target_account: str, joined: _Joined, facts: Table
     seeding, beside = facts.seeding, joined.beside
     values = {account: row.values for account, row in mine.items()} | {account: Values() for account in beside}
     ledger, correction = facts.handed_on(key), facts.corrections(key, held)
-    given = {account: dict(ledger[account].given) if account in ledger else {} for account in mine}
-    handed = {account: {**totals, **correction.given.get(account, {})} for account, totals in given.items()}
+    handed = {
+        account: {**(ledger[account].given if account in ledger else {}), **correction.given.get(account, {})}
+        for account in mine
+    }
     notes = (
         *correction.notes,
         *(seeding.notes(rule, mine, held, handed) if seeding else ()),
@@ -287,9 +281,11 @@ def _planned(rule: TableRule, target_account: str, joined: _Joined, facts: Table
     earlier = Earlier(known, seeding.seeded, seeding.stays(rule, held)) if seeding else Earlier(known)
     row_facts = Facts(handed, facts.shown.at(key), earlier, facts.choose(key), notes, correction.values)
     change = plan_row(rule, key, values, held, target_account, base, row_facts)
+    if correction.unseen:
+        change = replace(change, unseen=correction.unseen)
     # A source that has not changed since gives no cell of the target another end either.
     fresh = {account: row for account, row in mine.items() if known.get(account) != row.values}
-    return lasting(replace(change, unseen=correction.unseen), fresh, held, base)
+    return lasting(change, fresh, held, base)
 
 
 def _tagged(rule: TableRule, rows: Iterable[Row], account: str | None) -> Iterator[tuple[Key, str | None, Row]]:

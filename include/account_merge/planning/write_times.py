@@ -33,14 +33,16 @@ def above(change: Change, row: Row | None, base: int, floor: Floor | None = None
     notes: list[str] = []
     writes = {}
     for column, write in change.writes.items():
-        least = (floor or {}).get(column)
-        raised = replace(write, timestamp=max(write.timestamp, least.timestamp if least else 0))
-        seen = _seen(column, raised, row)
+        least = floor.get(column) if floor else None
+        seen = _seen(column, write, row)
         if seen is None:
             at = row.written.get(column, 0) if row else 0
-            writes[column] = replace(raised, timestamp=max(raised.timestamp, at + 1))
-            notes += _ahead(column, at, base)
+            timestamp = max(write.timestamp, least.timestamp if least else 0, at + 1)
+            writes[column] = write if timestamp == write.timestamp else replace(write, timestamp=timestamp)
+            if at > base:
+                notes += _ahead(column, at, base)
             continue
+        raised = replace(write, timestamp=max(write.timestamp, least.timestamp if least else 0))
         raised = replace(raised, timestamp=max(raised.timestamp, _replaced(seen, row) + 1))
         later = {e: t for e, t in {**(least.later if least else {}), **raised.later}.items() if t > raised.timestamp}
         for element in _touched(raised):
@@ -52,6 +54,9 @@ def above(change: Change, row: Row | None, base: int, floor: Floor | None = None
         notes += [f"{column}: {len(said) - _NAMED} more elements like that"] if len(said) > _NAMED else []
     if change.delete_at:
         writes |= _one_by_one(change.delete_at, row or Row(change.key, {}), floor or {})
+    stands = len(writes) == len(change.writes) and all(writes[c] is write for c, write in change.writes.items())
+    if stands and not notes and not change.notes:
+        return change
     return replace(change, writes=writes, notes=tuple(dict.fromkeys((*change.notes, *notes))))
 
 
@@ -69,7 +74,7 @@ def _touched(write: Write) -> set[Any]:
 
 def _seen(column: str, write: Write, row: Row | None) -> Mapping[Any, int] | None:
     """Return element -> its write time; None for a column that is written as a whole. The column's where no element tells its own."""
-    several = isinstance(write.value, Mapping | set | frozenset) or bool(write.remove)
+    several = bool(write.remove) or isinstance(write.value, dict | set | frozenset)
     if not several or (row and column in row.frozen):
         return None
     if row is None:
@@ -119,14 +124,14 @@ def _ahead(name: str, at: int, base: int) -> Iterator[str]:
 
 def stuck(change: Change) -> list[str]:
     """Return the columns that a change cannot be written to: no time is above those that stand there."""
-    times = {c: max([w.timestamp, *w.later.values()]) for c, w in change.writes.items()}
-    return sorted(column for column, at in times.items() if at > LAST)
+    times = [(c, max(w.timestamp, *w.later.values()) if w.later else w.timestamp) for c, w in change.writes.items()]
+    return sorted([column for column, at in times if at > LAST])
 
 
 def impossible(whose: str, row: Row, base: int) -> Iterator[str]:
     """Yield a note when cells of a row were written at times that cannot be: by a client that counts otherwise, or a wrong clock."""
     if base < _EARLIEST:
         return  # no clock was read
-    odd = sorted(c for c, at in row.written.items() if at < _EARLIEST or at > base + _YEARS)
+    odd = sorted([c for c, at in row.written.items() if at < _EARLIEST or at > base + _YEARS])
     if odd:
         yield f"{whose}: write times that cannot be (before 2005, or years ahead): {', '.join(odd)}"

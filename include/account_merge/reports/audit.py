@@ -10,6 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from account_merge.connection.batches import batched
 from account_merge.engine.merge_tables import MergeTables
 from account_merge.engine.steps import row_steps
 from account_merge.errors import InvalidRequest
@@ -23,7 +24,6 @@ from account_merge.reports.reader import ReportReader
 from account_merge.rules import RULES, TableRule
 from account_merge.states import CLOSED, State
 from account_merge.sunbird.schema import TableSchema
-from account_merge.sunbird.store import batched
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,10 +12,14 @@ from account_merge.rules.moments import believable, instant
 
 #: Compares with any other rank, and so gives values of all types one order.
 Rank = tuple[Any, ...]
+#: Types whose values are neither null, NaN nor a collection.
+ATOMS = frozenset({str, int, bool, datetime})
 
 
 def number(value: Any) -> Any:
     """Return the value when it is a number, infinity included; None for NaN and for everything else."""
+    if type(value) is int:
+        return value
     if isinstance(value, Decimal):
         return None if value.is_nan() else value
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -35,6 +39,8 @@ def like(example: Any, found: Any) -> Any:
 
 def weight(value: Any) -> int:
     """Return 2 for a value, 1 for NaN, and 0 for a null and an empty collection."""
+    if type(value) in ATOMS:
+        return 2
     if value is None or (isinstance(value, Mapping | list | tuple | set | frozenset) and not value):
         return 0
     return 1 if isinstance(value, float) and math.isnan(value) else 2

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC
 from typing import Any
 
 from account_merge.model import Values
 from account_merge.rules.comparing import like, number, time
 from account_merge.rules.evidence import Evidence
-from account_merge.rules.moments import believable, instant
+from account_merge.rules.moments import believed
 from account_merge.rules.strategies import attempt_of
 
 
@@ -55,12 +54,10 @@ def twins(timestamp: str, text: str, first: bool = False) -> Derivation:
     """
 
     def apply(sides: Sequence[Side], merged: Values, evidence: Evidence) -> Values:
-        if all(s.values.get(timestamp) is None for s in sides):
-            return {}
-        moments = [m for s in sides for c in (timestamp, text) if (m := instant(s.values.get(c))) and believable(m)]
-        if not moments:
-            return {}
-        return {timestamp: (min if first else max)(moments).astimezone(UTC).replace(tzinfo=None)}
+        shown = [value for s in sides if (value := s.values.get(timestamp)) is not None]
+        written = [value for s in sides if (value := s.values.get(text)) is not None] if shown else ()
+        moments = [moment for value in (*shown, *written) if (moment := believed(value))]
+        return {timestamp: (min if first else max)(moments).replace(tzinfo=None)} if moments else {}
 
     return Derivation((timestamp,), f"the {'earliest' if first else 'latest'} moment of {timestamp} and {text}", apply)
 

@@ -9,7 +9,7 @@ from account_merge.model import Values
 from account_merge.rules.comparing import Rank, number, size, weight
 from account_merge.rules.derivations import Derivation, Side
 from account_merge.rules.evidence import Evidence
-from account_merge.rules.moments import believable, instant
+from account_merge.rules.moments import believed
 
 #: Rows are compared by it: one column, or the forms of one moment (timestamp, text), of which the best counts.
 Lead = str | tuple[str, ...]
@@ -44,8 +44,8 @@ class _Led:
         if isinstance(lead, str) and number(side.values.get(lead)) is not None:
             return size(side.values[lead])
         columns = (lead,) if isinstance(lead, str) else lead
-        moments = [moment for c in columns if believable(moment := instant(side.values.get(c)))]
-        return size((min if self.first else max)(m for m in moments if m)) if moments else None
+        moments = [moment for c in columns if (moment := believed(side.values.get(c)))]
+        return size((min if self.first else max)(moments)) if moments else None
 
     def _best(self, sides: Sequence[Side], leads: tuple[Lead, ...]) -> Side:
         """Return the side that leads: of those that tie by the next lead, and against those that lack one by what both show."""
@@ -86,6 +86,8 @@ def follow(
     order = _Led(named, first)
 
     def apply(more: tuple[str, ...], sides: Sequence[Side]) -> Values:
+        if not any(weight(s.values.get(c)) > 1 for s in sides for c in (*columns, *more)):
+            return {}
         ranked = order.ranked(sides)
         giving = [s for s in ranked if any(weight(s.values.get(c)) > 1 for c in columns)]
         together = () if apart or not giving else columns

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from account_merge.model import Values
-from account_merge.rules.moments import CANNOT_BE, believable, instant
+from account_merge.rules.moments import CANNOT_BE, cannot_be
 from account_merge.rules.strategies import Strategy
 
 
@@ -38,13 +38,14 @@ def same_name(column: str) -> Remark:
     return Remark(column, apply)
 
 
-def doubts(strategy: Callable[[str], Strategy], whose: str, values: Values) -> Iterator[str]:
+def doubts(timed: Mapping[str, Strategy], whose: str, values: Values) -> Iterator[str]:
     """Name each column of a row that holds a time which cannot be, so that it decides nothing; no value is told.
 
+    :param timed: the columns in which times decide, sorted.
     :param whose: the row, in words.
     :param values: all can be used (see `values.usable_row`).
     """
-    for column, value in sorted(values.items()):
-        moments = [instant(time) for time in strategy(column).times(value)]
-        if any(moment is not None and not believable(moment) for moment in moments):
+    for column, strategy in timed.items():
+        value = values.get(column)
+        if value is not None and any(map(cannot_be, strategy.times(value))):
             yield f"{column}: {whose} has {CANNOT_BE}; it counts as no time"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from account_merge.model import Key
 from account_merge.rules.derivations import Derivation
 from account_merge.rules.measures import Measure
 from account_merge.rules.remarks import Remark
-from account_merge.rules.strategies import Strategy, keep_target_fill_gaps
+from account_merge.rules.strategies import Strategy, keep_target_fill_gaps, no_times
 
 
 @dataclass(frozen=True)
@@ -155,10 +156,40 @@ class TableRule:
         """Return the strategy of a column, also of one that no rule knows."""
         return self.columns.get(column, keep_target_fill_gaps)
 
+    @cached_property
+    def timed(self) -> Mapping[str, Strategy]:
+        """The columns in which times decide, sorted."""
+        return {c: strategy for c, strategy in sorted(self.columns.items()) if strategy.times is not no_times}
+
     def derivations(self, columns: Iterable[str]) -> tuple[Derivation, ...]:
         """Return the derivations for rows with these columns: those that lead unknown ones too do so."""
-        unknown = tuple(sorted(column for column in columns if column not in self.columns))
-        return tuple(d.widen(unknown) if unknown and d.widen else d for d in self.derive)
+        return self._widened(columns)[0]
+
+    def led(self, columns: Iterable[str]) -> Mapping[str, str]:
+        """Return column -> words for why it follows from others, of the columns of such rows that do."""
+        return self._widened(columns)[1]
+
+    def _widened(self, columns: Iterable[str]) -> tuple[tuple[Derivation, ...], Mapping[str, str]]:
+        unknown = frozenset(column for column in columns if column not in self.columns)
+        found = self._known_widened.get(unknown)
+        if found is None:
+            more = tuple(sorted(unknown))
+            derivations = tuple(d.widen(more) if more and d.widen else d for d in self.derive)
+            found = self._known_widened[unknown] = derivations, self._reasons(derivations)
+        return found
+
+    @cached_property
+    def _known_widened(self) -> dict[frozenset[str], tuple[tuple[Derivation, ...], Mapping[str, str]]]:
+        """Unknown columns -> the derivations for rows with them, and why columns follow: the same for all rows of a table."""
+        return {}
+
+    def _reasons(self, derivations: Iterable[Derivation]) -> Mapping[str, str]:
+        led: dict[str, str] = {}
+        for derivation in derivations:
+            for column in derivation.columns:
+                words = derivation.why if column in self.columns else f"no rule knows this column: it {derivation.why}"
+                led[column] = f"{led[column]}; {words}" if column in led else words
+        return led
 
     @property
     def holds_scopes(self) -> bool:

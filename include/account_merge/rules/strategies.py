@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from account_merge.rules.comparing import least, number, size, soonest, time, weight
+from account_merge.rules.comparing import ATOMS, least, number, size, soonest, time, weight
 
 Combine = Callable[[Any, Any], Any]
 Revert = Callable[[Any, Any, Any], Any]
@@ -61,6 +61,11 @@ def revert_total(before: Any, after: Any, now: Any) -> Any:
     return now if number(now) is None else max(0, now - ((number(after) or 0) - (number(before) or 0)))
 
 
+def no_times(value: Any) -> Iterable[Any]:
+    """Return nothing, for a column in which no time decides."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Strategy:
     """How one column of two rows becomes one value.
@@ -84,10 +89,12 @@ class Strategy:
     revert: Revert = field(default=revert_value, repr=False)
     gap: Callable[[Any], Any] = field(default=lambda other: other, repr=False)
     switch: bool = False
-    times: Callable[[Any], Iterable[Any]] = field(default=lambda value: (), repr=False)
+    times: Callable[[Any], Iterable[Any]] = field(default=no_times, repr=False)
 
     def merge(self, mine: Any, other: Any) -> Any:
         """Return both values' result. A null or an empty collection gives way, as far as `gap` lets it, and so does NaN."""
+        if mine == other and type(mine) in ATOMS and not self.ledger:
+            return mine
         held, found = weight(mine), weight(other)
         if not found or found < held:
             return mine

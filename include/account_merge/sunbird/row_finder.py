@@ -12,6 +12,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
+from account_merge.connection.batches import batched
 from account_merge.cursor import ascending
 from account_merge.errors import NeedsAttention
 from account_merge.model import Key, Row
@@ -21,7 +22,7 @@ from account_merge.sunbird.few_rows import FewRows
 from account_merge.sunbird.looks import Looks, shows
 from account_merge.sunbird.schema import Tables, TableSchema
 from account_merge.sunbird.scope_parts import parts_of
-from account_merge.sunbird.store import Store, batched
+from account_merge.sunbird.store import Store
 from account_merge.sunbird.together import SharedStream, Together
 
 Values = tuple[Any, ...]
@@ -184,13 +185,14 @@ class RowFinder:
             shown = (shows(rule, row, rule.scope.columns) for row in few[account])
             yield from sorted({(v,) for (held,) in shown for v in held or ()} if rule.holds_scopes else set(shown))
             return
-        found = self._store.values(schema, rule.scope.columns, {schema.user.logical: account})
+        columns, known = rule.scope.columns, {schema.user.logical: account}
         if rule.holds_scopes:
+            found = self._store.values(schema, columns, known)
             yield from ((value,) for (held,) in found for value in sorted(held or ()))
-        elif schema.lies_by(rule.scope.columns, [schema.user.logical]):
-            yield from found
+        elif schema.lies_by(columns, [schema.user.logical]):
+            yield from self._store.distinct(schema, columns, known)
         else:
-            yield from sorted(set(found))
+            yield from sorted(set(self._store.values(schema, columns, known)))
 
     def _listed(self, scope: Scope) -> list[Values]:
         return sorted({(value,) for value in getattr(self._settings, scope.listed)}) if scope.listed else []

@@ -43,6 +43,20 @@ class Column:
 
 
 @dataclass(frozen=True)
+class RowInCql:
+    """The primary key of a table's row as statements name it.
+
+    :param order: logical columns, in the order of the values.
+    :param where: the condition that names one row.
+    :param insert: what makes a row that has nothing but its key.
+    """
+
+    order: tuple[str, ...]
+    where: str
+    insert: str
+
+
+@dataclass(frozen=True)
 class TableSchema:
     """A rule's table as this cluster has it.
 
@@ -74,6 +88,24 @@ class TableSchema:
     def frozen(self) -> frozenset[str]:
         """The columns that are written as a whole."""
         return frozenset(name for name, column in self.columns.items() if column.kind == "scalar")
+
+    @cached_property
+    def timed(self) -> tuple[str, ...]:
+        """The columns of which the server tells when they were written."""
+        return tuple(name for name, column in self.columns.items() if column.write_time)
+
+    @cached_property
+    def mortal(self) -> tuple[str, ...]:
+        """The columns of which the server tells when their cell expires."""
+        return tuple(name for name, column in self.columns.items() if column.expires)
+
+    @cached_property
+    def named(self) -> RowInCql:
+        """The key of a row in statements."""
+        order = (*self.partition, *self.clustering)
+        names = [f'"{self.column(c).actual}"' for c in order]
+        insert = f"INSERT INTO {self.full_name} ({', '.join(names)}) VALUES ({', '.join('?' * len(order))})"  # noqa: S608 - as the cluster has them
+        return RowInCql(order, " AND ".join(f"{name} = ?" for name in names), insert)
 
     @property
     def by_account(self) -> bool:

@@ -14,8 +14,8 @@ from account_merge.values import key_part, plain
 def whole_row(schema: TableSchema) -> list[str]:
     """Return what is selected of a row: key, cells, their write times, and how long they live."""
     columns = [f'"{c.actual}"' for c in (*schema.key.values(), *schema.columns.values())]
-    times = [f'{c.write_time}("{c.actual}")' for c in schema.columns.values() if c.write_time]
-    lives = [f'TTL("{c.actual}")' for c in schema.columns.values() if c.expires]
+    times = [f'{c.write_time}("{c.actual}")' for c in map(schema.column, schema.timed)]
+    lives = [f'TTL("{c.actual}")' for c in map(schema.column, schema.mortal)]
     return [*columns, *times, *lives]
 
 
@@ -25,12 +25,14 @@ def select(
     known: Sequence[str],
     several: Sequence[str] = (),
     between: Sequence[str] = (),
+    grouped: Sequence[str] = (),
     most: int = 0,
 ) -> str:
     """Return the statement that reads rows whose key columns are `known`; a partition from its least to its greatest key.
 
     :param several: key columns of which several values are asked for; the rows then come in no order that counts.
     :param between: clustering columns whose values lie between two given places.
+    :param grouped: leading clustering columns; of the rows that have the same values in them the first is read.
     :param most: rows, at most; 0: all.
     """
     where = [f'"{schema.column(name).actual}" = ?' for name in known]
@@ -41,6 +43,8 @@ def select(
         )
         where += [f"({names}) >= ({marks})", f"({names}) <= ({marks})"]
     conditions = f" WHERE {' AND '.join(where)}" if where else ""
+    if grouped:
+        conditions += " GROUP BY " + ", ".join(f'"{schema.column(name).actual}"' for name in grouped)
     if schema.order == "falling" and set(schema.partition) <= set(known) and not several:
         rising = ", ".join(f'"{schema.column(c).actual}" ASC' for c in schema.clustering)
         conditions += f" ORDER BY {rising}"
@@ -48,23 +52,25 @@ def select(
     return f"SELECT {', '.join(what)} FROM {schema.full_name}{conditions}"  # noqa: S608 - names as the cluster has them
 
 
-def row_of(schema: TableSchema, raw: Sequence[Any], base: int, margin: float) -> Row:
+def row_of(schema: TableSchema, raw: tuple[Any, ...], base: int, margin: float) -> Row:
     """Return a row as it was selected by `whole_row`.
 
     :param base: µs; the clock that was read before.
     :param margin: s; how far `base` was set back.
     """
-    keys, columns = len(schema.key), list(schema.columns)
-    cells = raw[keys : keys + len(columns)]
-    times = raw[keys + len(columns) :]
-    values = {c: plain(v) for c, v in zip(columns, cells, strict=True) if v is not None}
-    timed = [c for c in columns if schema.columns[c].write_time]
-    mortal = [c for c in columns if schema.columns[c].expires]
-    written = {c: t for c, t in zip(timed, times, strict=False) if t is not None}
-    elements = {c: _element_times(values.get(c, ()), t) for c, t in written.items() if isinstance(t, list)}
+    keys, timed, mortal = len(schema.key), schema.timed, schema.mortal
+    times_at = keys + len(schema.columns)
+    ends_at = times_at + len(timed)
+    values = {c: plain(v) for c, v in zip(schema.columns, raw[keys:times_at], strict=True) if v is not None}
+    written = {c: t for c, t in zip(timed, raw[times_at:ends_at], strict=True) if t is not None}
+    elements = {c: _element_times(values.get(c, ()), t) for c, t in written.items() if type(t) is list}
     written |= {c: max(times.values()) for c, times in elements.items()}
-    left = {c: s for c, s in zip(mortal, times[len(timed) :], strict=True) if s is not None}
-    ends = {c: int(time.time()) + s for c, s in left.items()} if left else {}
+    left = raw[ends_at:]
+    ends = (
+        {c: int(time.time()) + s for c, s in zip(mortal, left, strict=True) if s is not None}
+        if left.count(None) < len(mortal)
+        else {}
+    )
     read = base + int(margin * 1e6)
     return Row(tuple(map(key_part, raw[:keys])), values, written, base, elements, ends, schema.frozen, read)
 

@@ -30,18 +30,14 @@ def statements(schema: TableSchema, account: str, change: Change, now: float, at
 
     :param now: seconds since the epoch, from which a cell that expires counts.
     """
-    place = schema.bind(account, change.key)
-    order = [*schema.partition, *schema.clustering]
-    names = [f'"{schema.column(c).actual}"' for c in order]
-    keys = tuple(place[c] for c in order)
-    where = " AND ".join(f"{name} = ?" for name in names)
+    place, named = schema.bind(account, change.key), schema.named
+    keys = tuple(place[c] for c in named.order)
     if change.create_at:
         # A row without a value still exists: only INSERT leaves the marker that says so.
-        marks = ", ".join("?" for _ in order)
-        cql = f"INSERT INTO {schema.full_name} ({', '.join(names)}) VALUES ({marks}) USING TIMESTAMP ?"
-        yield Statement(cql, (*keys, change.create_at))
+        yield Statement(f"{named.insert} USING TIMESTAMP ?", (*keys, change.create_at))
     if change.delete_at:
-        yield Statement(f"DELETE FROM {schema.full_name} USING TIMESTAMP ? WHERE {where}", (change.delete_at, *keys))
+        cql = f"DELETE FROM {schema.full_name} USING TIMESTAMP ? WHERE {named.where}"
+        yield Statement(cql, (change.delete_at, *keys))
     together: dict[tuple[int, int], list[tuple[Assignment, str]]] = {}
     for name in sorted(change.writes):
         column = schema.columns[name]
@@ -50,7 +46,7 @@ def statements(schema: TableSchema, account: str, change: Change, now: float, at
     for (timestamp, seconds), found in sorted(together.items()):
         sets = ", ".join(cql for (cql, _), _ in found)
         ends = (" AND TTL ?", (seconds,)) if seconds else ("", ())
-        cql = f"UPDATE {schema.full_name} USING TIMESTAMP ?{ends[0]} SET {sets} WHERE {where}"
+        cql = f"UPDATE {schema.full_name} USING TIMESTAMP ?{ends[0]} SET {sets} WHERE {named.where}"
         values = tuple(value for (_, values), _ in found for value in values)
         yield Statement(cql, (timestamp, *ends[1], *values, *keys), all(kind != "list" for _, kind in found))
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, TypeVar
 
 from cassandra.cluster import Session
-from cassandra.query import BatchStatement, BatchType, PreparedStatement
+from cassandra.query import PreparedStatement
 
+from account_merge.connection.batches import batch, batched, portions
 from account_merge.connection.cells import bind
 from account_merge.connection.driver_errors import DRIVER_ERRORS, driver_error
 from account_merge.errors import MergeError, TransientError
@@ -27,19 +27,14 @@ from account_merge.sunbird.statements import statements
 from account_merge.values import plain
 
 T = TypeVar("T")
+Work = Callable[[], object]
 _NARROW_PAGE = 5000  # rows of a page without wide columns: measured best for reading
-_BATCH, _BATCH_BYTES = 100, 65_536  # statements of a batch, and bytes of their values, at most
-_APART, _APART_BYTES = 10, 2_048  # the same of a batch over several partitions
-_SEVERAL = object()
 _MOMENT = 1.0  # s for which the columns of a keyspace's tables are believed
 _WINDOW = 16  # requests in flight: measured best for small batches on two cores
 
 
-def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
-    """Yield neighbours in groups of at most `size` (itertools has it from Python 3.12 on)."""
-    iterator = iter(items)
-    while group := tuple(islice(iterator, size)):
-        yield group
+def rest() -> None:
+    """Do nothing while servers work."""
 
 
 @dataclass(frozen=True)
@@ -58,38 +53,6 @@ class Question:
 def _at(schema: TableSchema, place: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return where a place lies in its partition."""
     return tuple(place[c] for c in schema.clustering)
-
-
-def _portions(sent: Iterable[tuple[Any, Any]]) -> Iterator[list[Any]]:
-    """Yield bound statements in portions for one batch each: so many, and so many bytes.
-
-    Of several partitions only a few small ones stand together: Cassandra warns of more than 10 of them, and of 5 KiB.
-
-    :param sent: (partition, statement), sorted by partition.
-    """
-    portion: list[Any] = []
-    size, first = 0, None
-    for partition, statement in sent:
-        bytes_ = sum(len(value) for value in statement.values if isinstance(value, bytes))
-        most, most_bytes = (_BATCH, _BATCH_BYTES) if partition == first else (_APART, _APART_BYTES)
-        if portion and (len(portion) >= most or size + bytes_ > most_bytes):
-            yield portion
-            portion, size = [], 0
-        first = partition if not portion or partition == first else _SEVERAL
-        portion.append(statement)
-        size += bytes_
-    if portion:
-        yield portion
-
-
-def _batch(portion: Sequence[Any]) -> Any:
-    """Return what sends statements as one request: those of one partition Cassandra applies as one mutation."""
-    if len(portion) == 1:
-        return portion[0]
-    batch = BatchStatement(BatchType.UNLOGGED)
-    for statement in portion:
-        batch.add(statement)
-    return batch
 
 
 class Store:
@@ -149,7 +112,7 @@ class Store:
 
         return rows
 
-    def row(self, schema: TableSchema, raw: Sequence[Any], base: int) -> Row:
+    def row(self, schema: TableSchema, raw: tuple[Any, ...], base: int) -> Row:
         """Return a row as `whole_row` selects it."""
         return row_of(schema, raw, base, self._settings.clock_margin_seconds)
 
@@ -176,17 +139,21 @@ class Store:
         wide = any(c.kind != "scalar" for c in schema.columns.values())
         bound = bind(self.prepare(select(schema, whole_row(schema), list(known))), list(known.values()))
         bound.fetch_size = max(1, self._settings.page_rows // 5) if wide else self._settings.page_rows
-        state = None
-        while True:
-            base = self.safe_timestamp()
+        asked: tuple[int, Any] | None = self._page(bound, None)
+        while asked is not None:
+            base, answer = asked
             try:
-                result = self._session.execute(bound, paging_state=state)
-                rows, state = list(result.current_rows), result.paging_state
+                page = answer.result()
             except DRIVER_ERRORS as error:
                 raise self._told(f"answer a read of {schema.full_name}", error) from error
-            yield from (self.row(schema, tuple(raw), base) for raw in rows)
-            if not state:
-                return
+            # The next page is read by the server while this one is worked on.
+            asked = self._page(bound, page.paging_state) if page.paging_state else None
+            yield from (self.row(schema, tuple(raw), base) for raw in page.current_rows)
+
+    def _page(self, bound: Any, state: bytes | None) -> tuple[int, Any]:
+        """Ask for a page; return a clock that was read before, and what waits for it."""
+        base = self.safe_timestamp()
+        return base, self._session.execute_async(bound, paging_state=state)
 
     def values(
         self, schema: TableSchema, columns: Sequence[str], known: Mapping[str, Any]
@@ -195,14 +162,28 @@ class Store:
 
         One page at a time and one request in flight, so that reading a whole table disturbs nobody.
         """
-        statement = self.prepare(select(schema, [f'"{schema.column(c).actual}"' for c in columns], list(known)))
-        bound = bind(statement, list(known.values()))
+        return self._narrow(schema, columns, known)
+
+    def _narrow(
+        self, schema: TableSchema, columns: Sequence[str], known: Mapping[str, Any], grouped: Sequence[str] = ()
+    ) -> Iterator[tuple[Any, ...]]:
+        what = [f'"{schema.column(c).actual}"' for c in columns]
+        bound = bind(self.prepare(select(schema, what, list(known), grouped=grouped)), list(known.values()))
         bound.fetch_size = _NARROW_PAGE
         try:
             for row in self._session.execute(bound):
                 yield tuple(plain(value) for value in row)
         except DRIVER_ERRORS as error:
             raise self._told(f"answer a read of {schema.full_name}", error) from error
+
+    def distinct(
+        self, schema: TableSchema, columns: Sequence[str], known: Mapping[str, Any]
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of leading clustering columns in the partition whose key is `known`, sorted, each once.
+
+        The server groups its rows; a learner has some hundred lessons in each course.
+        """
+        return self._narrow(schema, columns, known, grouped=columns)
 
     def some(self, questions: Iterable[Question]) -> list[list[tuple[Any, ...]]]:
         """Return the first values that answer each question; up to 16 questions are in flight together."""
@@ -239,12 +220,15 @@ class Store:
             begun = [self.begin(schema, bind(self.prepare(one.cql), one.values)) for one in window]
             yield from (self.row(schema, raw, base) for answer in begun for raw in answer())
 
-    def write(self, schema: TableSchema, account: str, changes: Iterable[Change], attempt: int = 0) -> None:
+    def write(
+        self, schema: TableSchema, account: str, changes: Iterable[Change], attempt: int = 0, meanwhile: Work = rest
+    ) -> None:
         """Put the changes' absolute values, each at its own timestamp.
 
         Safe to repeat with another `attempt`: scalars and elements are the same again, a list takes its timestamp +
-        `attempt`. Returns when every write is acknowledged.
+        `attempt`. Returns, or raises, when every write is acknowledged or lost.
 
+        :param meanwhile: done while the servers write.
         :raises TransientError: an outcome is unknown; repeat with the next attempt number.
         """
         sent, now = [], time.time()
@@ -255,13 +239,21 @@ class Store:
                 prepared = self.prepare(one.cql)
                 prepared.is_idempotent = one.idempotent
                 sent.append((partition, bind(prepared, one.values)))
-        for window in batched(map(_batch, _portions(sent)), _WINDOW):
+        for window in batched(map(batch, portions(sent)), _WINDOW):
             futures = [self._session.execute_async(request) for request in window]
-            problems: list[MergeError] = []
-            for future in futures:  # all of them: whoever looks at the rows next must not be overtaken by one of these
-                try:
-                    future.result()
-                except DRIVER_ERRORS as error:
-                    problems.append(self._told(f"acknowledge a write of {schema.full_name}", error))
-            if problems:  # an outage first: what was sent then may still arrive
-                raise min(problems, key=lambda problem: not isinstance(problem, TransientError))
+            try:
+                meanwhile()
+            finally:
+                self._acknowledged(schema, futures)
+            meanwhile = rest
+
+    def _acknowledged(self, schema: TableSchema, futures: Iterable[Any]) -> None:
+        """Wait for all of them: whoever looks at the rows next must not be overtaken by one of these."""
+        problems: list[MergeError] = []
+        for future in futures:
+            try:
+                future.result()
+            except DRIVER_ERRORS as error:
+                problems.append(self._told(f"acknowledge a write of {schema.full_name}", error))
+        if problems:  # an outage first: what was sent then may still arrive
+            raise min(problems, key=lambda problem: not isinstance(problem, TransientError))

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from account_merge.connection.batches import batched
 from account_merge.connection.cells import bind
 from account_merge.model import Row
 from account_merge.rules import TableRule
@@ -14,7 +15,7 @@ from account_merge.sunbird.few_rows import FewRows, Rows
 from account_merge.sunbird.keyed_reads import PARTITIONS
 from account_merge.sunbird.schema import Tables, TableSchema
 from account_merge.sunbird.selects import select, whole_row
-from account_merge.sunbird.store import Store, batched
+from account_merge.sunbird.store import Store
 from account_merge.values import Unreadable, plain
 
 Answer = Callable[[], Iterator[tuple[Any, ...]]]
@@ -66,7 +67,7 @@ class Together:
             for number, (account, *raw) in enumerate(answer(), 1):
                 if number > most:
                     break
-                rows[account].append(self._store.row(schema, raw, base))
+                rows[account].append(self._store.row(schema, tuple(raw), base))
             for found in rows.values():
                 found.sort(key=lambda row: row.key)
             self._few.put(table, at, rows if number <= most else None)
@@ -110,7 +111,7 @@ class Together:
         position, place_of = list(schema.key).index(varies), {place[varies]: n for n, place in enumerate(places)}
 
         def rows() -> Iterator[tuple[str, Row]]:
-            found = [(account, self._store.row(schema, raw, base)) for account, *raw in answer()]
+            found = [(account, self._store.row(schema, tuple(raw), base)) for account, *raw in answer()]
             yield from sorted(found, key=lambda one: (place_of[one[1].key[position]], one[1].key))
 
         return rows()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from account_merge.cursor import Cursor, ascending, rising
+from account_merge.cursor import Ahead, Cursor, ascending, rising
 from account_merge.engine.table_merge import reactivated
 from account_merge.errors import NeedsAttention
 from account_merge.model import HandedOn, Row
@@ -80,3 +80,24 @@ def test_a_cursor_meets_every_key_or_stops(keys):
         return
     with pytest.raises(NeedsAttention, match="OUT_OF_ORDER"):
         met()
+
+
+def test_an_item_that_was_made_ready_is_handed_out_once_and_in_its_place():
+    made = []
+    ahead = Ahead(made.append(n) or n for n in range(4))
+    ahead.look()
+    ahead.look()
+    assert made == [0]
+    assert next(ahead) == 0
+    assert next(ahead) == 1
+    ahead.look()
+    assert list(ahead) == [2, 3]
+    ahead.look()
+    assert list(ahead) == []
+
+
+def test_an_error_is_raised_where_the_item_is_made():
+    ahead = Ahead(1 // n for n in (1, 0))
+    assert next(ahead) == 1
+    with pytest.raises(ZeroDivisionError):
+        ahead.look()

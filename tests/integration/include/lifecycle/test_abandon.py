@@ -42,7 +42,7 @@ def left_at(service, session, keyspace, patch, merge_id, target, point, work="me
     """Does the table until it is killed while its second entry is: logged, half written, written, being folded."""
     original, calls = Store.write, []
 
-    def dying(self, schema, account_id, changes, attempt=0):
+    def dying(self, schema, account_id, changes, attempt=0, *more):
         changes = list(changes)
         calls.append(1)
         if len(calls) == 2:
@@ -67,7 +67,7 @@ def seen(session, keyspace, target):
     return {r["contentid"]: (r["viewcount"], r.get("status")) for r in rows(session, keyspace, CC, target)}
 
 
-def refused(self, schema, account_id, changes, attempt=0):
+def refused(self, schema, account_id, changes, attempt=0, *more):
     if any(c.writes or c.create_at or c.delete_at for c in changes):
         raise NeedsAttention("CASSANDRA_REFUSED", "Cassandra did not acknowledge a write", "Look at the table.")
 

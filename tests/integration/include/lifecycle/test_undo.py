@@ -233,7 +233,7 @@ def test_a_merge_that_stopped_half_way_is_undone_and_its_stalled_writer_changes_
     merge_id = service.opening.open_merge(MergeRequest((source,), target))
     original, stalled = Store.write, []
 
-    def stalls(self, schema, account_id, changes, attempt=0):
+    def stalls(self, schema, account_id, changes, attempt=0, *more):
         changes = list(changes)
         if stalled:
             raise RuntimeError("the process stops here")
@@ -266,7 +266,7 @@ def test_a_worker_that_wakes_after_the_undo_cannot_append(session, keyspace, ser
     service.admission.admit(merge_id)
     original, undone = Store.write, []
 
-    def sleeps(self, schema, account_id, changes, attempt=0):
+    def sleeps(self, schema, account_id, changes, attempt=0, *more):
         if not undone:
             undone.append(1)
             with Service(service.settings) as other, monkeypatch.context() as patch:
@@ -368,7 +368,7 @@ def test_a_writer_that_wakes_after_the_undo_deactivates_nothing(session, keyspac
     service.admission.admit(merge_id)
     original, stalled = Store.write, []
 
-    def sleeps(self, schema, account_id, changes, attempt=0):
+    def sleeps(self, schema, account_id, changes, attempt=0, *more):
         if account_id == source:
             stalled.append((schema, account_id, list(changes), attempt))
             raise RuntimeError("the process stands still here")

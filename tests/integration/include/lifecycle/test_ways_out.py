@@ -44,7 +44,7 @@ def cause(request, session, service, monkeypatch):
         if request.param == "killed":
             original, died = Store.write, []
 
-            def dies(self, schema, account_id, changes, attempt=0):
+            def dies(self, schema, account_id, changes, attempt=0, *more):
                 if not died:
                     died.append(True)
                     raise Stops

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -153,3 +154,31 @@ def test_what_a_type_cannot_hold_is_no_entry() -> None:
     change = Change(("c",), {}, None, {"x": Write(2**31, 1)}, 1, {}, {})
     with pytest.raises(NeedsAttention, match="CANNOT_STORE"):
         Codec(schema_of("int")).change(change)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("UTF8Type", text) for text in ("", "a lesson", "über", "\u0939\u093f", "a\x00b")),
+        *(("Int32Type", number) for number in (0, -1, 2**31 - 1, -(2**31))),
+        *(("LongType", number) for number in (0, -1, 2**63 - 1, -(2**63))),
+        *(
+            (kind, moment)
+            for kind in ("DateType", "TimestampType")
+            for moment in (
+                datetime(1, 1, 1), datetime(1969, 12, 31, 23, 59, 59, 999000), datetime(1970, 1, 1), datetime(2022, 3, 4, 5, 6, 7, 8000),
+                datetime(2022, 3, 4, 5, 6, 7, 8), datetime(9999, 12, 31, 23, 59, 59, 999000), datetime(2022, 3, 4, tzinfo=UTC),
+            )
+        ),
+        ("Int32Type", True),
+    ],
+)  # fmt: skip
+def test_the_usual_values_have_the_drivers_own_bytes(name: str, value: Any) -> None:
+    cql_type = lookup_casstype(name)
+    assert write(cql_type, value) == cql_type.to_binary(value, 5)
+
+
+@pytest.mark.parametrize(("name", "value"), [("Int32Type", 2**31), ("LongType", -(2**63) - 1), ("UTF8Type", "\ud800")])
+def test_a_usual_value_that_its_type_cannot_hold_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match="cannot hold it"):
+        write(lookup_casstype(name), value)
