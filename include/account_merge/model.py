@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -148,6 +148,16 @@ def row_outcome(kind: EntryKind, change: Change | ChangeHeader) -> str:
     if kind == EntryKind.CLOSED:
         return "left"
     return "deleted" if change.delete_at else "created" if change.create_at else "changed" if change.writes else "same"
+
+
+def counts_of(kind: EntryKind, changes: Iterable[Change]) -> dict[str, int]:
+    """Return rows of an entry by what happened to them, and those with notes as `ambiguous`."""
+    counts: dict[str, int] = {}
+    for change in changes:
+        counts[row_outcome(kind, change)] = counts.get(row_outcome(kind, change), 0) + 1
+        if change.notes:
+            counts["ambiguous"] = counts.get("ambiguous", 0) + 1
+    return counts
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from account_merge.errors import NeedsAttention, TransientError
 from account_merge.journal import now
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import LIST_ATTEMPTS, Draft, Log
-from account_merge.model import Change, Entry, Key, row_outcome
+from account_merge.model import Change, Entry, Key, counts_of
 from account_merge.planning.write_times import stuck
 from account_merge.states import EntryKind
 from account_merge.sunbird.few_rows import FewRows
@@ -293,13 +293,3 @@ class TableWork(ABC):
             }
             kept.append(replace(change, writes={c: w for c, w in change.writes.items() if c not in right}))
         return kept
-
-
-def counts_of(kind: EntryKind, changes: Iterable[Change]) -> dict[str, int]:
-    """Return rows of an entry by what happened to them, and those with notes as `ambiguous`."""
-    counts: dict[str, int] = {}
-    for change in changes:
-        counts[row_outcome(kind, change)] = counts.get(row_outcome(kind, change), 0) + 1
-        if change.notes:
-            counts["ambiguous"] = counts.get("ambiguous", 0) + 1
-    return counts

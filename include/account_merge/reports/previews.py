@@ -11,11 +11,10 @@ from typing import Any
 from account_merge.choices import Choices
 from account_merge.engine.merge_tables import MergeTables, asked_for
 from account_merge.engine.resources import TableJob
-from account_merge.engine.table_work import counts_of
 from account_merge.lifecycle.admission import previewed
 from account_merge.lifecycle.answers import TableAnswer, table_answer
 from account_merge.lifecycle.undoing import Undoing
-from account_merge.model import Merge, MergeRequest
+from account_merge.model import Merge, MergeRequest, counts_of
 from account_merge.reports.balance import Balance, Compared, weigh
 from account_merge.reports.preflight import Notice, Preflight
 from account_merge.reports.report import NO_TABLE, NOT_CHOSEN, Report, TableReport, row_of

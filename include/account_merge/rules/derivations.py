@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from account_merge.model import Values
+from account_merge.rules.attempts import attempt_of
 from account_merge.rules.comparing import like, number, time
 from account_merge.rules.evidence import Evidence
 from account_merge.rules.moments import believed
-from account_merge.rules.strategies import attempt_of
 
 
 @dataclass(frozen=True)

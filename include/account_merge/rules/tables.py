@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
+from account_merge.rules.attempts import union_of_attempts
 from account_merge.rules.derivations import (
     attempts_count,
     best_score,
@@ -41,7 +42,6 @@ from account_merge.rules.strategies import (
     total,
     union,
     union_by,
-    union_of_attempts,
 )
 
 _DAY1, _DAY2 = datetime(2022, 3, 1, 10, 15, 30), datetime(2022, 3, 5, 10, 15, 30)

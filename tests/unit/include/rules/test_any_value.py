@@ -16,10 +16,11 @@ from account_merge.planning.combining import Facts, merge_values
 from account_merge.planning.merge_join import plan_row
 from account_merge.planning.rebuild import AppliedChange, Effective, rebuild
 from account_merge.rules import RULES, TABLES, TableRule, rule_for
+from account_merge.rules.attempts import attempt_of
 from account_merge.rules.comparing import number, size, time
 from account_merge.rules.evidence import Evidence, Findings
 from account_merge.rules.moments import believable, instant
-from account_merge.rules.strategies import Strategy, attempt_of, minimum
+from account_merge.rules.strategies import Strategy, minimum
 from account_merge.values import NAN
 from tests.unit.include.rules.test_tables import FORKS, OFFICIAL, totals
 from tests.values import DETAILS, SCALARS, TEXTS, TIMES, canonical, canonical_row, of_type

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from account_merge.rules import RULES
+from account_merge.rules.attempts import attempt_of, union_of_attempts
 from account_merge.rules.moments import instant
 from account_merge.rules.strategies import (
     Strategy,
-    attempt_of,
     consent,
     earliest_text,
     either,
@@ -34,7 +34,6 @@ from account_merge.rules.strategies import (
     total,
     union,
     union_by,
-    union_of_attempts,
 )
 from tests.values import moments
 
