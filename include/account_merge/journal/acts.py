@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, or_, select
+from sqlalchemy import Row, bindparam, delete, insert, or_, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from account_merge.journal.clock import now
@@ -15,6 +15,13 @@ from account_merge.journal.fence import ALL
 from account_merge.journal.rows import merge_of
 from account_merge.journal.schema import acts, merges, stops
 from account_merge.model import Merge
+
+_BESIDE = (
+    select(merges, *(stops.c[name].label(f"stop_{name}") for name in ("tenant", "actor", "reason", "since")))
+    .outerjoin(stops, or_(stops.c.tenant == ALL, stops.c.tenant == merges.c.tenant))
+    .where(merges.c.merge_id == bindparam("merge", type_=merges.c.merge_id.type))
+    .order_by(stops.c.tenant)
+)
 
 
 class Acts:
@@ -56,10 +63,7 @@ class Switches:
 
     def beside(self, merge_id: uuid.UUID) -> tuple[Merge | None, list[Row[Any]]]:
         """Return a merge, and the switches that stop it, by one statement."""
-        its = or_(stops.c.tenant == ALL, stops.c.tenant == merges.c.tenant)
-        columns = (stops.c[name].label(f"stop_{name}") for name in ("tenant", "actor", "reason", "since"))
-        wanted = select(merges, *columns).outerjoin(stops, its).where(merges.c.merge_id == merge_id)
-        found = self._journal.rows(wanted.order_by(stops.c.tenant))
+        found = self._journal.rows(_BESIDE, {"merge": merge_id})
         return merge_of(found[0]) if found else None, [row for row in found if row.stop_tenant is not None]
 
     def put(self, tenant: str, by: str, reason: str, since: datetime, note: str) -> bool:

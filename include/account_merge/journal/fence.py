@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, Integer, bindparam, exists, func, or_, select
 
 from account_merge.journal.schema import accounts, merges, stops
 from account_merge.model import Merge
@@ -29,19 +30,40 @@ class Fence:
     accounts: int
     tenant: str | None
 
+    @property
+    def stoppable(self) -> bool:
+        """Whether a switch stops the merge."""
+        return self.tenant is not None
+
     @classmethod
     def around(cls, merge: Merge, stoppable: bool) -> Fence:
         """Return the fence of whoever works on a merge as it is now."""
         tenant = merge.request.tenant if stoppable else None
         return cls(merge.merge_id, merge.state, merge.operation, len(merge.accounts), tenant)
 
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """Return the conditions, on the table merges and others."""
-        held = select(func.count()).select_from(accounts).where(accounts.c.held_by == self.merge_id).scalar_subquery()
-        found = [
-            merges.c.merge_id == self.merge_id, merges.c.state == self.state,
-            merges.c.operation.is_not_distinct_from(self.operation), held >= self.accounts,
-        ]  # fmt: skip
-        if self.tenant is not None:
-            found.append(~exists().where(stops.c.tenant.in_(sorted({ALL, self.tenant}))))
-        return found
+    def values(self) -> dict[str, Any]:
+        """Return the values of its conditions."""
+        return {
+            "fence_merge": self.merge_id, "fence_state": self.state, "fence_operation": self.operation,
+            "fence_accounts": self.accounts, **({"fence_tenant": self.tenant} if self.stoppable else {}),
+        }  # fmt: skip
+
+
+def conditions(stoppable: bool) -> list[ColumnElement[bool]]:
+    """Return the conditions of a fence, on the table merges and others; its values are bound by name.
+
+    :param stoppable: a switch stops the merge.
+    """
+    merge_id = bindparam("fence_merge", type_=merges.c.merge_id.type)
+    operation = bindparam("fence_operation", type_=merges.c.operation.type)
+    held = select(func.count()).select_from(accounts).where(accounts.c.held_by == merge_id).scalar_subquery()
+    found = [
+        merges.c.merge_id == merge_id,
+        merges.c.state == bindparam("fence_state", type_=merges.c.state.type),
+        merges.c.operation.is_not_distinct_from(operation),
+        held >= bindparam("fence_accounts", type_=Integer()),
+    ]
+    if stoppable:
+        its = bindparam("fence_tenant", type_=stops.c.tenant.type)
+        found.append(~exists().where(or_(stops.c.tenant == ALL, stops.c.tenant == its)))
+    return found

@@ -8,15 +8,16 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Row, Select, cast, exists, func, literal, select, update
+from sqlalchemy import ColumnElement, Executable, Integer, Row, Select, bindparam, cast, exists, func, select, update
 
 from account_merge.errors import NeedsAttention
 from account_merge.journal.clock import now
 from account_merge.journal.database import Database
 from account_merge.journal.encoding import Codec, payload, unpayload
-from account_merge.journal.fence import Fence
+from account_merge.journal.fence import Fence, conditions
 from account_merge.journal.schema import insert_once, log, merges
 from account_merge.model import Change, ChangeHeader, Entry, Key
 from account_merge.states import EntryKind
@@ -128,14 +129,12 @@ class Log:
             "counts": dict(draft.counts), "payload": body, "salt": salt, "sealed": sealed, "digest": digest,
             "note": draft.note or None, "created_at": now(),
         }  # fmt: skip
-        mine = log.c.merge_id == self.merge_id, log.c.name == self.table
-        next_ = select(func.coalesce(func.max(log.c.seq) + 1, 0)).where(*mine).scalar_subquery()
-        row = select(*(literal(value, log.c[name].type) for name, value in values.items())).where(next_ == seq)
-        if kind != EntryKind.CLOSED:
-            row = row.where(~exists().where(*mine, log.c.seq == seq - 1, log.c.kind == EntryKind.CLOSED))
-        if fence is not None:
-            row = row.where(*fence.conditions()).with_for_update(read=True, of=merges)
-        done = self._journal.run(insert_once(log).from_select(list(values), row))
+        statement = _appending(
+            tuple(values), kind == EntryKind.CLOSED, fence is not None, bool(fence and fence.stoppable)
+        )
+        done = self._journal.run(
+            statement, {f"new_{name}": value for name, value in values.items()} | (fence.values() if fence else {})
+        )
         if done:
             self._chain = seq, digest
             self._own.append((seq, draft.counts, draft.note))
@@ -198,6 +197,20 @@ class Log:
         changes: tuple[Change, ...] = tuple(self.codec.unchange(c) for c in wanted)
         key = None if row.last_key is None else self.codec.unkey(row.last_key)
         return Entry(row.seq, kind, key, row.base, changes, row.attempts, row.created_at, row.kept)
+
+
+@lru_cache(maxsize=8)
+def _appending(columns: tuple[str, ...], closes: bool, fenced: bool, stoppable: bool) -> Executable:
+    """Return the statement that appends an entry: made once, since making it takes longer than the server does with it."""
+    new = {name: bindparam(f"new_{name}", type_=log.c[name].type) for name in columns}
+    mine = log.c.merge_id == new["merge_id"], log.c.name == new["name"]
+    next_ = select(func.coalesce(func.max(log.c.seq) + 1, 0)).where(*mine).scalar_subquery()
+    row = select(*new.values()).where(next_ == new["seq"])
+    if not closes:
+        row = row.where(~exists().where(*mine, log.c.seq == new["seq"] - 1, log.c.kind == EntryKind.CLOSED))
+    if fenced:
+        row = row.where(*conditions(stoppable)).with_for_update(read=True, of=merges)
+    return insert_once(log).from_select(list(columns), row)
 
 
 def standing(entries: Iterable[Entry]) -> Iterator[Entry]:
