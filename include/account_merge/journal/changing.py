@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, insert, literal, null, select, update
+from sqlalchemy import BindParameter, Column, ColumnElement, Select, bindparam, insert, select, update
 from sqlalchemy.sql.dml import Update
 
 from account_merge.acting import actor
@@ -36,38 +37,53 @@ def with_times(merge: Merge, state: State, columns: Mapping[str, Any]) -> dict[s
     return columns
 
 
-def change_of(merge: Merge, state: State, columns: Mapping[str, Any]) -> Select[Any]:
-    """Return the statement that changes the row if it is still as it was read; its answer is the row afterwards.
+def change_of(merge: Merge, state: State, columns: Mapping[str, Any]) -> tuple[Select[Any], dict[str, Any]]:
+    """Return the statement that changes the row if it is still as it was read, and its values; it answers with the row afterwards.
 
     A new state is told in the history, and one that closes the merge frees its accounts.
     """
-    where = [merges.c[name].is_not_distinct_from(getattr(merge, name)) for name in _READ]
+    tells = state != merge.state
+    told = _told(merge, columns) if tells else {}
+    statement = _changing(tuple(sorted(columns)), tuple(told), tells and state in CLOSED)
+    values = {"changed": merge.merge_id, **{f"read_{name}": getattr(merge, name) for name in _READ}}
+    values |= {f"new_{name}": value for name, value in columns.items()}
+    return statement, values | {f"told_{name}": value for name, value in told.items()}
+
+
+@lru_cache(maxsize=128)
+def _changing(columns: tuple[str, ...], told: tuple[str, ...], frees: bool) -> Select[Any]:
+    """Return the statement for changes of these columns: made once, since making it takes longer than the server needs for it."""
+    read = [merges.c[name].is_not_distinct_from(_given(f"read_{name}", merges.c[name])) for name in _READ]
     changed = (
         update(merges)
-        .where(merges.c.merge_id == merge.merge_id, *where)
-        .values(columns)
+        .where(merges.c.merge_id == _given("changed", merges.c.merge_id), *read)
+        .values({name: _given(f"new_{name}", merges.c[name]) for name in columns})
         .returning(merges)
         .cte("changed")
     )
     statement = select(changed)
-    if state == merge.state:
-        return statement
-    statement = statement.add_cte(_told(merge, columns, changed).cte("told"))
-    if state in CLOSED:
+    if told:
+        values = [_given(f"told_{name}", history.c[name]) for name in told]
+        tells = insert(history).from_select(["merge_id", *told], select(changed.c.merge_id, *values))
+        statement = statement.add_cte(tells.cte("told"))
+    if frees:
         statement = statement.add_cte(freed(select(changed.c.merge_id).scalar_subquery()).cte("freed"))
     return statement
 
 
-def _told(merge: Merge, columns: Mapping[str, Any], changed: Any) -> Any:
+def _given(name: str, column: Column[Any]) -> BindParameter[Any]:
+    return bindparam(name, type_=column.type)
+
+
+def _told(merge: Merge, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the history tells of a change."""
     who = actor()
     run = (columns.get("run_ids") or merge.run_ids or [""])[-1]
-    told = {
+    return {
         "at": columns["updated_at"], "before": merge.state, "after": columns["state"], "actor": who.name,
         "run_id": who.run_id or run, "task_id": who.task_id, "note": columns.get("note"),
         "error_code": columns.get("error_code"), "error": columns.get("error"),
     }  # fmt: skip
-    values = [literal(value, history.c[name].type) if value is not None else null() for name, value in told.items()]
-    return insert(history).from_select(["merge_id", *told], select(changed.c.merge_id, *values))
 
 
 def freed(holder: ColumnElement[Any]) -> Update:

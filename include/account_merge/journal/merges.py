@@ -170,13 +170,13 @@ class Merges(Identity):
     def _changed(self, merge: Merge, columns: dict[str, Any]) -> Merge | None:
         state = columns.get("state", merge.state)
         columns = with_times(merge, state, columns)
-        statement = change_of(merge, state, columns)
+        statement, values = change_of(merge, state, columns)
         names = new_names(merge, columns)
         if names is None and (state == merge.state or state != State.WAITING) and not overtakes(merge, columns):
-            row = self.row(statement)
+            row = self.row(statement, values)
             return None if row is None else merge_of(row)
         with self.transaction():
-            row = self.row(statement)
+            row = self.row(statement, values)
             if row is not None:
                 self._follow(merge, columns, names)
         return None if row is None else merge_of(row)

@@ -47,13 +47,23 @@ class RowInCql:
     """The primary key of a table's row as statements name it.
 
     :param order: logical columns, in the order of the values.
-    :param where: the condition that names one row.
-    :param insert: what makes a row that has nothing but its key.
+    :param names: their quoted names.
     """
 
+    table: str
     order: tuple[str, ...]
-    where: str
-    insert: str
+    names: tuple[str, ...]
+
+    @cached_property
+    def where(self) -> str:
+        """The condition that names one row."""
+        return " AND ".join(f"{name} = ?" for name in self.names)
+
+    def insert(self, columns: Sequence[str]) -> str:
+        """Return what makes a row, with these columns (quoted)."""
+        names = (*self.names, *columns)
+        values = ", ".join("?" * len(names))
+        return f"INSERT INTO {self.table} ({', '.join(names)}) VALUES ({values}) USING TIMESTAMP ?"  # noqa: S608 - as the cluster has them
 
 
 @dataclass(frozen=True)
@@ -103,9 +113,7 @@ class TableSchema:
     def named(self) -> RowInCql:
         """The key of a row in statements."""
         order = (*self.partition, *self.clustering)
-        names = [f'"{self.column(c).actual}"' for c in order]
-        insert = f"INSERT INTO {self.full_name} ({', '.join(names)}) VALUES ({', '.join('?' * len(order))})"  # noqa: S608 - as the cluster has them
-        return RowInCql(order, " AND ".join(f"{name} = ?" for name in names), insert)
+        return RowInCql(self.full_name, order, tuple(f'"{self.column(c).actual}"' for c in order))
 
     @property
     def by_account(self) -> bool:

@@ -32,17 +32,24 @@ def statements(schema: TableSchema, account: str, change: Change, now: float, at
     """
     place, named = schema.bind(account, change.key), schema.named
     keys = tuple(place[c] for c in named.order)
-    if change.create_at:
-        # A row without a value still exists: only INSERT leaves the marker that says so.
-        yield Statement(f"{named.insert} USING TIMESTAMP ?", (*keys, change.create_at))
-    if change.delete_at:
-        cql = f"DELETE FROM {schema.full_name} USING TIMESTAMP ? WHERE {named.where}"
-        yield Statement(cql, (change.delete_at, *keys))
     together: dict[tuple[int, int], list[tuple[Assignment, str]]] = {}
     for name in sorted(change.writes):
         column = schema.columns[name]
         for timestamp, seconds, assignment in _assignments(column, change.writes[name], now, attempt):
             together.setdefault((timestamp, seconds), []).append((assignment, column.kind))
+    if change.create_at:
+        # A row without a value still exists: only INSERT leaves the marker that says so. What is put as a whole at the same
+        # time goes with it; INSERT would replace a collection.
+        with_it = together.get((change.create_at, 0), [])
+        if any(kind != "scalar" for _, kind in with_it):
+            with_it = []
+        elif with_it:
+            del together[change.create_at, 0]
+        cql = named.insert([cql.removesuffix(" = ?") for (cql, _), _ in with_it])
+        yield Statement(cql, (*keys, *(value for (_, values), _ in with_it for value in values), change.create_at))
+    if change.delete_at:
+        cql = f"DELETE FROM {schema.full_name} USING TIMESTAMP ? WHERE {named.where}"
+        yield Statement(cql, (change.delete_at, *keys))
     for (timestamp, seconds), found in sorted(together.items()):
         sets = ", ".join(cql for (cql, _), _ in found)
         ends = (" AND TTL ?", (seconds,)) if seconds else ("", ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from cassandra.cqltypes import lookup_casstype
 
 from account_merge.model import Change, Write
@@ -37,6 +38,23 @@ def test_each_timestamp_and_each_end_has_a_statement_of_its_own() -> None:
         (f"UPDATE t USING TIMESTAMP ? AND TTL ? SET end = ? {where}", (5, 60, 2, "a", "x")),
         (f"UPDATE t USING TIMESTAMP ? SET l = ? {where}", (8, ["a"], "a", "x")),
     ]
+
+
+def test_a_new_row_has_its_whole_values_in_the_statement_that_makes_it() -> None:
+    writes = {"n": Write(1, 4), "end": Write(2, 5)}
+    assert told(writes=writes, create_at=4) == [
+        ("INSERT INTO t (userid, c, n) VALUES (?, ?, ?) USING TIMESTAMP ?", ("a", "x", 1, 4)),
+        ("UPDATE t USING TIMESTAMP ? SET end = ? WHERE userid = ? AND c = ?", (5, 2, "a", "x")),
+    ]
+
+
+@pytest.mark.parametrize("write", [Write({"x": 1}, 4), Write({"x"}, 4), Write(["x"], 4)], ids="msl")
+def test_a_collection_is_never_in_the_statement_that_makes_a_row(write: Write, request: pytest.FixtureRequest) -> None:
+    name = request.node.callspec.id
+    insert, update = told(writes={"n": Write(1, 4), name: write}, create_at=4)
+    assert insert == ("INSERT INTO t (userid, c) VALUES (?, ?) USING TIMESTAMP ?", ("a", "x", 4))
+    assert f"{name} = " in update[0]
+    assert "n = ?" in update[0]
 
 
 def test_what_has_ended_is_deleted() -> None:
