@@ -24,6 +24,8 @@ from tests.outgoing.postgres import of_journal
 WORKER = Path(__file__).with_name("worker.py")
 #: (work, action, meanwhile) -> how many interruptions were tried: for the summary.
 TRIED: Counter[tuple[str, str, str]] = Counter()
+#: What somebody else did with the work; nothing of it is left then.
+AWAY = ("taken back", "gone round", "given up")
 #: What taking back leaves of the work's own merge.
 TAKEN_BACK = {"merge": "undone", "undo": "completed", "repair": "undone", "settle": "undone"}
 
@@ -111,7 +113,12 @@ class Matrix:
             faults = self._between(job, between[label], answers[job])
             faults += [f"the next run failed: {resumed[label]['error']}"] if resumed.get(label, {}).get("error") else []
             did = answers[job].get("meanwhile", {}).get("answer", {}).get("did")
-            if did in ("taken back", "given up"):
+            if did == "gone round" and not answers[job]["blocked"] and "error" not in answers[job]:
+                # Nothing of the undo was there yet: it came after the other and the redo, and did all of its work.
+                undone = end_state(ends[label]) == "undone"
+                faults += [] if undone else [f"the merge is {end_state(ends[label])}"]
+                faults += ends[label].differences(self.whole[job.work], ("rows",))
+            elif did in AWAY:
                 faults += self._taken_back(job, ends[label], outcome.rows_of(lane.service, label), answers[job])
             elif did != "completed":
                 end = _told_no_failure(ends[label]) if job.action == "cut" else ends[label]
@@ -134,7 +141,7 @@ class Matrix:
             faults += _undone_though(found, answer)
         elif job.meanwhile == "pause" and answer["afterwards"]["answer"]["entries"] > other["answer"]["entries"]:
             faults.append("an entry was appended while merging was stopped")
-        published = found.events and other.get("answer", {}).get("did") not in ("taken back", "given up", "completed")
+        published = found.events and other.get("answer", {}).get("did") not in (*AWAY, "completed")
         if published and found.rows != self.whole[job.work].rows:
             faults.append("sync events went out before the rows were right")
         return faults
@@ -143,10 +150,9 @@ class Matrix:
         """The rows are what they were, and the process that woke has changed nothing any more."""
         did, before = answer["meanwhile"]["answer"]["did"], answer["meanwhile"]["answer"]["rows"]
         faults = end.differences(self.still[job.work], ("rows",))
-        if did == "taken back" and not answer["blocked"] and rows != before:
+        if did != "given up" and not answer["blocked"] and rows != before:
             faults.append("the process changed rows after it woke")
-        merges = end.journal["merges"]
-        state = merges[f"{job.work}-1" if job.work in ("repair", "settle") else "merge"]["state"]
+        state = end_state(end, f"{job.work}-1" if job.work in ("repair", "settle") else "merge")
         if state != ("abandoned" if did == "given up" else TAKEN_BACK[job.work]):
             faults.append(f"the merge is {state}")
         return faults
@@ -176,6 +182,11 @@ def _told_no_failure(end: Outcome) -> Outcome:
         for name, row in end.journal["merges"].items()
     }
     return replace(end, journal={**end.journal, "merges": merges})
+
+
+def end_state(end: Outcome, merge: str = "merge") -> str:
+    """The state that a merge has at an end."""
+    return str(end.journal["merges"][merge]["state"])
 
 
 def _failed(row: dict[str, Any]) -> tuple[int, str]:

@@ -136,8 +136,12 @@ def do_undo(service: Service, label: str) -> None:
 
 def do_repair(service: Service, label: str) -> None:
     """Repairs that merge, or goes on with it."""
-    if service.journal.get(work_id("repair", label)) is None:
-        service.repairing.repair(merge_id(label), "operator", "")
+    with service.journal.transaction():
+        service.journal.lock(
+            merge_id(label)
+        )  # of two who look at once one repairs: another repair would be another work
+        if service.journal.get(work_id("repair", label)) is None:
+            service.repairing.repair(merge_id(label), "operator", "")
     _run(service, work_id("repair", label))
 
 
@@ -172,12 +176,14 @@ def resume(service: Service, work: str, label: str) -> str:
 def take_back(service: Service, work: str, label: str) -> str:
     """What an operator does with work that hangs: the run is marked failed and taken back; answers what it was.
 
-    An undo that hangs is finished by another process, and then taken back itself.
+    An undo that hangs is finished by another process, and then taken back itself. Where nothing was to be seen of it, that
+    was another undo.
     """
     if work == "undo":
+        seen = service.journal.need(merge_id(label)).operation is not None
         do_undo(service, label)
         service.undoing.run(merge_id(label), "redo")
-        return "taken back"
+        return "taken back" if seen else "gone round"
     found = service.journal.get(work_id(work, label))
     if found is None:
         return "nothing"

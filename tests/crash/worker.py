@@ -174,7 +174,7 @@ def in_another(meanwhile: str, work: str, label: str) -> Any:
 
     with opened() as service:
         did = MEANWHILE[meanwhile](service, work, label)
-        rows = outcome.rows_of(service, label) if did == "taken back" else None
+        rows = outcome.rows_of(service, label) if did in ("taken back", "gone round") else None
         return {"did": did, "rows": rows, "entries": scenes.entries(service, work, label)}
 
 
