@@ -205,6 +205,12 @@ def _piece(data: bytes | None) -> bytes:
     return _LENGTH.pack(-1) if data is None else _LENGTH.pack(len(data)) + data
 
 
+def holds_number(cql_type: Any, value: Any) -> bool:
+    """Whether a value is a whole number that a column of a type with ends can hold."""
+    least, most = _ENDS.get(cql_type.typename, (0, -1))
+    return type(value) is int and least <= value <= most
+
+
 def fitted(cql_type: Any, value: Any) -> Any:
     """Return the value, or the nearest that its type can hold; the same object where it fits."""
     cql_type = _thawed(cql_type)

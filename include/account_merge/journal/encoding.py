@@ -88,13 +88,11 @@ class Codec:
 
     def fitted(self, change: Change) -> Change:
         """Return the change as the columns' types can hold it, with a note where a result lies beyond its type."""
-        if _FIT.issuperset([type(write.value) for write in change.writes.values()]):
-            return change
         writes, notes = dict(change.writes), []
         for name, write in change.writes.items():
-            if type(write.value) in _FIT:
-                continue
             column = self._schema.columns[name]
+            if type(write.value) in _FIT or cells.holds_number(column.cql_type, write.value):
+                continue
             value = cells.fitted(column.cql_type, write.value)
             if value is not write.value:
                 writes[name] = replace(write, value=value)

@@ -26,6 +26,7 @@ _FORMS = (
 _UNITS = (1_000, 1, 1_000_000, 1_000_000_000)
 #: The platform's own form, which a thousand times as many texts have as all others; Python reads it much faster so.
 _USUAL = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)[:.](\d{3}[+-]\d{4})", re.ASCII)
+_USUAL_LENGTH = 28
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGITS = 20  # a longer number is not a time in any unit
 _LETTERS = 64  # a longer text is not a time in any form, and is not kept
@@ -104,22 +105,26 @@ def _since_epoch(value: float, unit: int) -> datetime | None:
 
 
 def _of_text(text: str, time_zone: str) -> datetime | None:
+    if len(text) == _USUAL_LENGTH and (moment := _of_usual(text)):
+        return moment
     if text.lstrip("-").isdecimal():
         return _of_number(int(text)) if len(text) <= _DIGITS else None
-    if (usual := _USUAL.fullmatch(text)) and (moment := _of_usual(usual)):
-        return moment
     text = text.replace("\u202f", " ")  # newer JDKs put a narrow space before AM and PM
     return _in_a_form(text, time_zone) if len(text) <= _LETTERS else None
 
 
-def _of_usual(found: re.Match[str]) -> datetime | None:
+@lru_cache(maxsize=4096)  # one merge reads the same text several times
+def _of_usual(text: str) -> datetime | None:
+    found = _USUAL.fullmatch(text)
+    if not found:
+        return None
     try:
         return datetime.fromisoformat(f"{found[1]}.{found[2]}").astimezone(UTC)
     except (ValueError, OverflowError):  # the forms decide
         return None
 
 
-@lru_cache(maxsize=4096)  # one merge reads the same text many times, and `strptime` keeps no more than five forms ready
+@lru_cache(maxsize=4096)  # as above; and `strptime` keeps no more than five forms ready
 def _in_a_form(text: str, time_zone: str) -> datetime | None:
     from zoneinfo import ZoneInfo
 

@@ -92,8 +92,11 @@ class Strategy:
 
     def merge(self, mine: Any, other: Any) -> Any:
         """Return both values' result. A null or an empty collection gives way, as far as `gap` lets it, and so does NaN."""
-        if mine == other and type(mine) in ATOMS and not self.ledger:
-            return mine
+        if type(other) in ATOMS:
+            if mine is None:
+                return self.gap(other)
+            if mine == other and type(mine) in ATOMS and not self.ledger:
+                return mine
         held, found = weight(mine), weight(other)
         if not found or found < held:
             return mine
