@@ -153,6 +153,9 @@ class Settings(BaseSettings):
         help="Changes in one entry of the log, at most.")
     entry_bytes: types.Integer = setting("ACCOUNT_MERGE_ENTRY_BYTES", 1048576, least=1024, most=4194304,
         help="Bytes in one entry of the log, at most.")
+    max_rows_per_second: types.Integer = setting("ACCOUNT_MERGE_MAX_ROWS_PER_SECOND", 0, least=0, most=1_000_000,
+        help="Learners' rows that all merges, undos and redos together write in a second, at most, so that the platform's "
+             "own requests stay fast; 0: no limit.")
     page_rows: types.Integer = setting("ACCOUNT_MERGE_PAGE_ROWS", 1000, least=1, most=5000,
         help="Rows that one page of reading holds, at most.")
     # fmt: on
