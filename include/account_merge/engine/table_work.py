@@ -21,7 +21,7 @@ from account_merge.errors import NeedsAttention, TransientError
 from account_merge.journal import now
 from account_merge.journal.encoding import Codec
 from account_merge.journal.log import LIST_ATTEMPTS, Draft, Log
-from account_merge.journal.pace import Pace
+from account_merge.journal.write_rate import WriteRate
 from account_merge.model import Change, Entry, Key, counts_of
 from account_merge.planning.write_times import stuck
 from account_merge.states import EntryKind
@@ -50,7 +50,7 @@ class TableWork(ABC):
         self._resources, self._settings, self._store = resources, resources.settings, resources.store
         self._journal, self._tables = resources.journal, resources.tables
         self._merge, self._rule, self._guard, self._progress = job.merge, job.rule, job.guard, job.progress
-        self._known, self._pace = job.known, Pace(resources.journal, self._settings.max_rows_per_second)
+        self._known, self._rate = job.known, WriteRate(resources.journal, self._settings.max_rows_per_second)
         self._few = job.known.few if job.known else FewRows()
         self._schema, self._codec = schema, Codec(schema)
         self.account = account
@@ -159,7 +159,7 @@ class TableWork(ABC):
         groups = Ahead(self._groups(self.plan(last.last_key if last else None)))
         for group, packed, base in groups:
             key = group[-1].key
-            self._pace.wait(sum(1 for change in group if change.writes or change.create_at or change.delete_at))
+            self._rate.wait(sum(1 for change in group if change.writes or change.create_at or change.delete_at))
             last, mine = self._append(last, EntryKind.CHANGES, key, base, group, packed)
             last = self._apply_and_verify(last, again=not mine, meanwhile=groups.look if mine else rest)
             if not mine:
@@ -173,7 +173,7 @@ class TableWork(ABC):
         """Yield neighbouring changes up to an entry's rows and bytes, encoded, with the lowest clock of their reads."""
         group: list[Change] = []
         packed: list[bytes] = []
-        size, base, most = 0, 0, self._pace.portion(self._settings.entry_rows)
+        size, base, most = 0, 0, self._rate.portion(self._settings.entry_rows)
         for change, clock in changes:
             self._writable(change)
             body = self._codec.change(change)

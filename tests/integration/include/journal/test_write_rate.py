@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from account_merge.journal import now
-from account_merge.journal.pace import Pace
+from account_merge.journal.write_rate import WriteRate
 from account_merge.model import MergeRequest
 from tests.journal_sql import sql
 from tests.learners import CC, account, lesson, put
@@ -59,16 +59,16 @@ def test_merges_and_undos_of_two_processes_keep_one_rate(session, keyspace, limi
 
 
 def test_a_time_that_nobody_used_is_not_made_up_for(limited):
-    pace = Pace(limited[0].journal, MOST)
-    pace.wait(1)
-    sql(limited[0], "UPDATE pace SET free_at = now() - interval '1 hour'")
+    rate = WriteRate(limited[0].journal, MOST)
+    rate.wait(1)
+    sql(limited[0], "UPDATE write_rate SET free_at = now() - interval '1 hour'")
     begun = now()
     for _ in range(3):
-        pace.wait(MOST // 4)
+        rate.wait(MOST // 4)
     assert (now() - begun).total_seconds() >= 0.5
 
 
 def test_without_a_limit_nothing_is_asked(service):
-    pace = Pace(None, service.settings.max_rows_per_second)  # type: ignore[arg-type]
-    pace.wait(10**9)
-    assert pace.portion(10**9) == 10**9
+    rate = WriteRate(None, service.settings.max_rows_per_second)  # type: ignore[arg-type]
+    rate.wait(10**9)
+    assert rate.portion(10**9) == 10**9

@@ -10,18 +10,18 @@ from account_merge.journal.database import Database
 from account_merge.journal.schema import metadata
 
 #: One row: from when on the next rows may be written, by the database's clock.
-pace = Table("pace", metadata, Column("free_at", DateTime(timezone=True)))
+write_rate = Table("write_rate", metadata, Column("free_at", DateTime(timezone=True)))
 
 #: Whoever asks gets the next stretch of time. Time that nobody took is gone: it is not made up for.
 _NEXT = text(
-    "INSERT INTO pace AS p (free_at) VALUES (clock_timestamp() + make_interval(secs => :seconds)) "
+    "INSERT INTO write_rate AS w (free_at) VALUES (clock_timestamp() + make_interval(secs => :seconds)) "
     "ON CONFLICT (only_one) DO UPDATE "
-    "SET free_at = greatest(p.free_at, clock_timestamp()) + make_interval(secs => :seconds) "
-    "RETURNING extract(epoch FROM p.free_at - make_interval(secs => :seconds) - clock_timestamp())"
+    "SET free_at = greatest(w.free_at, clock_timestamp()) + make_interval(secs => :seconds) "
+    "RETURNING extract(epoch FROM w.free_at - make_interval(secs => :seconds) - clock_timestamp())"
 )
 
 
-class Pace:
+class WriteRate:
     """A rate of rows that all processes keep together.
 
     :param most: rows per second; 0: as fast as the servers are, and nothing is asked.
