@@ -57,6 +57,7 @@ def survivor_resolved_before_the_accounts_are_locked() -> None:
 
 def changed_whatever_the_state_is_now() -> None:
     changing._READ = ()
+    changing._changing.cache_clear()
 
 
 MUTATIONS = {
