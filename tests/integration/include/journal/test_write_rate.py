@@ -10,8 +10,9 @@ from account_merge.journal import now
 from account_merge.journal.write_rate import WriteRate
 from account_merge.model import MergeRequest
 from tests.journal_sql import sql
-from tests.learners import CC, account, lesson, put
+from tests.learners import account, lesson, put
 
+CC = "user_content_consumption"
 MOST, ROWS = 40, 100
 
 
