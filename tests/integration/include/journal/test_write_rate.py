@@ -39,7 +39,8 @@ def too_early(service, merge_ids, since, like):
     assert done == len(merge_ids) * ROWS
 
 
-def test_merges_and_undos_of_two_processes_keep_one_rate(session, keyspace, limited):
+def test_merges_and_undos_of_two_processes_keep_one_rate(session, limited):
+    keyspace = limited[0].settings.courses_keyspace
     sources = [account(), account()]
     for source in sources:
         for number in range(ROWS):
