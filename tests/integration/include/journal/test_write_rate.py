@@ -34,7 +34,7 @@ def too_early(service, merge_ids, since, like):
     for entry in entries:
         done, largest = done + entry.rows, max(largest, entry.rows)
         assert entry.rows <= MOST
-        if (entry.created_at - since).total_seconds() < (done - largest) / MOST:
+        if (entry.created_at.replace(tzinfo=None) - since).total_seconds() < (done - largest) / MOST:
             yield entry.created_at, done
     assert done == len(merge_ids) * ROWS
 
