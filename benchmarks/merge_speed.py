@@ -158,6 +158,38 @@ def line(found: dict[str, Any]) -> str:
     return f"{found['rows']:>9} rows  floor {seconds['floor']:8.3f} s  merge {seconds['merge']:8.3f} s{ratios}  {found['peak MiB']} MiB"
 
 
+def page(kept: dict[str, Any]) -> str:
+    """The results for people: a table and a chart."""
+    results = kept["results"]
+    names = list(dict.fromkeys(name for one in results for name in one["ratios"]))
+    head = ["rows", "floor, s", "merge, s", *names, "peak, MiB"]
+    lines = [head, ["---:"] * len(head)]
+    for one in results:
+        told = (
+            f"{r['median']} ({r['least']}..{r['most']})" if (r := one["ratios"].get(name)) else "" for name in names
+        )
+        seconds = (f"{one['seconds'][name]:.3f}" for name in ("floor", "merge"))
+        lines.append([f"{one['rows']:,}", *seconds, *told, str(one["peak MiB"])])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    rows = ", ".join(f'"{one["rows"]:,}"' for one in results)
+    medians = ", ".join(str(one["ratios"]["merge / floor"]["median"]) for one in results)
+    return f"""# Merge speed
+
+Written by `make bench` at {kept["at"]}, revision {kept["revision"]}. What is measured: `benchmarks/merge_speed.py`. A ratio is
+the median of the repetitions (least..most). The peak is that of the whole process, with the rows that the floor holds.
+
+{table}
+
+```mermaid
+xychart-beta
+    title "merge / floor by rows of each account"
+    x-axis [{rows}]
+    y-axis "times the floor"
+    bar [{medians}]
+```
+"""
+
+
 def _revision() -> str:
     told = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return told.stdout.strip() or "unknown"
@@ -172,7 +204,7 @@ def main(argv: list[str]) -> int:
         "--most", type=float, default=None, help="fail when a floor ratio from 1,000 rows on is above it"
     )
     parser.add_argument(
-        "--to", default="", help="folder that gets a JSON file with the results, named after the revision"
+        "--to", default="", help="folder that gets the results: merge-speed.json, and merge-speed.md with a chart"
     )
     chosen = parser.parse_args(argv)
     results = []
@@ -194,10 +226,11 @@ def main(argv: list[str]) -> int:
                     results.append(summary(size, times))
                     print(line(results[-1]), flush=True)
     if chosen.to:
-        place = Path(chosen.to) / f"merge-speed-{_revision()}.json"
-        place.parent.mkdir(parents=True, exist_ok=True)
         kept = {"revision": _revision(), "at": datetime.now(UTC).isoformat(timespec="seconds"), "results": results}
-        place.write_text(json.dumps(kept, indent=1) + "\n")
+        folder = Path(chosen.to)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "merge-speed.json").write_text(json.dumps(kept, indent=1) + "\n")
+        (folder / "merge-speed.md").write_text(page(kept))
     over = [
         r["rows"]
         for r in results
