@@ -1,13 +1,12 @@
 """The composition root: the parts of a process, each made when it is first asked for.
 
-Airflow's tasks, the pages, the command line and the tests all work with these parts. Every call may be repeated at any
-time.
+Airflow's tasks, the pages, the command line and the tests all work with these parts. Every call may be repeated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any, Self
 
@@ -16,6 +15,7 @@ from account_merge.connection.session import connect
 from account_merge.engine.merge_tables import MergeTables
 from account_merge.engine.resources import Resources
 from account_merge.engine.skipped import SkippedScopes
+from account_merge.intake.bulk import BulkMerges
 from account_merge.intake.by_user_name import AdministratorMerges
 from account_merge.intake.inbox import Inbox
 from account_merge.intake.opening import Opening
@@ -55,21 +55,17 @@ from account_merge.sunbird.store import Store
 from account_merge.sunbird.users import PlatformDirectory
 
 
-class Service:
+class Service(AbstractContextManager["Service"]):
     """Opens PostgreSQL, Cassandra and Kafka when first needed, and closes what it opened.
 
     :raises InvalidRequest: a setting names a table without a rule.
     """
 
     def __init__(self, settings: Settings) -> None:
-        unknown = [name for name in settings.scan_tables if name not in TABLES]
-        if unknown:
+        if unknown := [name for name in settings.scan_tables if name not in TABLES]:
             problem = f"names {unknown[0][:60]!r}, which is none of {', '.join(TABLES)}"
             raise bad_setting("scan_tables", settings.scan_tables, problem)
         self.settings = settings
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -135,9 +131,8 @@ class Service:
     def _detected(self) -> dict[str, TableSchema]:
         session, settings, able = self._connection[1], self.settings, self.capabilities
         with self._asking("show its schema"):
-            found = {
-                r.table: detect(session, r, settings.keyspace(r.keyspace), settings.table(r.table), able) for r in RULES
-            }
+            names = {r.table: (r, settings.keyspace(r.keyspace), settings.table(r.table)) for r in RULES}
+            found = {table: detect(session, *named, able) for table, named in names.items()}
         return {table: schema for table, schema in found.items() if schema is not None}
 
     def _schema_changed(self) -> None:
@@ -246,6 +241,11 @@ class Service:
     def inbox(self) -> Inbox:
         """From the topic to merges that can start."""
         return Inbox(self.journal, self.topics, self.settings)
+
+    @cached_property
+    def bulk(self) -> BulkMerges:
+        """Many merges in one run."""
+        return BulkMerges(self.journal, self.inbox, self.merging)
 
     @cached_property
     def opening(self) -> Opening:

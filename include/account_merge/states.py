@@ -116,6 +116,8 @@ AT_ONCE = {
 OWED = ("due", "sending")
 #: The DAGs whose runs do merges, and take them back.
 MERGE_DAG, UNDO_DAG = "account_merge", "account_merge_undo"
+#: The DAG whose runs do many merges each, and how the id of such a run begins in a merge's row: its end tells of no merge.
+BULK_DAG, BULK_RUN = "account_merge_bulk", "bulk__"
 #: Airflow says that the run is running, and no task of it runs or is about to: its task was lost in the queue.
 LOST = "lost"
 #: How the run id of a merge that the command line does begins.

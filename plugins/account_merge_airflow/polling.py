@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from account_merge.errors import MergeError
+from account_merge_airflow.bulk import left_to_bulk
 from account_merge_airflow.connections import open_service
 from account_merge_airflow.runs import life_of, start_run
 
@@ -34,6 +35,8 @@ def polling() -> Iterator[Service]:
 def start_chosen(context: Context) -> dict[str, int]:
     """Choose the merges that can start, and trigger a run for each; one that cannot be triggered stops no other.
 
+    Very many are left to a bulk run; then only those go on here whose run is orphaned.
+
     A merge whose run was not triggered is found orphaned by a later poll.
 
     :raises Exception: of the first run that could not be triggered, when all others are.
@@ -41,7 +44,8 @@ def start_chosen(context: Context) -> dict[str, int]:
     counts = {"started": 0, "there": 0, "failed": 0}
     problem: Exception | None = None
     with polling() as service:
-        for run in service.inbox.next_runs(lambda run_id: life_of(context, run_id)):
+        begin = not left_to_bulk(context, service)
+        for run in service.inbox.next_runs(lambda run_id: life_of(context, run_id), begin=begin):
             counts["failed"] += 1
             try:
                 done = start_run(run)

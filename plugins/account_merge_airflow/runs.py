@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from account_merge.errors import InvalidRequest
 from account_merge.merge_ids import request_id
-from account_merge.states import LOST, MERGE_DAG, UNDO_DAG, State
+from account_merge.states import BULK_DAG, BULK_RUN, LOST, MERGE_DAG, UNDO_DAG, State
 from account_merge_airflow.params import request_of
 
 if TYPE_CHECKING:
@@ -89,8 +89,12 @@ def life_of(context: Context, run_id: str) -> str | None:
 
     LocalExecutor can lose a task: it stays `queued` for ever, and its run `running`.
     """
-    for dag_id in (MERGE_DAG, UNDO_DAG):
+    bulk = run_id.startswith(BULK_RUN)
+    run_id = run_id.removeprefix(BULK_RUN)
+    for dag_id in (BULK_DAG,) if bulk else (MERGE_DAG, UNDO_DAG):
         state = run_state(context, run_id, dag_id)
+        if bulk and state not in ("queued", "running"):
+            return None  # how a run of many ended tells nothing of one: whatever it left gets a run of its own
         if state == "running":
             tasks = context["ti"].get_task_states(dag_id=dag_id, run_ids=[run_id]).get(run_id, {})
             alive = LIVING & {str(getattr(task, "value", task)) for task in tasks.values()}

@@ -19,7 +19,7 @@ from local.stack import AIRFLOW
 from tests.journal_sql import sql
 from tests.turns import turn
 
-DAGS = 10
+DAGS = 11
 
 
 @pytest.fixture(scope="module")

@@ -150,15 +150,16 @@ class Inbox:
         return Opened(merge_id_for(event.sources, event.target, event.mid, position), request, where)
 
     # --- starting ---------------------------------------------------------------------------------------------------
-    def next_runs(self, life: Life, limit: int = 1024) -> list[NextRun]:
+    def next_runs(self, life: Life, limit: int = 1024, begin: bool = True) -> list[NextRun]:
         """Move the merges that can start to started, oldest first, and return a run for each; also the runs that are to end.
 
         :param life: see `Life`.
+        :param begin: False: only merges whose run is orphaned.
         """
         stops = self._switch.active()
         ready = [
             *self._orphaned(life, stops),
-            *((merge, "") for merge in self._startable(stops, min(limit, self._room()))),
+            *((merge, "") for merge in self._startable(stops, min(limit, self._room()) if begin else 0)),
         ]
         chosen: list[NextRun] = []
         for merge, state in ready[:limit]:
@@ -167,6 +168,19 @@ class Inbox:
                 chosen += [run, {**run, "trigger_run_id": lost, "reset_dag_run": True}] if lost else [run]
         self._queue.forget_unwanted()
         return chosen
+
+    def take(self, run_id: str, at_most: int) -> None:
+        """Move requested and waiting merges that can start to started for one run that does many, oldest first."""
+        for merge in self._startable(self._switch.active(), at_most):
+            if merge.state not in RESUMABLE:  # that one goes on in a run of its own
+                runs = [*merge.run_ids, run_id]
+                self._journal.change(merge, state=State.STARTED, attempt=merge.attempt + 1, run_ids=runs)
+
+    def many_wait(self, most: int) -> bool:
+        """Whether at least so many merges are requested that no switch stops."""
+        stops = self._switch.active()
+        halted = ALL in stops or bool(self._draining.note())
+        return not halted and len(self._queue.requested(stops, None, most)) >= most
 
     def _startable(self, stops: Mapping[str, Stop], room: int) -> list[Merge]:
         """Return the merges that can start now, oldest first; those that another one blocks wait under its account.

@@ -66,6 +66,12 @@ class Queue:
         found = select(oldest).select_from(accounts).join(oldest, true()).where(*free).limit(limit)
         return [merge_of(row) for row in self._journal.rows(found)]
 
+    def of_run(self, run_id: str, limit: int) -> list[Merge]:
+        """Return the merges that a run has begun, or is to begin, and has not ended; oldest first."""
+        begun = merges.c.state.in_([State.STARTED.value, State.RUNNING.value])
+        newest = merges.c.run_ids[func.cardinality(merges.c.run_ids)] == run_id
+        return self._merges([begun, newest], limit)
+
     def resumable(self, stopped: Collection[str], limit: int) -> list[Merge]:
         """Return failed and paused merges that are to go on, oldest first."""
         wanted = merges.c.resume == "wanted", merges.c.state.in_([s.value for s in RESUMABLE])

@@ -66,22 +66,36 @@ class Merging:
         :raises MergeError: of the first step that fails.
         """
         try:
-            answer = self._admission.admit(merge_id, run_id, apart=False)
-            if not answer["proceed"]:
-                return answer
-            known = self._entered(merge_id)
-            for rule in RULES:
-                done = self.merge_table(merge_id, rule.table, follow(rule.table), known)
-                told(done)
-                if not done["proceed"]:
-                    return merge_answer(self._journal.need(merge_id), False, done["note"])
-            published = self.publish_sync(merge_id, publish)
-            note = answer["note"] if published["proceed"] else published["note"]
-            return {**answer, "state": published["state"], "note": note, "proceed": published["proceed"]}
+            return self.steps(merge_id, run_id, publish, told, follow)
         except MergeError as error:
             with suppress(MergeError):  # the journal does not answer: the first error tells more
                 self._failures.record(self._journal.need(merge_id), error, State.FAILED)
             raise
+
+    def steps(
+        self,
+        merge_id: uuid.UUID,
+        run_id: str = "",
+        publish: bool = True,
+        told: Callable[[TableAnswer], None] = lambda answer: None,
+        follow: Callable[[str], Progress] = lambda table: untold,
+    ) -> MergeAnswer:
+        """Do what `run` does; when a server is away the merge stays as it is, for whoever calls this again.
+
+        :raises MergeError: as `run`; recorded where calling again cannot help.
+        """
+        answer = self._admission.admit(merge_id, run_id, apart=False)
+        if not answer["proceed"]:
+            return answer
+        known = self._entered(merge_id)
+        for rule in RULES:
+            done = self.merge_table(merge_id, rule.table, follow(rule.table), known)
+            told(done)
+            if not done["proceed"]:
+                return merge_answer(self._journal.need(merge_id), False, done["note"])
+        published = self.publish_sync(merge_id, publish)
+        note = answer["note"] if published["proceed"] else published["note"]
+        return {**answer, "state": published["state"], "note": note, "proceed": published["proceed"]}
 
     def _enter(self, merge_id: uuid.UUID) -> Merge:
         """Return the merge as a task finds it. A failed one goes on; only `admit` lets a paused one go on.

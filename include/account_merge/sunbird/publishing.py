@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -23,6 +24,7 @@ class Publisher:
         self._calls = KafkaCalls(settings, self._log)
         self._producer: Producer | None = None
         self._topics: set[str] = set()
+        self._one = threading.Lock()
 
     def __enter__(self) -> Publisher:
         return self
@@ -41,6 +43,10 @@ class Publisher:
 
         What could not be told delivered may be there all the same: publish the whole again, the bytes are the same.
         """
+        with self._one:  # a producer that failed is replaced: what another thread sent by it would never be told
+            return self._publish(messages, headers)
+
+    def _publish(self, messages: Iterable[tuple[str, bytes | None, bytes]], headers: Mapping[str, bytes] | None) -> int:
         delivered, sent, failures = 0, 0, list[KafkaError]()
 
         def on_delivery(error: KafkaError | None, _: KafkaMessage) -> None:

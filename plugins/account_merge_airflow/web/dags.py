@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from account_merge.states import MERGE_DAG, UNDO_DAG
+from account_merge.states import BULK_DAG, MERGE_DAG, UNDO_DAG
 
 APPROVE_DAG, REPLAY_DAG, RESCUE_DAG = "account_merge_approve", "account_merge_replay", "account_merge_rescue"
 SWITCH_DAG = "account_merge_switch"
@@ -27,6 +27,7 @@ class OurDag:
 OUR_DAGS = (
     OurDag(MERGE_DAG),
     OurDag(APPROVE_DAG, re.compile(r"/merges/[^/]+/propose|/proposals")),
+    OurDag(BULK_DAG),
     OurDag("account_merge_poll"),
     OurDag(REPLAY_DAG, re.compile(r"/merges/[^/]+/retry|/failed/replay"), ("retry",)),
     OurDag(RESCUE_DAG, re.compile(r"/uploads")),

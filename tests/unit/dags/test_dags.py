@@ -33,6 +33,7 @@ MERGE_EDGES = {
 DAGS = [
     "account_merge",
     "account_merge_approve",
+    "account_merge_bulk",
     "account_merge_erase",
     "account_merge_expire",
     "account_merge_poll",

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Header, Request, Response
 from account_merge.errors import InvalidRequest
 from account_merge.model import Merge
 from account_merge.reports.report import Report
-from account_merge.states import ACTIONS, BY_COMMAND, MERGE_DAG, UNDO_DAG
+from account_merge.states import ACTIONS, BULK_DAG, BULK_RUN, BY_COMMAND, MERGE_DAG, UNDO_DAG
 from account_merge_airflow.web import LazyApp
 from account_merge_airflow.web.airflow_api import Run
 from account_merge_airflow.web.api.answers import Accepted, Row, RunOut
@@ -76,7 +76,8 @@ def runs_of(request: Request, merge: Merge) -> list[RunOut]:
     """Return the Airflow runs that worked on a merge; the command line works without one."""
     made = (name for name in merge.run_ids if not name.startswith(BY_COMMAND))
     acts = tuple(f"{action}__" for action in ACTIONS)
-    return [run_out(request, UNDO_DAG if name.startswith(acts) else MERGE_DAG, name) for name in made]
+    dags = ((UNDO_DAG if n.startswith(acts) else BULK_DAG if n.startswith(BULK_RUN) else MERGE_DAG, n) for n in made)
+    return [run_out(request, dag_id, name.removeprefix(BULK_RUN)) for dag_id, name in dags]
 
 
 def accepted(response: Response, found: Accepted) -> Accepted:
