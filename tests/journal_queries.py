@@ -169,6 +169,7 @@ def _of_the_queue(journal: Journal) -> list[Question]:
         Question("released, two tenants stopped", lambda: queue.released(TENANTS, 264), 264),
         Question("is one released", lambda: queue.released((), 1)),
         Question("resumable", lambda: queue.resumable(TENANTS, 264), 100),
+        Question("of a bulk run", lambda: queue.of_run("bulk__none", 1000), 0),
         Question("starting", queue.starting, 60),
         Question("held", lambda: queue.held([*names, HUB])),
         Question("under way", lambda: queue.under_way((State.STARTED, State.RUNNING)), 100),

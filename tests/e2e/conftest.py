@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("ACCOUNT_MERGE_RETRY_DELAY_SECONDS", "1")
 # A test that has a poll begin waits for the one under way, which mostly finds nothing.
 os.environ.setdefault("ACCOUNT_MERGE_POLL_WINDOW_SECONDS", "5")
+# So that tens of events are very many.
+os.environ.setdefault("ACCOUNT_MERGE_BULK_FROM", "60")
 
 from airflow_client import AirflowClient, wait_for
 from platform_world import World

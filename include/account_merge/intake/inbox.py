@@ -22,7 +22,7 @@ from account_merge.lifecycle.pause_switch import PauseSwitch, Stop
 from account_merge.lifecycle.requests import request_of, time_ms
 from account_merge.model import Merge, MergeRequest
 from account_merge.settings import Settings
-from account_merge.states import CLOSED, LOST, MERGE_DAG, RESUMABLE, UNDO_DAG, Origin, State
+from account_merge.states import BULK_RUN, CLOSED, LOST, MERGE_DAG, RESUMABLE, UNDO_DAG, Origin, State
 from account_merge.sunbird.events import Message, kept_of, merge_id_for, parse
 from account_merge.sunbird.kafka import Topics
 
@@ -163,7 +163,8 @@ class Inbox:
         ]
         chosen: list[NextRun] = []
         for merge, state in ready[:limit]:
-            lost = merge.run_ids[-1] if state == LOST else ""
+            last = merge.run_ids[-1] if merge.run_ids else ""
+            lost = last if state == LOST and not last.startswith(BULK_RUN) else ""  # that one has other merges as well
             if (run := self._begin(merge, lost)) is not None:
                 chosen += [run, {**run, "trigger_run_id": lost, "reset_dag_run": True}] if lost else [run]
         self._queue.forget_unwanted()

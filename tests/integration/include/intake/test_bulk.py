@@ -18,7 +18,7 @@ from account_merge.errors import TransientError
 from account_merge.intake.bulk import Effort
 from account_merge.journal import now
 from account_merge.model import MergeRequest
-from account_merge.states import BULK_RUN, MERGE_DAG, State
+from account_merge.states import BULK_RUN, LOST, MERGE_DAG, State
 from account_merge.sunbird.store import Store
 from tests.journal_sql import sql
 from tests.learners import account, lesson, put, rows
@@ -118,13 +118,18 @@ def test_a_process_that_is_killed_loses_and_repeats_no_merge(session, service, o
     assert [views(service, session, target) for _, target in opened] == [[5]] * 20
 
 
-def test_what_a_run_left_gets_a_run_of_its_own_once_that_run_has_ended(session, service):
+@pytest.mark.parametrize("lost", ["", LOST], ids=["ended", "lost"])
+def test_what_a_run_left_gets_a_run_of_its_own_once_that_run_has_ended(session, service, lost):
     opened = pairs(service, session, 3)
     assert len(service.bulk.take(RUN, 3)) == 3
     old = now() - timedelta(minutes=10)
     sql(service, "UPDATE merges SET updated_at = :old", old=old)
     assert service.inbox.next_runs(lambda run: "running" if run == BULK_RUN + RUN else None) == []
-    chosen = service.inbox.next_runs(lambda run: None)
+    life = lost or None
+    if lost:
+        sql(service, "UPDATE merges SET updated_at = :old", old=now() - timedelta(days=1))
+    chosen = service.inbox.next_runs(lambda run: life)
+    assert not any(run.get("reset_dag_run") for run in chosen)  # it may have other merges under way
     assert {run["merge_id"] for run in chosen} == {str(merge_id) for merge_id, _ in opened}
     assert {run["dag_id"] for run in chosen} == {MERGE_DAG}
     answer = done(service, [merge_id for merge_id, _ in opened])  # the run that was replaced does nothing any more
