@@ -58,6 +58,20 @@ def servers() -> Iterator[Stack]:
             stack.clean()
 
 
+@contextmanager
+def opened() -> Iterator[tuple[Service, Any, dict[str, str]]]:
+    """The core on keyspaces of its own, a session that gives rows as tuples, and the environment of both."""
+    profile = ExecutionProfile(request_timeout=120, row_factory=tuple_factory)
+    with servers() as stack, Cluster(
+        ["127.0.0.1"], port=stack.ports()["cassandra"], execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # as the service has it: else the floor waits for Nagle
+    ) as cluster:  # fmt: skip
+        session = cluster.connect()
+        with own_keyspaces(stack, session) as own, Service(Settings.from_env(own)) as service:
+            service.journal.create()
+            yield service, session, own
+
+
 class Bench:
     """Measures merges of one size after another.
 
@@ -67,6 +81,10 @@ class Bench:
     def __init__(self, service: Service, session: Any, keyspace: str) -> None:
         self._service, self._session = service, session
         self._tables = Keyspace(session, keyspace)
+
+    def pairs(self, size: int, number: int) -> list[Pair]:
+        """So many new pairs of accounts."""
+        return [self._tables.pair(size) for _ in range(number)]
 
     def warm_up(self) -> None:
         """What a process does once (statements prepared, code compiled) is not a merge's."""
@@ -209,24 +227,16 @@ def main(argv: list[str]) -> int:
     )
     chosen = parser.parse_args(argv)
     results = []
-    with servers() as stack:
-        profile = ExecutionProfile(request_timeout=120, row_factory=tuple_factory)
-        with Cluster(
-            ["127.0.0.1"], port=stack.ports()["cassandra"], execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-            sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # as the service has it: else the floor waits for Nagle
-        ) as cluster:  # fmt: skip
-            session = cluster.connect()
-            with own_keyspaces(stack, session) as own, Service(Settings.from_env(own)) as service:
-                service.journal.create()
-                bench = Bench(service, session, own["ACCOUNT_MERGE_COURSES_KEYSPACE"])
-                bench.warm_up()
-                for size in map(int, chosen.sizes.split(",")):
-                    times: Times = {}
-                    for _ in range(chosen.repetitions if size <= 10_000 else max(1, chosen.repetitions // 3)):
-                        for name, seconds in bench.repetition(size).items():
-                            times.setdefault(name, []).append(seconds)
-                    results.append(summary(size, times))
-                    print(line(results[-1]), flush=True)
+    with opened() as (service, session, own):
+        bench = Bench(service, session, own["ACCOUNT_MERGE_COURSES_KEYSPACE"])
+        bench.warm_up()
+        for size in map(int, chosen.sizes.split(",")):
+            times: Times = {}
+            for _ in range(chosen.repetitions if size <= 10_000 else max(1, chosen.repetitions // 3)):
+                for name, seconds in bench.repetition(size).items():
+                    times.setdefault(name, []).append(seconds)
+            results.append(summary(size, times))
+            print(line(results[-1]), flush=True)
     if chosen.to:
         kept = {"revision": _revision(), "at": datetime.now(UTC).isoformat(timespec="seconds"), "results": results}
         folder = Path(chosen.to)

@@ -27,6 +27,7 @@ from tests.torture.world import World
 
 #: What the stack runs with, so that retries, settles and their clocks fit into the run.
 ENVIRONMENT = {
+    "ACCOUNT_MERGE_BULK_FROM": "3",  # so that bulk runs are killed and stopped, too
     "ACCOUNT_MERGE_RETRY_DELAY_SECONDS": "3",
     "ACCOUNT_MERGE_SETTLE_AFTER_SECONDS": "30",
     "ACCOUNT_MERGE_SETTLE_SCHEDULE": "* * * * *",
