@@ -134,15 +134,6 @@ def test_the_layout_names_every_folder() -> None:
     assert listed == kept
 
 
-def test_what_is_not_there_is_really_not_there() -> None:
-    """A feature that arrives must leave the list of what is missing."""
-    missing = README.split("**Not there yet:**")[1].split("\n*")[0]
-    for word, command in (("bulk", "bulk"),):
-        assert word in missing
-        assert command not in COMMANDS
-        assert not (ROOT / "dags" / f"account_merge_{command}.py").exists()
-
-
 def test_the_demo_s_output_is_shown() -> None:
     shown = re.search(r"<!-- demo output: begin -->\n```text\n(.*?)```\n<!-- demo output: end -->", README, re.DOTALL)
     assert shown
