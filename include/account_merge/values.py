@@ -126,7 +126,7 @@ def hashable(value: Any) -> Any:
 
 def key_part(value: Any) -> Any:
     """Return a part of a key as the core holds it."""
-    return EMPTY if value is None else hashable(value)
+    return value if type(value) is str else EMPTY if value is None else hashable(value)
 
 
 def sound(value: Any) -> bool:

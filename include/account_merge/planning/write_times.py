@@ -49,7 +49,12 @@ def above(change: Change, row: Row | None, base: int, floor: Floor | None = None
             if (at := seen.get(element, 0)) >= max(raised.timestamp, later.get(element, 0)):
                 later[element] = at + 1
         writes[column] = replace(raised, later={e: t for e, t in later.items() if e in _touched(raised)})
-        said = [note for e in _touched(raised) for note in _ahead(f"{column}[{_named(e)}]", seen.get(e, 0), base)]
+        said = [
+            note
+            for element in _touched(raised)
+            if (at := seen.get(element, 0)) > base
+            for note in _ahead(f"{column}[{_named(element)}]", at, base)
+        ]
         notes += said[:_NAMED]
         notes += [f"{column}: {len(said) - _NAMED} more elements like that"] if len(said) > _NAMED else []
     if change.delete_at:

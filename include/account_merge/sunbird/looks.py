@@ -18,8 +18,8 @@ Values = tuple[Any, ...]
 
 def shows(rule: TableRule, row: Row, names: Sequence[str]) -> Values:
     """Return the values of some columns of a row, null where it has none."""
-    known = {**dict(zip(rule.key, row.key, strict=True)), **row.values}
-    return tuple(known.get(name) for name in names)
+    key = dict(zip(rule.key, row.key, strict=True))
+    return tuple([key[name] if name in key else row.values.get(name) for name in names])
 
 
 class Looks:
