@@ -48,7 +48,7 @@ PARAMS = {
 
 
 @dag(schedule=None, catchup=False, max_active_runs=1, params=PARAMS, default_args=TASK_ARGS, doc_md=__doc__,
-     is_paused_upon_creation=False, tags=["account-merge"])  # fmt: skip
+     dagrun_timeout=timedelta(hours=12), is_paused_upon_creation=False, tags=["account-merge"])  # fmt: skip
 def account_merge_bulk() -> None:
     @task(task_display_name="Take merges", execution_timeout=timedelta(minutes=15))
     def take_merges() -> list[list[str]]:

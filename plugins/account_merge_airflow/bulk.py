@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from account_merge.errors import NeedsAttention
-from account_merge.states import BULK_DAG
+from account_merge.states import BULK_DAG, BULK_RUN, LOST
+from account_merge_airflow.runs import life_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LINE = 5.0  # s between two lines of progress in a task's log
-#: Run states in which a bulk run has, or will have, merges.
-_OPEN = ["queued", "running"]
 
 
 def batches(merge_ids: Sequence[uuid.UUID], size: int) -> list[list[str]]:
@@ -81,15 +80,29 @@ def added_up(counts: Iterable[Mapping[str, int] | None]) -> dict[str, int]:
 
 
 def left_to_bulk(context: Context, service: Service) -> bool:
-    """Whether so many merges are requested that a bulk run does them: the one that is open, or one that is triggered now."""
-    from airflow.sdk.execution_time import task_runner
-    from airflow.sdk.execution_time.comms import TriggerDagRun
+    """Whether so many merges are requested that a bulk run does them: the poll's last one, or one that is triggered now.
 
+    A bulk run that lost its tasks, or waits behind another one for too long, holds nothing up.
+    """
     most = service.settings.bulk_from
     if not most or not service.inbox.many_wait(most):
         return False
-    if not context["ti"].get_dr_count(dag_id=BULK_DAG, states=_OPEN):
-        run_id, words = f"poll__{context['run_id']}", f"{most} merges or more are requested: by the poll."
-        task_runner.SUPERVISOR_COMMS.send(TriggerDagRun(dag_id=BULK_DAG, run_id=run_id, conf={}, note=words))
-        log.info("Run %s of %s is triggered: %s", run_id, BULK_DAG, words)
+    last = service.inbox.bulk_run.get()
+    life = life_of(context, BULK_RUN + last["run_id"]) if last else None
+    if life == "queued":
+        return bool(time.time() - last["at"] < service.settings.stalled_after_seconds)
+    if life is not None:
+        return life != LOST
+    run_id = f"poll__{context['run_id']}"
+    service.inbox.bulk_run.put({"run_id": run_id, "at": time.time()})
+    trigger_bulk(run_id, f"{most} merges or more are requested: by the poll.")
     return True
+
+
+def trigger_bulk(run_id: str, words: str) -> None:
+    """Trigger a bulk run; one that is there already is left alone."""
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import TriggerDagRun
+
+    task_runner.SUPERVISOR_COMMS.send(TriggerDagRun(dag_id=BULK_DAG, run_id=run_id, conf={}, note=words))
+    log.info("Run %s of %s is triggered: %s", run_id, BULK_DAG, words)

@@ -15,6 +15,7 @@ from account_merge.journal.fence import ALL
 from account_merge.journal.merges import Opened
 from account_merge.journal.outbox import Outbox
 from account_merge.journal.queue import Parked, Queue
+from account_merge.journal.scans import Note
 from account_merge.lifecycle.draining import Draining
 from account_merge.lifecycle.failures import SPARE
 from account_merge.lifecycle.liveness import TAKING_BACK, UNDER_WAY, Life, Liveness
@@ -51,7 +52,7 @@ class Inbox:
         self._journal, self._topics, self._settings = journal, topics, settings
         self._switch, self._alive, self._draining = PauseSwitch(journal), Liveness(journal, settings), Draining(journal)
         self._queue, self._outbox, self._offsets = Queue(journal), Outbox(journal), Offsets(journal, topics, settings)
-        self.pace = Pace(journal)
+        self.pace, self.bulk_run = Pace(journal), Note(journal, "bulk run")
         self._unanswered = timedelta(seconds=settings.delivery_timeout_seconds + SPARE)
 
     def has_work(self, runs: bool = True) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from types import SimpleNamespace
 
@@ -81,13 +82,58 @@ def test_a_bulk_run_tells_of_its_merges_only_while_it_is_open(state, tasks, life
     assert life_of(airflow_where(state, *tasks), f"{BULK_RUN}poll__1") == life
 
 
-@pytest.mark.parametrize(("most", "many", "left"), [(0, True, False), (200, False, False), (200, True, True)])
-def test_merges_are_left_to_the_bulk_run_that_is_open(most, many, left):
-    asked = []
-    service = SimpleNamespace(
-        settings=SimpleNamespace(bulk_from=most),
-        inbox=SimpleNamespace(many_wait=lambda number: asked.append(number) or many),
-    )
-    context = {"ti": SimpleNamespace(get_dr_count=lambda dag_id, states: 1), "run_id": "r"}
-    assert left_to_bulk(context, service) is left
-    assert asked == ([most] if most else [])
+class Journal:
+    """What the poll asks of the journal before it leaves merges to a bulk run."""
+
+    def __init__(self, many, last=None):
+        self.asked, self.many, self.last = [], many, last
+        self.inbox = self.bulk_run = self
+        self.settings = SimpleNamespace(bulk_from=200, stalled_after_seconds=900)
+
+    def many_wait(self, number):
+        self.asked.append(number)
+        return self.many
+
+    def get(self):
+        return self.last or {}
+
+    def put(self, entry):
+        self.last = entry
+
+
+@pytest.fixture
+def triggered(monkeypatch):
+    found = []
+    monkeypatch.setattr("account_merge_airflow.bulk.trigger_bulk", lambda run_id, words: found.append(run_id))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("state", "tasks", "since", "left"),
+    [
+        ("running", ["running"], 3600, True), ("running", ["queued"], 3600, False),  # it lost its tasks
+        ("queued", [], 10, True), ("queued", [], 3600, False),
+    ],
+)  # fmt: skip
+def test_merges_are_left_to_a_bulk_run_that_lives(triggered, state, tasks, since, left):
+    service = Journal(True, {"run_id": "poll__1", "at": time.time() - since})
+    assert left_to_bulk(airflow_where(state, *tasks), service) is left
+    assert service.asked == [200]
+    assert triggered == []
+
+
+@pytest.mark.parametrize("last", [None, "success", "failed"])
+def test_a_bulk_run_is_triggered_where_none_is_open(triggered, last):
+    service = Journal(True, {"run_id": "poll__1", "at": 0.0} if last else None)
+    assert left_to_bulk({**airflow_where(last), "run_id": "auto__2"}, service)
+    assert triggered == ["poll__auto__2"]
+    assert service.last["run_id"] == "poll__auto__2"
+
+
+@pytest.mark.parametrize(("most", "many"), [(200, False), (0, True)])
+def test_few_merges_get_runs_of_their_own(triggered, most, many):
+    service = Journal(many)
+    service.settings.bulk_from = most
+    assert not left_to_bulk({}, service)
+    assert triggered == []
+    assert service.last is None
