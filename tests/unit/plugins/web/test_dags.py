@@ -26,3 +26,18 @@ def test_a_button_s_request_starts_the_button_s_dag(button):
 def test_a_changing_request_starts_one_dag(path, dag):
     assert started_by(path) == dag
     assert dag in DAG_IDS
+
+
+def test_the_runs_of_a_merge_are_runs_of_the_dags_that_did_it():
+    from types import SimpleNamespace
+
+    from account_merge_airflow.web.api.common import runs_of
+
+    request = SimpleNamespace(scope={"root_path": ""})
+    ids = ("cli__1", "merge__1__1", "bulk__poll__scheduled__2", "bulk__manual__3", "undo__1__1", "redo__1__2")
+    found = runs_of(request, SimpleNamespace(run_ids=ids))
+    assert [(run.dag_id, run.run_id) for run in found] == [
+        ("account_merge", "merge__1__1"),
+        ("account_merge_bulk", "poll__scheduled__2"), ("account_merge_bulk", "manual__3"),
+        ("account_merge_undo", "undo__1__1"), ("account_merge_undo", "redo__1__2"),
+    ]  # fmt: skip
