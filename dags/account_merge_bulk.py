@@ -19,8 +19,8 @@ can be killed, cleared and repeated: a merge that is completed is left as it is.
 than `most_failed` merges of a batch fail, that batch stops (`ERROR_BUDGET`). `account_merge_switch` stops the merges here
 too, and `ACCOUNT_MERGE_MAX_ROWS_PER_SECOND` holds.
 
-**When it fails:** merges that this run took and did not do are started by the poll in runs of their own. A merge that
-failed is on the page *Failed merges*, with its remedy; its page says which run it was in. After `ERROR_BUDGET` find the common
+**When it fails:** merges that this run took and had not begun are requested again by the poll; a merge that it had begun
+gets a run of its own. A merge that failed is on the page *Failed merges*, with its remedy; its page says which run it was in. After `ERROR_BUDGET` find the common
 cause there first, then replay them.
 """
 

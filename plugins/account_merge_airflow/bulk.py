@@ -64,8 +64,7 @@ def within_budget(answer: BulkAnswer) -> dict[str, int]:
         raise NeedsAttention(
             "ERROR_BUDGET",
             f"{counts['failed']} merges of this batch failed, more than its error budget: {counts['left']} were not begun",
-            "Look at the failed merges for their common cause. The poll starts the others in runs of their own; "
-            "`pause` keeps it from that.",
+            "Look at the failed merges for their common cause. The poll starts the others again; `pause` keeps it from that.",
         )
     return counts
 

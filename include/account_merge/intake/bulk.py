@@ -50,7 +50,7 @@ class BulkAnswer(TypedDict):
 
     :param waiting: another merge has an account, or a switch is on: the poll starts them when they can go on.
     :param failed: the journal says why; the poll publishes their failed events.
-    :param left: not done here: the batch was stopped, a server stayed away, or another run has them.
+    :param left: not done here: the batch or all merging was stopped, a server stayed away, or another run has them.
     """
 
     completed: int
@@ -69,8 +69,8 @@ class BulkMerges:
     def take(self, run_id: str, at_most: int) -> list[uuid.UUID]:
         """Move merges that can start to started for this run, oldest first; return all that it has to do.
 
-        A repetition returns those that it has already, and takes no others beside them. Merges that nobody does are found
-        orphaned by the poll once the run has ended.
+        A repetition returns those that it has already, and takes no others beside them. Merges that nobody has begun when
+        the run has ended are requested again by the poll; one that was begun gets a run of its own.
 
         :param run_id: Airflow's id of the run.
         """
@@ -99,7 +99,12 @@ class BulkMerges:
 
     def _work(self, batch: _Batch, run_id: str) -> None:
         while (merge_id := batch.next()) is not None:
-            batch.ended(merge_id, self._outcome(merge_id, BULK_RUN + run_id))
+            outcome = self._outcome(merge_id, BULK_RUN + run_id)
+            batch.ended(merge_id, outcome)
+            if (
+                outcome == "waiting" and self._inbox.halted()
+            ):  # the others would be paused one by one, and go on one by one
+                batch.stop()
 
     def _outcome(self, merge_id: uuid.UUID, run_id: str) -> str:
         try:

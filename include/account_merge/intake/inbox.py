@@ -158,10 +158,8 @@ class Inbox:
         :param begin: False: only merges whose run is orphaned.
         """
         stops = self._switch.active()
-        ready = [
-            *self._orphaned(life, stops),
-            *((merge, "") for merge in self._startable(stops, min(limit, self._room()) if begin else 0)),
-        ]
+        orphaned = [one for one in self._orphaned(life, stops) if not self._given_back(one[0])]
+        ready = [*orphaned, *((m, "") for m in self._startable(stops, min(limit, self._room()) if begin else 0))]
         chosen: list[NextRun] = []
         for merge, state in ready[:limit]:
             last = merge.run_ids[-1] if merge.run_ids else ""
@@ -170,6 +168,19 @@ class Inbox:
                 chosen += [run, {**run, "trigger_run_id": lost, "reset_dag_run": True}] if lost else [run]
         self._queue.forget_unwanted()
         return chosen
+
+    def _given_back(self, merge: Merge) -> bool:
+        """Whether a merge is requested again because the bulk run that took it ended before it came to it: there may be hundreds."""
+        last = merge.run_ids[-1] if merge.run_ids else ""
+        if merge.state != State.STARTED or not last.startswith(BULK_RUN):
+            return False
+        note = f"run {last.removeprefix(BULK_RUN)} ended before it came to this merge"
+        self._journal.move(merge, State.REQUESTED, note=note)
+        return True
+
+    def halted(self) -> bool:
+        """Whether a switch stops all merges."""
+        return ALL in self._switch.active()
 
     def take(self, run_id: str, at_most: int) -> None:
         """Move requested and waiting merges that can start to started for one run that does many, oldest first."""
