@@ -20,8 +20,8 @@ than `most_failed` merges of a batch fail, that batch stops (`ERROR_BUDGET`). `a
 too, and `ACCOUNT_MERGE_MAX_ROWS_PER_SECOND` holds.
 
 **When it fails:** merges that this run took and had not begun are requested again by the poll; a merge that it had begun
-gets a run of its own. A merge that failed is on the page *Failed merges*, with its remedy; its page says which run it was in. After `ERROR_BUDGET` find the common
-cause there first, then replay them.
+gets a run of its own. A merge that failed is on the page *Failed merges*, with its remedy; its page says which run it was
+in. After `ERROR_BUDGET` find the common cause there first, then replay them.
 """
 
 from __future__ import annotations

@@ -128,6 +128,7 @@ def test_what_a_run_left_gets_a_run_of_its_own_once_that_run_has_ended(session, 
     life, admitted = lost or None, opened[0][0]
     service.admission.admit(admitted, BULK_RUN + RUN)
     sql(service, "UPDATE merges SET updated_at = :old", old=now() - timedelta(days=1))
+    sql(service, "UPDATE log SET created_at = :old", old=now() - timedelta(days=1))
     chosen = service.inbox.next_runs(lambda run: life, begin=False)
     assert [run["merge_id"] for run in chosen] == [str(admitted)]
     assert states(service, opened[1:]) == {"requested": 2}  # hundreds of them would be hundreds of runs
