@@ -45,6 +45,26 @@ class Effort:
     patience: float = 300.0
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a bulk run is.
+
+    :param run_id: Airflow's id.
+    :param done: merges that have ended, whatever became of them, of those that were taken.
+    :param seconds: since they were taken.
+    """
+
+    run_id: str
+    done: int
+    taken: int
+    seconds: float
+
+    @property
+    def left(self) -> float | None:
+        """How long it will take yet, in seconds, at the rate of all until now; None before the first has ended."""
+        return self.seconds / self.done * (self.taken - self.done) if self.done else None
+
+
 class BulkAnswer(TypedDict):
     """What became of the merges of a batch.
 
@@ -79,7 +99,16 @@ class BulkMerges:
         if not mine:
             self._inbox.take(name, at_most)
             mine = self._queue.of_run(name, at_most)
+            moment = time.time()
+            self._inbox.bulk_run.put({"run_id": run_id, "at": moment, "begun": moment, "taken": len(mine)})
         return [merge.merge_id for merge in mine]
+
+    def progress(self) -> Progress | None:
+        """Return how far the newest bulk run is; None when no merge of it is to be done."""
+        run = self._inbox.bulk_run.get()
+        left = self._queue.number_of_run(BULK_RUN + run["run_id"]) if run.get("taken") else 0
+        done = run["taken"] - left if left else 0
+        return Progress(run["run_id"], done, run["taken"], time.time() - run["begun"]) if left else None
 
     def merge(self, merge_ids: Iterable[uuid.UUID], run_id: str, effort: Effort, told: Told) -> BulkAnswer:
         """Do these merges; return what became of them. May be repeated: what is completed is left as it is.

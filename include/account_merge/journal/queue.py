@@ -68,9 +68,11 @@ class Queue:
 
     def of_run(self, run_id: str, limit: int) -> list[Merge]:
         """Return the merges that a run has begun, or is to begin, and has not ended; oldest first."""
-        begun = merges.c.state.in_([State.STARTED.value, State.RUNNING.value])
-        newest = merges.c.run_ids[func.cardinality(merges.c.run_ids)] == run_id
-        return self._merges([begun, newest], limit)
+        return self._merges(_of_run(run_id), limit)
+
+    def number_of_run(self, run_id: str) -> int:
+        """Return how many these are."""
+        return int(self._journal.value(select(func.count()).select_from(merges).where(*_of_run(run_id))))
 
     def resumable(self, stopped: Collection[str], limit: int) -> list[Merge]:
         """Return failed and paused merges that are to go on, oldest first."""
@@ -162,6 +164,11 @@ class Queue:
 
     def _merges(self, where: Sequence[ColumnElement[bool]], limit: int) -> list[Merge]:
         return [merge_of(row) for row in self._journal.rows(select(merges).where(*where).order_by(*_AGE).limit(limit))]
+
+
+def _of_run(run_id: str) -> list[ColumnElement[bool]]:
+    newest = merges.c.run_ids[func.cardinality(merges.c.run_ids)] == run_id
+    return [merges.c.state.in_([State.STARTED.value, State.RUNNING.value]), newest]
 
 
 def _others(stopped: Collection[str]) -> list[ColumnElement[bool]]:

@@ -9,6 +9,8 @@ import httpx
 import pytest
 
 from account_merge.cli.main import run_merge
+from account_merge.intake.bulk import Effort
+from account_merge.model import MergeRequest
 from tests.learners import account, event, lesson, put
 from tests.people import person, user
 
@@ -177,3 +179,25 @@ def test_a_correction_is_checked_before_anything_is_written(server, robot, refus
     assert check(right)["code"] == "CORRECTED"
     assert server.service.journal.need(merge.merge_id) == merge
     assert server.service.journal.find("accounts", source) == []
+
+
+# --- bulk runs ------------------------------------------------------------------------------------------------------
+def test_the_list_says_how_far_a_bulk_run_is(server, robot):
+    def said():
+        text = page(robot, "/parts/overview")
+        return " ".join(text.partition("A bulk run is under way.")[2].partition("</div>")[0].split())
+
+    assert said() == ""
+    merge_ids = [server.service.opening.open_merge(MergeRequest((account(),), account())) for _ in range(3)]
+    # Merges of other tests may be requested as well: all that can start are taken.
+    taken = server.service.bulk.take("poll__list", 1000)
+    assert set(merge_ids) <= set(taken)
+    assert said().startswith(f"</strong>0 of {len(taken)} merges are done. ")
+    effort = Effort(at_once=2, most_failed=1000)
+    server.service.bulk.merge(taken[:-1], "poll__list", effort, lambda *_: None)
+    assert f"{len(taken) - 1} of {len(taken)} merges are done, the others in about " in said()
+    assert "/dags/account_merge_bulk/runs/poll__list" in said()
+    shown = json.loads(robot.get(f"/api/v1/merges/{merge_ids[0]}").text)
+    assert "account_merge_bulk" in json.dumps(shown)
+    server.service.bulk.merge(taken, "poll__list", effort, lambda *_: None)
+    assert said() == ""

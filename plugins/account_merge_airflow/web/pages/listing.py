@@ -13,8 +13,9 @@ from account_merge.failed_search import FailedMergeFilter
 from account_merge.listings import MergeFilter
 from account_merge.reports.queries import place_of, text_of
 from account_merge.service import Service
-from account_merge.states import CLOSED, STATES, Origin
+from account_merge.states import BULK_DAG, CLOSED, STATES, Origin
 from account_merge_airflow.web.api.bodies import Text
+from account_merge_airflow.web.api.common import run_out
 from account_merge_airflow.web.pages import plots
 from account_merge_airflow.web.pages.common import router as made
 from account_merge_airflow.web.problems import Refusal
@@ -79,8 +80,9 @@ def _found(service: Service, asked: dict[str, str], cursor: str) -> tuple[list[A
 def overview(request: Request, core: CoreDep) -> str:
     """Return counts by state, plots, waiting merges and switches; the page loads it after the list, which never waits for it."""
     service = core.service()
-    status, days = service.queries.status(), service.queries.by_day()
+    status, days, bulk = service.queries.status(), service.queries.by_day(), service.bulk.progress()
     return page(
         request.scope, "parts/overview.html", status=status, days=plots.days(days), complete=days.complete,
-        reasons=plots.reasons(days), closed=CLOSED,
+        reasons=plots.reasons(days), closed=CLOSED, bulk=bulk,
+        bulk_page=run_out(request, BULK_DAG, bulk.run_id).page if bulk else "",
     )  # fmt: skip

@@ -71,7 +71,13 @@ def test_all_that_can_start_are_taken_oldest_first_and_merged_each_by_itself(ses
     assert service.bulk.take(RUN, 10) == [merge_id for merge_id, _ in opened[:10]]
     assert service.bulk.take(RUN, 10) == [merge_id for merge_id, _ in opened[:10]]  # a repetition takes no others
     told = []
+    assert (service.bulk.progress().done, service.bulk.progress().taken, service.bulk.progress().left) == (0, 10, None)
+    assert done(service, [opened[0][0]])["completed"] == 1
+    found = service.bulk.progress()
+    assert (found.run_id, found.done, found.taken) == (RUN, 1, 10)
+    assert found.left == pytest.approx(9 * found.seconds)
     answer = done(service, [merge_id for merge_id, _ in opened[:10]], lambda *all_: told.append(all_))
+    assert service.bulk.progress() is None
     assert answer == {"completed": 10, "waiting": 0, "failed": 0, "left": 0, "stopped": False}
     assert sorted(told) == [(n, 0, 10) for n in range(1, 11)]
     for merge_id, target in opened[:10]:
