@@ -74,6 +74,11 @@ def _merge(told: Sequence[str], approved: bool) -> list[str]:
     A person who approves finds its plan changed. Approved before that, it is refused or proposed again when it is admitted.
     """
     state, effective, survivor, *rest = told
+    if (state, effective) == (
+        "erased",
+        "refused",
+    ):  # an erasure that is asked for again also takes what was refused since
+        return ["refused", "refused", "", "", ""]
     if state == "proposed" or (approved and state == "refused"):
         return ["proposed", "proposed", "", *rest]
     return [state, effective, survivor, *rest]

@@ -14,6 +14,7 @@ from account_merge.model import Merge
 from account_merge.states import CLOSED, State
 from tests.interleave.operations import OPERATIONS, told
 from tests.interleave.scene import LATE, UNITS, Scene, run
+from tests.journal_sql import sql
 
 #: The poll goes on with a merge in one of these by itself.
 GOES_ON = {State.REQUESTED, State.STARTED, State.WAITING, State.RUNNING}
@@ -45,6 +46,8 @@ class Ending:
             before = self._standing()
             for merge in self.merges().values():
                 self._go_on(merge)
+            published = "UPDATE merges SET failed_event = 'sent' WHERE tenant = :label AND failed_event = 'due'"
+            sql(self._scene.service, published, label=self._scene.label)  # as the poll does
             for number, (name, link) in enumerate(self._asked):
                 if self._answers[number].get("again") or OPERATIONS[name].daily:
                     self._answers[number] = told(OPERATIONS[name], self._scene, link)
