@@ -24,7 +24,7 @@ SAME = {
 }
 #: Refusals of admission stand in the merge's state. Only who began it hears them: one that waited is begun by the poll.
 ADMISSION = ("ALREADY_MERGED", "INTO_ITSELF", "ERASED")
-#: Such a merge that was abandoned before it was admitted gave way: see CANNOT_REPAIR.
+#: Such a merge that was abandoned or refused before it was admitted gave way: see CANNOT_REPAIR.
 GAVE_WAY = ("/repair", "/settle")
 
 
@@ -85,5 +85,5 @@ def _merge(told: Sequence[str], approved: bool) -> list[str]:
 
 
 def _gave_way(name: str, told: Sequence[str]) -> bool:
-    state, _, survivor, *_ = told
-    return name.rpartition("-")[0].endswith(GAVE_WAY) and state == "abandoned" and not survivor
+    _, effective, survivor, *_ = told  # it may have been erased since
+    return name.rpartition("-")[0].endswith(GAVE_WAY) and effective in ("abandoned", "refused") and not survivor
