@@ -131,6 +131,9 @@ class Proposals:
             self._check(merge, plan)
             _second_person(merge, by)
             if self._plans.counts(merge) is None:
+                found = self._journal.need(merge_id)
+                if (found.state, found.plan) != (merge.state, merge.plan):
+                    continue  # decided or proposed anew since it was read: its plan went with that
                 raise InvalidRequest("NO_PLAN", f"merge {merge_id} has no whole plan", "Propose it anew.")
             error = self._plans.changed(merge)
             if error is not None:
