@@ -130,10 +130,8 @@ class BulkMerges:
         while (merge_id := batch.next()) is not None:
             outcome = self._outcome(merge_id, BULK_RUN + run_id)
             batch.ended(merge_id, outcome)
-            if (
-                outcome == "waiting" and self._inbox.halted()
-            ):  # the others would be paused one by one, and go on one by one
-                batch.stop()
+            if outcome == "waiting" and self._inbox.halted():
+                batch.stop()  # the others would be paused one by one, and go on one by one
 
     def _outcome(self, merge_id: uuid.UUID, run_id: str) -> str:
         try:
