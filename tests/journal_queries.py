@@ -170,7 +170,7 @@ def _of_the_queue(journal: Journal) -> list[Question]:
         Question("is one released", lambda: queue.released((), 1)),
         Question("resumable", lambda: queue.resumable(TENANTS, 264), 100),
         Question("of a bulk run", lambda: queue.of_run("bulk__none", 1000), 0),
-        Question("how many of a bulk run", lambda: queue.number_of_run("bulk__none")),
+        Question("how many of a bulk run", lambda: queue.number_of_run("bulk__none"), 0),
         Question("starting", queue.starting, 60),
         Question("held", lambda: queue.held([*names, HUB])),
         Question("under way", lambda: queue.under_way((State.STARTED, State.RUNNING)), 100),

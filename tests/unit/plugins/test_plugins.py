@@ -347,8 +347,9 @@ class Journalled:
     """A service whose journal chose these runs."""
 
     def __init__(self, *runs):
-        self.inbox = self.pace = self
-        self.next_runs = lambda life: [chosen(run) for run in runs]
+        self.inbox = self.pace = self.settings = self
+        self.bulk_from = 0
+        self.next_runs = lambda life, begin: [chosen(run) for run in runs]
         self.failures = 0
 
     def failed(self):
@@ -364,7 +365,7 @@ def test_one_task_starts_all_and_one_that_fails_stops_no_other(asked, monkeypatc
         polling.start_chosen({})
     assert [message.run_id for message in asked] == ["merge__1", "there__2", "broken__3", "merge__4"]
     assert service.failures == 1  # the next look waits
-    service.next_runs = lambda life: [chosen("merge__5"), chosen("there__6")]
+    service.next_runs = lambda life, begin: [chosen("merge__5"), chosen("there__6")]
     assert polling.start_chosen({}) == {"started": 1, "there": 1, "failed": 0}
 
 
