@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from account_merge.errors import NeedsAttention
 from account_merge.states import BULK_DAG, BULK_RUN, LOST
-from account_merge_airflow.runs import life_of
+from account_merge_airflow.runs import life_of, trigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -94,14 +94,5 @@ def left_to_bulk(context: Context, service: Service) -> bool:
         return life != LOST
     run_id = f"poll__{context['run_id']}"
     service.inbox.bulk_run.put({"run_id": run_id, "at": time.time()})
-    trigger_bulk(run_id, f"{most} merges or more are requested: by the poll.")
+    trigger(BULK_DAG, run_id, f"{most} merges or more are requested", {})
     return True
-
-
-def trigger_bulk(run_id: str, words: str) -> None:
-    """Trigger a bulk run; one that is there already is left alone."""
-    from airflow.sdk.execution_time import task_runner
-    from airflow.sdk.execution_time.comms import TriggerDagRun
-
-    task_runner.SUPERVISOR_COMMS.send(TriggerDagRun(dag_id=BULK_DAG, run_id=run_id, conf={}, note=words))
-    log.info("Run %s of %s is triggered: %s", run_id, BULK_DAG, words)

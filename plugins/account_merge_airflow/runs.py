@@ -110,22 +110,28 @@ def start_run(run: Mapping[str, Any]) -> bool:
     One task triggers them all: `TriggerDagRunOperator` asks Airflow in the same words, but for one run a process. No word
     of an event is rendered as a template here.
     """
+    conf = run["conf"]
+    sources, target = ", ".join(conf.get("source_accounts", ())), conf.get("target_account")
+    what = f"Merge {run['merge_id']}: {sources} into {target}" if sources else f"Merge {run['merge_id']}"
+    return trigger(run["dag_id"], run["trigger_run_id"], what, conf, run.get("reset_dag_run", False))
+
+
+def trigger(dag_id: str, run_id: str, what: str, conf: Mapping[str, Any], reset: bool = False) -> bool:
+    """Trigger a run for the poll; False when there is one already, which is left alone, or begins anew with `reset`.
+
+    :param what: is said in the run's note and in the log.
+    """
     from airflow.sdk.exceptions import ErrorType
     from airflow.sdk.execution_time import task_runner
     from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
 
-    conf = run["conf"]
-    sources, target = ", ".join(conf.get("source_accounts", ())), conf.get("target_account")
-    what = f"Merge {run['merge_id']}: {sources} into {target}" if sources else f"Merge {run['merge_id']}"
+    note = f"{what}, by the poll."[:1000]
     answer = task_runner.SUPERVISOR_COMMS.send(
-        TriggerDagRun(
-            dag_id=run["dag_id"], run_id=run["trigger_run_id"], conf=dict(conf), note=f"{what}, by the poll."[:1000],
-            reset_dag_run=run.get("reset_dag_run", False),
-        )
-    )  # fmt: skip
+        TriggerDagRun(dag_id=dag_id, run_id=run_id, conf=dict(conf), note=note, reset_dag_run=reset)
+    )
     exists = isinstance(answer, ErrorResponse) and answer.error == ErrorType.DAGRUN_ALREADY_EXISTS
-    log.info("%s: run %s of %s %s.", what, run["trigger_run_id"], run["dag_id"],
-             "is there already" if exists else "is ended" if run.get("reset_dag_run") else "is triggered")  # fmt: skip
+    log.info("%s: run %s of %s %s.", what, run_id, dag_id,
+             "is there already" if exists else "is ended" if reset else "is triggered")  # fmt: skip
     return not exists
 
 

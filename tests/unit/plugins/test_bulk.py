@@ -104,7 +104,7 @@ class Journal:
 @pytest.fixture
 def triggered(monkeypatch):
     found = []
-    monkeypatch.setattr("account_merge_airflow.bulk.trigger_bulk", lambda run_id, words: found.append(run_id))
+    monkeypatch.setattr("account_merge_airflow.bulk.trigger", lambda dag_id, run_id, *_: found.append(run_id))
     return found
 
 
