@@ -7,19 +7,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ARRAY, Insert, Row, Text, case, delete, exists, func, literal, select, update
+from sqlalchemy import Row, delete, func, select, update
 
 from account_merge.errors import NeedsAttention
+from account_merge.journal import account_statements as statements
 from account_merge.journal.identity import ERASED
 from account_merge.journal.merges import Merges
 from account_merge.journal.rows import merge_of
-from account_merge.journal.schema import accounts, insert_once, merge_accounts, merges, moves
+from account_merge.journal.schema import accounts, merge_accounts, merges, moves
 from account_merge.model import Merge
 from account_merge.states import State
 
 _NOTHING: Mapping[str, Merge | None] = {}
-#: The state that counts for where history lives: that of an erased merge is the one that it had.
-_EFFECTIVE = func.coalesce(merges.c.former, merges.c.state)
 
 
 class Accounts(Merges):
@@ -50,7 +49,9 @@ class Accounts(Merges):
             select(merges)
             .join(moves, moves.c.merge_id == merges.c.merge_id)
             .where(
-                moves.c.account_id.in_(self.row_names(account_id)), moves.c.role == "source", _EFFECTIVE == "completed"
+                moves.c.account_id.in_(self.row_names(account_id)),
+                moves.c.role == "source",
+                statements.EFFECTIVE == "completed",
             )
             .order_by(moves.c.position.desc())
             .limit(1)
@@ -75,13 +76,7 @@ class Accounts(Merges):
         """Return what `merged_by` answers for each of these accounts, by one statement."""
         rows = {row: name for name in account_ids for row in self.row_names(name)}
         found: dict[str, Merge | None] = dict.fromkeys(account_ids)
-        newest = (
-            select(moves.c.account_id.label("moved"), merges)
-            .join(merges, moves.c.merge_id == merges.c.merge_id)
-            .where(moves.c.account_id.in_(sorted(rows)), moves.c.role == "source", _EFFECTIVE == "completed")
-            .order_by(moves.c.position)
-        )
-        for row in self.rows(newest):
+        for row in self.rows(statements.MERGED_BY, {"rows": sorted(rows)}):
             found[rows[row.moved]] = merge_of(row)
         return found
 
@@ -131,14 +126,8 @@ class Accounts(Merges):
             holder = locked[name].held_by
             if holder is not None and holder != merge.merge_id:
                 return Blocked(locked[name].row, self.need(holder))
-        role = case({locked[name].row: role for name, role in wanted.items()}, value=accounts.c.account_id)
-        rows = sorted(locked[name].row for name in wanted)
-        held = update(accounts).where(accounts.c.account_id.in_(rows)).values(held_by=merge.merge_id, role=role)
-        if not moves_rows:
-            self.run(held)
-            return None
         joined = [(locked[name].row, role, "") for name, role in sorted(wanted.items())]
-        self.run(_joining(joined, merge.merge_id).add_cte(held.cte("held")))
+        self.run(statements.HOLDING_AND_JOINING if moves_rows else statements.HOLDING, _joined(joined, merge.merge_id))
         return None
 
     def keep(self, names: Callable[[], Collection[str]]) -> None:
@@ -154,12 +143,9 @@ class Accounts(Merges):
     def _lock(self, names: Iterable[str]) -> dict[str, _Locked]:
         """Lock accounts in the order of their rows' names, so that no two transactions wait for each other."""
         names = sorted(names)
-        self.run(_new_accounts(names, [self.erased_id(name) for name in names]))
+        self.run(statements.NEW_ACCOUNTS, {"names": names, "hashes": [self.erased_id(name) for name in names]})
         rows = sorted({row for name in names for row in self.row_names(name)})
-        there = select(accounts.c.account_id, accounts.c.held_by).where(accounts.c.account_id.in_(rows))
-        found = {
-            row.account_id: row.held_by for row in self.rows(there.order_by(accounts.c.account_id).with_for_update())
-        }
+        found = {row.account_id: row.held_by for row in self.rows(statements.LOCKED, {"rows": rows})}
         ours = {name: next(row for row in reversed(self.row_names(name)) if row in found) for name in names}
         return {name: _Locked(row, found[row]) for name, row in ours.items()}
 
@@ -181,7 +167,7 @@ class Accounts(Merges):
             locked = self._lock([account_id])[account_id]
             if locked.held_by != holder:
                 return False
-            self.run(_joining([(locked.row, role, operation)], merge_id))
+            self.run(statements.JOINING, _joined([(locked.row, role, operation)], merge_id))
             return True
 
     def gave(self, account_id: str) -> frozenset[uuid.UUID]:
@@ -196,8 +182,7 @@ class Accounts(Merges):
         """Return what each of these accounts gave and received, by one statement."""
         rows = {row: name for name in account_ids for row in self.row_names(name)}
         found: dict[str, Moves] = {name: Moves([], []) for name in account_ids}
-        mine = moves.c.account_id.in_(sorted(rows))
-        for row in self.rows(select(moves).where(mine).order_by(moves.c.position)):
+        for row in self.rows(statements.MOVES, {"rows": sorted(rows)}):
             one = found[rows[row.account_id]]
             if row.role == "source":
                 one.gave.append(row.merge_id)
@@ -273,25 +258,10 @@ def _name(row: Row[Any]) -> str:
     return f"{row.operation}/{row.merge_id}" if row.operation else str(row.merge_id)
 
 
-def _joining(joined: Sequence[tuple[str, str, str]], merge_id: uuid.UUID) -> Insert:
-    """Put a merge, or one of its undos and redos, behind what each account gave or received; (row, role, operation)."""
+def _joined(joined: Sequence[tuple[str, str, str]], merge_id: uuid.UUID) -> dict[str, Any]:
+    """Return the values that `statements.JOINING` and `statements.HOLDING` need; (row, role, operation)."""
     rows, roles, operations = zip(*joined, strict=True)
-    put = func.unnest(*(literal(list(part), ARRAY(Text)) for part in (rows, roles, operations)))
-    told = put.table_valued("account_id", "role", "operation", name="joined").render_derived()
-    columns = told.c.account_id, told.c.role, told.c.operation
-    return insert_once(moves).from_select(
-        ["account_id", "role", "operation", "merge_id"], select(*columns, literal(merge_id, moves.c.merge_id.type))
-    )
-
-
-def _new_accounts(names: Sequence[str], hashes: Sequence[str]) -> Insert:
-    """Insert rows of accounts that have none, neither by name nor by hash, in this order."""
-    put = func.unnest(literal(list(names), ARRAY(Text)), literal(list(hashes), ARRAY(Text)))
-    asked = put.table_valued("account_id", "hash", name="asked").render_derived()
-    there = exists().where(accounts.c.account_id.in_([asked.c.account_id, asked.c.hash]))
-    return insert_once(accounts).from_select(
-        ["account_id", "wanted"], select(asked.c.account_id, literal(False)).where(~there).order_by(asked.c.account_id)
-    )
+    return {"rows": list(rows), "roles": list(roles), "operations": list(operations), "merge": merge_id}
 
 
 def merges_among(received: Iterable[str]) -> tuple[uuid.UUID, ...]:

@@ -1,4 +1,4 @@
-"""A change of a merge's row as one statement: conditional on what was read, with its history and what it frees. Pure."""
+"""A merge's row, written and changed by one statement each: a change is conditional on what was read, with its history. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Column, ColumnElement, Select, bindparam, insert, select, update
+from sqlalchemy import BindParameter, Column, ColumnElement, Executable, Select, bindparam, func, insert, select, update
+from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.sql.dml import Update
 
 from account_merge.acting import actor
 from account_merge.journal.clock import now
-from account_merge.journal.schema import accounts, history, merges
+from account_merge.journal.schema import accounts, history, insert_once, merge_accounts, merges
 from account_merge.model import Merge
 from account_merge.states import CLOSED, OWED, State
 
@@ -20,6 +21,26 @@ from account_merge.states import CLOSED, OWED, State
 _READ = ("state", "attempt", "failed_event", "failed_number", "expiry", "operation", "plan")
 #: Columns that say which accounts a merge names.
 _NAMING = ("sources", "target", "survivor")
+
+
+@lru_cache(maxsize=4)
+def opening(columns: tuple[str, ...], number: int) -> Executable:
+    """Return the statement that writes so many merges, their accounts and the first row of their history."""
+    rows = [{name: _given(f"{name}_{one}", merges.c[name]) for name in columns} for one in range(number)]
+    m = merges.c
+    told = m.merge_id, m.state, m.sources, m.target, m.error_code, m.error
+    opened = insert_once(merges).values(rows if number > 1 else rows[0]).returning(*told).cte("opened")
+    every = opened.c.sources + array([opened.c.target])
+    named = select(func.unnest(every).label("account_id"), opened.c.merge_id).distinct().subquery()
+    accounts_of = insert(merge_accounts).from_select(
+        ["account_id", "merge_id"], select(named).where(named.c.account_id != "")
+    )
+    at, *who = (_given(f"told_{name}", history.c[name]) for name in ("at", "actor", "run_id", "task_id"))
+    first = insert(history).from_select(
+        ["merge_id", "at", "after", "actor", "run_id", "task_id", "error_code", "error"],
+        select(opened.c.merge_id, at, opened.c.state, *who, opened.c.error_code, opened.c.error),
+    )
+    return first.add_cte(accounts_of.cte("named")).returning(history.c.merge_id)
 
 
 def with_times(merge: Merge, state: State, columns: Mapping[str, Any]) -> dict[str, Any]:

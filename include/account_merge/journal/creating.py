@@ -45,7 +45,7 @@ def create(database: Database) -> None:
 
 def _upgrade(database: Database) -> None:
     try:
-        with _ONE_AT_A_TIME, database.engine.begin() as connection:
+        with _ONE_AT_A_TIME, database.transactions.begin() as connection:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
             config = _config()
             config.attributes["connection"] = connection

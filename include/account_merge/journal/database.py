@@ -44,7 +44,7 @@ class Database:
 
     @cached_property
     def engine(self) -> Engine:
-        """The pool of connections."""
+        """The pool of connections; on each, a statement is a transaction by itself."""
         if not self.settings.journal_url:
             raise NeedsAttention(
                 "NO_JOURNAL_URL",
@@ -52,11 +52,19 @@ class Database:
                 "Set ACCOUNT_MERGE_JOURNAL_URL, or the Airflow connection account_merge_journal, to a PostgreSQL database.",
             )
         url = make_url(self.settings.journal_url).set(drivername="postgresql+psycopg")
-        engine = create_engine(url, connect_args=_OPTIONS, pool_size=4, max_overflow=12, pool_timeout=30)
+        engine = create_engine(
+            url, connect_args=_OPTIONS, pool_size=4, max_overflow=12, pool_timeout=30,
+            isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True,
+        )  # fmt: skip
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "checkout", _try_idle)
         event.listen(engine, "checkin", _note_use)
         return engine
+
+    @cached_property
+    def transactions(self) -> Engine:
+        """The same pool, for several statements that are made together."""
+        return self.engine.execution_options(isolation_level="READ COMMITTED")
 
     def close(self) -> None:
         """Close all connections."""
@@ -85,7 +93,7 @@ class Database:
             yield open_
             return
         with self.engine.connect() as connection:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+            yield connection
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -98,7 +106,7 @@ class Database:
         if getattr(self._local, "connection", None) is not None:
             yield
             return
-        with self._asking(), self.engine.connect() as connection, connection.begin():
+        with self._asking(), self.transactions.connect() as connection, connection.begin():
             self._local.connection = connection
             try:
                 yield

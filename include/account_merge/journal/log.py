@@ -251,15 +251,17 @@ class LogEnd:
     digest: bytes
 
 
+_ENDS = (
+    select(log.c.name, log.c.kind, log.c.digest)
+    .distinct(log.c.name)
+    .where(log.c.merge_id == bindparam("merge", type_=log.c.merge_id.type))
+    .order_by(log.c.name, log.c.seq.desc())
+)
+
+
 def ends(journal: Database, merge_id: uuid.UUID) -> dict[str, LogEnd]:
     """Log name -> end, of each log of a merge that is not empty; one statement that reads no payload."""
-    last = (
-        select(log.c.name, log.c.kind, log.c.digest)
-        .distinct(log.c.name)
-        .where(log.c.merge_id == merge_id)
-        .order_by(log.c.name, log.c.seq.desc())
-    )
-    return {row.name: LogEnd(EntryKind(row.kind), row.digest) for row in journal.rows(last)}
+    return {row.name: LogEnd(EntryKind(row.kind), row.digest) for row in journal.rows(_ENDS, {"merge": merge_id})}
 
 
 def digests(found: Mapping[str, LogEnd], names: Iterable[str]) -> dict[str, bytes]:

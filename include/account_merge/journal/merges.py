@@ -8,23 +8,36 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Text, any_, delete, func, insert, literal, select, update
-from sqlalchemy.dialects.postgresql import array
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    any_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from account_merge.acting import actor
 from account_merge.errors import MergeError, NeedsAttention
-from account_merge.journal.changing import change_of, freed, new_names, overtakes, with_times
+from account_merge.journal.changing import change_of, freed, new_names, opening, overtakes, with_times
 from account_merge.journal.clock import now
 from account_merge.journal.identity import Identity
 from account_merge.journal.rows import merge_of, request_columns
-from account_merge.journal.schema import accounts, failed_events, history, insert_once, merge_accounts, merges
+from account_merge.journal.schema import accounts, failed_events, history, merge_accounts, merges
 from account_merge.model import Merge, MergeRequest
 from account_merge.states import CLOSED, Origin, State, allowed
 
 #: These come from a merge; they have no settles themselves.
 CHILDREN = frozenset({Origin.REPAIR, Origin.SETTLE})
 _AT_ONCE = 100  # merges opened by one statement
+# Statements that every merge needs are made once: making one takes longer than the server does with it.
+_ONE = select(merges).where(merges.c.merge_id == bindparam("merge", type_=merges.c.merge_id.type))
+_ONE_LOCKED = _ONE.with_for_update(key_share=True)
 
 
 @dataclass(frozen=True)
@@ -77,24 +90,9 @@ class Merges(Identity):
         # They are opened in this order, and the oldest starts first.
         order = enumerate({one.merge_id: one for one in wanted}.values())
         values = [self._row_of(one, moment + timedelta(microseconds=place)) for place, one in order]
-        m = merges.c
-        told = m.merge_id, m.state, m.sources, m.target, m.error_code, m.error
-        opened = insert_once(merges).values(values if len(values) > 1 else values[0]).returning(*told).cte("opened")
-        every = opened.c.sources + array([opened.c.target])
-        named = select(func.unnest(every).label("account_id"), opened.c.merge_id).distinct().subquery()
-        accounts_of = insert(merge_accounts).from_select(
-            ["account_id", "merge_id"], select(named).where(named.c.account_id != "")
-        )
-        first = insert(history).from_select(
-            ["merge_id", "at", "after", "actor", "run_id", "task_id", "error_code", "error"],
-            select(
-                opened.c.merge_id, literal(moment, history.c.at.type), opened.c.state, literal(who.name, Text),
-                literal(who.run_id, Text), literal(who.task_id, Text), opened.c.error_code, opened.c.error,
-            ),
-        )  # fmt: skip
-        return {
-            row.merge_id for row in self.rows(first.add_cte(accounts_of.cte("named")).returning(history.c.merge_id))
-        }
+        given = {f"{name}_{number}": value for number, row in enumerate(values) for name, value in row.items()}
+        told = {"told_at": moment, "told_actor": who.name, "told_run_id": who.run_id, "told_task_id": who.task_id}
+        return {row.merge_id for row in self.rows(opening(tuple(values[0]), len(values)), given | told)}
 
     def _row_of(self, one: Opened, moment: datetime) -> dict[str, Any]:
         request, error = one.request, one.error
@@ -112,7 +110,7 @@ class Merges(Identity):
     # --- reading ----------------------------------------------------------------------------------------------------
     def get(self, merge_id: uuid.UUID) -> Merge | None:
         """Return a merge as it is now, or None."""
-        row = self.row(select(merges).where(merges.c.merge_id == merge_id))
+        row = self.row(_ONE, {"merge": merge_id})
         return None if row is None else merge_of(row)
 
     def get_all(self, merge_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Merge]:
@@ -141,7 +139,7 @@ class Merges(Identity):
 
     def lock(self, merge_id: uuid.UUID) -> Merge:
         """Return a merge that must exist; nobody else changes it until this transaction ends."""
-        row = self.row(select(merges).where(merges.c.merge_id == merge_id).with_for_update(key_share=True))
+        row = self.row(_ONE_LOCKED, {"merge": merge_id})
         return self.need(merge_id) if row is None else merge_of(row)
 
     # --- changing ---------------------------------------------------------------------------------------------------
