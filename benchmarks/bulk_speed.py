@@ -3,7 +3,9 @@
 usage: python -m benchmarks.bulk_speed [--merges 200] [--at-once 8] [--processes 2]
 
 Starts its own servers. Each way gets accounts of its own with 20 rows of content consumption each (see `merge_speed`); the old
-way's requests are sequential. A rate is merges per second; what Airflow adds (a process for each batch) is not in it.
+way's requests are sequential. A rate is merges per second; what Airflow adds (a process for each batch) is not in it. Beside it
+stands the processor time that a merge takes of this side and of each server: all of them share the machine's cores, so their
+sum bounds every rate.
 """
 
 from __future__ import annotations
@@ -14,8 +16,11 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from account_merge.model import MergeRequest
 from account_merge.service import Service
@@ -39,11 +44,48 @@ with Service(Settings.from_env(os.environ)) as service:
 """
 
 
-def rate(number: int, do: Callable[[], object]) -> float:
-    """Merges per second."""
-    begun = time.perf_counter()
-    do()
-    return number / (time.perf_counter() - begun)
+@dataclass(frozen=True)
+class Found:
+    """What was measured of one way.
+
+    :param rate: merges per second.
+    :param spent: ms of processor time a merge, by who spent it.
+    """
+
+    rate: float
+    spent: dict[str, float]
+
+
+class Measured:
+    """Measures many merges: how long they take, and the processor time of this process, those that it started, and the servers.
+
+    :param pids: name -> process of each server.
+    """
+
+    def __init__(self, pids: Mapping[str, int]) -> None:
+        self._servers = {name: psutil.Process(pid) for name, pid in pids.items()}
+
+    def _spent(self) -> dict[str, float]:
+        trees = {name: [one, *one.children(recursive=True)] for name, one in self._servers.items()}
+        theirs, me = {one.pid for tree in trees.values() for one in tree}, psutil.Process()
+        trees["client"] = [one for one in (me, *me.children(recursive=True)) if one.pid not in theirs]
+        return {name: sum(map(_seconds, tree)) for name, tree in trees.items()}
+
+    def of(self, number: int, do: Callable[[], object]) -> Found:
+        """Do so many merges."""
+        before, begun = self._spent(), time.perf_counter()
+        do()
+        seconds, after = time.perf_counter() - begun, self._spent()
+        return Found(number / seconds, {name: (after[name] - before[name]) / number * 1000 for name in after})
+
+
+def _seconds(process: psutil.Process) -> float:
+    """Processor time of a process and of its children that have ended."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system + times.children_user + times.children_system)
 
 
 def requested(service: Service, pairs: list[Pair]) -> list[uuid.UUID]:
@@ -53,8 +95,10 @@ def requested(service: Service, pairs: list[Pair]) -> list[uuid.UUID]:
     return service.bulk.take("bench", len(pairs))
 
 
-def side_by_side(ids: list[uuid.UUID], processes: int, at_once: int, environment: dict[str, str]) -> float:
-    """The rate of that many processes, each with its share; their start does not count."""
+def side_by_side(
+    ids: list[uuid.UUID], processes: int, at_once: int, environment: dict[str, str], measured: Measured
+) -> Found:
+    """Merges done by that many processes, each with its share; their start does not count."""
     path = {"PYTHONPATH": str(ROOT / "include")}
     workers = [
         subprocess.Popen(
@@ -73,7 +117,7 @@ def side_by_side(ids: list[uuid.UUID], processes: int, at_once: int, environment
             worker.stdin.flush()
         assert [worker.wait() for worker in workers] == [0] * processes
 
-    return rate(len(ids), work)
+    return measured.of(len(ids), work)
 
 
 def main(argv: list[str]) -> int:
@@ -84,18 +128,25 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--processes", type=int, default=2)
     chosen = parser.parse_args(argv)
     number = chosen.merges
-    with opened() as (service, session, own):
+    with opened() as (service, session, own, stack):
+        kept = stack.state.load()
+        measured = Measured({name: kept[name]["pid"] for name in ("cassandra", "postgres")})
         bench = Bench(service, session, own["ACCOUNT_MERGE_COURSES_KEYSPACE"])
         bench.warm_up()
         found = {}
         for name, do in (("old way", bench.old_way), ("one by one", bench.merge)):
             pairs = bench.pairs(ROWS, number)
-            found[name] = rate(number, lambda do=do, pairs=pairs: [do(pair) for pair in pairs])  # type: ignore[misc]
+            found[name] = measured.of(number, lambda do=do, pairs=pairs: [do(pair) for pair in pairs])  # type: ignore[misc]
         for processes in sorted({1, chosen.processes}):
             ids = requested(service, bench.pairs(ROWS, number))
-            found[f"bulk, {processes} x {chosen.at_once}"] = side_by_side(ids, processes, chosen.at_once, own)
+            found[f"bulk, {processes} x {chosen.at_once}"] = side_by_side(ids, processes, chosen.at_once, own, measured)
         for name, one in found.items():
-            print(f"{name:14} {one:6.1f} merges/s  {one / found['old way']:5.2f} of the old way's rate", flush=True)
+            ratio = one.rate / found["old way"].rate
+            spent = ", ".join(f"{who} {ms:.0f}" for who, ms in one.spent.items())
+            print(
+                f"{name:14} {one.rate:6.1f} merges/s  {ratio:5.2f} of the old way's rate  ms of a core: {spent}",
+                flush=True,
+            )
     return 0
 
 

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.query import SimpleStatement, tuple_factory
@@ -58,9 +58,22 @@ def servers() -> Iterator[Stack]:
             stack.clean()
 
 
+class Opened(NamedTuple):
+    """What a benchmark works with.
+
+    :param session: gives rows as tuples.
+    :param environment: leads another process to the same servers, keyspaces and journal.
+    """
+
+    service: Service
+    session: Any
+    environment: dict[str, str]
+    stack: Stack
+
+
 @contextmanager
-def opened() -> Iterator[tuple[Service, Any, dict[str, str]]]:
-    """The core on keyspaces of its own, a session that gives rows as tuples, and the environment of both."""
+def opened() -> Iterator[Opened]:
+    """The core on keyspaces of its own."""
     profile = ExecutionProfile(request_timeout=120, row_factory=tuple_factory)
     with servers() as stack, Cluster(
         ["127.0.0.1"], port=stack.ports()["cassandra"], execution_profiles={EXEC_PROFILE_DEFAULT: profile},
@@ -69,7 +82,7 @@ def opened() -> Iterator[tuple[Service, Any, dict[str, str]]]:
         session = cluster.connect()
         with own_keyspaces(stack, session) as own, Service(Settings.from_env(own)) as service:
             service.journal.create()
-            yield service, session, own
+            yield Opened(service, session, own, stack)
 
 
 class Bench:
@@ -227,7 +240,7 @@ def main(argv: list[str]) -> int:
     )
     chosen = parser.parse_args(argv)
     results = []
-    with opened() as (service, session, own):
+    with opened() as (service, session, own, _):
         bench = Bench(service, session, own["ACCOUNT_MERGE_COURSES_KEYSPACE"])
         bench.warm_up()
         for size in map(int, chosen.sizes.split(",")):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from account_merge.engine.merge_tables import MergeTables
 from account_merge.errors import NeedsAttention
 from account_merge.journal.fence import Fence
-from account_merge.journal.log import Draft, Log, heads
+from account_merge.journal.log import Draft, Log
+from account_merge.journal.log_ends import Endings, heads
 from account_merge.model import Merge
 from account_merge.rules import RULES, TableRule, rules_hash
 from account_merge.states import EntryKind
@@ -17,8 +20,8 @@ _EMPTY = (0, EntryKind.END)  # the log of a table without rows is its end alone
 class IdleTables:
     """Finds the tables in which a merge has nothing to do.
 
-    A log is ended as the work on a table without rows ends it, by one fenced statement: who begins that work meanwhile
-    wins or finds the end. A row that a source gets later is late, as it is behind any log that has ended.
+    The logs are ended as the work on a table without rows ends them, by one fenced statement: who begins that work
+    meanwhile wins or finds the end. A row that a source gets later is late, as it is behind any log that has ended.
     """
 
     def __init__(self, tables: MergeTables) -> None:
@@ -39,9 +42,7 @@ class IdleTables:
         idle |= {table for table, mine in logs.items() if all(known.get(log.table) == _EMPTY for log in mine)}
         todo = [rule for rule in rules if not any(log.table in known for log in logs[rule.table])]
         if merge.rules_hash == rules_hash() and not self._merged_before(merge):
-            idle |= {
-                rule.table for rule in self._rowless(merge, todo) if self._ended(merge, rule, logs[rule.table], fence)
-            }
+            idle |= self._ended(merge, self._rowless(merge, todo), logs, fence)
         return [rule.table for rule in RULES if rule.table in idle]
 
     def _merged_before(self, merge: Merge) -> bool:
@@ -57,8 +58,12 @@ class IdleTables:
             return []
         return [rule for rule in rules if rule.table in found]
 
-    def _ended(self, merge: Merge, rule: TableRule, logs: list[Log], fence: Fence) -> bool:
-        """Whether the end of each log of a table is written; its first one says which rows are not looked for."""
+    def _ended(self, merge: Merge, rules: list[TableRule], logs: Mapping[str, list[Log]], fence: Fence) -> set[str]:
+        """End the logs of these tables; return those of which all are. The first log of a table says which rows are not looked for."""
         finder = self._resources.finder((*sorted(merge.request.sources), merge.target))
-        notes = (finder.note(rule), *("" for _ in logs[1:]))
-        return all(log.append(Draft(0, EntryKind.END, note=note), fence) for log, note in zip(logs, notes, strict=True))
+        endings = Endings(self._resources.journal)
+        for rule in rules:
+            for number, log in enumerate(logs[rule.table]):
+                endings.owe(log, Draft(0, EntryKind.END, note="" if number else finder.note(rule)))
+        there = endings.append(fence)
+        return {rule.table for rule in rules if all(log.table in there for log in logs[rule.table])}

@@ -12,7 +12,7 @@ from functools import cache, cached_property
 
 from account_merge.journal import Journal
 from account_merge.journal.accounts import Moves, merges_among
-from account_merge.journal.log import LogEnd, ends
+from account_merge.journal.log_ends import LogEnd, ends
 from account_merge.model import Merge
 from account_merge.states import State
 from account_merge.sunbird.few_rows import FewRows
@@ -23,10 +23,11 @@ class Known:
 
     :param merge: the merge that it is about; its accounts are asked for together.
     :param few: what the operation has read of their rows.
+    :param begun: the merge may have logs.
     """
 
-    def __init__(self, journal: Journal, merge: Merge, few: FewRows | None = None) -> None:
-        self._journal, self.about = journal, merge
+    def __init__(self, journal: Journal, merge: Merge, few: FewRows | None = None, begun: bool = True) -> None:
+        self._journal, self.about, self._begun = journal, merge, begun
         self._merges: dict[uuid.UUID, Merge | None] = {merge.merge_id: merge} if merge.state == State.RUNNING else {}
         self._moves: dict[str, Moves] = {}
         self.few = few or FewRows()
@@ -35,7 +36,7 @@ class Known:
     @cached_property
     def ends(self) -> dict[str, LogEnd]:
         """Name -> end of each log of the merge that is not empty."""
-        return ends(self._journal, self.about.merge_id)
+        return ends(self._journal, self.about.merge_id) if self._begun else {}
 
     def need(self, merge_id: uuid.UUID) -> Merge:
         """Return a merge that must exist."""

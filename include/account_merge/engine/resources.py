@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from account_merge.engine.known import Known
 from account_merge.journal import Journal
 from account_merge.journal.fence import Fence
+from account_merge.journal.log_ends import Endings
 from account_merge.model import Merge
 from account_merge.rules import TableRule
 from account_merge.settings import Settings
@@ -59,6 +60,7 @@ class TableJob:
 
     :param guard: work that only plans has one that refuses nothing.
     :param known: what the operation that this table is a part of has read of the journal; None reads it anew.
+    :param endings: gets the end of each log, for whoever appends them together; None has each appended when it is due.
     """
 
     merge: Merge
@@ -66,3 +68,4 @@ class TableJob:
     guard: Guard = Guard()
     progress: Progress = untold
     known: Known | None = None
+    endings: Endings | None = None

@@ -9,18 +9,18 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import NoReturn
 
 from account_merge.cursor import Ahead
 from account_merge.engine.resources import Resources, TableJob
-from account_merge.engine.verify import arrived
+from account_merge.engine.verify import arrived, without_right_lists
 from account_merge.errors import NeedsAttention, TransientError
 from account_merge.journal import now
 from account_merge.journal.encoding import Codec
-from account_merge.journal.log import LIST_ATTEMPTS, Draft, Log
+from account_merge.journal.log import Draft, Log
 from account_merge.journal.write_rate import WriteRate
 from account_merge.model import Change, Entry, Key, counts_of
 from account_merge.planning.write_times import stuck
@@ -50,7 +50,8 @@ class TableWork(ABC):
         self._resources, self._settings, self._store = resources, resources.settings, resources.store
         self._journal, self._tables = resources.journal, resources.tables
         self._merge, self._rule, self._guard, self._progress = job.merge, job.rule, job.guard, job.progress
-        self._known, self._rate = job.known, WriteRate(resources.journal, self._settings.max_rows_per_second)
+        self._known, self._endings = job.known, job.endings
+        self._rate = WriteRate(resources.journal, self._settings.max_rows_per_second)
         self._few = job.known.few if job.known else FewRows()
         self._schema, self._codec = schema, Codec(schema)
         self.account = account
@@ -160,14 +161,19 @@ class TableWork(ABC):
         for group, packed, base in groups:
             key = group[-1].key
             self._rate.wait(sum(1 for change in group if change.writes or change.create_at or change.delete_at))
-            last, mine = self._append(last, EntryKind.CHANGES, key, base, group, packed)
+            seq = last.seq + 1 if last else 0
+            draft = Draft(seq, EntryKind.CHANGES, key, base, packed, counts_of(EntryKind.CHANGES, group))
+            last, mine = self._append(draft, group)
             last = self._apply_and_verify(last, again=not mine, meanwhile=groups.look if mine else rest)
             if not mine:
                 return last
             done += len(group)
             self._progress(done)
-        last, _ = self._append(last, EntryKind.END, last.last_key if last else None, last.base if last else 0, [], [])
-        return self._apply_and_verify(last, again=True)
+        end = self._end(last)
+        if self._endings is not None:
+            self._endings.owe(self.log, end)
+            return _entry(end)
+        return self._apply_and_verify(self._append(end)[0], again=True)
 
     def _groups(self, changes: Iterable[Planned]) -> Iterator[tuple[list[Change], list[bytes], int]]:
         """Yield neighbouring changes up to an entry's rows and bytes, encoded, with the lowest clock of their reads."""
@@ -198,28 +204,28 @@ class TableWork(ABC):
                 "abandon the merge.",
             )
 
-    def _append(
-        self, last: Entry | None, kind: EntryKind, key: Key | None, base: int, changes: list[Change], body: list[bytes]
-    ) -> tuple[Entry, bool]:
-        """Return the entry behind `last` and whether it is ours; another worker's when it was faster.
+    def _append(self, draft: Draft, changes: Sequence[Change] = ()) -> tuple[Entry, bool]:
+        """Return the entry that was drafted, with these changes, and whether it is ours; another worker's when it was faster.
 
         :raises MergeError: the merge may not be written any more; nothing was appended.
         """
-        seq = last.seq + 1 if last else 0
-        logged = (change for entry in (self.log.entries() if seq else ()) for change in entry.changes)
-        note = self.table_note(logged) if kind == EntryKind.END else ""
-        draft = Draft(seq, kind, key, base, body, counts_of(kind, changes), note)
         if self.log.append(draft, self._guard.fence):
-            return Entry(seq, kind, key, base, tuple(changes), 0, now()), True
+            return _entry(draft, changes), True
         self._guard.check()  # says why the entry may not be there; else another worker was faster
         winner = self.log.last()
         if winner is None:
             raise NeedsAttention(
                 "LOG_LOST",
-                f"entry {seq} of {self.log.table}, merge {self._merge.merge_id}, is there and is not",
+                f"entry {draft.seq} of {self.log.table}, merge {self._merge.merge_id}, is there and is not",
                 "Check the journal's database.",
             )
         return winner, False
+
+    def _end(self, last: Entry | None) -> Draft:
+        """Return the end behind `last`: it tells what is to be known of the table as a whole."""
+        logged = (change for entry in (self.log.entries() if last else ()) for change in entry.changes)
+        seq, key, base = (last.seq + 1, last.last_key, last.base) if last else (0, None, 0)
+        return Draft(seq, EntryKind.END, key, base, note=self.table_note(logged))
 
     def _apply_and_verify(self, entry: Entry, again: bool, meanwhile: Work = rest) -> Entry:
         """Write an entry and read its rows again until they hold what the log says; newer writes are folded in.
@@ -252,7 +258,9 @@ class TableWork(ABC):
             for fold in folds:
                 self._writable(fold)
             packed = [self._codec.change(fold) for fold in folds]
-            newest, mine = self._append(newest, EntryKind.FOLD, newest.last_key, base, folds, packed)
+            counts = counts_of(EntryKind.FOLD, folds)
+            draft = Draft(newest.seq + 1, EntryKind.FOLD, newest.last_key, base, packed, counts)
+            newest, mine = self._append(draft, folds)
             pending.append(newest)
             if mine:
                 # The fold's writes stand above this entry's: the entry itself needs no second look.
@@ -276,22 +284,12 @@ class TableWork(ABC):
         changes: Iterable[Change] = entry.changes
         attempt = 0
         if again and any(self._schema.columns[c].kind == "list" for ch in entry.changes for c in ch.writes):
-            changes, attempt = self._without_right_lists(entry.changes), self.log.next_attempt(entry)
+            changes = without_right_lists(self._store, self._schema, self.account, entry.changes)
+            attempt = self.log.next_attempt(entry)
         self._few.forget(self._rule.table)
         self._store.write(self._schema, self.account, changes, attempt, meanwhile)
         self._few.forget(self._rule.table)
 
-    def _without_right_lists(self, changes: Iterable[Change]) -> list[Change]:
-        held = self._store.rows_by_key(self._schema, self.account, [c.key for c in changes if c.writes])
-        kept = []
-        for change in changes:
-            row = held.get(change.key)
-            right = {
-                c
-                for c, w in change.writes.items()
-                if self._schema.columns[c].kind == "list"
-                and row is not None
-                and (row.values.get(c) == w.value or row.written.get(c, 0) >= w.timestamp + LIST_ATTEMPTS)
-            }
-            kept.append(replace(change, writes={c: w for c, w in change.writes.items() if c not in right}))
-        return kept
+
+def _entry(draft: Draft, changes: Sequence[Change] = ()) -> Entry:
+    return Entry(draft.seq, draft.kind, draft.last_key, draft.base, tuple(changes), 0, now())

@@ -20,6 +20,7 @@ from account_merge.planning.write_times import above
 from account_merge.rules import TableRule
 from account_merge.settings import Settings
 from account_merge.sunbird.schema import TableSchema
+from account_merge.sunbird.store import Store
 
 
 def floor_of(changes: Iterable[Change]) -> dict[str, Write]:
@@ -149,3 +150,20 @@ def _keeping_ledger(again: Change, change: Change) -> Change:
         for account, totals in change.given.items()
     }
     return replace(again, given=given)
+
+
+def without_right_lists(store: Store, schema: TableSchema, account: str, changes: Iterable[Change]) -> list[Change]:
+    """Return the changes without the lists that hold already what is written: each writing of a list needs a later timestamp."""
+    held = store.rows_by_key(schema, account, [c.key for c in changes if c.writes])
+    kept = []
+    for change in changes:
+        row = held.get(change.key)
+        right = {
+            c
+            for c, w in change.writes.items()
+            if schema.columns[c].kind == "list"
+            and row is not None
+            and (row.values.get(c) == w.value or row.written.get(c, 0) >= w.timestamp + LIST_ATTEMPTS)
+        }
+        kept.append(replace(change, writes={c: w for c, w in change.writes.items() if c not in right}))
+    return kept

@@ -7,7 +7,6 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -119,26 +118,37 @@ class Log:
         :param fence: it holds when the entry is there, and held until it was.
         :raises TransientError: the outcome is unknown; `last()` tells it.
         """
-        seq, kind = draft.seq, draft.kind
-        body, salt = payload(list(draft.changes)), os.urandom(16)
-        sealed = _sealed(salt, body)
-        digest = _chained(self.digest(seq - 1) if seq else b"", sealed)
-        values = {
-            "merge_id": self.merge_id, "name": self.table, "seq": seq, "kind": kind,
-            "last_key": None if draft.last_key is None else self.codec.key(draft.last_key), "base": draft.base, "writer": self.writer,
-            "counts": dict(draft.counts), "payload": body, "salt": salt, "sealed": sealed, "digest": digest,
-            "note": draft.note or None, "created_at": now(),
-        }  # fmt: skip
+        row = self.row_of(draft)
         statement = _appending(
-            tuple(values), kind == EntryKind.CLOSED, fence is not None, bool(fence and fence.stoppable)
+            tuple(row), draft.kind == EntryKind.CLOSED, fence is not None, bool(fence and fence.stoppable)
         )
         done = self._journal.run(
-            statement, {f"new_{name}": value for name, value in values.items()} | (fence.values() if fence else {})
+            statement, {f"new_{name}": value for name, value in row.items()} | (fence.values() if fence else {})
         )
         if done:
-            self._chain = seq, digest
-            self._own.append((seq, draft.counts, draft.note))
+            self._chain = draft.seq, row["digest"]
+            self.count(draft)
         return bool(done)
+
+    def reached(self, seq: int, digest: bytes) -> None:
+        """Take in how far the log is, as somebody has just read it."""
+        self._chain = seq, digest
+
+    def row_of(self, draft: Draft) -> dict[str, Any]:
+        """Return the row of an entry: column -> value."""
+        body, salt = payload(list(draft.changes)), os.urandom(16)
+        sealed = _sealed(salt, body)
+        return {
+            "merge_id": self.merge_id, "name": self.table, "seq": draft.seq, "kind": draft.kind,
+            "last_key": None if draft.last_key is None else self.codec.key(draft.last_key), "base": draft.base, "writer": self.writer,
+            "counts": dict(draft.counts), "payload": body, "salt": salt, "sealed": sealed,
+            "digest": _chained(self.digest(draft.seq - 1) if draft.seq else b"", sealed), "note": draft.note or None,
+            "created_at": now(),
+        }  # fmt: skip
+
+    def count(self, draft: Draft) -> None:
+        """Count an entry among those that this object appended."""
+        self._own.append((draft.seq, draft.counts, draft.note))
 
     def close(self) -> None:
         """Nobody appends to this log any more: a writer that was stopped and wakes loses the race for the next entry."""
@@ -234,54 +244,3 @@ def _sealed(salt: bytes, body: bytes) -> bytes:
 
 def _chained(previous: bytes, sealed: bytes) -> bytes:
     return hashlib.sha256(previous + sealed).digest()
-
-
-def newest_at(journal: Database, merge_id: uuid.UUID, names: Iterable[str]) -> datetime | None:
-    """When the newest entry of these logs of a merge was appended; None when all are empty. Reads no payload."""
-    mine = log.c.merge_id == merge_id, log.c.name.in_(list(names))
-    found: datetime | None = journal.value(select(func.max(log.c.created_at)).where(*mine))
-    return found
-
-
-@dataclass(frozen=True)
-class LogEnd:
-    """The last entry of a log, without what it holds."""
-
-    kind: EntryKind
-    digest: bytes
-
-
-_ENDS = (
-    select(log.c.name, log.c.kind, log.c.digest)
-    .distinct(log.c.name)
-    .where(log.c.merge_id == bindparam("merge", type_=log.c.merge_id.type))
-    .order_by(log.c.name, log.c.seq.desc())
-)
-
-
-def ends(journal: Database, merge_id: uuid.UUID) -> dict[str, LogEnd]:
-    """Log name -> end, of each log of a merge that is not empty; one statement that reads no payload."""
-    return {row.name: LogEnd(EntryKind(row.kind), row.digest) for row in journal.rows(_ENDS, {"merge": merge_id})}
-
-
-def digests(found: Mapping[str, LogEnd], names: Iterable[str]) -> dict[str, bytes]:
-    """Log name -> digest of its last entry, of these logs: what a merge's row remembers when the merge is closed."""
-    return {name: found[name].digest for name in names if name in found}
-
-
-def heads(journal: Database, merge_id: uuid.UUID) -> dict[str, tuple[int, EntryKind]]:
-    """Log name -> number and kind of its last entry, of each log of a merge that has one. Reads no payload."""
-    last = select(log.c.name, log.c.seq, log.c.kind).distinct(log.c.name).where(log.c.merge_id == merge_id)
-    rows = journal.rows(last.order_by(log.c.name, log.c.seq.desc()))
-    return {row.name: (row.seq, EntryKind(row.kind)) for row in rows}
-
-
-def spans(journal: Database, merge_id: uuid.UUID) -> dict[str, tuple[datetime, datetime]]:
-    """Log name -> when its first and last entry were appended. Reads no payload.
-
-    The entry that closes a log is written by an undo or when a merge is given up, maybe weeks later: it does not count.
-    """
-    times = func.min(log.c.created_at).label("first"), func.max(log.c.created_at).label("last")
-    mine = log.c.merge_id == merge_id, log.c.kind != EntryKind.CLOSED
-    found = journal.rows(select(log.c.name, *times).where(*mine).group_by(log.c.name))
-    return {row.name: (row.first, row.last) for row in found}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from account_merge.engine.idle_tables import IdleTables
@@ -22,6 +22,22 @@ from account_merge.model import Merge, MergeRequest
 from account_merge.rules import rules_hash
 from account_merge.settings import Settings
 from account_merge.states import CLOSED, State
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A merge that is running now and holds its accounts.
+
+    :param begun: it was admitted before, so it may have logs.
+    """
+
+    merge: Merge
+    begun: bool
+
+    @property
+    def answer(self) -> MergeAnswer:
+        """The same as an answer."""
+        return merge_answer(self.merge, proceed=True)
 
 
 class Admission:
@@ -44,10 +60,18 @@ class Admission:
         self._idle = IdleTables(tables)
         self._switch, self._plans, self._gate = switch, plans, gate
 
-    def admit(self, merge_id: uuid.UUID, run_id: str = "", apart: bool = True) -> MergeAnswer:
+    def admit(self, merge_id: uuid.UUID, run_id: str = "") -> MergeAnswer:
+        """Do what `begin` does, for a merge each of whose tables is the work of a process of its own: idle ones are spared it."""
+        admitted = self.begin(merge_id, run_id)
+        if not isinstance(admitted, Admitted):
+            return admitted
+        merge = admitted.merge
+        idle = self._idle.end(merge, Fence.around(merge, stoppable=True), admitted.begun)
+        return {**admitted.answer, "idle": idle}
+
+    def begin(self, merge_id: uuid.UUID, run_id: str = "") -> Admitted | MergeAnswer:
         """Take the leases and move the merge to running, or say why it cannot run now.
 
-        :param apart: each table is the work of a process of its own: it is spared where there is nothing to do.
         :raises InvalidRequest: the merge can never be done as asked, and the journal has it as refused; or another run has it.
         :raises NeedsAttention: another merge took its accounts, or an unknown table keeps merges from being admitted.
         """
@@ -74,7 +98,7 @@ class Admission:
                 if started is None:
                     continue
                 merge, runs = started, {}
-            answer = self._admit(merge, runs, apart)
+            answer = self._admit(merge, runs)
             if answer is not None:
                 return answer
         raise TransientError("BUSY", f"merge {merge_id} changes state too often", "The task is tried again.")
@@ -97,7 +121,7 @@ class Admission:
             )
         return merge.request.dry_run
 
-    def _admit(self, merge: Merge, runs: dict[str, Any], apart: bool) -> MergeAnswer | None:
+    def _admit(self, merge: Merge, runs: dict[str, Any]) -> Admitted | MergeAnswer | None:
         if merge.rules_hash is None:  # never admitted: it has written nothing yet
             with self._failures.recording(merge):
                 self._gate(merge)
@@ -141,9 +165,7 @@ class Admission:
         self._skipped.keep(running)
         if merge.plan:
             self._plans.forget(merge)
-        begun = merge.rules_hash is not None
-        idle = self._idle.end(running, Fence.around(running, stoppable=True), begun) if apart else []
-        return {**merge_answer(running, proceed=True), "idle": idle}
+        return Admitted(running, begun=merge.rules_hash is not None)
 
     def _otherwise(self, merge: Merge, columns: dict[str, Any]) -> MergeAnswer | None:
         """Propose a merge again that would do otherwise than was approved; None when it does exactly what was approved."""

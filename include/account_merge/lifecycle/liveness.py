@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from account_merge.journal import Journal, now
-from account_merge.journal.log import newest_at
+from account_merge.journal.log_ends import newest_at
 from account_merge.model import Merge
 from account_merge.rules import RULES
 from account_merge.settings import Settings

@@ -13,14 +13,16 @@ from account_merge.engine.resources import Progress, TableJob, untold
 from account_merge.engine.skipped import opened_ms
 from account_merge.errors import MergeError, NeedsAttention
 from account_merge.journal import now
-from account_merge.journal.log import LogEnd, digests, ends
+from account_merge.journal.fence import Fence
+from account_merge.journal.log_ends import Endings, LogEnd, digests, ends
 from account_merge.journal.merges import CHILDREN, next_settle
-from account_merge.lifecycle.admission import Admission
+from account_merge.lifecycle.admission import Admission, Admitted
 from account_merge.lifecycle.answers import MergeAnswer, PublishAnswer, TableAnswer, merge_answer, table_answer
 from account_merge.lifecycle.deactivation import Deactivation
 from account_merge.lifecycle.failures import Failures
 from account_merge.lifecycle.guards import still
 from account_merge.lifecycle.pause_switch import Paused, PauseSwitch
+from account_merge.lifecycle.together import Together
 from account_merge.model import Merge
 from account_merge.rules import RULES, TableRule, rule_for, rules_hash
 from account_merge.settings import Settings
@@ -84,16 +86,23 @@ class Merging:
 
         :raises MergeError: as `run`; recorded where calling again cannot help.
         """
-        answer = self._admission.admit(merge_id, run_id, apart=False)
+        admitted = self._admission.begin(merge_id, run_id)
+        answer = admitted.answer if isinstance(admitted, Admitted) else admitted
         if not answer["proceed"]:
             return answer
-        known = self._entered(merge_id)
+        together = self._together(admitted) if isinstance(admitted, Admitted) else None
         for rule in RULES:
-            done = self.merge_table(merge_id, rule.table, follow(rule.table), known)
+            done = self.merge_table(merge_id, rule.table, follow(rule.table), together)
             told(done)
             if not done["proceed"]:
                 return merge_answer(self._journal.need(merge_id), False, done["note"])
-        published = self.publish_sync(merge_id, publish)
+        ended = together.ended(Fence.around(together.known.about, stoppable=True)) if together else None
+        if together and ended is None:  # another worker ended one of them, or nothing may be written: each says which
+            for rule in RULES:
+                done = self.merge_table(merge_id, rule.table)
+                if not done["proceed"]:
+                    return merge_answer(self._journal.need(merge_id), False, done["note"])
+        published = self.publish_sync(merge_id, publish, ended)
         note = answer["note"] if published["proceed"] else published["note"]
         return {**answer, "state": published["state"], "note": note, "proceed": published["proceed"]}
 
@@ -109,38 +118,35 @@ class Merging:
             return merge
         return self._admission.to_running(merge, anew=False) or self._journal.need(merge_id)
 
-    def _entered(self, merge_id: uuid.UUID) -> Known | None:
-        """Return what all tables of one process may know of the merge; None where each has to look for itself.
-
-        What came since is not known, and need not be: each append is refused when the merge is not as it was.
-        """
-        with suppress(Paused):
-            merge = self._enter(merge_id)
-            ahead = FewRows(rule.table for rule in self._tables.rules(merge))
-            return Known(self._journal, merge, ahead) if merge.state == State.RUNNING else None
-        return None
+    def _together(self, admitted: Admitted) -> Together:
+        merge = admitted.merge
+        ahead = FewRows(rule.table for rule in self._tables.rules(merge))
+        return Together(Known(self._journal, merge, ahead, admitted.begun), Endings(self._journal))
 
     def merge_table(
-        self, merge_id: uuid.UUID, table: str, progress: Progress | None = None, known: Known | None = None
+        self, merge_id: uuid.UUID, table: str, progress: Progress | None = None, together: Together | None = None
     ) -> TableAnswer:
         """Plan, log, apply and verify one table, or go on where an earlier try stopped.
 
-        :param known: what this process has read of the merge for the tables before.
+        :param together: what this process knows of the merge from the tables before.
         :raises MergeError: recorded in the journal first.
         """
         try:
-            known = known or Known(self._journal, self._enter(merge_id))
-            return self._merge_table(known, rule_for(table), progress)
+            return self._merge_table(merge_id, rule_for(table), progress or untold, together)
         except Paused as paused:
             return table_answer(self._journal.need(merge_id), table, {}, str(paused), proceed=False)
 
-    def _merge_table(self, known: Known, rule: TableRule, progress: Progress | None) -> TableAnswer:
+    def _merge_table(
+        self, merge_id: uuid.UUID, rule: TableRule, progress: Progress, together: Together | None
+    ) -> TableAnswer:
+        known = together.known if together else Known(self._journal, self._enter(merge_id))
         merge, table = known.about, rule.table
         with self._failures.recording(merge):
             if note := self._why_not(merge, rule):
                 return table_answer(merge, table, {}, note)
             guard = still(self._journal, merge, f"{table} stops here", self._switch.check)
-            target, *sources = self._tables.works(TableJob(merge, rule, guard, progress or untold, known))
+            endings = together.endings if together else None
+            target, *sources = self._tables.works(TableJob(merge, rule, guard, progress, known, endings))
             if merge.state in CLOSED:
                 return table_answer(
                     merge, table, target.log.counts(), f"the merge is {merge.state}: nothing is written"
@@ -170,12 +176,15 @@ class Merging:
             return "not among the tables of this merge"
         return "" if rule in self._tables.rules(merge) else "this cluster has no such table: nothing to merge"
 
-    def publish_sync(self, merge_id: uuid.UUID, publish: bool = True) -> PublishAnswer:
+    def publish_sync(
+        self, merge_id: uuid.UUID, publish: bool = True, ended: Mapping[str, LogEnd] | None = None
+    ) -> PublishAnswer:
         """Publish the sync events, check each delivery, and complete the merge.
 
         The events of a completed merge go out again, with the same ids.
 
         :param publish: False completes without events (a merge by command line without a Kafka).
+        :param ended: log name -> end, where this process ended all of them: who closes one changes the merge's state first.
         """
         try:
             merge = self._enter(merge_id)
@@ -184,7 +193,7 @@ class Merging:
         with self._failures.recording(merge):
             if merge.state not in (State.RUNNING, State.COMPLETED):
                 return {**merge_answer(merge, False, f"the merge is {merge.state}: no events"), "sent": 0}
-            found = ends(self._journal, merge_id)
+            found = ends(self._journal, merge_id) if ended is None else ended
             if merge.state == State.RUNNING:  # an undo has closed the logs of one that was completed and stands again
                 self._need_all_tables(merge, found)
             sent = 0

@@ -13,7 +13,7 @@ from account_merge.engine.merge_tables import MergeTables
 from account_merge.engine.resources import Guard, Progress, TableJob, untold
 from account_merge.engine.skipped import opened_ms
 from account_merge.errors import InvalidRequest, MergeError, TransientError, busy
-from account_merge.journal.log import digests, ends
+from account_merge.journal.log_ends import Endings, close_all, digests, ends
 from account_merge.lifecycle.admission import check_run
 from account_merge.lifecycle.answers import TableAnswer, UndoAnswer, UndoneAnswer, as_note, table_answer, undo_answer
 from account_merge.lifecycle.deactivation import Deactivation
@@ -22,6 +22,7 @@ from account_merge.lifecycle.liveness import TAKING_BACK
 from account_merge.lifecycle.merging import first_settle
 from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.lifecycle.remains import Remains, open_remains
+from account_merge.lifecycle.together import Together
 from account_merge.lifecycle.undo_order import UndoOrder
 from account_merge.model import Change, Merge
 from account_merge.rules import TableRule, rule_for
@@ -59,8 +60,13 @@ class Undoing:
     ) -> UndoneAnswer:
         """Undo (or redo) from beginning to end, as the DAG does it task by task; calling again goes on."""
         answer = self.begin(merge_id, action, by, reason)
-        for rule in self._tables.undone_rules(self._journal.need(merge_id)):
-            self.table(merge_id, rule.table)
+        merge = self._journal.need(merge_id)
+        together = Together(Known(self._journal, merge), Endings(self._journal))
+        for rule in self._tables.undone_rules(merge):
+            self.table(merge_id, rule.table, together=together)
+        if together.ended(self._guard(merge).fence) is None:
+            for rule in self._tables.undone_rules(merge):  # each says why its log could not be ended, or ends it
+                self.table(merge_id, rule.table)
         return {**answer, **self.finish(merge_id, publish)}
 
     # --- the steps ----------------------------------------------------------------------------------------------------
@@ -84,21 +90,16 @@ class Undoing:
             if merge.state != under_way:
                 clean = dict.fromkeys(("error_code", "error", "remedy", "resume"))
                 named = {"operation": _named(merge, action), "note": as_note(note)}
-                if not self._journal.move(merge, under_way, **named, **clean):
-                    raise busy(merge_id)
+                self._move(merge, under_way, **named, **clean)
                 self._journal.join(merge_id, merge_id, merge.target, "target", named["operation"])
         merge = self._journal.need(merge_id)
-        for rule in self._tables.undone_rules(merge):
-            for one in (merge, *self.settles(merge)):
-                for log in self._tables.logs(one, rule):
-                    log.close()
+        for one in (merge, *self.settles(merge)):
+            logs = [log for rule in self._tables.undone_rules(merge) for log in self._tables.logs(one, rule)]
+            close_all(self._journal, logs)
         return undo_answer(merge, "", proceed=True)
 
     def _may_merge(self, merge: Merge, action: str) -> None:
-        """Refuse a redo while the kill switch stops merging: a redo merges. An undo stays allowed.
-
-        :raises InvalidRequest: merging is stopped. Nothing was changed.
-        """
+        """Refuse a redo (`STOPPED`) while the kill switch stops merging: a redo merges. An undo stays allowed."""
         stop = self._switch.stop_for(merge) if action == "redo" else None
         if stop is not None:
             raise InvalidRequest("STOPPED", f"no redo of merge {merge.merge_id}: {stop.note}", REMEDY_STOPPED)
@@ -144,15 +145,22 @@ class Undoing:
         for work in self._tables.undo_works(TableJob(asked, rule), planned=True):
             yield work.log.table, (change for change, _ in work.plan())
 
-    def table(self, merge_id: uuid.UUID, table: str, progress: Progress | None = None) -> TableAnswer:
-        """Bring one table's rows to what they are without the merge (or with it again), or go on where a try stopped."""
-        merge, rule = self._journal.need(merge_id), rule_for(table)
+    def table(
+        self, merge_id: uuid.UUID, table: str, progress: Progress | None = None, together: Together | None = None
+    ) -> TableAnswer:
+        """Bring one table's rows to what they are without the merge (or with it again), or go on where a try stopped.
+
+        :param together: what this process knows of the merge from the tables before.
+        """
+        known, endings = (together.known, together.endings) if together else (None, None)
+        merge, rule = known.about if known else self._journal.need(merge_id), rule_for(table)
         if merge.state not in (State.UNDOING, State.REDOING):
             return table_answer(merge, table, {}, f"the merge is {merge.state}: nothing is written")
         if rule not in self._tables.rules(merge):
             return table_answer(merge, table, {}, "not among the tables of this merge, or not in this cluster")
         counts: dict[str, int] = {}
-        for work in self._tables.undo_works(TableJob(merge, rule, self._guard(merge), progress or untold)):
+        job = TableJob(merge, rule, self._guard(merge), progress or untold, known, endings)
+        for work in self._tables.undo_works(job):
             for name, number in work.run().items():
                 counts[name] = counts.get(name, 0) + number
         return table_answer(merge, table, counts, "" if counts else "the merge touched no row here")
@@ -202,18 +210,20 @@ class Undoing:
             for child in self.settles(merge):
                 self._end_with(child, merge)
         settles = first_settle(merge, self._settings) if state == State.COMPLETED else {}
-        if not self._journal.move(merge, state, digests=self._digests(merge), **note, **settles):
-            raise busy(merge_id)
+        self._move(merge, state, digests=self._digests(merge), **note, **settles)
         return {**undo_answer(self._journal.need(merge_id), "", proceed=True), "sent": sent}
 
     def _end_with(self, child: Merge, merge: Merge) -> None:
         """End a settle with its parent, whose undo has already taken back what the settle brought."""
         note = f"undone with merge {merge.merge_id}"
-        if child.state != State.UNDOING and not self._journal.move(child, State.UNDOING, note=note):
-            raise busy(child.merge_id)
+        if child.state != State.UNDOING:
+            self._move(child, State.UNDOING, note=note)
         child = self._journal.need(child.merge_id)
-        if not self._journal.move(child, State.UNDONE, digests=self._digests(child)):
-            raise busy(child.merge_id)
+        self._move(child, State.UNDONE, digests=self._digests(child))
+
+    def _move(self, merge: Merge, state: State, **columns: Any) -> None:
+        if not self._journal.move(merge, state, **columns):
+            raise busy(merge.merge_id)
 
     # --- giving up ------------------------------------------------------------------------------------------------
     def abandon(self, merge_id: uuid.UUID, reason: str) -> UndoAnswer:
@@ -268,10 +278,6 @@ class Undoing:
             self._end_with(child, merge)
         self._move(merge, State.UNDONE, note=as_note("; ".join(words)), digests=self._digests(merge))
         return undo_answer(self._journal.need(merge.merge_id), "; ".join(words), proceed=False)
-
-    def _move(self, merge: Merge, state: State, **columns: Any) -> None:
-        if not self._journal.move(merge, state, **columns):
-            raise busy(merge.merge_id)
 
     def _give_up(self, merge: Merge) -> Iterator[str]:
         """Close the logs of a merge as they are; yield what people should know about it."""

@@ -9,7 +9,7 @@ from typing import Any
 from account_merge.errors import InvalidRequest, MergeError
 from account_merge.journal import Journal
 from account_merge.journal.lists import ListPosition, by_day, newest
-from account_merge.journal.log import spans
+from account_merge.journal.log_ends import spans
 from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.lifecycle.undoing import Undoing
 from account_merge.listings import MergeFilter, MergesByDay

@@ -40,7 +40,7 @@ def test_cassandra_that_restarts_in_the_middle_loses_nothing(fresh_stack, monkey
     port = own.ports()["cassandra"]
     environment = {
         "CASSANDRA_CONTACT_POINTS": "127.0.0.1", "CASSANDRA_PORT": str(port), "CASSANDRA_REQUEST_TIMEOUT_SECONDS": "3",
-        "ACCOUNT_MERGE_COURSES_KEYSPACE": "courses",
+        "ACCOUNT_MERGE_COURSES_KEYSPACE": "courses", "ACCOUNT_MERGE_ENTRY_ROWS": "100",
         "ACCOUNT_MERGE_JOURNAL_URL": airflow_parts.journal_url(own.ports()["postgres"]),
     }  # fmt: skip
     settings = Settings.from_env(environment)
