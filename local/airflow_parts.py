@@ -81,7 +81,7 @@ def environment(config: Config, ports: dict[str, int]) -> dict[str, str]:
     own = {
         "AIRFLOW_HOME": str(home),
         "PYTHONPATH": str(PROJECT / "include"),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(config.dags),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__CORE__FERNET_KEY": secret["fernet_key"],

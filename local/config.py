@@ -31,6 +31,7 @@ class Config:
     :param durable: a write that Cassandra or PostgreSQL has acknowledged survives its SIGKILL, as on a cluster whose
         other replicas have it, and on a PostgreSQL with its own defaults.
     :param guarded: Cassandra demands a sign-in, and allows only granted operations.
+    :param dags: the folder of Airflow's DAGs.
     """
 
     home: Path
@@ -38,6 +39,7 @@ class Config:
     ports: dict[str, int]
     durable: bool = False
     guarded: bool = False
+    dags: Path = PROJECT / "dags"
 
     @classmethod
     def from_env(cls, env: dict[str, str] | None = None) -> Config:
