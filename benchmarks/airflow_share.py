@@ -78,7 +78,10 @@ class Share:
         self._tables = Keyspace(session, service.settings.courses_keyspace)
         self._world = World(service.settings, session)
         for dag in (MERGE, FLOOR, POLL):
-            wait_for(lambda dag=dag: self._client.get(f"dags/{dag}"), 120, f"DAG {dag}")
+            wait_for(lambda dag=dag: dag in self._dags(), 120, f"DAG {dag}")
+
+    def _dags(self) -> list[str]:
+        return [found["dag_id"] for found in self._client.get("dags", limit=100)["dags"]]
 
     def publish(self, number: int) -> list[uuid.UUID]:
         """Publish events; return the ids of their merges."""
@@ -124,6 +127,12 @@ class Share:
         wait_for(lambda: self._database.execute(look, [POLL]).fetchone(), 120, "poll that waits for work", 0.2)
         time.sleep(3)
 
+    def _quiet(self) -> None:
+        """Wait until no task runs but the poll's look."""
+        busy = "SELECT 1 FROM task_instance WHERE state IN ('scheduled', 'queued', 'running', 'restarting')"
+        wait_for(lambda: not self._database.execute(busy).fetchone(), 300, "end of all tasks", 0.5)
+        self._idle_poll()
+
     def _instances(self, dag: str, run_id: str) -> dict[str, datetime]:
         rows = self._database.execute(
             "SELECT task_id, end_date AT TIME ZONE 'UTC' FROM task_instance WHERE dag_id = %s AND run_id = %s"
@@ -149,7 +158,7 @@ class Share:
 
     def idle(self, seconds: float) -> tuple[dict[str, float], dict[str, int]]:
         """Return the cores that each process takes, and how many rows Airflow's tables get an hour, while nothing happens."""
-        self._idle_poll()
+        self._quiet()
         before, rows = self._spent(), self._inserted()
         time.sleep(seconds)
         after, more = self._spent(), self._inserted()

@@ -3,9 +3,9 @@
 usage: python -m benchmarks.bulk_speed [--merges 200] [--at-once 8] [--processes 2]
 
 Starts its own servers. Each way gets accounts of its own with 20 rows of content consumption each (see `merge_speed`); the old
-way's requests are sequential. A rate is merges per second; what Airflow adds (a process for each batch) is not in it. Beside it
-stands the processor time that a merge takes of this side and of each server: all of them share the machine's cores, so their
-sum bounds every rate.
+way's requests are sequential; the floor reads and writes their rows and does nothing else. A rate is merges per second; what
+Airflow adds (a process for each batch) is not in it. Beside it stands the processor time that a merge takes of this side and
+of each server: all of them share the machine's cores, so their sum bounds every rate.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def main(argv: list[str]) -> int:
         bench = Bench(service, session, own["ACCOUNT_MERGE_COURSES_KEYSPACE"])
         bench.warm_up()
         found = {}
-        for name, do in (("old way", bench.old_way), ("one by one", bench.merge)):
+        for name, do in (("old way", bench.old_way), ("floor", bench.floor), ("one by one", bench.merge)):
             pairs = bench.pairs(ROWS, number)
             found[name] = measured.of(number, lambda do=do, pairs=pairs: [do(pair) for pair in pairs])  # type: ignore[misc]
         for processes in sorted({1, chosen.processes}):

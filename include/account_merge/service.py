@@ -5,7 +5,7 @@ Airflow's tasks, the pages, the command line and the tests all work with these p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any, Self
@@ -43,11 +43,12 @@ from account_merge.reports.preflight import Preflight
 from account_merge.reports.previews import Previews
 from account_merge.reports.queries import Queries
 from account_merge.reports.reader import ReportReader
-from account_merge.rules import RULES, TABLES
+from account_merge.rules import RULES, TABLES, TableRule
 from account_merge.settings import Settings, bad_setting
 from account_merge.sunbird import coverage
+from account_merge.sunbird.catalogue import capabilities_of, described
 from account_merge.sunbird.coverage import Coverage
-from account_merge.sunbird.detection import capabilities_of, detect
+from account_merge.sunbird.detection import detect
 from account_merge.sunbird.kafka import Topics
 from account_merge.sunbird.publishing import Publisher
 from account_merge.sunbird.schema import Capabilities, Tables, TableSchema
@@ -129,11 +130,18 @@ class Service(AbstractContextManager["Service"]):
         return found
 
     def _detected(self) -> dict[str, TableSchema]:
+        return self._detect(RULES)
+
+    def _detect(self, rules: Iterable[TableRule]) -> dict[str, TableSchema]:
+        """Return the tables of these rules that the cluster has."""
         session, settings, able = self._connection[1], self.settings, self.capabilities
+        names = {rule.table: (settings.keyspace(rule.keyspace), settings.table(rule.table)) for rule in rules}
         with self._asking("show its schema"):
-            names = {r.table: (r, settings.keyspace(r.keyspace), settings.table(r.table)) for r in RULES}
-            found = {table: detect(session, *named, able) for table, named in names.items()}
-        return {table: schema for table, schema in found.items() if schema is not None}
+            there = described(session, names.values())
+        wanted = {rule.table: rule for rule in rules}
+        return {
+            table: detect(there[named], wanted[table], *named, able) for table, named in names.items() if named in there
+        }
 
     def _schema_changed(self) -> None:
         if "tables" in self.__dict__:
@@ -195,10 +203,7 @@ class Service(AbstractContextManager["Service"]):
     @cached_property
     def deactivation(self) -> Deactivation:
         """Source accounts deactivated after their merge."""
-        keyspace, session = self.settings.keyspace(ACCOUNT.keyspace), self._connection[1]
-        with self._asking("show its schema"):
-            schema = detect(session, ACCOUNT, keyspace, ACCOUNT.table, self.capabilities)
-        return Deactivation(self._resources, schema, self.directory)
+        return Deactivation(self._resources, self._detect((ACCOUNT,)).get(ACCOUNT.table), self.directory)
 
     @cached_property
     def merging(self) -> Merging:

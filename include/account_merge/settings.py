@@ -128,7 +128,7 @@ class Settings(BaseSettings):
     merges_under_way: types.Integer = setting("ACCOUNT_MERGE_UNDER_WAY", 32, least=1, most=10000,
         help="Merges that have a run at the same time, at most: the poll starts no more until some end. Twice the "
              "slots of the pool account_merge is a good number.")
-    bulk_from: types.Integer = setting("ACCOUNT_MERGE_BULK_FROM", 200, least=0, most=100_000,
+    bulk_from: types.Integer = setting("ACCOUNT_MERGE_BULK_FROM", 30, least=0, most=100_000,
         help="So many requested merges make the poll start account_merge_bulk, which does hundreds in one run; 0: never.")
     settle_after_seconds: types.Pauses = setting("ACCOUNT_MERGE_SETTLE_AFTER_SECONDS", (600, 86400, 604800),
         help="How long after a merge a settle moves the rows that came to its source accounts since; - for never.")

@@ -25,7 +25,8 @@ _LINE = 5.0  # s between two lines of progress in a task's log
 
 
 def batches(merge_ids: Sequence[uuid.UUID], size: int) -> list[list[str]]:
-    """Return the ids as texts, in batches."""
+    """Return the ids as texts, in batches of this size at most: two, where there are few, since two are done side by side."""
+    size = min(size, max(1, -(-len(merge_ids) // 2)))
     return [[str(one) for one in merge_ids[at : at + size]] for at in range(0, len(merge_ids), size)]
 
 

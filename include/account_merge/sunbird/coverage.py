@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from account_merge.errors import NeedsAttention
 from account_merge.rules import LEFT_ALONE, RULES
 from account_merge.settings import Settings
-from account_merge.sunbird.detection import columns_of
+from account_merge.sunbird.catalogue import columns_of
 from account_merge.sunbird.schema import Tables
 
 _WHO = "user|learner|student|member|participant|account|owner|actor|mentor|recipient"

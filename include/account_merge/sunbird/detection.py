@@ -1,18 +1,13 @@
-"""Detection: which real table and columns stand for a rule's, and what this server can do.
-
-Both schema families and every key variant. Reads `system_schema` only; never writes.
-"""
+"""Detection: which real table and columns stand for a rule's, in both schema families and with every key variant. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cassandra import InvalidRequest
-from cassandra.protocol import SyntaxException
-
 from account_merge.errors import NeedsAttention
 from account_merge.rules import TableRule
+from account_merge.sunbird.catalogue import Described
 from account_merge.sunbird.schema import Capabilities, Column, TableSchema
 
 #: Types by which Cassandra sorts as Python does (texts: by UTF-8 bytes, which is the order of code points).
@@ -60,37 +55,6 @@ def orders_alike(kind: str, cql_type: Any) -> bool:
     return kind == "map" or (kind == "set" and cql_type.subtypes[0].typename in _SORTED)
 
 
-def capabilities_of(session: Any) -> Capabilities:
-    """Ask the server for its capabilities; nothing is written."""
-
-    def understands(cql: str) -> bool:
-        try:
-            session.prepare(cql)
-        except (InvalidRequest, SyntaxException):
-            return False
-        return True
-
-    release = session.execute("SELECT release_version FROM system.local").one()
-    return Capabilities(
-        str(release[0]) if release else "unknown",
-        understands("SELECT MAXWRITETIME(tokens) FROM system.local"),
-        understands("SELECT WRITETIME(tokens) FROM system.local"),
-    )
-
-
-def columns_of(session: Any, keyspace: str) -> dict[str, list[str]]:
-    """Return the columns of every table of a keyspace, sorted; none when there is no such keyspace."""
-    tables = session.execute("SELECT table_name FROM system_schema.tables WHERE keyspace_name=%s", (keyspace,))
-    found: dict[str, list[str]] = {row.table_name: [] for row in tables}
-    columns = session.execute(
-        "SELECT table_name, column_name FROM system_schema.columns WHERE keyspace_name=%s", (keyspace,)
-    )
-    for row in columns:
-        if row.table_name in found:  # a view shows what its table holds
-            found[row.table_name].append(row.column_name)
-    return {table: sorted(names) for table, names in sorted(found.items())}
-
-
 def _key_names(rule: TableRule, primary: set[str], table: str) -> dict[str, str]:
     """Return logical key column -> the real one.
 
@@ -117,29 +81,20 @@ def _key_names(rule: TableRule, primary: set[str], table: str) -> dict[str, str]
 
 
 def detect(
-    session: Any, rule: TableRule, keyspace: str, name: str, capabilities: Capabilities | None = None
-) -> TableSchema | None:
-    """Return the rule's table in this cluster, or None when the table does not exist.
+    table: Described, rule: TableRule, keyspace: str, name: str, capabilities: Capabilities | None = None
+) -> TableSchema:
+    """Return the rule's table in this cluster.
 
-    :raises NeedsAttention: the table exists, but its key is not the rule's or cannot be put in order, or a merge cannot
-        write it (a view, counters).
+    :raises NeedsAttention: its key is not the rule's or cannot be put in order, or a merge cannot write it (a view, counters).
     """
-    rows = list(
-        session.execute(
-            "SELECT column_name, kind, position, type, clustering_order FROM system_schema.columns "
-            "WHERE keyspace_name=%s AND table_name=%s",
-            (keyspace, name),
-        )
-    )
-    if not rows:
-        return None
-    _check_writable(session, keyspace, name, rows)
+    rows = table.columns
+    _check_writable(table, f"{keyspace}.{name}")
     told = {row.column_name: row for row in rows}
     primary = {row.column_name for row in rows if row.kind in ("partition_key", "clustering")}
     names = _key_names(rule, primary, f"{keyspace}.{name}")
     _check_types(rule, {logical: told[actual].type for logical, actual in names.items()}, f"{keyspace}.{name}")
     logical_of = {actual: logical for logical, actual in names.items()}
-    column = _columns(session, keyspace, name, {actual: row.type for actual, row in told.items()}, capabilities)
+    column = _columns(table.types, {actual: row.type for actual, row in told.items()}, capabilities)
     ordered = sorted(rows, key=lambda row: row.position)
     clustering = [row for row in ordered if row.kind == "clustering"]
     static = {row.column_name: "it is static: one value for a whole partition" for row in rows if row.kind == "static"}
@@ -151,23 +106,19 @@ def detect(
         {actual: column(actual, actual) for actual in sorted(told.keys() - primary - static.keys())},
         tuple(logical_of[row.column_name] for row in ordered if row.kind == "partition_key"),
         tuple(logical_of[row.column_name] for row in clustering),
-        frozenset(logical_of.get(target, target) for target in _indexed(session, keyspace, name)),
+        frozenset(logical_of.get(target, target) for target in table.indexed),
         _order(clustering),
         static,
     )
 
 
 def _columns(
-    session: Any, keyspace: str, table: str, told: Mapping[str, str], capabilities: Capabilities | None
+    types: Mapping[str, Any], told: Mapping[str, str], capabilities: Capabilities | None
 ) -> Callable[[str, str], Column]:
     """Return what makes a column of its real and its logical name.
 
     :param told: real column -> its type as the server writes it.
     """
-    types = {
-        column: cql_type
-        for _, _, column, cql_type in session.prepare(f'SELECT * FROM "{keyspace}"."{table}"').result_metadata
-    }
 
     def column(actual: str, logical: str) -> Column:
         cql_type = told[actual]
@@ -184,16 +135,6 @@ def _columns(
     return column
 
 
-def _indexed(session: Any, keyspace: str, name: str) -> set[str]:
-    """Return the real columns that have an index of their own."""
-    return {
-        (row.options or {}).get("target", "").strip('"')
-        for row in session.execute(
-            "SELECT options FROM system_schema.indexes WHERE keyspace_name=%s AND table_name=%s", (keyspace, name)
-        )
-    }
-
-
 def _order(clustering: Sequence[Any]) -> str:
     """Return `TableSchema.order` of the clustering columns."""
     if any(row.type not in _ALIKE for row in clustering):
@@ -202,21 +143,18 @@ def _order(clustering: Sequence[Any]) -> str:
     return "mixed" if len(directions) > 1 else "falling" if directions == {"desc"} else "alike"
 
 
-def _check_writable(session: Any, keyspace: str, name: str, rows: Sequence[Any]) -> None:
-    table = session.execute(
-        "SELECT table_name FROM system_schema.tables WHERE keyspace_name=%s AND table_name=%s", (keyspace, name)
-    )
-    if not list(table):
+def _check_writable(table: Described, name: str) -> None:
+    if not table.written:
         raise NeedsAttention(
             "NOT_A_TABLE",
-            f"{keyspace}.{name} is a materialised view: Cassandra writes it itself",
+            f"{name} is a materialised view: Cassandra writes it itself",
             "Name the table that the view is made of in ACCOUNT_MERGE_TABLE_NAMES.",
         )
-    counters = sorted(row.column_name for row in rows if row.type == "counter")
+    counters = sorted(row.column_name for row in table.columns if row.type == "counter")
     if counters:
         raise NeedsAttention(
             "NOT_A_TABLE",
-            f"table {keyspace}.{name} has counters ({', '.join(counters)}), which cannot be written with a timestamp: a "
+            f"table {name} has counters ({', '.join(counters)}), which cannot be written with a timestamp: a "
             "write that is repeated would count twice",
             "Name a table without counters in ACCOUNT_MERGE_TABLE_NAMES.",
         )

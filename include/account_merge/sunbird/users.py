@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from account_merge.connection.driver_errors import DRIVER_ERRORS, driver_error
 from account_merge.errors import MergeError, NeedsAttention
 from account_merge.settings import Settings
-from account_merge.sunbird.detection import columns_of
+from account_merge.sunbird.catalogue import columns_of
 from account_merge.sunbird.store import Store
 
 #: What leads to a user in user_lookup, and the column of `user` that holds the value exactly as it is there.

@@ -17,7 +17,9 @@ from account_merge_airflow.runs import life_of
 COUNTS = {"completed": 5, "waiting": 1, "failed": 2, "left": 3}
 
 
-@pytest.mark.parametrize(("number", "sizes"), [(0, []), (1, [1]), (100, [100]), (101, [100, 1]), (250, [100, 100, 50])])
+@pytest.mark.parametrize(
+    ("number", "sizes"), [(0, []), (1, [1]), (51, [26, 25]), (200, [100, 100]), (250, [100, 100, 50])]
+)
 def test_ids_are_cut_into_batches(number, sizes):
     ids = [uuid.uuid4() for _ in range(number)]
     found = batches(ids, 100)

@@ -8,7 +8,7 @@ from account_merge.cli.checks import run_checks
 from account_merge.cli.main import run_merge
 from account_merge.model import MergeRequest
 from account_merge.service import Service
-from account_merge.sunbird.detection import capabilities_of, detect
+from account_merge.sunbird.catalogue import capabilities_of, described
 from account_merge.sunbird.schema import Capabilities
 from tests.learners import account, enrolment, lesson, put, rows
 
@@ -51,10 +51,10 @@ def test_a_server_without_write_times_of_collections_merges_alike(session, share
     assert enrolled["issued_certificates"] == [{"identifier": "c1"}]
 
 
-def test_an_unknown_table_of_a_rule_is_none(session, shared_service):
-    from account_merge.rules import RULES
-
-    assert detect(session, RULES[0], shared_service.settings.courses_keyspace, "no_such_table") is None
+def test_a_table_that_the_cluster_lacks_is_not_described(session, shared_service):
+    keyspace = shared_service.settings.courses_keyspace
+    wanted = [(keyspace, CC), (keyspace, "no_such_table"), ("no_such_keyspace", CC)]
+    assert described(session, wanted).keys() == {(keyspace, CC)}
 
 
 @pytest.mark.parametrize("name", [CC, ENR])
