@@ -119,7 +119,7 @@ WHERE relnamespace = 'public'::regnamespace AND NOT indisunique
 
 def fill(journal: Journal, closed: int) -> None:
     """Put so many closed merges and 10,000 open ones into an empty journal; its user has to be a superuser."""
-    with journal.engine.begin() as connection:
+    with journal.transactions.begin() as connection:
         indexes = connection.exec_driver_sql(_INDEXES).all()
         for name, _ in indexes:
             connection.exec_driver_sql(f"DROP INDEX {name}")

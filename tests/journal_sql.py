@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def sql(service: Service, statement: str, **values: Any) -> list[Row[Any]]:
     """The rows that a statement gives; one that changes rows is committed. A time without a zone is in UTC."""
     values = {n: v.replace(tzinfo=UTC) if isinstance(v, datetime) and not v.tzinfo else v for n, v in values.items()}
-    with service.journal.engine.begin() as connection:
+    with service.journal.transactions.begin() as connection:
         found = connection.execute(text(statement), values)
         return list(found.all()) if found.returns_rows else []
 

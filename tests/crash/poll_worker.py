@@ -125,7 +125,7 @@ def first(service: Service, runs: Runs, label: str, kill_at: int) -> list[str]:
 
 def then(service: Service, runs: Runs) -> None:
     """An hour later: the next poll, and every run to its end; then the same for what had to wait."""
-    with service.journal.engine.begin() as connection:
+    with service.journal.transactions.begin() as connection:
         connection.execute(
             text("UPDATE merges SET updated_at = now() - INTERVAL '1 hour', failed_at = now() - INTERVAL '1 hour'")
         )

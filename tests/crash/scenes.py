@@ -64,7 +64,7 @@ def empty(service: Service) -> None:
     for table in TABLES:
         learners(service).execute(f"TRUNCATE {service.tables.schemas[table].full_name}", timeout=60)
     ours = ", ".join(sorted(metadata.tables.keys() - {"journal"}))
-    with service.journal.engine.begin() as connection:
+    with service.journal.transactions.begin() as connection:
         connection.execute(text(f"TRUNCATE {ours} RESTART IDENTITY CASCADE"))
 
 
