@@ -100,7 +100,8 @@ torture: $(STAMP) ## SIGKILL, SIGSTOP and restart of everything while events arr
 
 bench: $(STAMP) ## merges against the floor and the old way, on servers of their own: make bench SIZES=1000,100000
 	@PYTHONPATH=include $(RUN) -m benchmarks.merge_speed --sizes $(SIZES) --to benchmarks/results
-	@PYTHONPATH=include $(RUN) -m benchmarks.bulk_speed
+	@PYTHONPATH=include $(RUN) -m benchmarks.bulk_speed --to benchmarks/results
+	@PYTHONPATH=include:plugins $(RUN) -m benchmarks.airflow_share --to benchmarks/results
 
 docs: $(STAMP) ## write the generated pages again
 	@PYTHONPATH=include $(RUN) scripts/generate_docs.py

@@ -1,6 +1,6 @@
 """What Airflow adds to a merge: from an event to its merge, a burst of events, and what the stack takes while nothing happens.
 
-usage: python -m benchmarks.airflow_share [--events 9] [--burst 50] [--idle 60]
+usage: python -m benchmarks.airflow_share [--events 9] [--burst 50] [--idle 60] [--to FOLDER]
 
 Starts a whole stack on free ports and ends it. Every merge is of two accounts with 20 rows of content consumption each.
 
@@ -37,6 +37,7 @@ from account_merge.journal import now
 from account_merge.service import Service
 from account_merge.settings import Settings
 from benchmarks.learners import Keyspace
+from benchmarks.merge_speed import keep
 from local.config import DEFAULT_PORTS, PROJECT, Config
 from local.stack import Stack
 from tests.e2e.airflow_client import AirflowClient, wait_for
@@ -121,6 +122,11 @@ class Share:
         found["all"] = (states["completed"] - begun).total_seconds()
         return found
 
+    def burst(self, number: int) -> float:
+        """Publish so many events at once; return the seconds until all merges are completed."""
+        self._quiet()
+        return self.completed(self.publish(number))
+
     def _idle_poll(self) -> None:
         """Wait until a poll looks for work: it comes a moment after the run before it."""
         look = "SELECT 1 FROM task_instance WHERE dag_id = %s AND state = 'deferred'"
@@ -180,9 +186,52 @@ class Share:
         return dict(self._database.execute("SELECT relname, n_tup_ins FROM pg_stat_user_tables").fetchall())
 
 
-def median(of: Sequence[float]) -> str:
-    """For people: the median, with the least and the greatest."""
-    return f"{statistics.median(of):6.2f} s ({min(of):.2f}..{max(of):.2f})"
+def middle(of: Sequence[float]) -> dict[str, float]:
+    """The median, with the least and the greatest."""
+    found = {"median": statistics.median(of), "least": min(of), "most": max(of)}
+    return {name: round(value, 2) for name, value in found.items()}
+
+
+def measured(share: Share, events: int, burst: int, idle: float) -> dict[str, Any]:
+    """Everything."""
+    found = [share.event() for _ in range(events)]
+    parts = {name: middle([one[name] for one in found if name in one]) for name in found[0]}
+    runs = {}
+    for number, times in ((1, events), (burst, 1)):
+        pairs = [(share.runs(MERGE, number), share.runs(FLOOR, number)) for _ in range(times)]
+        merges, floors = zip(*pairs, strict=True)
+        ratio = round(statistics.median(one / other for one, other in pairs), 2)
+        runs[str(number)] = {"account_merge": middle(merges), "connections_only": middle(floors), "ratio": ratio}
+    together = round(share.burst(burst), 1)
+    cores, rows = share.idle(idle)
+    return {
+        "event to completed, s": parts, "runs at once, s": runs, f"burst of {burst} events, s": together,
+        "idle, cores": {name: round(one, 3) for name, one in cores.items()}, "idle, rows an hour": rows,
+    }  # fmt: skip
+
+
+def page(kept: dict[str, Any]) -> str:
+    """The results for people."""
+    lines = []
+    for name, found in kept.items():
+        if isinstance(found, dict):
+            told = "".join(f"| {key} | {_words(value)} |\n" for key, value in found.items())
+            total = f"| all | {sum(found.values()):.2f} |\n" if name == "idle, cores" else ""
+            lines.append(f"## {name[0].upper()}{name[1:]}\n\n| what | measured |\n| --- | --- |\n{told}{total}")
+        elif name not in ("revision", "at"):
+            lines.append(f"## {name[0].upper()}{name[1:]}\n\n{found}\n")
+    return (
+        f"# Airflow's share\n\nWritten by `make bench` at {kept['at']}, revision {kept['revision']}. What is measured: "
+        "`benchmarks/airflow_share.py`.\nA figure is the median (least..most).\n\n" + "\n".join(lines)
+    )
+
+
+def _words(value: Any) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    if "median" in value:
+        return f"{value['median']} ({value['least']}..{value['most']})"
+    return ", ".join(f"{name} {_words(one)}" for name, one in value.items())
 
 
 def main(argv: list[str]) -> int:
@@ -191,10 +240,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--events", type=int, default=9)
     parser.add_argument("--burst", type=int, default=50)
     parser.add_argument("--idle", type=float, default=60, help="seconds")
+    parser.add_argument(
+        "--to", default="", help="folder that gets the results: airflow-share.json and airflow-share.md"
+    )
     chosen = parser.parse_args(argv)
     profile = ExecutionProfile(request_timeout=120, row_factory=tuple_factory)
     with whole_stack() as stack:
-        env = stack.describe()
         port = stack.ports()
         airflow = f"postgresql://postgres@127.0.0.1:{port['postgres']}/postgres"
         with (
@@ -202,31 +253,15 @@ def main(argv: list[str]) -> int:
                 ["127.0.0.1"], port=port["cassandra"], execution_profiles={EXEC_PROFILE_DEFAULT: profile}
             ) as cluster,
             psycopg.connect(airflow, autocommit=True) as database,
-            Service(Settings.from_env(env)) as service,
+            Service(Settings.from_env(stack.describe())) as service,
         ):
             share = Share(stack, service, cluster.connect(), database)
             share.completed(share.publish(3))  # what the stack does once is not a merge's
-            _tell(share, chosen)
+            found = measured(share, chosen.events, chosen.burst, chosen.idle)
+    print(page({"revision": "of this folder", "at": "now", **found}))
+    if chosen.to:
+        keep(chosen.to, "airflow-share", found, page)
     return 0
-
-
-def _tell(share: Share, chosen: argparse.Namespace) -> None:
-    found = [share.event() for _ in range(chosen.events)]
-    print(f"event to completed {median([one['all'] for one in found])}")
-    for name in [name for name in found[0] if name != "all"]:
-        print(f"  {name:32} {median([one[name] for one in found if name in one])}")
-    for number, times in ((1, chosen.events), (chosen.burst, 1)):
-        pairs = [(share.runs(MERGE, number), share.runs(FLOOR, number)) for _ in range(times)]
-        ratio = statistics.median(one / other for one, other in pairs)
-        print(f"{number:3} run(s): account_merge {median([one for one, _ in pairs])}, connections only "
-              f"{median([other for _, other in pairs])}, ratio {ratio:.2f}", flush=True)  # fmt: skip
-    share._idle_poll()
-    print(
-        f"burst of {chosen.burst} events: completed in {share.completed(share.publish(chosen.burst)):.1f} s", flush=True
-    )
-    cores, rows = share.idle(chosen.idle)
-    print(f"idle: {sum(cores.values()):.2f} cores: " + ", ".join(f"{name} {one:.3f}" for name, one in cores.items()))
-    print("rows an hour: " + ", ".join(f"{table} {number}" for table, number in sorted(rows.items())) + ".")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How many small merges a second: one after another, many at a time as a bulk run does them, and the retired job's way.
 
-usage: python -m benchmarks.bulk_speed [--merges 200] [--at-once 8] [--processes 2]
+usage: python -m benchmarks.bulk_speed [--merges 200] [--at-once 8] [--processes 2] [--to FOLDER]
 
 Starts its own servers. Each way gets accounts of its own with 20 rows of content consumption each (see `merge_speed`); the old
 way's requests are sequential; the floor reads and writes their rows and does nothing else. A rate is merges per second; what
@@ -19,13 +19,14 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from account_merge.model import MergeRequest
 from account_merge.service import Service
 from benchmarks.learners import Pair
-from benchmarks.merge_speed import Bench, opened
+from benchmarks.merge_speed import Bench, keep, opened
 
 ROWS = 20
 ROOT = Path(__file__).resolve().parents[1]
@@ -120,12 +121,35 @@ def side_by_side(
     return measured.of(len(ids), work)
 
 
+def page(kept: dict[str, Any]) -> str:
+    """The results for people."""
+    old = kept["results"]["old way"]["merges a second"]
+    lines = [
+        f"| {name} | {one['merges a second']:.1f} | {one['merges a second'] / old:.2f} | "
+        + " | ".join(f"{ms:.0f}" for ms in one["ms of a core"].values())
+        + f" | {sum(one['ms of a core'].values()):.0f} |"
+        for name, one in kept["results"].items()
+    ]
+    who = list(kept["results"]["old way"]["ms of a core"])
+    table = "\n".join(lines)
+    return f"""# Many small merges
+
+Written by `make bench` at {kept["at"]}, revision {kept["revision"]}: {kept["merges"]} merges of 20 rows each way, on a machine of
+{kept["cores"]} cores that the servers share. What is measured: `benchmarks/bulk_speed.py`.
+
+| way | merges a second | of the old way's | {" | ".join(f"{one}, ms of a core" for one in who)} | all |
+| --- | ---: | ---: | {" | ".join("---:" for _ in who)} | ---: |
+{table}
+"""
+
+
 def main(argv: list[str]) -> int:
     """Print the rates, and each as a multiple of the old way's."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bulk_speed", description=__doc__)
     parser.add_argument("--merges", type=int, default=200)
     parser.add_argument("--at-once", type=int, default=8)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--to", default="", help="folder that gets the results: bulk-speed.json and bulk-speed.md")
     chosen = parser.parse_args(argv)
     number = chosen.merges
     with opened() as (service, session, own, stack):
@@ -140,13 +164,13 @@ def main(argv: list[str]) -> int:
         for processes in sorted({1, chosen.processes}):
             ids = requested(service, bench.pairs(ROWS, number))
             found[f"bulk, {processes} x {chosen.at_once}"] = side_by_side(ids, processes, chosen.at_once, own, measured)
-        for name, one in found.items():
-            ratio = one.rate / found["old way"].rate
-            spent = ", ".join(f"{who} {ms:.0f}" for who, ms in one.spent.items())
-            print(
-                f"{name:14} {one.rate:6.1f} merges/s  {ratio:5.2f} of the old way's rate  ms of a core: {spent}",
-                flush=True,
-            )
+    old = found["old way"].rate
+    for name, one in found.items():
+        spent = ", ".join(f"{who} {ms:.0f}" for who, ms in one.spent.items())
+        print(f"{name:14} {one.rate:6.1f} merges/s  {one.rate / old:5.2f} of the old way's rate  ms of a core: {spent}")
+    if chosen.to:
+        kept = {name: {"merges a second": one.rate, "ms of a core": one.spent} for name, one in found.items()}
+        keep(chosen.to, "bulk-speed", {"merges": number, "cores": psutil.cpu_count(), "results": kept}, page)
     return 0
 
 

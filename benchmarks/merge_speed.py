@@ -222,9 +222,15 @@ xychart-beta
 """
 
 
-def _revision() -> str:
+def keep(folder: str, name: str, found: dict[str, Any], page: Callable[[dict[str, Any]], str]) -> None:
+    """Write what was found, with the code's revision, as JSON and as a page for people."""
     told = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return told.stdout.strip() or "unknown"
+    revision = told.stdout.strip() or "unknown"
+    kept = {"revision": revision, "at": datetime.now(UTC).isoformat(timespec="seconds"), **found}
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    (place / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    (place / f"{name}.md").write_text(page(kept))
 
 
 def main(argv: list[str]) -> int:
@@ -251,11 +257,7 @@ def main(argv: list[str]) -> int:
             results.append(summary(size, times))
             print(line(results[-1]), flush=True)
     if chosen.to:
-        kept = {"revision": _revision(), "at": datetime.now(UTC).isoformat(timespec="seconds"), "results": results}
-        folder = Path(chosen.to)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "merge-speed.json").write_text(json.dumps(kept, indent=1) + "\n")
-        (folder / "merge-speed.md").write_text(page(kept))
+        keep(chosen.to, "merge-speed", {"results": results}, page)
     over = [
         r["rows"]
         for r in results

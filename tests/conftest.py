@@ -70,8 +70,9 @@ def _new_home() -> Path:
     return home
 
 
-def _stack_in(home: Path, guarded: bool = False) -> Stack:
-    stack = Stack(Config(home, Config.from_env().cache, dict.fromkeys(DEFAULT_PORTS, 0), guarded=guarded))
+def _stack_in(home: Path, guarded: bool = False, durable: bool = False) -> Stack:
+    ports = dict.fromkeys(DEFAULT_PORTS, 0)
+    stack = Stack(Config(home, Config.from_env().cache, ports, durable=durable, guarded=guarded))
     STARTED.append(stack)
     return stack
 
@@ -157,11 +158,14 @@ def guarded_stack() -> Iterator[Stack]:
 
 @pytest.fixture
 def fresh_stack() -> Iterator[Callable[..., Stack]]:
-    """Starts servers for one test alone, which may stop, kill or restart them: `fresh_stack("cassandra")`."""
+    """Starts servers for one test alone, which may stop, kill or restart them: `fresh_stack("cassandra")`.
+
+    With `durable` a write that was acknowledged survives the kill.
+    """
     made: list[Stack] = []
 
-    def start(*names: str) -> Stack:
-        own = _stack_in(_new_home())
+    def start(*names: str, durable: bool = False) -> Stack:
+        own = _stack_in(_new_home(), durable=durable)
         made.append(own)
         own.up(names)
         return own

@@ -125,23 +125,17 @@ class Service(AbstractContextManager["Service"]):
     @cached_property
     def tables(self) -> Tables:
         """The rules' tables as this cluster has them."""
-        found = Tables(self._detected)
+        found = Tables(lambda: self._detect(RULES))
         _ = found.schemas  # a table that no merge can work with raises at once
         return found
-
-    def _detected(self) -> dict[str, TableSchema]:
-        return self._detect(RULES)
 
     def _detect(self, rules: Iterable[TableRule]) -> dict[str, TableSchema]:
         """Return the tables of these rules that the cluster has."""
         session, settings, able = self._connection[1], self.settings, self.capabilities
-        names = {rule.table: (settings.keyspace(rule.keyspace), settings.table(rule.table)) for rule in rules}
+        named = [(rule, (settings.keyspace(rule.keyspace), settings.table(rule.table))) for rule in rules]
         with self._asking("show its schema"):
-            there = described(session, names.values())
-        wanted = {rule.table: rule for rule in rules}
-        return {
-            table: detect(there[named], wanted[table], *named, able) for table, named in names.items() if named in there
-        }
+            there = described(session, [name for _, name in named])
+        return {rule.table: detect(there[name], rule, *name, able) for rule, name in named if name in there}
 
     def _schema_changed(self) -> None:
         if "tables" in self.__dict__:
@@ -203,7 +197,7 @@ class Service(AbstractContextManager["Service"]):
     @cached_property
     def deactivation(self) -> Deactivation:
         """Source accounts deactivated after their merge."""
-        return Deactivation(self._resources, self._detect((ACCOUNT,)).get(ACCOUNT.table), self.directory)
+        return Deactivation(self._resources, lambda: self._detect((ACCOUNT,)).get(ACCOUNT.table), self.directory)
 
     @cached_property
     def merging(self) -> Merging:

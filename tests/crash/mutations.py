@@ -19,7 +19,8 @@ from account_merge.journal.accounts import Accounts
 from account_merge.journal.database import Database
 from account_merge.journal.fence import Fence
 from account_merge.journal.log import Log
-from account_merge.lifecycle import merging
+from account_merge.journal.log_ends import Endings
+from account_merge.lifecycle import merging, undoing
 from account_merge.lifecycle.merging import Merging
 from account_merge.lifecycle.undoing import Undoing
 from account_merge.states import ACTIONS
@@ -57,9 +58,9 @@ def apply(name: str) -> None:
 def log_after_data() -> None:
     append = TableWork._append
 
-    def appending(self: Any, last: Any, kind: str, key: Any, base: int, changes: Any, packed: Any) -> Any:
+    def appending(self: Any, draft: Any, changes: Any = ()) -> Any:
         self._store.write(self._schema, self.account, changes)
-        return append(self, last, kind, key, base, changes, packed)
+        return append(self, draft, changes)
 
     TableWork._append = appending  # type: ignore[method-assign]
 
@@ -97,14 +98,15 @@ def no_lease() -> None:
 
 
 def no_fence() -> None:
-    append = Log.append
+    append, together = Log.append, Endings.append
     Log.append = lambda self, draft, fence=None: append(self, draft)  # type: ignore[method-assign]
+    Endings.append = lambda self, fence: together(self, None)  # type: ignore[method-assign]
 
 
 def neither_fence_nor_closed_entry() -> None:
     """Each of the two keeps a writer from going on with a merge that is being undone."""
     no_fence()
-    Log.close = lambda self: None  # type: ignore[method-assign]
+    undoing.close_all = lambda journal, logs: None
 
 
 def no_rewriting_of_the_last_entry() -> None:
@@ -155,9 +157,9 @@ def publish_before_verify() -> None:
 def complete_before_publish() -> None:
     publish_sync = Merging.publish_sync
 
-    def completing(self: Any, merge_id: uuid.UUID, publish: bool = True) -> Any:
+    def completing(self: Any, merge_id: uuid.UUID, publish: bool = True, *more: Any) -> Any:
         publish_sync(self, merge_id, publish=False)
-        return publish_sync(self, merge_id, publish)
+        return publish_sync(self, merge_id, publish, *more)
 
     Merging.publish_sync = completing  # type: ignore[method-assign]
 

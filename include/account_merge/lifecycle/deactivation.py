@@ -6,7 +6,7 @@ any row of a merge; the rows of user_lookup follow from the row as it was before
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -44,12 +44,18 @@ _WHY = "the source account is deactivated after its merge, as asked"
 class Deactivation:
     """Deactivates the source accounts of a merge, and gives them back.
 
-    :param schema: how this cluster has the table `user`; None when it has none.
+    :param look: says how this cluster has the table `user`, None when it has none; asked only for a merge that deactivates.
     """
 
-    def __init__(self, resources: Resources, schema: TableSchema | None, directory: PlatformDirectory) -> None:
-        self._rules_tables, self._schema, self._directory = resources, schema, directory
+    def __init__(
+        self, resources: Resources, look: Callable[[], TableSchema | None], directory: PlatformDirectory
+    ) -> None:
+        self._rules_tables, self._look, self._directory = resources, look, directory
         self._journal, self._settings = resources.journal, resources.settings
+
+    @cached_property
+    def _schema(self) -> TableSchema | None:
+        return self._look()
 
     @cached_property
     def _resources(self) -> Resources:
@@ -118,7 +124,8 @@ class Deactivation:
 
     def logs(self, merge: Merge) -> Iterator[Log]:
         """Yield the logs of the merge's deactivations, undos and redos: they hold addresses and names of people."""
-        for account in self.accounts(merge) if self._schema is not None else ():
+        accounts = self.accounts(merge)
+        for account in accounts if accounts and self._schema is not None else ():
             yield Log(self._journal, merge.merge_id, account_log(account), Codec(self.tables.schemas[ACCOUNT.table]))
             yield from self._operations(merge, account)
 

@@ -7,19 +7,26 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cassandra.cluster import Cluster
 
 from account_merge.errors import TransientError
 from account_merge.intake.bulk import Effort
 from account_merge.journal import now
 from account_merge.model import MergeRequest
+from account_merge.service import Service
+from account_merge.settings import Settings
 from account_merge.states import BULK_RUN, LOST, MERGE_DAG, State
 from account_merge.sunbird.store import Store
+from local import messages, provision
+from local.stack import Stack
 from tests.journal_sql import sql
 from tests.learners import account, lesson, put, rows
 
@@ -212,3 +219,55 @@ def test_many_wait_when_as_many_are_requested(session, service):
     assert service.inbox.next_runs(lambda run: None, begin=False) == []
     assert len(service.inbox.next_runs(lambda run: None)) == 3
     assert not service.inbox.many_wait(1)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("family", ["cassandra", "spark"])
+def test_a_cassandra_that_is_killed_in_the_middle_loses_and_doubles_nothing(fresh_stack, family):
+    own = fresh_stack("kafka", "cassandra", "postgres", durable=True)
+    ports = own.ports()
+    environment = own.core_settings() | {
+        **provision.keyspace_settings("courses"), "CASSANDRA_REQUEST_TIMEOUT_SECONDS": "3",
+    }  # fmt: skip
+    messages.create_topics(environment["KAFKA_BOOTSTRAP_SERVERS"], provision.topics(environment))
+    names = {"courseid": "collectionid", "batchid": "contextid"} if family == "spark" else {}
+    opened, gone, restarted = [], account(), threading.Thread(target=lambda: restart(own, ports["cassandra"]))
+    with Cluster(["127.0.0.1"], port=ports["cassandra"]) as cluster, Service(Settings.from_env(environment)) as service:
+        session = cluster.connect()
+        provision.create_tables(session, family, "courses")
+        service.journal.create()
+        merged = service.opening.open_merge(MergeRequest((gone,), account()))
+        assert service.merging.run(merged, publish=False)["state"] == "completed"
+        for number in range(120):
+            source, target = account(), account()
+            for user, seen in ((source, 2), (target, 3)):
+                rows_ = (lesson(user, f"L{n}", viewcount=seen) for n in range(20))
+                for row in rows_:
+                    put(session, "courses", CC, {names.get(c, c): value for c, value in row.items()})
+            bad = number % 100 == 50  # its source was merged already
+            request = MergeRequest((gone if bad else source,), account() if bad else target)
+            opened.append((service.opening.open_merge(request), "" if bad else target))
+
+        def told(finished, failed, of):
+            if finished >= 20 and not restarted.ident:
+                restarted.start()
+
+        ids = service.bulk.take(RUN, 200)
+        assert len(ids) == 120
+        answer = service.bulk.merge(ids, RUN, Effort(), told)
+        restarted.join()
+        assert answer == {"completed": 118, "waiting": 0, "failed": 2, "left": 0, "stopped": False}
+        assert states(service, opened) == {"completed": 118, "refused": 2}
+    with Cluster(["127.0.0.1"], port=ports["cassandra"]) as cluster:
+        session = cluster.connect()
+        for _, target in opened:
+            if target:
+                assert [row["viewcount"] for row in rows(session, "courses", CC, target)] == [5] * 20, target
+
+
+def restart(own, port):
+    """Kills Cassandra and starts it again, where it was."""
+    os.kill(own.state.load()["cassandra"]["pid"], signal.SIGKILL)
+    time.sleep(5)
+    Stack(replace(own.config, ports={**own.config.ports, "cassandra": port})).up(["cassandra"])
