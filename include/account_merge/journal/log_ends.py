@@ -18,9 +18,9 @@ from account_merge.journal.schema import insert_once, log, merges
 from account_merge.states import EntryKind
 
 #: Columns of an end that are the same for all logs of a statement.
-_SAME = ("merge_id", "kind", "counts", "created_at")
+_SAME = ("merge_id", "kind", "counts")
 #: Columns of an end that differ from log to log.
-_EACH = ("name", "seq", "last_key", "base", "writer", "payload", "salt", "sealed", "digest", "note")
+_EACH = ("name", "seq", "last_key", "base", "writer", "payload", "salt", "sealed", "digest", "note", "created_at")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Endings:
         self._owed: list[tuple[Log, dict[str, Any]]] = []
 
     def owe(self, log: Log, draft: Draft) -> None:
-        """Have a log's end appended with the others."""
+        """Have a log's end appended with the others; its time is the end of the table's work, now."""
         log.count(draft)
         self._owed.append((log, log.row_of(draft)))
 

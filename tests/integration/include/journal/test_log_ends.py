@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from account_merge.cli.main import run_merge
 from account_merge.journal.encoding import Codec
 from account_merge.journal.fence import Fence
 from account_merge.journal.log import Draft, Log
-from account_merge.journal.log_ends import Endings, close_all, ends
+from account_merge.journal.log_ends import Endings, close_all, ends, spans
 from account_merge.lifecycle.together import Together
 from account_merge.model import MergeRequest
 from account_merge.rules import rule_for
@@ -54,6 +56,18 @@ def test_all_are_there_with_their_digests(service, running):
     assert found(service, running) == {CC: EntryKind.END, ENR: EntryKind.END}
     assert not endings.owed
     assert not list(log(service, running, CC).faults())
+
+
+def test_each_is_dated_by_the_end_of_its_own_table(service, running):
+    endings = Endings(service.journal)
+    endings.owe(log(service, running, CC), END)
+    time.sleep(0.05)
+    first = log(service, running, ENR)
+    assert first.append(Draft(0, EntryKind.CHANGES))
+    endings.owe(first, Draft(1, EntryKind.END))
+    assert len(endings.append(Fence.around(running, stoppable=True))) == 2
+    times = spans(service.journal, running.merge_id)
+    assert times[CC][1] < times[ENR][0] <= times[ENR][1]
 
 
 def test_the_log_that_another_worker_ended_is_missing_and_no_other(service, running):
