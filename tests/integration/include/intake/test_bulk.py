@@ -245,7 +245,7 @@ def test_a_cassandra_that_is_killed_in_the_middle_loses_and_doubles_nothing(fres
                 rows_ = (lesson(user, f"L{n}", viewcount=seen) for n in range(20))
                 for row in rows_:
                     put(session, "courses", CC, {names.get(c, c): value for c, value in row.items()})
-            bad = number % 100 == 50  # its source was merged already
+            bad = number == 50  # its source was merged already
             request = MergeRequest((gone if bad else source,), account() if bad else target)
             opened.append((service.opening.open_merge(request), "" if bad else target))
 
@@ -257,8 +257,8 @@ def test_a_cassandra_that_is_killed_in_the_middle_loses_and_doubles_nothing(fres
         assert len(ids) == 120
         answer = service.bulk.merge(ids, RUN, Effort(), told)
         restarted.join()
-        assert answer == {"completed": 118, "waiting": 0, "failed": 2, "left": 0, "stopped": False}
-        assert states(service, opened) == {"completed": 118, "refused": 2}
+        assert answer == {"completed": 119, "waiting": 0, "failed": 1, "left": 0, "stopped": False}
+        assert states(service, opened) == {"completed": 119, "refused": 1}
     with Cluster(["127.0.0.1"], port=ports["cassandra"]) as cluster:
         session = cluster.connect()
         for _, target in opened:
