@@ -8,7 +8,7 @@ from account_merge.engine.merge_tables import MergeTables
 from account_merge.errors import NeedsAttention
 from account_merge.journal.fence import Fence
 from account_merge.journal.log import Draft, Log
-from account_merge.journal.log_ends import Endings, heads
+from account_merge.journal.log_ends import Endings, ends
 from account_merge.model import Merge
 from account_merge.rules import RULES, TableRule, rules_hash
 from account_merge.states import EntryKind
@@ -38,8 +38,9 @@ class IdleTables:
         rules = self._tables.rules(merge)
         idle = {rule.table for rule in RULES} - {rule.table for rule in rules}
         logs = {rule.table: self._tables.logs(merge, rule) for rule in rules}
-        known = heads(self._resources.journal, merge.merge_id) if begun else {}
-        idle |= {table for table, mine in logs.items() if all(known.get(log.table) == _EMPTY for log in mine)}
+        known = ends(self._resources.journal, merge.merge_id) if begun else {}
+        empty = {name for name, end in known.items() if (end.seq, end.kind) == _EMPTY}
+        idle |= {table for table, mine in logs.items() if all(log.table in empty for log in mine)}
         todo = [rule for rule in rules if not any(log.table in known for log in logs[rule.table])]
         if merge.rules_hash == rules_hash() and not self._merged_before(merge):
             idle |= self._ended(merge, self._rowless(merge, todo), logs, fence)

@@ -27,6 +27,7 @@ _EACH = ("name", "seq", "last_key", "base", "writer", "payload", "salt", "sealed
 class LogEnd:
     """The last entry of a log, without what it holds."""
 
+    seq: int
     kind: EntryKind
     digest: bytes
 
@@ -66,7 +67,7 @@ class Endings:
         given |= {f"new_{name}": [row[name] for row in rows] for name in _EACH}
         statement = _ending(fence is not None, bool(fence and fence.stoppable))
         there = {row.name for row in self._journal.rows(statement, given | (fence.values() if fence else {}))}
-        return {row["name"]: LogEnd(row["kind"], row["digest"]) for row in rows if row["name"] in there}
+        return {row["name"]: LogEnd(row["seq"], row["kind"], row["digest"]) for row in rows if row["name"] in there}
 
 
 def close_all(journal: Database, logs: Sequence[Log]) -> None:
@@ -121,18 +122,14 @@ _LAST = (
 
 def ends(journal: Database, merge_id: uuid.UUID) -> dict[str, LogEnd]:
     """Log name -> end, of each log of a merge that is not empty; one statement that reads no payload."""
-    return {row.name: LogEnd(EntryKind(row.kind), row.digest) for row in journal.rows(_LAST, {"merge": merge_id})}
+    return {
+        row.name: LogEnd(row.seq, EntryKind(row.kind), row.digest) for row in journal.rows(_LAST, {"merge": merge_id})
+    }
 
 
 def digests(found: Mapping[str, LogEnd], names: Iterable[str]) -> dict[str, bytes]:
     """Log name -> digest of its last entry, of these logs: what a merge's row remembers when the merge is closed."""
     return {name: found[name].digest for name in names if name in found}
-
-
-def heads(journal: Database, merge_id: uuid.UUID) -> dict[str, tuple[int, EntryKind]]:
-    """Log name -> number and kind of its last entry, of each log of a merge that has one. Reads no payload."""
-    rows = journal.rows(_LAST, {"merge": merge_id})
-    return {row.name: (row.seq, EntryKind(row.kind)) for row in rows}
 
 
 def spans(journal: Database, merge_id: uuid.UUID) -> dict[str, tuple[datetime, datetime]]:
