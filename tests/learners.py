@@ -52,7 +52,8 @@ def rows(session: Any, keyspace: str, table: str, user: str) -> list[dict[str, A
     """An account's rows without the account, sorted; empty collections and nulls left out; lists as sets."""
     column = USER.get(table, "userid")
     found = session.execute(f"SELECT * FROM {keyspace}.{table} WHERE {column} = %s ALLOW FILTERING", [user])
-    return comparable((row._asdict() for row in found), column)
+    names = found.column_names
+    return comparable((dict(zip(names, row, strict=True)) for row in found), column)
 
 
 def comparable(found: Iterable[Mapping[str, Any]], *without: str) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from account_merge.choices import COMBINE, Choices
@@ -16,8 +17,11 @@ Key = tuple[Any, ...]
 Values = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Row:
+#: What nothing is known of. Rows, writes and changes are made for each row that is read: they are tuples, and share it.
+NONE: Mapping[Any, Any] = MappingProxyType({})
+
+
+class Row(NamedTuple):
     """One account's row of one table, as it was read.
 
     :param key: the logical key without the account, in the rule's order.
@@ -32,16 +36,15 @@ class Row:
 
     key: Key
     values: Values
-    written: Mapping[str, int] = field(default_factory=dict)
+    written: Mapping[str, int] = NONE
     base: int = 0
-    elements: Mapping[str, Mapping[Any, int]] = field(default_factory=dict)
-    ends: Mapping[str, int] = field(default_factory=dict)
+    elements: Mapping[str, Mapping[Any, int]] = NONE
+    ends: Mapping[str, int] = NONE
     frozen: frozenset[str] = frozenset()
     read: int = 0
 
 
-@dataclass(frozen=True)
-class Write:
+class Write(NamedTuple):
     """One absolute value to write into one column at one timestamp (µs); None deletes the cell.
 
     For a map or set that is not frozen: the elements to write, and in `remove` the keys or elements to delete.
@@ -53,12 +56,11 @@ class Write:
     value: Any
     timestamp: int
     remove: frozenset[Any] = frozenset()
-    later: Mapping[Any, int] = field(default_factory=dict)
+    later: Mapping[Any, int] = NONE
     expires: int = 0
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """What a merge does to one row of the target account, with everything needed to explain and undo it.
 
     :param sources: source account -> its row's values as read (also kept where nothing changes).
@@ -89,9 +91,9 @@ class Change:
     unseen: frozenset[str] = frozenset()
     choice: str = COMBINE
     missing: frozenset[str] = frozenset()
-    ends: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    known: Mapping[str, Values] = field(default_factory=dict)
-    seeded: Mapping[str, bool] = field(default_factory=dict)
+    ends: Mapping[str, Mapping[str, int]] = NONE
+    known: Mapping[str, Values] = NONE
+    seeded: Mapping[str, bool] = NONE
 
     @property
     def after(self) -> Values | None:

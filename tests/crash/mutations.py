@@ -76,9 +76,9 @@ def increments() -> None:
             if not isinstance(one.value, int) or name not in ("viewcount", "completedcount"):
                 return one
             row, before = held.get(change.key), (change.before or {}).get(name) or 0
-            return replace(one, value=((row.values.get(name) or 0) if row else 0) + one.value - before)
+            return one._replace(value=((row.values.get(name) or 0) if row else 0) + one.value - before)
 
-        added_to = [replace(c, writes={n: added(c, n, w) for n, w in c.writes.items()}) for c in changes]
+        added_to = [c._replace(writes={n: added(c, n, w) for n, w in c.writes.items()}) for c in changes]
         write(self, schema, account, added_to, attempt)
 
     Store.write = writing  # type: ignore[method-assign]

@@ -123,8 +123,8 @@ def _read(service: Service, table: str, user: str = "") -> Iterator[Mapping[str,
     cells = ", ".join(f'WRITETIME("{c.actual}") AS "written_{c.actual}"' for c in schema.columns.values())
     where = f" WHERE \"{schema.user.actual}\" = '{user}' ALLOW FILTERING" if user else ""
     names = ", ".join(f'"{c.actual}"' for c in (schema.user, *schema.key.values(), *schema.columns.values()))
-    for row in learners(service).execute(f"SELECT {names}, {cells} FROM {schema.full_name}{where}"):
-        yield row._asdict()
+    answer = learners(service).execute(f"SELECT {names}, {cells} FROM {schema.full_name}{where}")
+    yield from (dict(zip(answer.column_names, row, strict=True)) for row in answer)
 
 
 def _plain_row(row: Mapping[str, Any]) -> dict[str, Any]:

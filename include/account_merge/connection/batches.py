@@ -31,7 +31,7 @@ def portions(sent: Iterable[tuple[Any, Any]]) -> Iterator[list[Any]]:
     portion: list[Any] = []
     size, first = 0, None
     for partition, statement in sent:
-        bytes_ = sum(len(value) for value in statement.values if isinstance(value, bytes))
+        bytes_ = sum(map(len, filter(None, statement.values)))
         most, most_bytes = (_BATCH, _BATCH_BYTES) if partition == first else (_APART, _APART_BYTES)
         if portion and (len(portion) >= most or size + bytes_ > most_bytes):
             yield portion

@@ -15,6 +15,7 @@ from cassandra.policies import (
     FallthroughRetryPolicy,
     TokenAwarePolicy,
 )
+from cassandra.query import tuple_factory
 
 from account_merge.connection.cells import Handler
 from account_merge.connection.driver_errors import DRIVER_ERRORS, driver_error
@@ -28,7 +29,7 @@ _LOOK_AGAIN = 10.0  # s between two looks for a server that is away, at most
 
 
 def connect(settings: Settings) -> tuple[Cluster, Session]:
-    """Return an open session with one data centre: LOCAL_QUORUM, token-aware, no driver retries.
+    """Return an open session with one data centre: LOCAL_QUORUM, token-aware, no driver retries; rows are tuples.
 
     Nagle's algorithm is switched off: with it every request above 4 KiB costs 44 ms. The process looks for cycles of
     objects less often from then on.
@@ -68,6 +69,7 @@ def _cluster(settings: Settings) -> Cluster:
         retry_policy=FallthroughRetryPolicy(),
         consistency_level=ConsistencyLevel.LOCAL_QUORUM,
         request_timeout=settings.cassandra_request_timeout_seconds,
+        row_factory=tuple_factory,  # the driver's own makes a new class for each answer: 0.3 ms of CPU
     )
     auth = (
         PlainTextAuthProvider(settings.cassandra_username, settings.cassandra_password)

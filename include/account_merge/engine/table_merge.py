@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from account_merge.cursor import ascending, rising
@@ -22,7 +21,7 @@ from account_merge.journal.log import Log
 from account_merge.journal.redaction import RedactedFacts
 from account_merge.model import Change, Entry, Key, Row, Values, Write
 from account_merge.planning.lost_updates import correct, corrections
-from account_merge.planning.merge_join import Correction, Corrections, Shown, TableFacts, plan
+from account_merge.planning.merge_join import NO_CORRECTION, Corrections, Shown, TableFacts, plan
 from account_merge.rules import TABLES, TableRule
 
 
@@ -99,7 +98,7 @@ class TableMerge(TableWork):
         """Return the corrections of rows in which the platform wrote over earlier merges of these sources, asked in key order."""
         past = self._history.past
         if past is None:
-            return lambda key, held: Correction()
+            return lambda key, held: NO_CORRECTION
         earlier = self._history.merges_from & past.effective
         steps = steps_of(self._journal, self._codec, past)
         return corrections(
@@ -206,7 +205,7 @@ def reactivated(
         before = (expired(row.key) if kept else {}) | before
         ours = {c: before[c] for c, off in deactivated.items() if c in before and row.values.get(c) == off}
         values = {c: v for c, v in {**row.values, **ours}.items() if v is not None}
-        yield replace(row, values=values)
+        yield row._replace(values=values)
 
 
 def _befores(log: Log, kept: RedactedFacts) -> Iterator[tuple[Key, int, Values]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import heapq
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
 from typing import Any
@@ -142,7 +141,7 @@ class TableUndo(TableWork):
             left = steps[-1].change.after or {}
             change = restored(change, _sides(steps, effective), left, row)
             change = self._codec.fitted(above(change, row, base, floor_of(step.change for step in steps)))
-            return replace(change, notes=(*notes, *_kept(steps[-1].change.after, now, unheard)), unseen=lost)
+            return change._replace(notes=(*notes, *_kept(steps[-1].change.after, now, unheard)), unseen=lost)
 
         return replay
 

@@ -10,7 +10,6 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import NoReturn
 
@@ -147,7 +146,7 @@ class TableWork(ABC):
 
         def begun(change: Change) -> Change:
             known = first[change.key].given if change.key in first else {}
-            return replace(change, given={
+            return change._replace(given={
                 account: {c: (known.get(account, {}).get(c, both)[0], both[1]) for c, both in totals.items()}
                 for account, totals in change.given.items()
             })  # fmt: skip

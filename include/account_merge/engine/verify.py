@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from account_merge.choices import SOURCE
@@ -66,7 +65,7 @@ def fold_in(
         again = plan_row(by, change.key, sources, row, target, base, facts)
         again = above(lasting(again, living, row, base), row, base, floor_of([change]))
         if again.writes or again.create_at or notes:
-            folds.append(replace(_keeping_ledger(again, change), unseen=lost, choice=change.choice))
+            folds.append(_keeping_ledger(again, change)._replace(unseen=lost, choice=change.choice))
     return folds, base
 
 
@@ -90,11 +89,11 @@ def arrived(rule: TableRule, change: Change, row: Row | None, sent: float, setti
     """
     if change.delete_at:
         return (
-            change if row is None else replace(change, writes={}, delete_at=0, missing=frozenset({"", *change.writes}))
+            change if row is None else change._replace(writes={}, delete_at=0, missing=frozenset({"", *change.writes}))
         )
     if row is None:
         gone = frozenset(change.writes) | ({""} if change.create_at else set())
-        return _lacking(replace(change, writes={}, create_at=0, missing=gone), gone) if gone else change
+        return _lacking(change._replace(writes={}, create_at=0, missing=gone), gone) if gone else change
     lost, notes = lost_updates(rule, change, row, sent, settings)
     writes = {}
     for column, write in change.writes.items():
@@ -108,7 +107,7 @@ def arrived(rule: TableRule, change: Change, row: Row | None, sent: float, setti
     missing = frozenset(c for c, write in change.writes.items() if writes.get(c) != write)
     if not missing:
         return change
-    return _lacking(replace(change, writes=writes, missing=missing, notes=(*change.notes, *notes)), missing - {*writes})
+    return _lacking(change._replace(writes=writes, missing=missing, notes=(*change.notes, *notes)), missing - {*writes})
 
 
 def _held(now: Any, write: Write) -> Write | None:
@@ -122,7 +121,7 @@ def _held(now: Any, write: Write) -> Write | None:
             if isinstance(write.value, Mapping)
             else {v for v in write.value or () if v in found}
         )
-        part = replace(write, value=value, remove=frozenset(e for e in write.remove if e not in found))
+        part = write._replace(value=value, remove=frozenset(e for e in write.remove if e not in found))
         return part if part.value or part.remove else None
     return None
 
@@ -134,7 +133,7 @@ def _lacking(change: Change, columns: frozenset[str]) -> Change:
         account: {c: (before, before if c in columns else after) for c, (before, after) in totals.items()}
         for account, totals in change.given.items()
     }
-    return replace(change, sources=sources, given=given)
+    return change._replace(sources=sources, given=given)
 
 
 def _keeping_ledger(again: Change, change: Change) -> Change:
@@ -149,7 +148,7 @@ def _keeping_ledger(again: Change, change: Change) -> Change:
         }
         for account, totals in change.given.items()
     }
-    return replace(again, given=given)
+    return again._replace(given=given)
 
 
 def without_right_lists(store: Store, schema: TableSchema, account: str, changes: Iterable[Change]) -> list[Change]:
@@ -165,5 +164,5 @@ def without_right_lists(store: Store, schema: TableSchema, account: str, changes
             and row is not None
             and (row.values.get(c) == w.value or row.written.get(c, 0) >= w.timestamp + LIST_ATTEMPTS)
         }
-        kept.append(replace(change, writes={c: w for c, w in change.writes.items() if c not in right}))
+        kept.append(change._replace(writes={c: w for c, w in change.writes.items() if c not in right}))
     return kept

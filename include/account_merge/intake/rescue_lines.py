@@ -21,7 +21,7 @@ from account_merge.errors import InvalidRequest
 from account_merge.lifecycle.answers import as_note
 from account_merge.lifecycle.requests import before_cutover, check_request, request_of
 from account_merge.model import MergeRequest
-from account_merge.rules.moments import CANNOT_BE, believable
+from account_merge.rules.moments import CANNOT_BE, believable, utc
 from account_merge.settings import Settings
 from account_merge.states import Origin
 from account_merge.sunbird.events import Position, merge_id_for, parse
@@ -227,7 +227,7 @@ def _moment(text: str) -> int | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None or not believable(moment):
+        if moment.tzinfo is None or not believable(utc(moment)):
             raise ValueError
         return int(moment.timestamp() * 1000)
     except (ValueError, OverflowError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -56,9 +55,19 @@ class Codec:
         known = {*self._schema.columns, *self._schema.key}
         return None if packed is None else {c: self._unpack(c, v) for c, v in packed.items() if c in known}
 
-    def _write(self, column: str, write: Write) -> tuple[Any, ...]:
+    def _write(
+        self, column: str, write: Write, rows: Mapping[str, Values], packed_rows: Mapping[str, Any]
+    ) -> tuple[Any, ...]:
+        """Return a write as it is logged.
+
+        :param rows: the sources' rows, and the same encoded: a value that moves as it is is encoded once.
+        """
+        value, data = write.value, None
+        for account, values in rows.items():
+            if value is not None and values.get(column) is value:
+                data = packed_rows[account][column]
         packed = (
-            None if write.value is None else self._pack(column, write.value),
+            self._pack(column, value) if data is None and value is not None else data,
             write.timestamp,
             self._pack_elements(column, write.remove) if write.remove else None,
         )
@@ -95,7 +104,7 @@ class Codec:
                 continue
             value = cells.fitted(column.cql_type, write.value)
             if value is not write.value:
-                writes[name] = replace(write, value=value)
+                writes[name] = write._replace(value=value)
                 words = column.cql_type.cql_parameterized_type()
                 notes.append(f"{name}: the result lies beyond what its type {words} can hold; the nearest value stands")
             if cells.refused(column.kind, value):
@@ -103,7 +112,7 @@ class Codec:
                 notes.append(
                     f"{name}: Cassandra takes no collection with a text that is not UTF-8; it is left as it is"
                 )
-        return replace(change, writes=writes, notes=(*change.notes, *notes)) if notes else change
+        return change._replace(writes=writes, notes=(*change.notes, *notes)) if notes else change
 
     def cell(self, column: str, data: bytes) -> Any:
         """Return a column's value from its bytes in a change."""
@@ -126,12 +135,13 @@ class Codec:
 
     def change(self, change: Change) -> bytes:
         """Return one change as bytes, not yet compressed."""
+        sources = {a: self._row(v) for a, v in change.sources.items()}
         return msgspec.msgpack.encode(
             {
                 "key": self.key(change.key),
-                "sources": {a: self._row(v) for a, v in change.sources.items()},
+                "sources": sources,
                 "before": self._row(change.before),
-                "writes": {c: self._write(c, w) for c, w in change.writes.items()},
+                "writes": {c: self._write(c, w, change.sources, sources) for c, w in change.writes.items()},
                 "create": change.create_at,
                 "why": dict(change.why),
                 "given": {a: dict(g) for a, g in change.given.items()},

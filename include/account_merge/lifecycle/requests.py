@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC
 
 from account_merge.choices import CHOICES, Choices
 from account_merge.choices import MOST as MOST_CHOSEN
@@ -88,7 +89,7 @@ def request_of(
 def time_ms(value: float | None) -> int | None:
     """Return a time of an event or a message as ms since the epoch, whatever its unit; None when it is impossible."""
     moment = instant(value)
-    return round(moment.timestamp() * 1000) if moment is not None and believable(moment) else None
+    return round(moment.replace(tzinfo=UTC).timestamp() * 1000) if moment is not None and believable(moment) else None
 
 
 def before_cutover(dated: int | None, settings: Settings) -> bool:

@@ -6,10 +6,11 @@ A merge, a fold of later writes and the rebuild of a row ask the same function. 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from account_merge.choices import COMBINE, SOURCE, TARGET
-from account_merge.model import Values
+from account_merge.model import NONE, Values
 from account_merge.planning.news import Earlier, newly, stayed
 from account_merge.rules import TableRule
 from account_merge.rules.derivations import Side
@@ -23,8 +24,7 @@ Handed = dict[str, dict[str, tuple[int, int]]]
 FIRST = Earlier()
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """The things known of one row beside the rows themselves.
 
     :param given: what each source has handed on before.
@@ -38,7 +38,7 @@ class Facts:
     :param instead: columns of the target that count otherwise than they show.
     """
 
-    given: Given = field(default_factory=dict)
+    given: Given = NONE
     evidence: Evidence = NO_EVIDENCE
     earlier: Earlier = FIRST
     choice: str = COMBINE
@@ -63,7 +63,7 @@ def merge_values(
     if not all(map(all_sound, rows)):
         good = {account: usable_row(values) for account, values in sources.items()}
         held = None if target is None else usable_row(target)
-        usable_facts = replace(facts, earlier=facts.earlier.usable())
+        usable_facts = facts._replace(earlier=facts.earlier.usable())
         found, handed = merge_values(rule, good, held, target_account, usable_facts)
         return found | {c: rejoined(found.get(c), v) for c, v in (target or {}).items() if not sound(v)}, handed
     if facts.choice == SOURCE:
@@ -90,7 +90,7 @@ def _news(
     images = {account: facts.earlier.known.get(account, {}) for account in sources}
     if images == sources and all(sources.values()):
         return stayed(rule, target, now), handed
-    before, _ = _combined(rule, images, target, target_account, replace(facts, evidence=NO_EVIDENCE))
+    before, _ = _combined(rule, images, target, target_account, facts._replace(evidence=NO_EVIDENCE))
     return newly(rule, target_account, target, before, now), handed
 
 
@@ -107,8 +107,8 @@ def _combined(
         strategy = rule.strategy(column)
         value = held.get(column)
         for account, values, stays in brings:
-            other = None if column in stays else values.get(column)
-            if other is None:
+            other = values.get(column)
+            if other is None or column in stays:
                 continue
             if strategy.ledger:
                 before = _before(column, other, account, target, facts)
@@ -148,9 +148,11 @@ def _derive(rule: TableRule, sides: list[Side], present: Collection[str], merged
 
 def put_derived(merged: Values, found: Values, present: Collection[str]) -> None:
     """Put what a derivation found into a row: None empties a column, and one that no row has is not made."""
-    merged.update({c: v for c, v in found.items() if v is not None and c in present})
-    for column in [c for c, v in found.items() if v is None]:
-        merged.pop(column, None)
+    for column, value in found.items():
+        if value is None:
+            merged.pop(column, None)
+        elif column in present:
+            merged[column] = value
 
 
 def _sources_values(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from account_merge.choices import TARGET
 from account_merge.model import Change, Row, Values, Write
@@ -27,7 +26,7 @@ def lasting(change: Change, sources: Mapping[str, Row], target: Row | None, base
     if mine:
         ends[""] = mine
     if not ends or change.choice == TARGET:
-        return replace(change, ends=ends) if ends else change
+        return change._replace(ends=ends) if ends else change
     held = target.values if target else {}
     sides: list[Side] = [(row.values, row.ends) for row in sources.values()]
     both = [*sides, (held, mine)]
@@ -35,12 +34,12 @@ def lasting(change: Change, sources: Mapping[str, Row], target: Row | None, base
     for column in sorted({*writes, *mine}):
         end = end_of(column, both)
         if column in writes:
-            writes[column] = replace(writes[column], expires=end if writes[column].value is not None else 0)
+            writes[column] = writes[column]._replace(expires=end if writes[column].value is not None else 0)
         elif any(values.get(column) is not None for values, _ in sides) and (not end or end > mine[column] + _ROUGH):
             seen = target.written.get(column, 0) if target else 0
             writes[column] = Write(held[column], max(base, seen + 1), expires=end)
             why[column] = "it expires at the target and stays longer at the source: the later end stands"
-    return replace(change, writes=writes, why=why, ends=ends)
+    return change._replace(writes=writes, why=why, ends=ends)
 
 
 def alive(change: Change, now: float) -> dict[str, Row]:
@@ -66,5 +65,5 @@ def restored(change: Change, sides: Sequence[Side], left: Values, row: Row | Non
     for column, write in change.writes.items():
         since = row is not None and row.values.get(column) != left.get(column)
         end = mine.get(column, 0) if since else end_of(column, sides)
-        writes[column] = replace(write, expires=end if write.value is not None else 0)
-    return replace(change, writes=writes, ends={"": mine} if mine else {})
+        writes[column] = write._replace(expires=end if write.value is not None else 0)
+    return change._replace(writes=writes, ends={"": mine} if mine else {})

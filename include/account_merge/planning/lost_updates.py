@@ -14,7 +14,7 @@ from typing import Any
 
 from account_merge.cursor import Cursor
 from account_merge.model import Change, Key, Row, Values, Write, applied
-from account_merge.planning.merge_join import Correction, Corrections
+from account_merge.planning.merge_join import NO_CORRECTION, Correction, Corrections
 from account_merge.planning.rebuild import AppliedChange, Effective, Given, rebuild
 from account_merge.rules import TableRule
 from account_merge.rules.strategies import Strategy
@@ -113,7 +113,7 @@ def lost_since(
         columns |= {c for c in step.change.before or () if rule.strategy(c).ledger and step.change.delete_at} - seen
         seen |= columns
         if columns and row is not None:
-            one = replace(step.change, writes={c: w for c, w in step.change.writes.items() if c in columns})
+            one = step.change._replace(writes={c: w for c, w in step.change.writes.items() if c in columns})
             until = step.sent + settings.platform_write_window_seconds + settings.clock_margin_seconds
             more, said = lost_updates(rule, one, row, step.sent, settings, until)
             lost |= more & columns
@@ -199,7 +199,7 @@ def correct(
                 first.setdefault(source, {}).setdefault(column, before)
                 most.setdefault(source, {})[column] = max(after, most.get(source, {}).get(column, 0))
     if row is None:  # removed by the platform: that stands, and its totals stay handed on
-        return Correction()
+        return NO_CORRECTION
     replaced, said = overwritten(rule, steps, row, settings)
     if not any(strategy.ledger for strategy in rule.columns.values()):
         return Correction(notes=said, overwritten=replaced)
@@ -221,7 +221,7 @@ def _totals(rule: TableRule, change: Change) -> Change:
         return None if values is None else {c: v for c, v in values.items() if rule.strategy(c).ledger}
 
     writes = {c: w for c, w in change.writes.items() if rule.strategy(c).ledger}
-    return replace(change, sources={s: only(v) or {} for s, v in change.sources.items()}, before=only(change.before),
+    return change._replace(sources={s: only(v) or {} for s, v in change.sources.items()}, before=only(change.before),
                    writes=writes, known={s: only(v) or {} for s, v in change.known.items()})  # fmt: skip
 
 
@@ -233,6 +233,6 @@ def corrections(
 
     def at(key: Key, row: Row | None) -> Correction:
         here = done.at(key)
-        return look(here[0], row) if here else Correction()
+        return look(here[0], row) if here else NO_CORRECTION
 
     return at

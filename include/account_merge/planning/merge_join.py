@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from account_merge.choices import COMBINE, SOURCE, TARGET
 from account_merge.cursor import rising
@@ -17,11 +17,13 @@ from account_merge.planning.news import Earlier
 from account_merge.planning.seeding import Seeding
 from account_merge.planning.write_times import above, impossible
 from account_merge.rules import TableRule
+from account_merge.rules.comparing import ATOMS
 from account_merge.rules.evidence import NO_EVIDENCE, Evidence
 from account_merge.rules.remarks import doubts
 from account_merge.values import all_sound, faults, sound, usable_row
 
 UNREADABLE_KEY = "its key cannot be read: the row stays where it is"
+MOVES_WHOLE = "only the source has this row: it moves whole"
 
 EvidenceFor = Callable[[Key], Evidence]
 
@@ -44,6 +46,7 @@ class Correction:
     overwritten: frozenset[str] = frozenset()
 
 
+NO_CORRECTION = Correction()
 Corrections = Callable[[Key, Row | None], Correction]
 
 
@@ -106,10 +109,8 @@ def plan_row(
     known = {} if choice == SOURCE else {a: image for a, image in facts.earlier.known.items() if a in sources}
     led = rule.led({*(before or {}), *merged})
     writes = _writes(target, merged, led, base, choice)
-    why = {column: _reason(rule, column, led, choice) for column in writes}
-    if before is None and not known and choice != SOURCE:
-        from_source = (c for c in writes if any(values.get(c) == merged.get(c) for values in sources.values()))
-        why |= dict.fromkeys(from_source, "only the source has this row: it moves whole")
+    alone = before is None and not known and choice != SOURCE
+    why = {c: MOVES_WHOLE if alone and _brought(sources, c, merged) else _reason(rule, c, led, choice) for c in writes}
     # A row that was brought before and is gone was removed at the target: it is not created again.
     create = base if target is None and choice != TARGET and (writes or not (rule.needs_values or known)) else 0
     if target is None and known and not create:
@@ -135,16 +136,26 @@ def _writes(
 ) -> dict[str, Write]:  # fmt: skip
     """Return column -> the write that brings the target's row to the merged values."""
     before = target.values if target else {}
-    emptied = dict.fromkeys(column for column in before if column in led and column not in merged)
     writes = {}
-    for column, value in {**merged, **emptied}.items():
+    for column, value in merged.items():
         old = before.get(column)
-        if value == old or (old is None and value in (set(), {}, [])):  # an empty collection is a null
+        if value == old or (old is None and not value and value in (set(), {}, [])):  # an empty collection is a null
+            continue
+        if type(value) in ATOMS:
+            writes[column] = Write(value, base)
             continue
         gone = _dropped(old, value) if choice == SOURCE else frozenset()
         whole = target is not None and column in target.frozen
         writes[column] = Write(value if whole else written_part(old, value), base, gone)
+    for column, old in before.items():
+        if column not in merged and column in led:
+            writes[column] = Write(None, base, _dropped(old, None) if choice == SOURCE else frozenset())
     return writes
+
+
+def _brought(sources: Mapping[str, Values], column: str, merged: Values) -> bool:
+    """Whether a source's row has what the merged row has in a column."""
+    return merged.get(column) in [values.get(column) for values in sources.values()]
 
 
 def _reason(rule: TableRule, column: str, led: Mapping[str, str], choice: str) -> str:
@@ -163,12 +174,18 @@ def _remarks(
     for remark in rule.remarks:
         if remark.column in writes and before is not None:
             yield from remark.apply(merged[remark.column])
-    rows = [(f"source account {account}", values) for account, values in sources.items()]
-    for whose, values in (*rows, ("the target", before or {})):
-        if not all_sound(values):
-            yield from (f"{part} of {whose}: {reason}; it is left as it is" for part, reason in faults(values))
-            values = usable_row(values)
-        yield from doubts(rule.timed, whose, values)
+    for account, values in sources.items():
+        yield from _odd(rule, f"source account {account}", values)
+    if before:
+        yield from _odd(rule, "the target", before)
+
+
+def _odd(rule: TableRule, whose: str, values: Values) -> Iterator[str]:
+    """Yield what of a row cannot be used, and what of it is no time that can be."""
+    if not all_sound(values):
+        yield from (f"{part} of {whose}: {reason}; it is left as it is" for part, reason in faults(values))
+        values = usable_row(values)
+    yield from doubts(rule.timed, whose, values)
 
 
 def _nothing_stays(key: Key) -> bool:
@@ -176,7 +193,7 @@ def _nothing_stays(key: Key) -> bool:
 
 
 def _nothing_to_correct(key: Key, held: Row | None) -> Correction:
-    return Correction()
+    return NO_CORRECTION
 
 
 def _nothing_handed_on(key: Key) -> Mapping[str, HandedOn]:
@@ -213,8 +230,7 @@ class TableFacts:
     marked: Callable[[int, int], int] = _unmarked
 
 
-@dataclass(frozen=True)
-class _Joined:
+class _Joined(NamedTuple):
     """The rows of one key.
 
     :param mine: source account -> its row.
@@ -246,14 +262,17 @@ def plan(
     streams.append(_tagged(rule, target, None))
     merged = heapq.merge(*streams, key=lambda item: item[0])
     for key, group in groupby(merged, key=lambda item: item[0]):
-        rows = {account: row for _, account, row in group}
-        held = rows.pop(None, None)
-        mine = {account: row for account, row in rows.items() if account is not None}
+        mine, held = {}, None
+        for _, account, row in group:
+            if account is None:
+                held = row
+            else:
+                mine[account] = row
         if facts.skip(key):
             continue
         beside = facts.shown.beside(key) - mine.keys()
         if mine or beside:
-            read = min(row.base for row in (*mine.values(), *([held] if held else [])))
+            read = min([row.base for row in (mine.values() if held is None else (*mine.values(), held))])
             base = facts.marked(read, turn)
             change = _planned(rule, target_account, _Joined(key, mine, held, beside, base), facts)
             turn ^= bool(change.writes or change.create_at)
@@ -264,7 +283,8 @@ def _planned(rule: TableRule, target_account: str, joined: _Joined, facts: Table
     """Return one key's change."""
     key, mine, held, base = joined.key, joined.mine, joined.held, joined.base
     seeding, beside = facts.seeding, joined.beside
-    values = {account: row.values for account, row in mine.items()} | {account: Values() for account in beside}
+    values = {account: row.values for account, row in mine.items()}
+    values |= {account: Values() for account in beside}
     ledger, correction = facts.handed_on(key), facts.corrections(key, held)
     handed = {
         account: {**(ledger[account].given if account in ledger else {}), **correction.given.get(account, {})}
@@ -273,7 +293,7 @@ def _planned(rule: TableRule, target_account: str, joined: _Joined, facts: Table
     notes = (
         *correction.notes,
         *(seeding.notes(rule, mine, held, handed) if seeding else ()),
-        *(note for account, row in mine.items() for note in impossible(f"source account {account}", row, base)),
+        *[note for account, row in mine.items() for note in impossible(f"source account {account}", row, base)],
         *(impossible("the target", held, base) if held else ()),
     )
     images = {account: one.image for account, one in ledger.items() if one.image}
@@ -282,7 +302,7 @@ def _planned(rule: TableRule, target_account: str, joined: _Joined, facts: Table
     row_facts = Facts(handed, facts.shown.at(key), earlier, facts.choose(key), notes, correction.values)
     change = plan_row(rule, key, values, held, target_account, base, row_facts)
     if correction.unseen:
-        change = replace(change, unseen=correction.unseen)
+        change = change._replace(unseen=correction.unseen)
     # A source that has not changed since gives no cell of the target another end either.
     fresh = {account: row for account, row in mine.items() if known.get(account) != row.values}
     return lasting(change, fresh, held, base)

@@ -8,10 +8,9 @@ therefore brings only what differs between the source's row now and its image in
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from account_merge.model import Change, Values
+from account_merge.model import NONE, Change, Values
 from account_merge.rules import TableRule
 from account_merge.rules.derivations import Side
 from account_merge.rules.evidence import NO_EVIDENCE
@@ -19,8 +18,7 @@ from account_merge.rules.strategies import revert_list
 from account_merge.values import usable_row
 
 
-@dataclass(frozen=True)
-class Earlier:
+class Earlier(NamedTuple):
     """The meaning of earlier merges of the same sources for one row.
 
     :param known: source account -> the image that the last entry holds of its row.
@@ -29,13 +27,13 @@ class Earlier:
     :param stays: source account -> columns in which the target's value stands against it.
     """
 
-    known: Mapping[str, Values] = field(default_factory=dict)
-    seeded: Mapping[str, bool] = field(default_factory=dict)
-    stays: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    known: Mapping[str, Values] = NONE
+    seeded: Mapping[str, bool] = NONE
+    stays: Mapping[str, frozenset[str]] = NONE
 
     def usable(self) -> Earlier:
         """Return the same without the values of the images that no merge can use."""
-        return replace(self, known={account: usable_row(image) for account, image in self.known.items()})
+        return self._replace(known={account: usable_row(image) for account, image in self.known.items()})
 
     @classmethod
     def of(cls, rule: TableRule, change: Change) -> Earlier:

@@ -7,7 +7,6 @@ does next.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,6 +29,8 @@ def above(change: Change, row: Row | None, base: int, floor: Floor | None = None
     :param base: µs; what the change's writes have so far.
     :param floor: column -> the least timestamps that its writes may have: those of earlier writes of ours.
     """
+    if floor is None and not change.delete_at and not change.notes and _all_above(change, row, base):
+        return change
     notes: list[str] = []
     writes = {}
     for column, write in change.writes.items():
@@ -38,17 +39,17 @@ def above(change: Change, row: Row | None, base: int, floor: Floor | None = None
         if seen is None:
             at = row.written.get(column, 0) if row else 0
             timestamp = max(write.timestamp, least.timestamp if least else 0, at + 1)
-            writes[column] = write if timestamp == write.timestamp else replace(write, timestamp=timestamp)
+            writes[column] = write if timestamp == write.timestamp else write._replace(timestamp=timestamp)
             if at > base:
                 notes += _ahead(column, at, base)
             continue
-        raised = replace(write, timestamp=max(write.timestamp, least.timestamp if least else 0))
-        raised = replace(raised, timestamp=max(raised.timestamp, _replaced(seen, row) + 1))
+        timestamp = max(write.timestamp, least.timestamp if least else 0, _replaced(seen, row) + 1)
+        raised = write._replace(timestamp=timestamp)
         later = {e: t for e, t in {**(least.later if least else {}), **raised.later}.items() if t > raised.timestamp}
         for element in _touched(raised):
             if (at := seen.get(element, 0)) >= max(raised.timestamp, later.get(element, 0)):
                 later[element] = at + 1
-        writes[column] = replace(raised, later={e: t for e, t in later.items() if e in _touched(raised)})
+        writes[column] = raised._replace(later={e: t for e, t in later.items() if e in _touched(raised)})
         said = [
             note
             for element in _touched(raised)
@@ -62,7 +63,13 @@ def above(change: Change, row: Row | None, base: int, floor: Floor | None = None
     stands = len(writes) == len(change.writes) and all(writes[c] is write for c, write in change.writes.items())
     if stands and not notes and not change.notes:
         return change
-    return replace(change, writes=writes, notes=tuple(dict.fromkeys((*change.notes, *notes))))
+    return change._replace(writes=writes, notes=tuple(dict.fromkeys((*change.notes, *notes))))
+
+
+def _all_above(change: Change, row: Row | None, base: int) -> bool:
+    """Whether all writes are above all that stands there, which is not ahead of the clock: so it is as a rule."""
+    newest = max(row.written.values(), default=0) if row else 0
+    return newest <= base and all(w.timestamp > newest and not w.later for w in change.writes.values())
 
 
 def _named(element: Any) -> str:
@@ -133,10 +140,12 @@ def stuck(change: Change) -> list[str]:
     return sorted([column for column, at in times if at > LAST])
 
 
-def impossible(whose: str, row: Row, base: int) -> Iterator[str]:
-    """Yield a note when cells of a row were written at times that cannot be: by a client that counts otherwise, or a wrong clock."""
+def impossible(whose: str, row: Row, base: int) -> tuple[str, ...]:
+    """Return a note when cells of a row were written at times that cannot be: by a client that counts otherwise, or a wrong clock."""
     if base < _EARLIEST:
-        return  # no clock was read
-    odd = sorted([c for c, at in row.written.items() if at < _EARLIEST or at > base + _YEARS])
-    if odd:
-        yield f"{whose}: write times that cannot be (before 2005, or years ahead): {', '.join(odd)}"
+        return ()  # no clock was read
+    times = row.written.values()
+    if times and (min(times) < _EARLIEST or max(times) > base + _YEARS):
+        odd = sorted([c for c, at in row.written.items() if at < _EARLIEST or at > base + _YEARS])
+        return (f"{whose}: write times that cannot be (before 2005, or years ahead): {', '.join(odd)}",)
+    return ()

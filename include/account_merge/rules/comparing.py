@@ -8,7 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from account_merge.rules.moments import believable, instant
+from account_merge.rules.moments import believable, instant, usual
 
 #: Compares with any other rank, and so gives values of all types one order.
 Rank = tuple[Any, ...]
@@ -74,6 +74,8 @@ def least(one: Any, other: Any) -> Any:
 
 def soonest(one: Any, other: Any) -> Any:
     """Return the earlier of two times; a time that cannot be gives way, and so does a value that is not a time."""
+    if usual(one) and usual(other):
+        return other if other < one else one
     a, b = time(one), time(other)
     if a[:-1] == b[:-1]:  # one moment in two forms, or no moment at all
         return max(one, other, key=time)

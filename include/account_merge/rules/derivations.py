@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from account_merge.model import Values
 from account_merge.rules.attempts import attempt_of
@@ -17,8 +17,7 @@ from account_merge.rules.evidence import Evidence
 from account_merge.rules.moments import believed
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(NamedTuple):
     """One account's row of the key at hand; the target is the side with `target` true."""
 
     account: str
@@ -57,7 +56,7 @@ def twins(timestamp: str, text: str, first: bool = False) -> Derivation:
         shown = [value for s in sides if (value := s.values.get(timestamp)) is not None]
         written = [value for s in sides if (value := s.values.get(text)) is not None] if shown else ()
         moments = [moment for value in (*shown, *written) if (moment := believed(value))]
-        return {timestamp: (min if first else max)(moments).replace(tzinfo=None)} if moments else {}
+        return {timestamp: (min if first else max)(moments)} if moments else {}
 
     return Derivation((timestamp,), f"the {'earliest' if first else 'latest'} moment of {timestamp} and {text}", apply)
 

@@ -1,4 +1,7 @@
-"""Times as the platform has them: timestamps, dates, texts, numbers of any unit; and which of them can be. Pure."""
+"""Times as the platform has them: timestamps, dates, texts, numbers of any unit; and which of them can be. Pure.
+
+A moment is a time in UTC without a zone, as the driver gives a timestamp: what a cell holds needs no conversion.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 #: Before this there was no platform, so nobody learned on it: Sunbird's first release is of 2016.
-FIRST = datetime(2015, 1, 1, tzinfo=UTC)
+FIRST = datetime(2015, 1, 1)
 #: How far ahead of this machine's clock a time may be: no zone, clock or planned date is further off.
 AHEAD = timedelta(days=366)
 #: Words for a time that is not believed.
@@ -27,7 +30,7 @@ _UNITS = (1_000, 1, 1_000_000, 1_000_000_000)
 #: The platform's own form, which a thousand times as many texts have as all others; Python reads it much faster so.
 _USUAL = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)[:.](\d{3}[+-]\d{4})", re.ASCII)
 _USUAL_LENGTH = 28
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1)
 _DIGITS = 20  # a longer number is not a time in any unit
 _LETTERS = 64  # a longer text is not a time in any form, and is not kept
 
@@ -35,13 +38,18 @@ _LETTERS = 64  # a longer text is not a time in any form, and is not kept
 def believable(moment: datetime | None) -> bool:
     """Whether a moment can be a time of the platform: it is not before `FIRST` and not `AHEAD` of this machine's clock.
 
-    :param moment: with its zone, as `instant` gives it; None is not a time.
+    :param moment: as `instant` gives it; None is not a time.
     """
     return moment is not None and FIRST <= moment <= _last(int(clock.time()))
 
 
+def usual(value: Any) -> bool:
+    """Whether a value is a timestamp that can be, as nearly all are: asked before anything is read from it."""
+    return type(value) is datetime and value.tzinfo is None and FIRST <= value <= _last(int(clock.time()))
+
+
 def believed(value: Any) -> datetime | None:
-    """Return the moment in UTC that a value names, when that can be a time of the platform."""
+    """Return the moment that a value names, when that can be a time of the platform."""
     moment = instant(value)
     return moment if believable(moment) else None
 
@@ -52,14 +60,22 @@ def cannot_be(value: Any) -> bool:
     return moment is not None and not believable(moment)
 
 
+def utc(time: datetime) -> datetime:
+    """Return a time that has a zone as a moment.
+
+    :raises OverflowError: UTC cannot name it.
+    """
+    return time.astimezone(UTC).replace(tzinfo=None)
+
+
 @lru_cache(maxsize=2)
 def _last(second: int) -> datetime:
     """Return the last moment that can be, as this machine's clock has it in a second: one row asks several times."""
-    return datetime.fromtimestamp(second, UTC) + AHEAD
+    return _EPOCH + timedelta(seconds=second) + AHEAD
 
 
 def instant(value: Any, time_zone: str = "Asia/Kolkata") -> datetime | None:
-    """Return the moment in UTC that a value names, to the millisecond; None when it names none. Never raises.
+    """Return the moment that a value names, to the millisecond; None when it names none. Never raises.
 
     The platform writes `yyyy-MM-dd HH:mm:ss:SSSZ` (a colon before the milliseconds, a zone like +0530).
     A number since the epoch, also as a text, is read in the unit that makes it believable, otherwise in milliseconds.
@@ -71,7 +87,7 @@ def instant(value: Any, time_zone: str = "Asia/Kolkata") -> datetime | None:
         return None
     try:
         if type(value) is datetime and value.tzinfo is None:  # what a cell holds
-            return value.replace(tzinfo=UTC)
+            return value
         if isinstance(value, str):
             return _of_text(value.strip(), time_zone)
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -86,8 +102,8 @@ def _of_calendar(value: Any) -> datetime | None:
         days = getattr(value, "days_from_epoch", None)  # the driver's form of a date, which may be beyond the calendar
         return _EPOCH + timedelta(days=days) if isinstance(days, int) else None
     if not isinstance(value, datetime):
-        return datetime.combine(value, time(), UTC)
-    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+        return datetime.combine(value, time())
+    return utc(value) if value.tzinfo else value
 
 
 def _of_number(value: float) -> datetime | None:
@@ -119,7 +135,7 @@ def _of_usual(text: str) -> datetime | None:
     if not found:
         return None
     try:
-        return datetime.fromisoformat(f"{found[1]}.{found[2]}").astimezone(UTC)
+        return utc(datetime.fromisoformat(f"{found[1]}.{found[2]}"))
     except (ValueError, OverflowError):  # the forms decide
         return None
 
@@ -131,7 +147,7 @@ def _in_a_form(text: str, time_zone: str) -> datetime | None:
     for form in _FORMS:
         try:
             read = datetime.strptime(text, form)
-            moment = (read if read.tzinfo else read.replace(tzinfo=ZoneInfo(time_zone))).astimezone(UTC)
+            moment = utc(read if read.tzinfo else read.replace(tzinfo=ZoneInfo(time_zone)))
         except (ValueError, OverflowError):  # not this form; or a moment that UTC cannot name
             continue
         return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

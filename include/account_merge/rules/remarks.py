@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from account_merge.model import Values
-from account_merge.rules.moments import CANNOT_BE, cannot_be
+from account_merge.rules.moments import CANNOT_BE, cannot_be, usual
 from account_merge.rules.strategies import Strategy
 
 
@@ -47,5 +47,5 @@ def doubts(timed: Mapping[str, Strategy], whose: str, values: Values) -> Iterato
     """
     for column, strategy in timed.items():
         value = values.get(column)
-        if value is not None and any(map(cannot_be, strategy.times(value))):
+        if value is not None and not usual(value) and any(map(cannot_be, strategy.times(value))):
             yield f"{column}: {whose} has {CANNOT_BE}; it counts as no time"

@@ -170,7 +170,7 @@ class TableRule:
         return self._widened(columns)[1]
 
     def _widened(self, columns: Iterable[str]) -> tuple[tuple[Derivation, ...], Mapping[str, str]]:
-        unknown = frozenset(column for column in columns if column not in self.columns)
+        unknown = frozenset(columns).difference(self.columns)
         found = self._known_widened.get(unknown)
         if found is None:
             more = tuple(sorted(unknown))

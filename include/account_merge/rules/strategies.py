@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from account_merge.rules.comparing import ATOMS, least, number, size, soonest, time, weight
+from account_merge.rules.moments import usual
+
+#: Types of which two values compare as `size` ranks them.
+_DIRECT = frozenset({str, int, bool})
 
 Combine = Callable[[Any, Any], Any]
 Revert = Callable[[Any, Any, Any], Any]
@@ -104,6 +108,8 @@ class Strategy:
 
 
 def _later(mine: Any, other: Any) -> Any:
+    if usual(mine) and usual(other):
+        return other if other > mine else mine
     return max(mine, other, key=time)
 
 
@@ -116,6 +122,8 @@ def _itself(value: Any) -> tuple[Any]:
 
 
 def _greater(mine: Any, other: Any) -> Any:
+    if type(mine) is type(other) and type(mine) in _DIRECT:
+        return other if other > mine else mine
     return max(mine, other, key=size)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from cassandra import InvalidRequest
 from cassandra.protocol import SyntaxException
@@ -19,17 +19,26 @@ _INDEXES = "SELECT table_name, options FROM system_schema.indexes"
 _AT_ONCE = 8  # statements that are prepared side by side: the driver's own way is one after another
 
 
+class ToldColumn(NamedTuple):
+    """A column as `system_schema.columns` has it."""
+
+    column_name: str
+    kind: str
+    position: int
+    type: str
+    clustering_order: str
+
+
 @dataclass(frozen=True)
 class Described:
     """What the server says of one table.
 
-    :param columns: rows of `system_schema.columns`.
     :param types: real column -> the driver's type.
     :param indexed: real columns that have an index of their own.
     :param written: it is a table, no view.
     """
 
-    columns: Sequence[Any]
+    columns: Sequence[ToldColumn]
     types: Mapping[str, Any]
     indexed: frozenset[str]
     written: bool = True
@@ -44,16 +53,16 @@ def described(session: Any, wanted: Collection[tuple[str, str]]) -> dict[tuple[s
         for kind in (_COLUMNS, _TABLES, _INDEXES):
             where = f"{kind} WHERE keyspace_name=%s AND table_name IN %s"
             begun[keyspace, kind] = session.execute_async(where, (keyspace, names))
-    rows: dict[tuple[str, str, str], list[Any]] = {}
+    rows: dict[tuple[str, str, str], list[list[Any]]] = {}
     for (keyspace, kind), future in begun.items():
-        for row in future.result():
-            rows.setdefault((keyspace, row.table_name, kind), []).append(row)
+        for table, *told in future.result():
+            rows.setdefault((keyspace, table, kind), []).append(told)
     there = [(keyspace, name) for keyspace, name in wanted if (keyspace, name, _COLUMNS) in rows]
     types = _types(session, there)
     return {
         one: Described(
-            rows[*one, _COLUMNS], types[one],
-            frozenset((row.options or {}).get("target", "").strip('"') for row in rows.get((*one, _INDEXES), ())),
+            [ToldColumn(*told) for told in rows[*one, _COLUMNS]], types[one],
+            frozenset((options or {}).get("target", "").strip('"') for (options,) in rows.get((*one, _INDEXES), ())),
             (*one, _TABLES) in rows,
         ) for one in there
     }  # fmt: skip
@@ -90,11 +99,11 @@ def capabilities_of(session: Any) -> Capabilities:
 def columns_of(session: Any, keyspace: str) -> dict[str, list[str]]:
     """Return the columns of every table of a keyspace, sorted; none when there is no such keyspace."""
     tables = session.execute(f"{_TABLES} WHERE keyspace_name=%s", (keyspace,))
-    found: dict[str, list[str]] = {row.table_name: [] for row in tables}
+    found: dict[str, list[str]] = {table: [] for (table,) in tables}
     columns = session.execute(
         "SELECT table_name, column_name FROM system_schema.columns WHERE keyspace_name=%s", (keyspace,)
     )
-    for row in columns:
-        if row.table_name in found:  # a view shows what its table holds
-            found[row.table_name].append(row.column_name)
+    for table, column in columns:
+        if table in found:  # a view shows what its table holds
+            found[table].append(column)
     return {table: sorted(names) for table, names in sorted(found.items())}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from account_merge.model import Key
 from account_merge.rules import TableRule
+
+_TEXTS = 4096  # statements that are kept ready
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Column:
     write_time: str = "MAXWRITETIME"
     expires: bool = False
 
+    @cached_property
+    def put(self) -> str:
+        """What puts a value into it, in a statement."""
+        return f'"{self.actual}" = ?'
+
 
 @dataclass(frozen=True)
 class RowInCql:
@@ -59,11 +66,18 @@ class RowInCql:
         """The condition that names one row."""
         return " AND ".join(f"{name} = ?" for name in self.names)
 
-    def insert(self, columns: Sequence[str]) -> str:
-        """Return what makes a row, with these columns (quoted)."""
-        names = (*self.names, *columns)
+    @lru_cache(maxsize=_TEXTS)  # noqa: B019 - of a table, and there are few; each row of a merge needs one of a few texts
+    def insert(self, sets: tuple[str, ...]) -> str:
+        """Return what makes a row, with what is put into some columns (`"column" = ?`)."""
+        names = (*self.names, *(one.removesuffix(" = ?") for one in sets))
         values = ", ".join("?" * len(names))
         return f"INSERT INTO {self.table} ({', '.join(names)}) VALUES ({values}) USING TIMESTAMP ?"  # noqa: S608 - as the cluster has them
+
+    @lru_cache(maxsize=_TEXTS)  # noqa: B019 - as above
+    def update(self, sets: tuple[str, ...], expires: bool) -> str:
+        """Return what puts something into some columns of a row, for good or for some seconds."""
+        ends = " AND TTL ?" if expires else ""
+        return f"UPDATE {self.table} USING TIMESTAMP ?{ends} SET {', '.join(sets)} WHERE {self.where}"  # noqa: S608
 
 
 @dataclass(frozen=True)

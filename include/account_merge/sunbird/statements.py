@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from account_merge.model import Change, Write
 from account_merge.sunbird.schema import Column, TableSchema
@@ -13,8 +12,7 @@ from account_merge.values import Unreadable
 Assignment = tuple[str, tuple[Any, ...]]
 
 
-@dataclass(frozen=True)
-class Statement:
+class Statement(NamedTuple):
     """One statement with its values.
 
     :param idempotent: it may be sent twice; a list that is written twice at one timestamp is there twice.
@@ -25,6 +23,25 @@ class Statement:
     idempotent: bool = True
 
 
+class _Together:
+    """What goes into one statement, since it is written at one time and lives equally long.
+
+    :ivar kinds: kinds of the columns.
+    """
+
+    __slots__ = ("kinds", "sets", "values")
+
+    def __init__(self) -> None:
+        self.sets: list[str] = []
+        self.values: list[Any] = []
+        self.kinds: set[str] = set()
+
+    def add(self, cql: str, values: tuple[Any, ...], kind: str) -> None:
+        self.sets.append(cql)
+        self.values += values
+        self.kinds.add(kind)
+
+
 def statements(schema: TableSchema, account: str, change: Change, now: float, attempt: int = 0) -> Iterator[Statement]:
     """Yield a statement for each timestamp and end of a change; a list takes its timestamp + `attempt`.
 
@@ -32,41 +49,43 @@ def statements(schema: TableSchema, account: str, change: Change, now: float, at
     """
     place, named = schema.bind(account, change.key), schema.named
     keys = tuple(place[c] for c in named.order)
-    together: dict[tuple[int, int], list[tuple[Assignment, str]]] = {}
+    together: dict[tuple[int, int], _Together] = {}
     for name in sorted(change.writes):
-        column = schema.columns[name]
-        for timestamp, seconds, assignment in _assignments(column, change.writes[name], now, attempt):
-            together.setdefault((timestamp, seconds), []).append((assignment, column.kind))
+        column, write = schema.columns[name], change.writes[name]
+        if column.kind == "scalar" and not write.expires:  # nearly all are
+            found = together.get((write.timestamp, 0)) or together.setdefault((write.timestamp, 0), _Together())
+            found.add(column.put, (write.value,), "scalar")
+            continue
+        for timestamp, seconds, (cql, values) in _assignments(column, write, now, attempt):
+            together.setdefault((timestamp, seconds), _Together()).add(cql, values, column.kind)
     if change.create_at:
         # A row without a value still exists: only INSERT leaves the marker that says so. What is put as a whole at the same
         # time goes with it; INSERT would replace a collection.
-        with_it = together.get((change.create_at, 0), [])
-        if any(kind != "scalar" for _, kind in with_it):
-            with_it = []
-        elif with_it:
+        with_it = together.get((change.create_at, 0))
+        if with_it is None or with_it.kinds != {"scalar"}:
+            with_it = _Together()
+        else:
             del together[change.create_at, 0]
-        cql = named.insert([cql.removesuffix(" = ?") for (cql, _), _ in with_it])
-        yield Statement(cql, (*keys, *(value for (_, values), _ in with_it for value in values), change.create_at))
+        yield Statement(named.insert(tuple(with_it.sets)), (*keys, *with_it.values, change.create_at))
     if change.delete_at:
         cql = f"DELETE FROM {schema.full_name} USING TIMESTAMP ? WHERE {named.where}"
         yield Statement(cql, (change.delete_at, *keys))
-    for (timestamp, seconds), found in sorted(together.items()):
-        sets = ", ".join(cql for (cql, _), _ in found)
-        ends = (" AND TTL ?", (seconds,)) if seconds else ("", ())
-        cql = f"UPDATE {schema.full_name} USING TIMESTAMP ?{ends[0]} SET {sets} WHERE {named.where}"
-        values = tuple(value for (_, values), _ in found for value in values)
-        yield Statement(cql, (timestamp, *ends[1], *values, *keys), all(kind != "list" for _, kind in found))
+    for timestamp, seconds in sorted(together):
+        found = together[timestamp, seconds]
+        cql = named.update(tuple(found.sets), bool(seconds))
+        ends = (seconds,) if seconds else ()
+        yield Statement(cql, (timestamp, *ends, *found.values, *keys), "list" not in found.kinds)
 
 
 def _assignments(column: Column, write: Write, now: float, attempt: int) -> Iterator[tuple[int, int, Assignment]]:
     """Yield (timestamp, TTL in seconds or 0, assignment). A bound null is a tombstone: here it deletes the cell."""
-    quoted = f'"{column.actual}"'
     if column.kind not in ("map", "set") or (write.value is None and not write.remove):
         seconds = int(write.expires - now) if write.expires else 0
         gone = bool(write.expires) and seconds < 1
         timestamp = write.timestamp + (attempt if column.kind == "list" else 0)
-        yield timestamp, 0 if gone else seconds, (f"{quoted} = ?", (None if gone else write.value,))
+        yield timestamp, 0 if gone else seconds, (column.put, (None if gone else write.value,))
         return
+    quoted = f'"{column.actual}"'
     put: Mapping[Any, Any] = write.value if column.kind == "map" else dict.fromkeys(write.value or ())
     times = {element: write.later.get(element, write.timestamp) for element in (*write.remove, *(put or {}))}
     for timestamp in sorted(set(times.values())):

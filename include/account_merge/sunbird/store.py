@@ -95,7 +95,7 @@ class Store:
     def fetch(self, statement: Any, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Return all rows of one small read."""
         try:
-            return [tuple(row) for row in self._session.execute(statement, values)]
+            return list(self._session.execute(statement, values))
         except DRIVER_ERRORS as error:
             raise self._told("answer a read", error) from error
 
@@ -105,8 +105,7 @@ class Store:
 
         def rows() -> Iterator[tuple[Any, ...]]:
             try:
-                for row in future.result():
-                    yield tuple(row)
+                yield from future.result()
             except DRIVER_ERRORS as error:
                 raise self._told(f"answer a read of {schema.full_name}", error) from error
 
@@ -148,7 +147,7 @@ class Store:
                 raise self._told(f"answer a read of {schema.full_name}", error) from error
             # The next page is read by the server while this one is worked on.
             asked = self._page(bound, page.paging_state) if page.paging_state else None
-            yield from (self.row(schema, tuple(raw), base) for raw in page.current_rows)
+            yield from (self.row(schema, raw, base) for raw in page.current_rows)
 
     def _page(self, bound: Any, state: bytes | None) -> tuple[int, Any]:
         """Ask for a page; return a clock that was read before, and what waits for it."""

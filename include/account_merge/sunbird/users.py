@@ -67,8 +67,8 @@ class PlatformDirectory:
         for value in spellings(user_name, self._settings.user_name_salt):
             found = self._rows("SELECT userid FROM {ks}.user_lookup WHERE type = ? AND value = ?",
                                self._settings.user_name_type, value)  # fmt: skip
-            if found and found[0].userid:
-                return self._person(found[0].userid)
+            if found and found[0][0]:
+                return self._person(found[0][0])
         return None
 
     def _person(self, account: str) -> Person | None:
@@ -76,10 +76,11 @@ class PlatformDirectory:
         if not rows:
             return None
         granted = self._rows("SELECT role FROM {ks}.user_roles WHERE userid = ?", account)
-        roles = {*(rows[0].roles or ()), *(row.role for row in granted)}
+        status, deleted, own = rows[0]
+        roles = {*(own or ()), *(role for (role,) in granted)}
         return Person(
             account,
-            active=rows[0].status in (None, 1) and not rows[0].isdeleted,
+            active=status in (None, 1) and not deleted,
             admin=bool(roles & set(self._settings.admin_roles)),
         )
 

@@ -169,7 +169,9 @@ def test_whatever_is_asked_first_its_failure_is_transient(known, how, shared_ser
                 with pytest.raises(TransientError, match="CASSANDRA_UNAVAILABLE"):
                     ask()
         answer = run_merge(service, merge_id, publish=False)
-    assert answer["state"] == ("failed" if "tables" in known else "requested")  # nothing begins where tables are unknown
+    assert answer["state"] == (
+        "failed" if "tables" in known else "requested"
+    )  # nothing begins where tables are unknown
     assert answer["error"]["code"] == "CASSANDRA_UNAVAILABLE"
     assert answer["error"]["remedy"]
 

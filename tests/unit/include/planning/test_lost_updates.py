@@ -101,7 +101,7 @@ def test_a_row_holds_what_was_put_until_the_platform_writes_it(one: Change, data
 
 @given(changes())
 def test_a_deleted_row_holds_while_nothing_stands_there(one: Change) -> None:
-    gone = replace(one, writes={}, create_at=0, delete_at=AT)
+    gone = one._replace(writes={}, create_at=0, delete_at=AT)
     assert still_holds(CC, gone, None)
     assert still_holds(CC, gone, Row((), {}))  # its marker alone
     assert still_holds(CC, gone, left_by(one)) == (not one.after)

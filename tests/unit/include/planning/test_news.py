@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -168,5 +167,5 @@ def test_a_fold_decides_as_the_change_that_it_mends_did() -> None:
         ENR, (), {"s": now}, Row((), {"active": False, "progress": 1}), "t", 1, Facts(earlier=Earlier({"s": base}))
     )
     assert Earlier.of(ENR, change) == Earlier({"s": base})
-    seeded = replace(change, seeded={"s": True})
+    seeded = change._replace(seeded={"s": True})
     assert Earlier.of(ENR, seeded).stays == {"s": frozenset({"active"})}
