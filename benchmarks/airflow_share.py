@@ -1,6 +1,6 @@
 """What Airflow adds to a merge: from an event to its merge, a burst of events, and what the stack takes while nothing happens.
 
-usage: python -m benchmarks.airflow_share [--events 9] [--burst 50] [--idle 60] [--to FOLDER]
+usage: python -m benchmarks.airflow_share [--events 9] [--burst 50] [--flood 5000] [--idle 60] [--to FOLDER]
 
 Starts a whole stack on free ports and ends it. Every merge is of two accounts with 20 rows of content consumption each.
 
@@ -9,6 +9,8 @@ Starts a whole stack on free ports and ends it. Every merge is of two accounts w
 - runs of `account_merge` beside runs of `connections_only` (`benchmarks/dags`), the same tasks that only open and close their
   connections, in turn: seconds from the first task's queueing to the last task's end, one at a time and as a burst;
 - a burst of events: seconds until all merges are completed;
+- a flood of events, one in a hundred of them none that anybody can read: merges a second from the first message to the last
+  completed merge, which is through the poll and bulk runs, and that each unreadable one is refused once;
 - idle: cores, by process, and rows that Airflow's database gets in an hour.
 """
 
@@ -32,10 +34,13 @@ import psutil
 import psycopg
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.query import tuple_factory
+from sqlalchemy import func, select
 
 from account_merge.journal import now
+from account_merge.journal.schema import merges
 from account_merge.service import Service
 from account_merge.settings import Settings
+from account_merge.states import State
 from benchmarks.learners import Keyspace
 from benchmarks.merge_speed import keep
 from local.config import DEFAULT_PORTS, PROJECT, Config
@@ -127,6 +132,29 @@ class Share:
         self._quiet()
         return self.completed(self.publish(number))
 
+    def flood(self, number: int) -> float:
+        """Publish so many events, every hundredth of them unreadable; return the merges that are completed a second."""
+        self._quiet()
+        good = number - number // 100
+        pairs = [self._tables.pair(ROWS) for _ in range(good)]
+        events = [self._world.event(pair.source, pair.target) for pair in pairs]
+        mixed: list[dict[str, Any] | bytes] = []
+        for n, event in enumerate(events, 1):
+            mixed += [event, b"{no event %d" % n] if n % 99 == 0 else [event]
+        completed, refused = self._number(State.COMPLETED), self._number(State.REFUSED)
+        self._world.publish(*mixed)
+        begun = time.monotonic()
+        # Counted by the server, and seldom: to read thousands of merges again and again would slow them down.
+        wait_for(lambda: self._number(State.COMPLETED) - completed >= good, 3600, f"{good} completed merges", 1)
+        seconds = time.monotonic() - begun
+        self.completed(list(map(self._world.merge_id, events)), 1)
+        found = self._number(State.REFUSED) - refused
+        assert found == len(mixed) - good, (found, len(mixed) - good)
+        return good / seconds
+
+    def _number(self, state: State) -> int:
+        return int(self._service.journal.value(select(func.count()).where(merges.c.state == state)))
+
     def _idle_poll(self) -> None:
         """Wait until a poll looks for work: it comes a moment after the run before it."""
         look = "SELECT 1 FROM task_instance WHERE dag_id = %s AND state = 'deferred'"
@@ -192,7 +220,7 @@ def middle(of: Sequence[float]) -> dict[str, float]:
     return {name: round(value, 2) for name, value in found.items()}
 
 
-def measured(share: Share, events: int, burst: int, idle: float) -> dict[str, Any]:
+def measured(share: Share, events: int, burst: int, flood: int, idle: float) -> dict[str, Any]:
     """Everything."""
     found = [share.event() for _ in range(events)]
     parts = {name: middle([one[name] for one in found if name in one]) for name in found[0]}
@@ -202,10 +230,11 @@ def measured(share: Share, events: int, burst: int, idle: float) -> dict[str, An
         merges, floors = zip(*pairs, strict=True)
         ratio = round(statistics.median(one / other for one, other in pairs), 2)
         runs[str(number)] = {"account_merge": middle(merges), "connections_only": middle(floors), "ratio": ratio}
-    together = round(share.burst(burst), 1)
+    together, rate = round(share.burst(burst), 1), round(share.flood(flood), 1)
     cores, rows = share.idle(idle)
     return {
         "event to completed, s": parts, "runs at once, s": runs, f"burst of {burst} events, s": together,
+        f"flood of {flood} events, merges a second": rate,
         "idle, cores": {name: round(one, 3) for name, one in cores.items()}, "idle, rows an hour": rows,
     }  # fmt: skip
 
@@ -239,6 +268,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.airflow_share", description=__doc__)
     parser.add_argument("--events", type=int, default=9)
     parser.add_argument("--burst", type=int, default=50)
+    parser.add_argument("--flood", type=int, default=5000)
     parser.add_argument("--idle", type=float, default=60, help="seconds")
     parser.add_argument(
         "--to", default="", help="folder that gets the results: airflow-share.json and airflow-share.md"
@@ -257,7 +287,7 @@ def main(argv: list[str]) -> int:
         ):
             share = Share(stack, service, cluster.connect(), database)
             share.completed(share.publish(3))  # what the stack does once is not a merge's
-            found = measured(share, chosen.events, chosen.burst, chosen.idle)
+            found = measured(share, chosen.events, chosen.burst, chosen.flood, chosen.idle)
     print(page({"revision": "of this folder", "at": "now", **found}))
     if chosen.to:
         keep(chosen.to, "airflow-share", found, page)

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.query import SimpleStatement, tuple_factory
 
+from account_merge.connection.batches import batched
 from account_merge.model import MergeRequest
 from account_merge.rules import rule_for
 from account_merge.service import Service
@@ -39,6 +40,7 @@ from local.config import DEFAULT_PORTS, Config
 from local.stack import Stack
 from tests.keyspaces import own_keyspaces
 
+_CHUNK = 50_000  # rows that the floor holds
 OLD_WAY_TO = 10_000  # rows: above it takes minutes and shows nothing new
 #: Name of a measurement -> seconds of each repetition.
 Times = dict[str, list[float]]
@@ -107,25 +109,25 @@ class Bench:
     def repetition(self, size: int) -> dict[str, float]:
         """Return the seconds of everything, once."""
         pair = self._tables.pair(size)
-        found = {"floor": _seconds(lambda: self.floor(pair)), "preview": _seconds(lambda: self.preview(pair))}
+        found = {"floor": took(lambda: self.floor(pair)), "preview": took(lambda: self.preview(pair))}
         merged: list[Any] = []
-        found["merge"] = _seconds(lambda: merged.append(self.merge(pair)))
-        self._check(pair, size + size // 2)
-        found["undo"] = _seconds(lambda: self._service.undoing.run(merged[0], publish=False))
-        self._check(pair, size)
+        found["merge"] = took(lambda: merged.append(self.merge(pair)))
+        self.check(pair, size + size // 2)
+        found["undo"] = took(lambda: self._service.undoing.run(merged[0], publish=False))
+        self.check(pair, size)
         if size <= OLD_WAY_TO:
             other = self._tables.pair(size)
-            found["old way"] = _seconds(lambda: self.old_way(other))
+            found["old way"] = took(lambda: self.old_way(other))
         return found
 
     def floor(self, pair: Pair) -> None:
         """Read both, write as many rows as the source has to a third account."""
         for table in TABLES:
             names, source = self._tables.read(table, pair.source, pair.courses())
-            held = list(source)
+            for held in batched(source, _CHUNK):  # read and written in turn: memory would slow it down
+                self._tables.write(table, names, held, f"floor-{pair.source}")
             for _ in self._tables.read(table, pair.target, pair.courses())[1]:
                 pass
-            self._tables.write(table, names, held, f"floor-{pair.source}")
 
     def preview(self, pair: Pair) -> None:
         """Tell what a merge would do."""
@@ -154,13 +156,15 @@ class Bench:
                 values[user] = pair.target
                 self._session.execute(SimpleStatement(insert), values)
 
-    def _check(self, pair: Pair, rows: int) -> None:
+    def check(self, pair: Pair, rows: int) -> None:
+        """Fail when the target has another number of lessons."""
         count = f"SELECT count(*) FROM {self._tables.name}.{LESSONS} WHERE userid = %s"
         (found,) = self._session.execute(count, [pair.target], timeout=120)
         assert found == (rows,), (found, rows)
 
 
-def _seconds(do: Callable[[], object]) -> float:
+def took(do: Callable[[], object]) -> float:
+    """How long something takes."""
     begun = time.perf_counter()
     do()
     return time.perf_counter() - begun

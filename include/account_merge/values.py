@@ -11,7 +11,8 @@ from typing import Any
 
 #: Types whose values can always be used.
 _SOUND = frozenset({str, int, bool, bytes, datetime, uuid.UUID, type(None)})
-_PLAIN = _SOUND - {datetime}  # needs nothing done to it
+#: Types whose values the core holds as the driver gives them.
+PLAIN = _SOUND - {datetime}
 _NAMED = 3  # parts of one column that a note names; the rest are counted
 
 
@@ -86,7 +87,7 @@ class FrozenMap(dict[Any, Any]):
 
 def plain(value: Any) -> Any:
     """Return the driver's value as the core holds it: dict, list, set; NaN equal to itself; a time to the millisecond."""
-    if type(value) in _PLAIN:
+    if type(value) in PLAIN:
         return value
     if isinstance(value, float):
         return NAN if value != value else value

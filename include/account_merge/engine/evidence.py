@@ -50,7 +50,12 @@ class EvidenceReader:
 
     def of(self, view: View) -> Shown:
         """Return what one merge sees."""
-        return Shown(partial(self.at, view), partial(self.beside, view))
+        return Shown(partial(self.at, view), partial(self.beside, view), self.expect)
+
+    def expect(self, key: Key) -> None:
+        """Be told that the row with this key comes soon: its evidence is read while others are worked on."""
+        for one in self._lookups:
+            one.expect(self._scope_of(key))
 
     def at(self, view: View, key: Key) -> Evidence:
         """Return the evidence for the row with this key, as one merge sees it."""
@@ -70,9 +75,12 @@ class EvidenceReader:
         return frozenset(account for account in counted if any(one.touches(account) for one in self._lookups))
 
     def _go_to(self, key: Key) -> ScopeValues | None:
-        scope = None if self._rule.holds_scopes else self._rule.scope_of(key)
+        scope = self._scope_of(key)
         if scope != self._scope:
             self._scope = scope
             for one in self._lookups:
                 one.go_to(scope)
         return scope
+
+    def _scope_of(self, key: Key) -> ScopeValues | None:
+        return None if self._rule.holds_scopes else self._rule.scope_of(key)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import Row
 
 from account_merge.choices import TARGET
 from account_merge.engine.known import Known
@@ -21,11 +24,13 @@ class HistoryLog:
     """One log of the past.
 
     :param brings: it is the merge's own log: its entries bring the sources' rows.
+    :param rows: all its entries, where they were read.
     """
 
     merge: uuid.UUID
     name: str
     brings: bool
+    rows: Sequence[Row[Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -195,8 +200,9 @@ def _past(skipped: SkippedScopes, known: Known, merge: Merge, rule: TableRule, r
     logs, merges = [], {}
     for operation, one in unexpired(known, target):
         log = f"{operation}/{rule.table}" if operation else rule.table
-        logs.append(HistoryLog(one.merge_id, log, brings=not operation))
         merges[one.merge_id] = one
+        own = one.merge_id == known.about.merge_id
+        logs.append(HistoryLog(one.merge_id, log, not operation, known.closed.get(log) if own else None))
     gone = {merge.merge_id, *(settle.merge_id for settle in settles_of(known, merge))}
     standing = {i for i, m in merges.items() if m.effective_state != State.UNDONE} - gone
     standing |= {merge.merge_id} if redo else set()

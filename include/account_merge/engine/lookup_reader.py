@@ -78,6 +78,10 @@ class LookupReader:
         """Go on to a scope; None stands for all scopes at once."""
         self._scope, self._sights, self._turned, self._images = scope, {}, {}, {}
 
+    def expect(self, scope: ScopeValues | None) -> None:
+        """Have what the accounts show in a later scope read meanwhile."""
+        self._sweep.finder.expect(self.lookup, scope)
+
     def findings(self, view: View, accounts: Collection[str]) -> Findings:
         """Return what one merge sees.
 

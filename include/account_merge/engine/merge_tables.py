@@ -5,7 +5,7 @@ It alone knows the parts of a merge, so that every reader finds the same tables,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from account_merge.engine.history import AccountHistory, HistoryLog, account_history_of, provenance_of, view_of
@@ -102,10 +102,12 @@ class MergeTables:
         known = Known(self._journal, merge)
         return account_history_of(known, self.skipped, merge, rule, merge.state == State.REDOING)
 
-    def undo_logs(self, merge: Merge, rule: TableRule) -> Iterator[Log]:
-        """Yield the logs of every undo and redo of one table of a merge, oldest first."""
-        for operation in self._journal.operations(merge):
-            yield from self.operation_logs(merge, rule, operation)
+    def undo_logs(self, merge: Merge, rules: Iterable[TableRule]) -> Iterator[Log]:
+        """Yield the logs of every undo and redo of some tables of a merge, of each table oldest first."""
+        operations = self._journal.operations(merge)
+        for rule in rules:
+            for operation in operations:
+                yield from self.operation_logs(merge, rule, operation)
 
     def operation_logs(self, merge: Merge, rule: TableRule, operation: str) -> list[Log]:
         """Return the logs of one undo or redo of one table: the target's rows, then each source's that was set inactive."""

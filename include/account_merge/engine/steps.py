@@ -17,12 +17,21 @@ from account_merge.planning.rebuild import AppliedChange
 from account_merge.states import EntryKind
 
 
-def steps_of(journal: Journal, codec: Codec, past: AccountHistory) -> Iterator[tuple[Key, list[AppliedChange]]]:
-    """Yield all that was done to each row, in order; rows in key order."""
-    logs = [Log(journal, one.merge, one.name, codec) for one in past.logs]
+def steps_of(
+    journal: Journal, codec: Codec, past: AccountHistory, empty: Log | None = None
+) -> Iterator[tuple[Key, list[AppliedChange]]]:
+    """Yield all that was done to each row, in order; rows in key order.
+
+    :param empty: a log that holds nothing yet: it is not asked for.
+    """
+    none = (empty.merge_id, empty.table) if empty else None
+    known = [one for one in past.logs if (one.merge, one.name) != none]
     streams = [
-        ascending(row_steps(log, one.brings, position), f"rows of {one.name} in the log")
-        for position, (log, one) in enumerate(zip(logs, past.logs, strict=True))
+        ascending(
+            row_steps(Log(journal, one.merge, one.name, codec, one.rows), one.brings, position),
+            f"rows of {one.name} in the log",
+        )
+        for position, one in enumerate(known)
     ]
     for key, group in groupby(heapq.merge(*streams, key=lambda item: item[:2]), key=lambda item: item[0]):
         yield key, [step for _, _, done in group for step in done]

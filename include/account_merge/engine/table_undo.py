@@ -33,6 +33,7 @@ from account_merge.planning.row_change import change_to
 from account_merge.planning.write_times import above, ahead
 from account_merge.rules import TableRule, rule_for
 from account_merge.rules.evidence import Evidence
+from account_merge.sunbird.schema import TableSchema
 
 _BELOW_MERGES = 2  # marks that merges use
 
@@ -48,14 +49,18 @@ class TableUndo(TableWork):
         #: The same undo's or redo's changes of the tables before this one.
         self.underway = NOTHING_UNDERWAY
 
-    def _steps(self) -> Iterator[tuple[Key, list[AppliedChange]]]:
+    def _steps(self, begun: bool = True) -> Iterator[tuple[Key, list[AppliedChange]]]:
         """Yield the steps of each row that this merge touched, or that follows from rows that it touched; in key order.
 
         A row that the platform made since has no steps: it follows from rows of other tables as the merge left them.
+
+        :param begun: this undo's or redo's own log may hold entries.
         """
         moved = self._moved
         follow = ((key, list[AppliedChange]()) for key in sorted(filter(None, map(self._key_of, moved))))
-        done = ((key, steps) for key, steps in steps_of(self._journal, self._codec, self._past))
+        done = (
+            (key, steps) for key, steps in steps_of(self._journal, self._codec, self._past, None if begun else self.log)
+        )
         merged = heapq.merge(done, follow, key=lambda item: item[0])  # of one key, what was done comes first
         for key, group in groupby(merged, key=lambda item: item[0]):
             _, steps = next(group)
@@ -76,10 +81,14 @@ class TableUndo(TableWork):
             self._scope(other, change.key)
             for other, schema in others
             for merge in sorted(self._past.of)
-            for entry in Log(self._journal, merge, other.table, Codec(schema)).entries()
+            for entry in self._log_of(merge, other, schema).entries()
             for change in entry.changes
             if change.writes or change.create_at
         )
+
+    def _log_of(self, merge: uuid.UUID, other: TableRule, schema: TableSchema) -> Log:
+        known = self._known if merge == self._merge.merge_id else None
+        return Log(self._journal, merge, other.table, Codec(schema), known.closed.get(other.table) if known else None)
 
     def _scope(self, rule: TableRule, key: Key) -> tuple[Any, ...] | None:
         """Return the scope in which a row meets this table's rows; None where each of these holds many."""
@@ -91,7 +100,7 @@ class TableUndo(TableWork):
         Rows are read by the steps' own keys: scopes do not lead to a row whose enrolment, say, this very undo takes away.
         """
         replay, marks, turn = self._replay(), marks_of(self._resources), 0
-        behind = ((key, steps) for key, steps in self._steps() if after is None or key > after)
+        behind = ((key, steps) for key, steps in self._steps(after is not None) if after is None or key > after)
         for batch in batched(behind, self._settings.entry_rows):
             read = self._store.safe_timestamp()
             rows = self._store.rows_by_key(self._schema, self.account, [key for key, _ in batch])

@@ -44,10 +44,15 @@ class Draft:
 
 
 class Log:
-    """The log of one table of one merge."""
+    """The log of one table of one merge.
 
-    def __init__(self, journal: Database, merge_id: uuid.UUID, table: str, codec: Codec) -> None:
-        self._journal = journal
+    :param rows: all entries of a log that is closed, where they were read: it changes no more.
+    """
+
+    def __init__(
+        self, journal: Database, merge_id: uuid.UUID, table: str, codec: Codec, rows: Sequence[Row[Any]] | None = None
+    ) -> None:
+        self._journal, self._all = journal, rows
         self.merge_id = merge_id
         self.table = table
         self.codec = codec
@@ -68,6 +73,9 @@ class Log:
         yield from standing(map(self._entry, self._rows(start)))
 
     def _rows(self, start: int, *more: ColumnElement[bool]) -> Iterator[Row[Any]]:
+        if self._all is not None and not more:
+            return iter(self._all[start:])
+
         def page(after: int | None) -> Sequence[Row[Any]]:
             since = log.c.seq >= start if after is None else log.c.seq > after
             return self._journal.rows(self._mine(since, *more).order_by(log.c.seq).limit(_PAGE))

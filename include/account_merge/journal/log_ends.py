@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ARRAY, Executable, bindparam, column, exists, func, select, true
+from sqlalchemy import ARRAY, Executable, Row, bindparam, column, exists, func, select, true
 
 from account_merge.journal.database import Database
 from account_merge.journal.fence import Fence, conditions
@@ -17,6 +17,7 @@ from account_merge.journal.log import Draft, Log
 from account_merge.journal.schema import insert_once, log, merges
 from account_merge.states import EntryKind
 
+_FEW = 32  # entries that are read at once, of which few hold rows: an end and what closes it hold none
 #: Columns of an end that are the same for all logs of a statement.
 _SAME = ("merge_id", "kind", "counts")
 #: Columns of an end that differ from log to log.
@@ -125,6 +126,21 @@ def ends(journal: Database, merge_id: uuid.UUID) -> dict[str, LogEnd]:
     return {
         row.name: LogEnd(row.seq, EntryKind(row.kind), row.digest) for row in journal.rows(_LAST, {"merge": merge_id})
     }
+
+
+def closed_rows(journal: Database, merge_id: uuid.UUID, found: Mapping[str, LogEnd]) -> dict[str, list[Row[Any]]]:
+    """Log name -> all its entries, of the closed logs of a merge, by one statement; none of them where they have many.
+
+    :param found: the ends of the merge's logs.
+    """
+    names = [name for name, end in found.items() if end.kind == EntryKind.CLOSED]
+    if not 0 < sum(found[name].seq + 1 for name in names) <= _FEW:
+        return {}
+    mine = log.c.merge_id == merge_id, log.c.name.in_(names)
+    rows: dict[str, list[Row[Any]]] = {name: [] for name in names}
+    for row in journal.rows(select(log).where(*mine).order_by(log.c.name, log.c.seq)):
+        rows[row.name].append(row)
+    return rows
 
 
 def digests(found: Mapping[str, LogEnd], names: Iterable[str]) -> dict[str, bytes]:

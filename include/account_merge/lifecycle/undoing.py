@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from account_merge.engine.merge_tables import MergeTables
 from account_merge.engine.resources import Guard, Progress, TableJob, untold
 from account_merge.engine.skipped import opened_ms
 from account_merge.errors import InvalidRequest, MergeError, TransientError, busy
-from account_merge.journal.log_ends import Endings, close_all, digests, ends
+from account_merge.journal.log_ends import Endings, LogEnd, close_all, digests, ends
 from account_merge.lifecycle.admission import check_run
 from account_merge.lifecycle.answers import TableAnswer, UndoAnswer, UndoneAnswer, as_note, table_answer, undo_answer
 from account_merge.lifecycle.deactivation import Deactivation
@@ -59,15 +59,15 @@ class Undoing:
         self, merge_id: uuid.UUID, action: str = "undo", publish: bool = True, by: str = "", reason: str = ""
     ) -> UndoneAnswer:
         """Undo (or redo) from beginning to end, as the DAG does it task by task; calling again goes on."""
-        answer = self.begin(merge_id, action, by, reason)
-        merge = self._journal.need(merge_id)
+        merge, note = self._begin(merge_id, action, by, reason)
         together = Together(Known(self._journal, merge), Endings(self._journal))
         for rule in self._tables.undone_rules(merge):
             self.table(merge_id, rule.table, together=together)
-        if together.ended(self._guard(merge).fence) is None:
+        ended = together.ended(self._guard(merge).fence)
+        if ended is None:
             for rule in self._tables.undone_rules(merge):  # each says why its log could not be ended, or ends it
                 self.table(merge_id, rule.table)
-        return {**answer, **self.finish(merge_id, publish)}
+        return {**undo_answer(merge, note, proceed=True), **self.finish(merge_id, publish, ended)}
 
     # --- the steps ----------------------------------------------------------------------------------------------------
     def begin(self, merge_id: uuid.UUID, action: str, by: str = "", reason: str = "") -> UndoAnswer:
@@ -77,10 +77,15 @@ class Undoing:
         :raises InvalidRequest: see `check`; another open merge holds an account; or it is a redo and merging is stopped.
             Nothing was changed.
         """
+        merge, words = self._begin(merge_id, action, by, reason)
+        return undo_answer(merge, words, proceed=True)
+
+    def _begin(self, merge_id: uuid.UUID, action: str, by: str, reason: str) -> tuple[Merge, str]:
+        """Do what `begin` does; return the merge as it is then, and what is to be said of it."""
         under_way, ends, _ = ACTIONS[action]
         merge = self._journal.need(merge_id)
         if merge.state == ends and (action == "undo" or merge.operation):
-            return undo_answer(merge, f"the merge is {merge.state}: nothing is written", proceed=True)
+            return merge, f"the merge is {merge.state}: nothing is written"
         self._may_merge(merge, action)
         note = f"{action} by {by or 'somebody'}" + (f": {reason}" if reason else "")
         with self._journal.transaction():
@@ -90,13 +95,12 @@ class Undoing:
             if merge.state != under_way:
                 clean = dict.fromkeys(("error_code", "error", "remedy", "resume"))
                 named = {"operation": _named(merge, action), "note": as_note(note)}
-                self._move(merge, under_way, **named, **clean)
+                merge = self._move(merge, under_way, **named, **clean)
                 self._journal.join(merge_id, merge_id, merge.target, "target", named["operation"])
-        merge = self._journal.need(merge_id)
         for one in (merge, *self.settles(merge)):
             logs = [log for rule in self._tables.undone_rules(merge) for log in self._tables.logs(one, rule)]
             close_all(self._journal, logs)
-        return undo_answer(merge, "", proceed=True)
+        return merge, ""
 
     def _may_merge(self, merge: Merge, action: str) -> None:
         """Refuse a redo (`STOPPED`) while the kill switch stops merging: a redo merges. An undo stays allowed."""
@@ -133,11 +137,12 @@ class Undoing:
                 "Wait until that merge is done, or put it right first; then try again.",
             )
 
-    def _digests(self, merge: Merge) -> dict[str, bytes]:
-        tables = self._tables
-        logs = (log for r in tables.rules(merge) for log in (*tables.logs(merge, r), *tables.undo_logs(merge, r)))
+    def _digests(self, merge: Merge, found: Mapping[str, LogEnd] | None = None) -> dict[str, bytes]:
+        """Return what the row of a merge that is closed remembers of its logs. :param found: their ends, where they are known."""
+        tables, rules = self._tables, self._tables.rules(merge)
+        logs = (*(log for rule in rules for log in tables.logs(merge, rule)), *tables.undo_logs(merge, rules))
         names = (log.table for log in (*logs, *self._deactivation.logs(merge)))
-        return digests(ends(self._journal, merge.merge_id), names)
+        return digests(ends(self._journal, merge.merge_id) if found is None else found, names)
 
     def preview(self, merge: Merge, action: str, rule: TableRule) -> Iterator[tuple[str, Iterator[Change]]]:
         """Yield (log name, changes) that the action would make in one table; nothing is written."""
@@ -180,15 +185,18 @@ class Undoing:
         """Return the standing settles of a merge: its undo takes them back as well."""
         return settles_of(Known(self._journal, merge), merge)
 
-    def finish(self, merge_id: uuid.UUID, publish: bool = True) -> UndoneAnswer:
+    def finish(
+        self, merge_id: uuid.UUID, publish: bool = True, ended: Mapping[str, LogEnd] | None = None
+    ) -> UndoneAnswer:
         """Publish the target's sync events once more and end the undo (or redo); may be repeated.
 
+        :param ended: log name -> end, where this process ended all of them.
         :raises MergeError: a table is not done yet.
         """
         merge = self._journal.need(merge_id)
         if merge.state not in (State.UNDOING, State.REDOING):
             return {**undo_answer(merge, f"the merge is {merge.state}: nothing to end", proceed=False), "sent": 0}
-        found = ends(self._journal, merge_id)
+        found = ends(self._journal, merge_id) if ended is None else ended
         for rule in self._tables.rules(merge):
             for log in self._tables.operation_logs(merge, rule, merge.operation or ""):
                 if log.table not in found or found[log.table].kind != EntryKind.END:
@@ -210,20 +218,22 @@ class Undoing:
             for child in self.settles(merge):
                 self._end_with(child, merge)
         settles = first_settle(merge, self._settings) if state == State.COMPLETED else {}
-        self._move(merge, state, digests=self._digests(merge), **note, **settles)
-        return {**undo_answer(self._journal.need(merge_id), "", proceed=True), "sent": sent}
+        known = None if self._deactivation.accounts(merge) else found  # which has logs of its own
+        merge = self._move(merge, state, digests=self._digests(merge, known), **note, **settles)
+        return {**undo_answer(merge, "", proceed=True), "sent": sent}
 
     def _end_with(self, child: Merge, merge: Merge) -> None:
         """End a settle with its parent, whose undo has already taken back what the settle brought."""
         note = f"undone with merge {merge.merge_id}"
         if child.state != State.UNDOING:
-            self._move(child, State.UNDOING, note=note)
-        child = self._journal.need(child.merge_id)
+            child = self._move(child, State.UNDOING, note=note)
         self._move(child, State.UNDONE, digests=self._digests(child))
 
-    def _move(self, merge: Merge, state: State, **columns: Any) -> None:
-        if not self._journal.move(merge, state, **columns):
+    def _move(self, merge: Merge, state: State, **columns: Any) -> Merge:
+        moved = self._journal.moved(merge, state, **columns)
+        if moved is None:
             raise busy(merge.merge_id)
+        return moved
 
     # --- giving up ------------------------------------------------------------------------------------------------
     def abandon(self, merge_id: uuid.UUID, reason: str) -> UndoAnswer:
@@ -242,14 +252,13 @@ class Undoing:
             return self._end_half_way(merge, reason)
         if merge.state == State.RUNNING:
             # Nothing resumes a merge that is paused without a switch: from here on no worker appends.
-            self._move(merge, State.PAUSED, note=as_note(f"stopped to be abandoned: {reason}"), resume=None)
-            merge = self._journal.need(merge_id)
+            merge = self._move(merge, State.PAUSED, note=as_note(f"stopped to be abandoned: {reason}"), resume=None)
         words = [f"abandoned: {reason}"]
         if merge.state in RESUMABLE:
             words += self._give_up(merge)
         note = as_note("; ".join(words))
-        self._move(merge, State.ABANDONED, note=note, resume=None, digests=self._digests(merge))
-        return undo_answer(self._journal.need(merge_id), note, proceed=False)
+        merge = self._move(merge, State.ABANDONED, note=note, resume=None, digests=self._digests(merge))
+        return undo_answer(merge, note, proceed=False)
 
     def _end_half_way(self, merge: Merge, reason: str) -> UndoAnswer:
         """Give up an undo or redo: the merge counts as undone, and its shares that stay in rows become a merge of their own.
@@ -276,8 +285,8 @@ class Undoing:
         )
         for child in self.settles(merge):
             self._end_with(child, merge)
-        self._move(merge, State.UNDONE, note=as_note("; ".join(words)), digests=self._digests(merge))
-        return undo_answer(self._journal.need(merge.merge_id), "; ".join(words), proceed=False)
+        merge = self._move(merge, State.UNDONE, note=as_note("; ".join(words)), digests=self._digests(merge))
+        return undo_answer(merge, "; ".join(words), proceed=False)
 
     def _give_up(self, merge: Merge) -> Iterator[str]:
         """Close the logs of a merge as they are; yield what people should know about it."""

@@ -101,22 +101,19 @@ def _combined(
     held = target or {}
     brings = [(a, values, facts.earlier.stays.get(a, ())) for a, values in sorted(sources.items())]
     present = {*held}.union(*sources.values())
-    merged: Values = {}
+    found: Values = dict(held)
     handed: Handed = {}
-    for column in sorted(present):
-        strategy = rule.strategy(column)
-        value = held.get(column)
-        for account, values, stays in brings:
-            other = values.get(column)
+    for account, values, stays in brings:
+        for column, other in values.items():
             if other is None or column in stays:
                 continue
+            strategy = rule.strategy(column)
             if strategy.ledger:
                 before = _before(column, other, account, target, facts)
                 handed.setdefault(account, {})[column] = (before, max(before, other))
                 other = max(0, other - before)
-            value = strategy.merge(value, other)
-        if value is not None:
-            merged[column] = value
+            found[column] = strategy.merge(found.get(column), other)
+    merged = {column: value for column in sorted(found) if (value := found[column]) is not None}
     sides = [*(Side(account, values) for account, values, _ in brings), Side(target_account, held, target=True)]
     _derive(rule, sides, present, merged, facts.evidence)
     return merged, handed

@@ -17,6 +17,7 @@ from account_merge.model import Change, Key, Row, Values, Write, applied
 from account_merge.planning.merge_join import NO_CORRECTION, Correction, Corrections
 from account_merge.planning.rebuild import AppliedChange, Effective, Given, rebuild
 from account_merge.rules import TableRule
+from account_merge.rules.comparing import ATOMS
 from account_merge.rules.strategies import Strategy
 from account_merge.settings import Settings
 
@@ -49,11 +50,13 @@ def still_holds(rule: TableRule, change: Change, row: Row | None) -> bool:
         # A row without a value is one whose marker lies ahead of the clock. Deleting it would hide what is written until
         # then, so such a row counts as deleted.
         return (row is None or not row.values) == bool(change.delete_at)
-    return all(
-        shows(rule, column, write, row)
-        and not (rule.strategy(column).ledger and row.written.get(column, 0) > write.timestamp)
-        for column, write in change.writes.items()
-    )
+    for column, write in change.writes.items():
+        value, later = row.values.get(column), row.written.get(column, 0) > write.timestamp
+        if not later and type(value) in ATOMS and value == write.value:  # as nearly all cells are
+            continue
+        if not shows(rule, column, write, row) or (later and rule.strategy(column).ledger):
+            return False
+    return True
 
 
 def lost_updates(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from account_merge.choices import COMBINE, SOURCE, TARGET
@@ -23,6 +25,8 @@ from account_merge.rules.remarks import doubts
 from account_merge.values import all_sound, faults, sound, usable_row
 
 UNREADABLE_KEY = "its key cannot be read: the row stays where it is"
+_AHEAD = 16  # rows whose evidence is read ahead: so many small reads in flight are best on two cores
+_key_of = itemgetter(0)
 MOVES_WHOLE = "only the source has this row: it moves whole"
 
 EvidenceFor = Callable[[Key], Evidence]
@@ -67,10 +71,12 @@ class Shown:
     :param at: the evidence for the row with a key.
     :param beside: the sources that count for the row with a key also where they have none: their rows of the tables
         looked at belong to it. Such a source stands in the change with an empty row.
+    :param expect: told each key some rows before it is asked for, so that what is read for it is there by then.
     """
 
     at: EvidenceFor = no_evidence
     beside: Callable[[Key], frozenset[str]] = nobody
+    expect: Callable[[Key], object] = nobody
 
 
 NOTHING_SHOWN = Shown()
@@ -255,19 +261,12 @@ def plan(
 ) -> Iterator[tuple[Change, int]]:
     """Yield a change for each key that a source has, or counts for, in key order, with the time of its writes (µs).
 
-    All streams must be sorted by key, which is checked; memory is one row a stream.
+    All streams must be sorted by key, which is checked; memory is a few rows a stream.
     """
     turn = 0
     streams = [_tagged(rule, rows, account) for account, rows in sorted(sources.items())]
     streams.append(_tagged(rule, target, None))
-    merged = heapq.merge(*streams, key=lambda item: item[0])
-    for key, group in groupby(merged, key=lambda item: item[0]):
-        mine, held = {}, None
-        for _, account, row in group:
-            if account is None:
-                held = row
-            else:
-                mine[account] = row
+    for key, mine, held in _announced(_by_key(streams), facts.shown.expect):
         if facts.skip(key):
             continue
         beside = facts.shown.beside(key) - mine.keys()
@@ -277,6 +276,35 @@ def plan(
             change = _planned(rule, target_account, _Joined(key, mine, held, beside, base), facts)
             turn ^= bool(change.writes or change.create_at)
             yield change, base
+
+
+_Rows = tuple[Key, dict[str, Row], Row | None]
+
+
+def _by_key(streams: Iterable[Iterator[tuple[Key, str | None, Row]]]) -> Iterator[_Rows]:
+    """Yield each key with the sources' rows and the target's."""
+    for key, group in groupby(heapq.merge(*streams, key=_key_of), key=_key_of):
+        mine, held = {}, None
+        for _, account, row in group:
+            if account is None:
+                held = row
+            else:
+                mine[account] = row
+        yield key, mine, held
+
+
+def _announced(rows: Iterator[_Rows], expect: Callable[[Key], object]) -> Iterator[_Rows]:
+    """Hand rows through; each key is announced while some rows before it wait."""
+    if expect is nobody:
+        yield from rows
+        return
+    waiting = deque[_Rows]()
+    for one in rows:
+        expect(one[0])
+        waiting.append(one)
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def _planned(rule: TableRule, target_account: str, joined: _Joined, facts: TableFacts) -> Change:

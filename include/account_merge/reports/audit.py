@@ -70,7 +70,7 @@ class Audit:
             schema = self._schemas.of(rule)
             if schema is None:
                 continue
-            logs = [*self._tables.logs(merge, rule), *self._tables.undo_logs(merge, rule)]
+            logs = [*self._tables.logs(merge, rule), *self._tables.undo_logs(merge, [rule])]
             for log in logs:
                 yield from self._log(merge, log)
             prefix = f"{merge.operation}/" if merge.operation else ""

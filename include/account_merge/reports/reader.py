@@ -89,7 +89,7 @@ class ReportReader:
         schema = self._schemas.of(rule)
         if schema is not None:
             yield from (
-                (log, schema) for log in (*self._tables.logs(merge, rule), *self._tables.undo_logs(merge, rule))
+                (log, schema) for log in (*self._tables.logs(merge, rule), *self._tables.undo_logs(merge, [rule]))
             )
 
 

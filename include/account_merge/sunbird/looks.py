@@ -22,6 +22,12 @@ def shows(rule: TableRule, row: Row, names: Sequence[str]) -> Values:
     return tuple([key[name] if name in key else row.values.get(name) for name in names])
 
 
+def _asked_of(look: Lookup) -> tuple[TableRule, Values]:
+    """Return the rule of the table that a lookup is at, and the columns that are read."""
+    other = next(rule for rule in RULES if rule.table == look.table)
+    return other, (*look.collect, *([look.where[0]] if look.where else []))
+
+
 class Looks:
     """Looks at the rows of some accounts.
 
@@ -37,21 +43,30 @@ class Looks:
         self._store, self._tables, self._together, self._rows = store, tables, together, rows
         self._cursors: dict[tuple[Any, ...], Cursor[Values]] = {}
         self._looked: tuple[Any, dict[str, list[Values]]] = None, {}
+        self._begun: dict[Any, Callable[[], dict[str, list[Values]]]] = {}
         self._touched: dict[tuple[str, str], frozenset[Values]] = {}
 
     def look(self, look: Lookup, account: str, scope: Values | None) -> Iterator[Any]:
         """Yield what an account's rows of another table show, in one place or (None) in all."""
-        other = next(rule for rule in RULES if rule.table == look.table)
+        other, names = _asked_of(look)
         schema = self._tables.of(other)
         if schema is None:
             return
-        names = [*look.collect, *([look.where[0]] if look.where else [])]
         width = len(look.collect)
         for row in self._shown(other, schema, account, names, scope):
             if look.where is None or row[width] == look.where[1]:
                 named = tuple(map(usable, row[:width]))
                 if named[0] is not None:
                     yield named[0] if width == 1 else named
+
+    def expect(self, look: Lookup, scope: Values | None) -> None:
+        """Send the request that `look` will need in a place, if it needs one of its own: the answer waits until then."""
+        other, names = _asked_of(look)
+        schema = self._tables.of(other)
+        if scope is None or schema is None or schema.by_account or (other.table, names, scope) == self._looked[0]:
+            return
+        if (other.table, names, scope) not in self._begun:
+            self._begun[other.table, names, scope] = self._together.values(schema, names, other.scope.bind(scope))
 
     def touches(self, rule: TableRule, account: str, scope: Values | None) -> bool:
         """Whether an account may have rows of a table in a scope: where one reading tells all of its scopes, they do."""
@@ -69,7 +84,7 @@ class Looks:
         return scope in self._touched[rule.table, account]
 
     def _shown(
-        self, rule: TableRule, schema: TableSchema, account: str, names: Sequence[str], scope: Values | None
+        self, rule: TableRule, schema: TableSchema, account: str, names: Values, scope: Values | None
     ) -> Iterator[Values]:
         if scope is None:
             yield from (shows(rule, row, names) for row in self._rows(rule, account))
@@ -81,19 +96,18 @@ class Looks:
         if sights is not None and not sights.passed(scope):
             yield from sights.at(scope)
             return
-        if self._looked[0] != (rule.table, names, scope):
-            found = self._together.values(schema, names, rule.scope.bind(scope))
-            self._looked = (rule.table, names, scope), found
+        about = rule.table, names, scope
+        if self._looked[0] != about:
+            begun = self._begun.pop(about, None) or self._together.values(schema, names, rule.scope.bind(scope))
+            self._looked = about, begun()
         yield from self._looked[1].get(account, ())
 
-    def _sights(
-        self, rule: TableRule, schema: TableSchema, account: str, names: Sequence[str]
-    ) -> Cursor[Values] | None:
+    def _sights(self, rule: TableRule, schema: TableSchema, account: str, names: Values) -> Cursor[Values] | None:
         """Return a reader of what an account's partition shows, scope by scope; None where it does not lie by scopes."""
         columns, user = rule.scope.columns, schema.user.logical
         if not schema.by_account or not schema.lies_by(columns, [user]):
             return None
-        about = rule.table, account, tuple(names)
+        about = rule.table, account, names
         if about not in self._cursors:
             width, found = len(columns), self._store.values(schema, (*columns, *names), {user: account})
             named = (

@@ -243,6 +243,10 @@ class RowFinder:
         """Yield what an account's rows of another table show, in one place or (None) in all."""
         return self._looks.look(look, account, scope)
 
+    def expect(self, look: Lookup, scope: Values | None) -> None:
+        """Be told that `look` will be asked for a place soon, in the order of the places."""
+        self._looks.expect(look, scope)
+
     def touches(self, rule: TableRule, account: str, scope: Values | None) -> bool:
         """Whether an account may have rows of a table in a scope: where one reading tells all of its scopes, they do."""
         return self._looks.touches(rule, account, scope)

@@ -119,6 +119,11 @@ class TableSchema:
         return tuple(name for name, column in self.columns.items() if column.write_time)
 
     @cached_property
+    def parted(self) -> tuple[str, ...]:
+        """The columns of which the server may tell when each element was written."""
+        return tuple(name for name in self.timed if self.columns[name].kind != "scalar")
+
+    @cached_property
     def mortal(self) -> tuple[str, ...]:
         """The columns of which the server tells when their cell expires."""
         return tuple(name for name, column in self.columns.items() if column.expires)

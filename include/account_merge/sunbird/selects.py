@@ -8,7 +8,7 @@ from typing import Any
 
 from account_merge.model import Row
 from account_merge.sunbird.schema import TableSchema
-from account_merge.values import key_part, plain
+from account_merge.values import PLAIN, key_part, plain
 
 
 def whole_row(schema: TableSchema) -> list[str]:
@@ -61,10 +61,12 @@ def row_of(schema: TableSchema, raw: tuple[Any, ...], base: int, margin: float) 
     keys, timed, mortal = len(schema.key), schema.timed, schema.mortal
     times_at = keys + len(schema.columns)
     ends_at = times_at + len(timed)
-    values = {c: plain(v) for c, v in zip(schema.columns, raw[keys:times_at], strict=True) if v is not None}
+    cells = zip(schema.columns, raw[keys:times_at], strict=True)
+    values = {c: v if type(v) in PLAIN else plain(v) for c, v in cells if v is not None}
     written = {c: t for c, t in zip(timed, raw[times_at:ends_at], strict=True) if t is not None}
-    elements = {c: _element_times(values.get(c, ()), t) for c, t in written.items() if type(t) is list}
-    written |= {c: max(times.values()) for c, times in elements.items()}
+    elements = {c: _element_times(values.get(c, ()), written[c]) for c in schema.parted if type(written.get(c)) is list}
+    for column, times in elements.items():
+        written[column] = max(times.values())
     left = raw[ends_at:]
     ends = (
         {c: int(time.time()) + s for c, s in zip(mortal, left, strict=True) if s is not None}

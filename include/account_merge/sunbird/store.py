@@ -138,21 +138,27 @@ class Store:
         wide = any(c.kind != "scalar" for c in schema.columns.values())
         bound = bind(self.prepare(select(schema, whole_row(schema), list(known))), list(known.values()))
         bound.fetch_size = max(1, self._settings.page_rows // 5) if wide else self._settings.page_rows
-        asked: tuple[int, Any] | None = self._page(bound, None)
+        for base, rows in self._pages(schema, bound, self.safe_timestamp):
+            yield from (self.row(schema, raw, base) for raw in rows)
+
+    def _pages(
+        self, schema: TableSchema, bound: Any, clock: Callable[[], int]
+    ) -> Iterator[tuple[int, list[tuple[Any, ...]]]]:
+        """Yield (clock before it was asked for, rows) of each page; the server reads the next while one is worked on."""
+
+        def page(state: bytes | None) -> tuple[int, Any]:
+            base = clock()
+            return base, self._session.execute_async(bound, paging_state=state)
+
+        asked: tuple[int, Any] | None = page(None)
         while asked is not None:
             base, answer = asked
             try:
-                page = answer.result()
+                here = answer.result()
             except DRIVER_ERRORS as error:
                 raise self._told(f"answer a read of {schema.full_name}", error) from error
-            # The next page is read by the server while this one is worked on.
-            asked = self._page(bound, page.paging_state) if page.paging_state else None
-            yield from (self.row(schema, raw, base) for raw in page.current_rows)
-
-    def _page(self, bound: Any, state: bytes | None) -> tuple[int, Any]:
-        """Ask for a page; return a clock that was read before, and what waits for it."""
-        base = self.safe_timestamp()
-        return base, self._session.execute_async(bound, paging_state=state)
+            asked = page(here.paging_state) if here.paging_state else None
+            yield base, here.current_rows
 
     def values(
         self, schema: TableSchema, columns: Sequence[str], known: Mapping[str, Any]
@@ -169,11 +175,8 @@ class Store:
         what = [f'"{schema.column(c).actual}"' for c in columns]
         bound = bind(self.prepare(select(schema, what, list(known), grouped=grouped)), list(known.values()))
         bound.fetch_size = _NARROW_PAGE
-        try:
-            for row in self._session.execute(bound):
-                yield tuple(plain(value) for value in row)
-        except DRIVER_ERRORS as error:
-            raise self._told(f"answer a read of {schema.full_name}", error) from error
+        for _, rows in self._pages(schema, bound, int):  # its rows are no base of a write
+            yield from (tuple(map(plain, row)) for row in rows)
 
     def distinct(
         self, schema: TableSchema, columns: Sequence[str], known: Mapping[str, Any]

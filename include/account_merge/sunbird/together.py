@@ -19,6 +19,7 @@ from account_merge.sunbird.store import Store
 from account_merge.values import Unreadable, plain
 
 Answer = Callable[[], Iterator[tuple[Any, ...]]]
+Shown = dict[str, list[tuple[Any, ...]]]  # account -> values of its rows
 _Asked = tuple[str, int, Answer]  # an account, the clock that was read before, and what waits for its rows
 _MOST_ACCOUNTS = 20  # that one request names
 _AHEAD = 16  # scopes whose requests are in flight: measured best for small reads on two cores
@@ -86,18 +87,35 @@ class Together:
 
         :param places: leading key columns without the account -> value.
         """
-        asked = deque[Iterator[tuple[str, Row]]]()
+        looked, asked = deque[tuple[Mapping[str, Any], Callable[[], Shown]]](), deque[Iterator[tuple[str, Row]]]()
         for some in batched(places, PARTITIONS):
             varies = [c for c in some[0] if len({place[c] for place in some}) > 1]
             odd = any(isinstance(place[c], Unreadable) for place in some for c in varies)
             if {*some[0], schema.user.logical} == {*schema.partition} and len(varies) == 1 and not odd:
                 asked.append(self._partitions(schema, some, varies[0]))
+            elif self._seldom(schema):
+                looked.extend((place, self.values(schema, (), place)) for place in some)
             else:
-                asked.extend(self._answers(schema, self._ask(schema, place)) for place in some)
+                asked.extend(self._answers(schema, self._ask(schema, place, self.accounts)) for place in some)
+            while len(looked) >= _AHEAD:
+                asked.append(self._where(schema, *looked.popleft()))
             while len(asked) >= _AHEAD:
                 yield from asked.popleft()
+        while looked:
+            asked.append(self._where(schema, *looked.popleft()))
         while asked:
             yield from asked.popleft()
+
+    def _seldom(self, schema: TableSchema) -> bool:
+        """Whether it is asked first who has rows in a place: of a table with collections, all accounts by one request."""
+        wide = any(c.kind != "scalar" for c in schema.columns.values())
+        return wide and schema.user.logical in schema.clustering and 1 < len(self.accounts) <= _MOST_ACCOUNTS
+
+    def _where(
+        self, schema: TableSchema, place: Mapping[str, Any], shown: Callable[[], Shown]
+    ) -> Iterator[tuple[str, Row]]:
+        there = shown()
+        return self._answers(schema, self._ask(schema, place, [a for a in self.accounts if there[a]]))
 
     def _partitions(
         self, schema: TableSchema, places: Sequence[Mapping[str, Any]], varies: str
@@ -116,10 +134,10 @@ class Together:
 
         return rows()
 
-    def _ask(self, schema: TableSchema, place: Mapping[str, Any]) -> list[_Asked]:
+    def _ask(self, schema: TableSchema, place: Mapping[str, Any], accounts: Iterable[str]) -> list[_Asked]:
         """Send the requests for one place: one for each account, whose rows then come in their order."""
         begun = []
-        for account in self.accounts:
+        for account in accounts:
             known = {**place, schema.user.logical: account}
             leading = [c for c in (*schema.partition, *schema.clustering) if c in known]
             base = self._store.safe_timestamp()
@@ -132,28 +150,31 @@ class Together:
         for account, base, answer in begun:
             yield from ((account, self._store.row(schema, raw, base)) for raw in answer())
 
-    def values(
-        self, schema: TableSchema, columns: Sequence[str], known: Mapping[str, Any]
-    ) -> dict[str, list[tuple[Any, ...]]]:
-        """Return values of some columns of each account's rows where the leading key columns are `known`.
+    def values(self, schema: TableSchema, columns: Sequence[str], known: Mapping[str, Any]) -> Callable[[], Shown]:
+        """Ask for values of some columns of each account's rows where the leading key columns are `known`; return what waits.
 
         One request names all accounts, where Cassandra allows that: no collection may be selected beside a list of
         values of a clustering column (3.11).
         """
-        user, found = schema.user.logical, {account: list[tuple[Any, ...]]() for account in self.accounts}
+        user = schema.user.logical
         leading = [c for c in (*schema.partition, *schema.clustering) if c in known and c != user]
-        named = [f'"{schema.column(c).actual}"' for c in columns]
         plain_cells = all(schema.column(c).kind == "scalar" for c in columns)
-        if len(self.accounts) <= _MOST_ACCOUNTS and (user in schema.partition or plain_cells):
-            cql = select(schema, [f'"{schema.user.actual}"', *named], leading, (user,))
-            request = bind(self._store.prepare(cql), [*(known[c] for c in leading), list(self.accounts)])
-            request.fetch_size = _PAGE
-            for account, *raw in self._store.begin(schema, request)():
+        if len(self.accounts) > _MOST_ACCOUNTS or not (user in schema.partition or plain_cells):
+            place = {c: known[c] for c in leading}
+            return lambda: {a: list(self._store.values(schema, columns, {**place, user: a})) for a in self.accounts}
+        named = [f'"{schema.column(c).actual}"' for c in columns]
+        cql = select(schema, [f'"{schema.user.actual}"', *named], leading, (user,))
+        request = bind(self._store.prepare(cql), [*(known[c] for c in leading), list(self.accounts)])
+        request.fetch_size = _PAGE
+        answer = self._store.begin(schema, request)
+
+        def values() -> Shown:
+            found: Shown = {account: [] for account in self.accounts}
+            for account, *raw in answer():
                 found[account].append(tuple(map(plain, raw)))
             return found
-        for account in self.accounts:
-            found[account] += self._store.values(schema, columns, {**{c: known[c] for c in leading}, user: account})
-        return found
+
+        return values
 
 
 class SharedStream:
