@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from cassandra.cluster import Session
 from cassandra.query import PreparedStatement
 
+from account_merge.connection.answers import answer_of
 from account_merge.connection.batches import batch, batched, portions
 from account_merge.connection.cells import bind
 from account_merge.connection.driver_errors import DRIVER_ERRORS, driver_error
@@ -105,7 +106,7 @@ class Store:
 
         def rows() -> Iterator[tuple[Any, ...]]:
             try:
-                yield from future.result()
+                yield from answer_of(future)
             except DRIVER_ERRORS as error:
                 raise self._told(f"answer a read of {schema.full_name}", error) from error
 
@@ -154,7 +155,7 @@ class Store:
         while asked is not None:
             base, answer = asked
             try:
-                here = answer.result()
+                here = answer_of(answer)
             except DRIVER_ERRORS as error:
                 raise self._told(f"answer a read of {schema.full_name}", error) from error
             asked = page(here.paging_state) if here.paging_state else None
@@ -254,7 +255,7 @@ class Store:
         problems: list[MergeError] = []
         for future in futures:
             try:
-                future.result()
+                answer_of(future)
             except DRIVER_ERRORS as error:
                 problems.append(self._told(f"acknowledge a write of {schema.full_name}", error))
         if problems:  # an outage first: what was sent then may still arrive
