@@ -98,8 +98,9 @@ crash: $(STAMP) ## kill and stop work around every request, each operation held 
 torture: $(STAMP) ## SIGKILL, SIGSTOP and restart of everything while events arrive: make torture SEED=7 FAULTS=500
 	@PYTHONPATH=include $(RUN) -m tests.torture --seed $(SEED) --faults $(FAULTS)
 
-bench: $(STAMP) ## merges against the floor and the old way, on servers of their own: make bench SIZES=1000,100000
+bench: $(STAMP) ## merges against the floor and the old way, on servers of their own: make bench SIZES=20,1000
 	@PYTHONPATH=include $(RUN) -m benchmarks.merge_speed --sizes $(SIZES) --to benchmarks/results
+	@PYTHONPATH=include $(RUN) -m benchmarks.large_merge --to benchmarks/results
 	@PYTHONPATH=include $(RUN) -m benchmarks.bulk_speed --to benchmarks/results
 	@PYTHONPATH=include:plugins $(RUN) -m benchmarks.airflow_share --to benchmarks/results
 

@@ -16,12 +16,14 @@ class Proxy:
 
     :param ask: called when a client has sent something: it may wait, and False loses what was sent.
     :param answer: the same for what the server sends.
+    :param instead: what the server sends -> what the client gets.
     """
 
     def __init__(
-        self, port: int, ask: Callable[[], bool] = lambda: True, answer: Callable[[], bool] = lambda: True
-    ) -> None:
-        self._target, self._ask, self._answer = port, ask, answer
+        self, port: int, ask: Callable[[], bool] = lambda: True, answer: Callable[[], bool] = lambda: True,
+        instead: Callable[[bytes], bytes] = lambda data: data,
+    ) -> None:  # fmt: skip
+        self._target, self._ask, self._answer, self._instead = port, ask, answer, instead
         self._sockets: list[socket.socket] = []
         self._cuts: dict[int, Whole] = {}
         self.lost: list[bytes] = []
@@ -71,7 +73,7 @@ class Proxy:
                         _end(client, server)
                         return
                 elif self._answer():
-                    client.sendall(data)
+                    client.sendall(self._instead(data))
             client.shutdown(socket.SHUT_WR)
 
 

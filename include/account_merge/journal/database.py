@@ -28,7 +28,10 @@ _IDLE = 1.0
 #: What each session of ours has, and what `create-journal` gives the database for sessions behind a pooler. A process that
 #: is frozen inside a transaction loses its locks, and nobody waits for a lock for ever.
 SESSION = {"synchronous_commit": "on", "lock_timeout": "20s", "idle_in_transaction_session_timeout": "60s"}
-#: What libpq is told. Behind PgBouncer in transaction mode no statement may stay prepared in a server's session.
+#: A statement that a connection has seen so often is prepared in the server's session: no part of a merge is new to a process
+#: that does many. A task, which does one, prepares none.
+_PREPARED_FROM = 5
+#: What libpq is told. Nothing is prepared until it is known whose session it is (see `_prepare`).
 _OPTIONS = {
     "prepare_threshold": None, "connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000,
     "application_name": "account-merge",
@@ -153,10 +156,20 @@ class Database:
 
 
 def _prepare(connection: Any, record: Any) -> None:
-    """Set what each of our sessions needs, before the pool hands it out."""
+    """Set what each of our sessions needs, before the pool hands it out.
+
+    Behind a pooler in transaction mode no statement may stay prepared, since the next one may go to another session. A pooler
+    answers for the server when a connection is made, and names a process that is not the server's.
+    """
     with connection.cursor() as cursor:
-        cursor.execute("; ".join(f"SET {name} = '{value}'" for name, value in SESSION.items()))
+        settings = (f"SET {name} = '{value}'" for name, value in SESSION.items())
+        cursor.execute("; ".join((*settings, "SELECT pg_backend_pid()")))
+        while cursor.nextset():
+            pass
+        (process,) = cursor.fetchone()
     connection.commit()
+    if process == connection.info.backend_pid:
+        connection.prepare_threshold = _PREPARED_FROM
 
 
 def _try_idle(connection: Any, record: Any, proxy: Any) -> None:

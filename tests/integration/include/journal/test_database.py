@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 import uuid
@@ -11,7 +12,7 @@ from dataclasses import replace
 from threading import Barrier
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
 from account_merge.cli.checks import run_checks
 from account_merge.errors import MergeError, NeedsAttention, TransientError
@@ -23,6 +24,7 @@ from local.stack import Stack
 from tests.journal_sql import sql
 from tests.keyspaces import drop_journal, journal_beside
 from tests.learners import account
+from tests.proxy import Proxy
 
 
 @pytest.fixture
@@ -154,6 +156,26 @@ def away(ask, seconds=20):
             return error.code
         time.sleep(0.1)
     return None
+
+
+def pooled(data):
+    """What a pooler makes of an answer: the key for cancelling is its own, and names no process of the server."""
+    return re.sub(rb"(K\0\0\0\x0c).{4}", rb"\g<1>\0\0\0\x01", data, count=1, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("instead", "prepares"), [(lambda data: data, True), (pooled, False)], ids=["server", "pooler"]
+)
+def test_statements_are_prepared_in_the_servers_own_sessions_only(own, instead, prepares):
+    url = make_url(own.settings.journal_url)
+    merge_id = own.opening.open_merge(MergeRequest((account(),), account()))
+    with Proxy(url.port, instead=instead) as proxy:
+        through = url.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
+        with Service(own.settings.replace(journal_url=through)) as service:
+            for _ in range(10):
+                assert service.journal.need(merge_id).state == "requested"
+            prepared = service.journal.value(text("SELECT count(*) FROM pg_prepared_statements"))
+            assert (prepared > 0) == prepares
 
 
 def test_connections_survive_a_restart_of_the_server(fresh_stack):

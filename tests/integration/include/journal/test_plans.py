@@ -6,16 +6,19 @@ import inspect
 import os
 
 import pytest
+from sqlalchemy import text
 
 from account_merge.journal import Journal, lists
 from account_merge.journal.outbox import Outbox
 from account_merge.journal.queue import Queue
 from account_merge.settings import Settings
 from tests import journal_queries
-from tests.journal_queries import asked, faults, fill, plans, questions
+from tests.journal_queries import LARGE, asked, faults, fill, plans, questions
 from tests.keyspaces import drop_journal, journal_beside
 
 CLOSED = 200_000
+#: Times that a question is asked until it is prepared, five times planned for its values, and then for any.
+PREPARED = 14
 #: What the outbox asks and changes of one event that it has read.
 OF_ONE = {"owes", "mark"}
 
@@ -41,6 +44,24 @@ def test_what_is_closed_costs_no_question_anything(old_journal):
         if told := faults(question, asked(old_journal, question), made):
             wrong[question.name] = told, [scan for plan in made for scan in plan.scans]
     assert not wrong
+
+
+def test_a_prepared_question_costs_no_more(old_journal):
+    """A session that prepares its statements may keep one plan for all values: it must be one by an index, too."""
+    read = text("SELECT sum(seq_tup_read)::bigint FROM pg_stat_user_tables WHERE relname = ANY(:tables)")
+
+    def rows_read():
+        old_journal.value(text("SELECT pg_stat_force_next_flush()"))
+        return old_journal.value(read, {"tables": sorted(LARGE)})
+
+    before = rows_read()
+    for question in questions(old_journal):
+        for _ in range(PREPARED):
+            asked(old_journal, question)
+    with old_journal.transaction():  # in the same pool, and by the only thread: the same session
+        kept = old_journal.value(text("SELECT sum(generic_plans) FROM pg_prepared_statements"))
+    assert kept > 0
+    assert rows_read() == before
 
 
 def test_every_question_of_queue_outbox_and_lists_is_asked():
