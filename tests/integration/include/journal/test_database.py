@@ -160,7 +160,7 @@ def away(ask, seconds=20):
 
 def pooled(data):
     """What a pooler makes of an answer: the key for cancelling is its own, and names no process of the server."""
-    return re.sub(rb"(K\0\0\0\x0c).{4}", rb"\g<1>\0\0\0\x01", data, count=1, flags=re.DOTALL)
+    return re.sub(rb"(K\0\0\0\x0c).{4}", lambda key: key[1] + b"\0\0\0\1", data, count=1, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize(
