@@ -102,12 +102,8 @@ class Change(NamedTuple):
             return None
         row = dict(self.before or {})
         for column, write in self.writes.items():
-            value = applied(row.get(column), write)
-            if value is None:
-                row.pop(column, None)
-            else:
-                row[column] = value
-        return row
+            row[column] = applied(row.get(column), write)
+        return {column: value for column, value in row.items() if value is not None}
 
 
 def applied(old: Any, write: Write) -> Any:

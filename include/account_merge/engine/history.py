@@ -5,14 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-from sqlalchemy import Row
 
 from account_merge.choices import TARGET
 from account_merge.engine.known import Known
 from account_merge.engine.skipped import SkippedScopes
 from account_merge.engine.view import View
+from account_merge.journal.log_ends import LogRow
 from account_merge.model import Merge
 from account_merge.planning.seeding import Seeding
 from account_merge.rules import TABLES, TableRule
@@ -30,7 +28,7 @@ class HistoryLog:
     merge: uuid.UUID
     name: str
     brings: bool
-    rows: Sequence[Row[Any]] | None = None
+    rows: Sequence[LogRow] | None = None
 
 
 @dataclass(frozen=True)

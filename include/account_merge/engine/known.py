@@ -9,13 +9,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Iterable
 from functools import cache, cached_property
-from typing import Any
-
-from sqlalchemy import Row
 
 from account_merge.journal import Journal
 from account_merge.journal.accounts import Moves, merges_among
-from account_merge.journal.log_ends import LogEnd, closed_rows, ends
+from account_merge.journal.log_ends import LogEnd, LogRow, closed_rows, ends
 from account_merge.model import Merge
 from account_merge.states import State
 from account_merge.sunbird.few_rows import FewRows
@@ -42,7 +39,7 @@ class Known:
         return ends(self._journal, self.about.merge_id) if self._begun else {}
 
     @cached_property
-    def closed(self) -> dict[str, list[Row[Any]]]:
+    def closed(self) -> dict[str, list[LogRow]]:
         """Name -> all entries of each log of the merge that is closed, where they are few."""
         return closed_rows(self._journal, self.about.merge_id, self.ends)
 

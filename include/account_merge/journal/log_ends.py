@@ -24,6 +24,9 @@ _SAME = ("merge_id", "kind", "counts")
 _EACH = ("name", "seq", "last_key", "base", "writer", "payload", "salt", "sealed", "digest", "note", "created_at")
 
 
+LogRow = Row[Any]  # an entry of a log as the journal has it
+
+
 @dataclass(frozen=True)
 class LogEnd:
     """The last entry of a log, without what it holds."""
@@ -31,6 +34,9 @@ class LogEnd:
     seq: int
     kind: EntryKind
     digest: bytes
+
+
+Ends = Mapping[str, LogEnd]  # name -> end of each log of a merge that is not empty
 
 
 class Endings:
@@ -128,7 +134,7 @@ def ends(journal: Database, merge_id: uuid.UUID) -> dict[str, LogEnd]:
     }
 
 
-def closed_rows(journal: Database, merge_id: uuid.UUID, found: Mapping[str, LogEnd]) -> dict[str, list[Row[Any]]]:
+def closed_rows(journal: Database, merge_id: uuid.UUID, found: Mapping[str, LogEnd]) -> dict[str, list[LogRow]]:
     """Log name -> all its entries, of the closed logs of a merge, by one statement; none of them where they have many.
 
     :param found: the ends of the merge's logs.
@@ -137,7 +143,7 @@ def closed_rows(journal: Database, merge_id: uuid.UUID, found: Mapping[str, LogE
     if not 0 < sum(found[name].seq + 1 for name in names) <= _FEW:
         return {}
     mine = log.c.merge_id == merge_id, log.c.name.in_(names)
-    rows: dict[str, list[Row[Any]]] = {name: [] for name in names}
+    rows: dict[str, list[LogRow]] = {name: [] for name in names}
     for row in journal.rows(select(log).where(*mine).order_by(log.c.name, log.c.seq)):
         rows[row.name].append(row)
     return rows

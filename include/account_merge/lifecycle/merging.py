@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +14,7 @@ from account_merge.engine.skipped import opened_ms
 from account_merge.errors import MergeError, NeedsAttention
 from account_merge.journal import now
 from account_merge.journal.fence import Fence
-from account_merge.journal.log_ends import Endings, LogEnd, digests, ends
+from account_merge.journal.log_ends import Endings, Ends, digests, ends
 from account_merge.journal.merges import CHILDREN, next_settle
 from account_merge.lifecycle.admission import Admission, Admitted
 from account_merge.lifecycle.answers import MergeAnswer, PublishAnswer, TableAnswer, merge_answer, table_answer
@@ -176,9 +176,7 @@ class Merging:
             return "not among the tables of this merge"
         return "" if rule in self._tables.rules(merge) else "this cluster has no such table: nothing to merge"
 
-    def publish_sync(
-        self, merge_id: uuid.UUID, publish: bool = True, ended: Mapping[str, LogEnd] | None = None
-    ) -> PublishAnswer:
+    def publish_sync(self, merge_id: uuid.UUID, publish: bool = True, ended: Ends | None = None) -> PublishAnswer:
         """Publish the sync events, check each delivery, and complete the merge.
 
         The events of a completed merge go out again, with the same ids.
@@ -211,7 +209,7 @@ class Merging:
                 merge = self._journal.moved(merge, State.COMPLETED, **columns) or self._journal.need(merge_id)
             return {**merge_answer(merge, True, "" if publish else "sync events were not published"), "sent": sent}
 
-    def _need_all_tables(self, merge: Merge, found: Mapping[str, LogEnd]) -> None:
+    def _need_all_tables(self, merge: Merge, found: Ends) -> None:
         for rule in self._tables.rules(merge):
             for log in self._tables.logs(merge, rule):
                 if log.table not in found or found[log.table].kind != EntryKind.END:

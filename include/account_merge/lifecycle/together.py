@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from account_merge.engine.known import Known
 from account_merge.journal.fence import Fence
-from account_merge.journal.log_ends import Endings, LogEnd
+from account_merge.journal.log_ends import Endings, Ends
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Together:
     known: Known
     endings: Endings
 
-    def ended(self, fence: Fence | None) -> dict[str, LogEnd] | None:
+    def ended(self, fence: Fence | None) -> Ends | None:
         """Append the ends; return log name -> end of all logs, or None when one of them could not be appended."""
         owed = self.endings.owed
         there = self.endings.append(fence)

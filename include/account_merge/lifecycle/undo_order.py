@@ -146,3 +146,10 @@ def _undone_since(one: Merge, merge: Merge) -> bool:
     return bool(
         one.created_at and merge.created_at and one.state_at and one.created_at < merge.created_at < one.state_at
     )
+
+
+def operation_name(merge: Merge, action: str) -> str:
+    """Return the name of the undo or redo that is under way, or of the next one: `undo-1`, say."""
+    if merge.operation and merge.state == ACTIONS[action][0]:
+        return merge.operation
+    return f"{action}-{int((merge.operation or '-0').rsplit('-', 1)[1]) + 1}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from account_merge.engine.merge_tables import MergeTables
 from account_merge.engine.resources import Guard, Progress, TableJob, untold
 from account_merge.engine.skipped import opened_ms
 from account_merge.errors import InvalidRequest, MergeError, TransientError, busy
-from account_merge.journal.log_ends import Endings, LogEnd, close_all, digests, ends
+from account_merge.journal.log_ends import Endings, Ends, close_all, digests, ends
 from account_merge.lifecycle.admission import check_run
 from account_merge.lifecycle.answers import TableAnswer, UndoAnswer, UndoneAnswer, as_note, table_answer, undo_answer
 from account_merge.lifecycle.deactivation import Deactivation
@@ -23,7 +23,7 @@ from account_merge.lifecycle.merging import first_settle
 from account_merge.lifecycle.pause_switch import PauseSwitch
 from account_merge.lifecycle.remains import Remains, open_remains
 from account_merge.lifecycle.together import Together
-from account_merge.lifecycle.undo_order import UndoOrder
+from account_merge.lifecycle.undo_order import UndoOrder, operation_name
 from account_merge.model import Change, Merge
 from account_merge.rules import TableRule, rule_for
 from account_merge.states import ACTIONS, RESUMABLE, EntryKind, State
@@ -94,7 +94,7 @@ class Undoing:
             self._take(merge, lambda: self.check(merge, action))
             if merge.state != under_way:
                 clean = dict.fromkeys(("error_code", "error", "remedy", "resume"))
-                named = {"operation": _named(merge, action), "note": as_note(note)}
+                named = {"operation": operation_name(merge, action), "note": as_note(note)}
                 merge = self._move(merge, under_way, **named, **clean)
                 self._journal.join(merge_id, merge_id, merge.target, "target", named["operation"])
         for one in (merge, *self.settles(merge)):
@@ -137,7 +137,7 @@ class Undoing:
                 "Wait until that merge is done, or put it right first; then try again.",
             )
 
-    def _digests(self, merge: Merge, found: Mapping[str, LogEnd] | None = None) -> dict[str, bytes]:
+    def _digests(self, merge: Merge, found: Ends | None = None) -> dict[str, bytes]:
         """Return what the row of a merge that is closed remembers of its logs. :param found: their ends, where they are known."""
         tables, rules = self._tables, self._tables.rules(merge)
         logs = (*(log for rule in rules for log in tables.logs(merge, rule)), *tables.undo_logs(merge, rules))
@@ -146,7 +146,7 @@ class Undoing:
 
     def preview(self, merge: Merge, action: str, rule: TableRule) -> Iterator[tuple[str, Iterator[Change]]]:
         """Yield (log name, changes) that the action would make in one table; nothing is written."""
-        asked = replace(merge, state=ACTIONS[action][0], operation=_named(merge, action))
+        asked = replace(merge, state=ACTIONS[action][0], operation=operation_name(merge, action))
         for work in self._tables.undo_works(TableJob(asked, rule), planned=True):
             yield work.log.table, (change for change, _ in work.plan())
 
@@ -185,9 +185,7 @@ class Undoing:
         """Return the standing settles of a merge: its undo takes them back as well."""
         return settles_of(Known(self._journal, merge), merge)
 
-    def finish(
-        self, merge_id: uuid.UUID, publish: bool = True, ended: Mapping[str, LogEnd] | None = None
-    ) -> UndoneAnswer:
+    def finish(self, merge_id: uuid.UUID, publish: bool = True, ended: Ends | None = None) -> UndoneAnswer:
         """Publish the target's sync events once more and end the undo (or redo); may be repeated.
 
         :param ended: log name -> end, where this process ended all of them.
@@ -225,9 +223,8 @@ class Undoing:
     def _end_with(self, child: Merge, merge: Merge) -> None:
         """End a settle with its parent, whose undo has already taken back what the settle brought."""
         note = f"undone with merge {merge.merge_id}"
-        if child.state != State.UNDOING:
-            child = self._move(child, State.UNDOING, note=note)
-        self._move(child, State.UNDONE, digests=self._digests(child))
+        undoing = child if child.state == State.UNDOING else self._move(child, State.UNDOING, note=note)
+        self._move(undoing, State.UNDONE, digests=self._digests(undoing))
 
     def _move(self, merge: Merge, state: State, **columns: Any) -> Merge:
         moved = self._journal.moved(merge, state, **columns)
@@ -257,8 +254,8 @@ class Undoing:
         if merge.state in RESUMABLE:
             words += self._give_up(merge)
         note = as_note("; ".join(words))
-        merge = self._move(merge, State.ABANDONED, note=note, resume=None, digests=self._digests(merge))
-        return undo_answer(merge, note, proceed=False)
+        given_up = self._move(merge, State.ABANDONED, note=note, resume=None, digests=self._digests(merge))
+        return undo_answer(given_up, note, proceed=False)
 
     def _end_half_way(self, merge: Merge, reason: str) -> UndoAnswer:
         """Give up an undo or redo: the merge counts as undone, and its shares that stay in rows become a merge of their own.
@@ -300,10 +297,3 @@ class Undoing:
                         f"{rule.table} cannot be read: the rows of its log's last entry count as handed on; if they did not "
                         "arrive, their totals are missing"
                     )
-
-
-def _named(merge: Merge, action: str) -> str:
-    """Return the name of the undo or redo that is under way, or of the next one: `undo-1`, say."""
-    if merge.operation and merge.state == ACTIONS[action][0]:
-        return merge.operation
-    return f"{action}-{int((merge.operation or '-0').rsplit('-', 1)[1]) + 1}"

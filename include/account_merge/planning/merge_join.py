@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from account_merge.choices import COMBINE, SOURCE, TARGET
-from account_merge.cursor import rising
 from account_merge.model import Change, HandedOn, Key, Row, Values, Write
 from account_merge.planning.combining import Facts, Given, merge_values
+from account_merge.planning.joining import announced, by_key
 from account_merge.planning.lifetimes import lasting
 from account_merge.planning.news import Earlier
 from account_merge.planning.seeding import Seeding
@@ -25,8 +21,6 @@ from account_merge.rules.remarks import doubts
 from account_merge.values import all_sound, faults, sound, usable_row
 
 UNREADABLE_KEY = "its key cannot be read: the row stays where it is"
-_AHEAD = 16  # rows whose evidence is read ahead: so many small reads in flight are best on two cores
-_key_of = itemgetter(0)
 MOVES_WHOLE = "only the source has this row: it moves whole"
 
 EvidenceFor = Callable[[Key], Evidence]
@@ -264,9 +258,8 @@ def plan(
     All streams must be sorted by key, which is checked; memory is a few rows a stream.
     """
     turn = 0
-    streams = [_tagged(rule, rows, account) for account, rows in sorted(sources.items())]
-    streams.append(_tagged(rule, target, None))
-    for key, mine, held in _announced(_by_key(streams), facts.shown.expect):
+    joined = by_key(f"rows of {rule.table}", sources, target)
+    for key, mine, held in joined if facts.shown.expect is nobody else announced(joined, facts.shown.expect):
         if facts.skip(key):
             continue
         beside = facts.shown.beside(key) - mine.keys()
@@ -276,35 +269,6 @@ def plan(
             change = _planned(rule, target_account, _Joined(key, mine, held, beside, base), facts)
             turn ^= bool(change.writes or change.create_at)
             yield change, base
-
-
-_Rows = tuple[Key, dict[str, Row], Row | None]
-
-
-def _by_key(streams: Iterable[Iterator[tuple[Key, str | None, Row]]]) -> Iterator[_Rows]:
-    """Yield each key with the sources' rows and the target's."""
-    for key, group in groupby(heapq.merge(*streams, key=_key_of), key=_key_of):
-        mine, held = {}, None
-        for _, account, row in group:
-            if account is None:
-                held = row
-            else:
-                mine[account] = row
-        yield key, mine, held
-
-
-def _announced(rows: Iterator[_Rows], expect: Callable[[Key], object]) -> Iterator[_Rows]:
-    """Hand rows through; each key is announced while some rows before it wait."""
-    if expect is nobody:
-        yield from rows
-        return
-    waiting = deque[_Rows]()
-    for one in rows:
-        expect(one[0])
-        waiting.append(one)
-        if len(waiting) > _AHEAD:
-            yield waiting.popleft()
-    yield from waiting
 
 
 def _planned(rule: TableRule, target_account: str, joined: _Joined, facts: TableFacts) -> Change:
@@ -334,8 +298,3 @@ def _planned(rule: TableRule, target_account: str, joined: _Joined, facts: Table
     # A source that has not changed since gives no cell of the target another end either.
     fresh = {account: row for account, row in mine.items() if known.get(account) != row.values}
     return lasting(change, fresh, held, base)
-
-
-def _tagged(rule: TableRule, rows: Iterable[Row], account: str | None) -> Iterator[tuple[Key, str | None, Row]]:
-    for row in rising(rows, f"rows of {rule.table}"):
-        yield row.key, account, row
