@@ -196,7 +196,7 @@ MUTATIONS = {
         "undo",
     ),
     "no_rewriting_of_the_last_entry": Mutation(
-        no_rewriting_of_the_last_entry, "rows: /", "merge", (LOGGED,), ("after",)
+        no_rewriting_of_the_last_entry, "rows: /user_content_consumption", "merge", (LOGGED,), ("after",)
     ),
     "undo_leaves_what_is_right": Mutation(
         undo_leaves_what_is_right,

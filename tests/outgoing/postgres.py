@@ -72,17 +72,20 @@ class _Hook:
         self._put(Engine, "raw_connection", connecting)
 
     def _hook_statements(self) -> None:
-        send = BaseCursor._execute_send
+        for name in ("_execute_send", "_send_query_prepared"):  # a session prepares what it has sent some times
+            self._put(BaseCursor, name, self._sending(getattr(BaseCursor, name)))
 
-        def sending(cursor: Any, query: Any, **named: Any) -> None:
+    def _sending(self, send: Callable[..., None]) -> Callable[..., Any]:
+        def sending(cursor: Any, *arguments: Any, **named: Any) -> Any:
             if cursor._conn._pipeline:
-                return send(cursor, query, **named)
+                return send(cursor, *arguments, **named)
+            query = arguments[-1]
             kind = named_kind(query.query.decode(), query.params or ())
             if not cursor._conn.autocommit and not kind.startswith("SELECT"):
                 self._changed.append(kind)
-            return self._ask(kind, lambda: send(cursor, query, **named), cursor._conn)
+            return self._ask(kind, lambda: send(cursor, *arguments, **named), cursor._conn)
 
-        self._put(BaseCursor, "_execute_send", sending)
+        return sending
 
     def _hook_many(self) -> None:
         """Several rows by one call are one request: psycopg sends them in one go, always inside a transaction."""
