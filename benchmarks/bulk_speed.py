@@ -26,7 +26,7 @@ import psutil
 from account_merge.model import MergeRequest
 from account_merge.service import Service
 from benchmarks.learners import Pair
-from benchmarks.merge_speed import Bench, keep, opened
+from benchmarks.merge_speed import keep, opened
 
 ROWS = 20
 ROOT = Path(__file__).resolve().parents[1]
@@ -152,18 +152,19 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--to", default="", help="folder that gets the results: bulk-speed.json and bulk-speed.md")
     chosen = parser.parse_args(argv)
     number = chosen.merges
-    with opened() as (service, session, own, stack):
-        kept = stack.state.load()
+    with opened() as given:
+        kept = given.stack.state.load()
         measured = Measured({name: kept[name]["pid"] for name in ("cassandra", "postgres")})
-        bench = Bench(service, session, own["ACCOUNT_MERGE_COURSES_KEYSPACE"])
-        bench.warm_up()
+        bench = given.bench()
         found = {}
         for name, do in (("old way", bench.old_way), ("floor", bench.floor), ("one by one", bench.merge)):
             pairs = bench.pairs(ROWS, number)
             found[name] = measured.of(number, lambda do=do, pairs=pairs: [do(pair) for pair in pairs])  # type: ignore[misc]
         for processes in sorted({1, chosen.processes}):
-            ids = requested(service, bench.pairs(ROWS, number))
-            found[f"bulk, {processes} x {chosen.at_once}"] = side_by_side(ids, processes, chosen.at_once, own, measured)
+            ids = requested(given.service, bench.pairs(ROWS, number))
+            found[f"bulk, {processes} x {chosen.at_once}"] = side_by_side(
+                ids, processes, chosen.at_once, given.environment, measured
+            )
     old = found["old way"].rate
     for name, one in found.items():
         spent = ", ".join(f"{who} {ms:.0f}" for who, ms in one.spent.items())

@@ -104,11 +104,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--to", default="", help="folder that gets the results: large-merge.json and large-merge.md")
     chosen = parser.parse_args(argv)
     results = []
-    with opened() as (service, session, own, _):
-        bench = Bench(service, session, own["ACCOUNT_MERGE_COURSES_KEYSPACE"])
-        bench.warm_up()
+    with opened() as given:
+        bench = given.bench()
         for size in map(int, chosen.sizes.split(",")):
-            results.append(measured(bench, size, own))
+            results.append(measured(bench, size, given.environment))
             print({name: round(value, 3) for name, value in results[-1].items()}, flush=True)
     if chosen.to:
         keep(chosen.to, "large-merge", {"results": results}, page)

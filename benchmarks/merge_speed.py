@@ -72,6 +72,12 @@ class Opened(NamedTuple):
     environment: dict[str, str]
     stack: Stack
 
+    def bench(self) -> Bench:
+        """What measures merges, with what a process does once behind it."""
+        made = Bench(self.service, self.session, self.environment["ACCOUNT_MERGE_COURSES_KEYSPACE"])
+        made.warm_up()
+        return made
+
 
 @contextmanager
 def opened() -> Iterator[Opened]:
@@ -250,9 +256,8 @@ def main(argv: list[str]) -> int:
     )
     chosen = parser.parse_args(argv)
     results = []
-    with opened() as (service, session, own, _):
-        bench = Bench(service, session, own["ACCOUNT_MERGE_COURSES_KEYSPACE"])
-        bench.warm_up()
+    with opened() as given:
+        bench = given.bench()
         for size in map(int, chosen.sizes.split(",")):
             times: Times = {}
             for _ in range(chosen.repetitions if size <= 10_000 else max(1, chosen.repetitions // 3)):

@@ -54,8 +54,9 @@ class EvidenceReader:
 
     def expect(self, key: Key) -> None:
         """Be told that the row with this key comes soon: its evidence is read while others are worked on."""
+        scope = self._scope_of(key)
         for one in self._lookups:
-            one.expect(self._scope_of(key))
+            one.expect(scope)
 
     def at(self, view: View, key: Key) -> Evidence:
         """Return the evidence for the row with this key, as one merge sees it."""

@@ -45,7 +45,7 @@ def believable(moment: datetime | None) -> bool:
 
 def usual(value: Any) -> bool:
     """Whether a value is a timestamp that can be, as nearly all are: asked before anything is read from it."""
-    return type(value) is datetime and value.tzinfo is None and FIRST <= value <= _last(int(clock.time()))
+    return type(value) is datetime and value.tzinfo is None and believable(value)
 
 
 def believed(value: Any) -> datetime | None:

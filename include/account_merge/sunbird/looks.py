@@ -7,7 +7,7 @@ from typing import Any
 
 from account_merge.cursor import Cursor
 from account_merge.model import Row
-from account_merge.rules import RULES, Lookup, TableRule
+from account_merge.rules import Lookup, TableRule, rule_for
 from account_merge.sunbird.schema import Tables, TableSchema
 from account_merge.sunbird.store import Store
 from account_merge.sunbird.together import Together
@@ -24,8 +24,7 @@ def shows(rule: TableRule, row: Row, names: Sequence[str]) -> Values:
 
 def _asked_of(look: Lookup) -> tuple[TableRule, Values]:
     """Return the rule of the table that a lookup is at, and the columns that are read."""
-    other = next(rule for rule in RULES if rule.table == look.table)
-    return other, (*look.collect, *([look.where[0]] if look.where else []))
+    return rule_for(look.table), (*look.collect, *([look.where[0]] if look.where else []))
 
 
 class Looks:

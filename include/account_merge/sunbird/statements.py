@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -49,15 +50,14 @@ def statements(schema: TableSchema, account: str, change: Change, now: float, at
     """
     place, named = schema.bind(account, change.key), schema.named
     keys = tuple(place[c] for c in named.order)
-    together: dict[tuple[int, int], _Together] = {}
+    together: defaultdict[tuple[int, int], _Together] = defaultdict(_Together)
     for name in sorted(change.writes):
         column, write = schema.columns[name], change.writes[name]
         if column.kind == "scalar" and not write.expires:  # nearly all are
-            found = together.get((write.timestamp, 0)) or together.setdefault((write.timestamp, 0), _Together())
-            found.add(column.put, (write.value,), "scalar")
+            together[write.timestamp, 0].add(column.put, (write.value,), "scalar")
             continue
         for timestamp, seconds, (cql, values) in _assignments(column, write, now, attempt):
-            together.setdefault((timestamp, seconds), _Together()).add(cql, values, column.kind)
+            together[timestamp, seconds].add(cql, values, column.kind)
     if change.create_at:
         # A row without a value still exists: only INSERT leaves the marker that says so. What is put as a whole at the same
         # time goes with it; INSERT would replace a collection.

@@ -21,23 +21,15 @@ def no_search():
     gc.enable()
 
 
-def forgotten(future):
-    """Whether nothing holds a future once its last name is gone; the driver's thread needs a moment."""
-    left = weakref.ref(future)
-    del future
-    return lambda: left() is None
-
-
 def test_rows_are_freed_with_their_last_name(session, no_search):
     future = session.execute_async("SELECT * FROM system_schema.columns")
     rows = answer_of(future).current_rows
     assert rows
-    gone = forgotten(future)
+    left, until = weakref.ref(future), time.monotonic() + 10
     del future, rows
-    until = time.monotonic() + 10
-    while not gone() and time.monotonic() < until:
+    while left() is not None and time.monotonic() < until:  # the driver's thread needs a moment
         time.sleep(0.01)
-    assert gone()
+    assert left() is None
 
 
 def test_what_is_refused_is_raised(session):
